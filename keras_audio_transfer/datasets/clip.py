@@ -1,5 +1,6 @@
-"""A clip: one audio file (or a synthesised sound), its labels, and where it belongs in the data set's own evaluation."""
+"""A clip: one audio file (or a synthesised sound), its labels, and its place in the data set's own evaluation."""
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Remote:
-    """An archive that a data set can be downloaded as: its address, `algorithm:hex` checksum, and the folder inside it."""
+    """An archive of a data set: its address, its checksum as `algorithm:hex`, and the folder inside it."""
 
     url: str
     checksum: str
@@ -59,3 +60,45 @@ def require(data_dir: Path, names: Sequence[str], data_set: str, remedy: str) ->
     if missing:
         more = f" and {len(missing) - 1} more of {len(names)}" if len(missing) > 1 else ""
         raise InputError(f"{data_set}: {data_dir} has no {missing[0]}{more}; {remedy}")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Read a CSV file in UTF-8 whose first line names the columns.
+
+    Args:
+        path: the CSV file.
+        columns: the columns that have to be there; others may be.
+
+    Returns:
+        For each row where it stands ('FILE, row 7'; the header is row 1), for error messages, and {column: text}, with
+        white space around the text removed.
+
+    Raises:
+        InputError: a column is missing, a row is not as long as the header, or the file is not UTF-8.
+    """
+    rows = []
+    try:
+        # utf-8-sig: spreadsheet programs put a byte order mark in front.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames or []
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(header) or 'none'}; add it")
+            for row in reader:
+                where = f"{path}, row {reader.line_num}"
+                if None in row or None in row.values():
+                    raise InputError(
+                        f"{where}: not the {len(header)} values the header names; quote any commas in them"
+                    )
+                rows.append((where, {column: text.strip() for column, text in row.items()}))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}); save it as CSV in UTF-8") from error
+    return rows
+
+
+def read_fold(text: str, where: str) -> int:
+    """Return the fold number in `text`, or raise an `InputError` that begins with `where` if it is no whole number."""
+    if not text.isdecimal():
+        raise InputError(f"{where}: fold is {text!r}; expected a whole number from 0 up")
+    return int(text)

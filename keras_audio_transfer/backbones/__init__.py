@@ -1,0 +1,17 @@
+"""Networks: spectrogram -> a dict of maps, one entry per layer, in order of depth.
+
+To add one: write a module with a function `maps(spectrogram, config)` like `convnet5.maps`, name it here. The contract
+tests then run it on every clip length, save and reload it, and compare its declared sizes with its real ones.
+"""
+
+from keras_audio_transfer.backbones import convnet5
+from keras_audio_transfer.errors import InputError
+
+BACKBONES = {"convnet5": convnet5}
+
+
+def backbone(name: str):
+    """The module of that network. Raises InputError for an unknown name."""
+    if name not in BACKBONES:
+        raise InputError(f"network: {name!r} is unknown; choose from {', '.join(BACKBONES)}")
+    return BACKBONES[name]

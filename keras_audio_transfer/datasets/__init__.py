@@ -1,0 +1,173 @@
+"""Data sets: each one a module that turns a folder into a list of clips.
+
+To add one, write a module with the same parts in the same order as its neighbours (`fsdd` is a short one):
+
+    docstring           what it is, how its folds and splits work, what a group is
+    CITATION, LICENSE   str
+    REMOTES             {name: Remote}: the archives it can be downloaded as; empty where there are none. With several,
+                        the folder to download to has to be named like one of them
+    LABELS              its label names in canonical order; () where the data define them
+    clips(data_dir)     its clips, in the order of their `clip_id`; or an `InputError` that says what is missing and
+                        where the data can be had
+
+and a line in `DATASETS`; the contract test in `tests/test_datasets.py` then covers it. Nothing here imports TensorFlow.
+
+    >>> clips = load("synthetic")
+    >>> len(clips), clips[0].clip_id, clips[0].split
+    (500, 'harmonic/hall-0', 'train')
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from keras_audio_transfer.datasets import (
+    esc10,
+    esc50,
+    folder,
+    fsdd,
+    manifest,
+    speech_commands,
+    synthetic,
+    urbansound8k,
+)
+from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote
+from keras_audio_transfer.errors import InputError
+
+__all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load"]
+
+DATASETS = {
+    "synthetic": synthetic,
+    "esc10": esc10,
+    "esc50": esc50,
+    "urbansound8k": urbansound8k,
+    "speech_commands": speech_commands,
+    "fsdd": fsdd,
+    "folder": folder,
+    "manifest": manifest,
+}
+
+
+def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
+    """Return the clips of a data set, in the order of their `clip_id`.
+
+    Args:
+        name: a key of `DATASETS`.
+        data_dir: the folder its authors publish, or the CSV file of a manifest; not needed for 'synthetic'.
+
+    Raises:
+        InputError: no such data set; no `data_dir` where one is needed, or a wrong, incomplete or empty one.
+    """
+    module = _module(name)
+    if data_dir is None and module is not synthetic:
+        raise InputError(f"{name}: no folder given; pass --data-dir with the folder the data are in")
+    clips = module.clips(None if data_dir is None else Path(data_dir))
+    if not clips:
+        raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
+    return clips
+
+
+def label_names(clips: Iterable[Clip], canonical: Sequence[str] = ()) -> list[str]:
+    """Return the labels that the clips have: first those in `canonical` in its order, then any others sorted."""
+    present = {label for clip in clips for label in clip.labels}
+    return [label for label in canonical if label in present] + sorted(present.difference(canonical))
+
+
+def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:
+    """Download a data set, check it against its checksum, and unpack it as the folder `data_dir`.
+
+    Nothing is left behind unless all of it worked. About twice the size of the data is needed on the disk meanwhile.
+
+    Args:
+        name: a key of `DATASETS`.
+        data_dir: the folder to make; it must not exist or be empty. Where the data set has several `REMOTES`, its name
+            says which one.
+        progress: whether to show a progress bar on stderr.
+
+    Raises:
+        InputError: no such data set, nothing to download, a folder that is in use, no network, or a wrong checksum.
+    """
+    data_dir = Path(data_dir)
+    remotes = _module(name).REMOTES
+    if not remotes:
+        raise InputError(f"{name}: there is nothing to download; leave out --download")
+    remote = remotes.get(data_dir.name) if len(remotes) > 1 else next(iter(remotes.values()))
+    if remote is None:
+        raise InputError(f"{name}: which one is {data_dir}? Name the folder {' or '.join(remotes)}")
+    if data_dir.exists() and not (data_dir.is_dir() and not any(data_dir.iterdir())):
+        raise InputError(f"{name}: {data_dir} exists and is not an empty folder; leave out --download or name another")
+
+    import pooch  # needed by nobody who has the data, and slow to import
+
+    pooch.get_logger().setLevel("WARNING")
+    unpack = pooch.Unzip if remote.url.endswith(".zip") else pooch.Untar
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the data, so that the last step is a rename on one disk: all of it or nothing.
+    with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=".download-") as temporary:
+        try:
+            pooch.retrieve(
+                remote.url,
+                known_hash=remote.checksum,
+                path=temporary,
+                processor=unpack(extract_dir="unpacked"),
+                progressbar=progress,
+            )
+        except ValueError as error:
+            raise InputError(
+                f"{name}: {remote.url} does not have the checksum {remote.checksum}; nothing was kept, try again later"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"{name}: {remote.url} could not be downloaded ({error}); check the network, or get it by hand"
+            ) from error
+        if data_dir.exists():
+            data_dir.rmdir()
+        (Path(temporary) / "unpacked" / remote.folder).rename(data_dir)
+
+
+def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+    """Set a fraction of the clips aside, for validation: whole groups, with the labels in proportion.
+
+    A clip without a group is a group of its own. A clip with several labels counts for its first one.
+
+    Args:
+        clips: the clips to divide.
+        fraction: how much to set aside, above 0 and up to 0.5; rounded to one half, third, fourth, ...
+        seed: which of the possible divisions.
+
+    Returns:
+        (kept, held out), both in the order of `clips`.
+
+    Raises:
+        InputError: a fraction out of range, or too few groups or clips for it.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if not 0 < fraction <= 0.5:
+        raise InputError(f"hold_out: fraction is {fraction}; expected more than 0 and at most 0.5")
+    splits = round(1 / fraction)
+    groups = [("group", clip.group) if clip.group else ("clip", clip.clip_id) for clip in clips]
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    if len(numbers) < splits:
+        raise InputError(
+            f"hold_out: 1/{splits} of the clips needs {splits} groups to choose from, there are {len(numbers)}; "
+            "ask for a larger fraction"
+        )
+    labels = [clip.labels[0] if clip.labels else "" for clip in clips]
+    label, count = Counter(labels).most_common(1)[0]
+    if count < splits:
+        raise InputError(
+            f"hold_out: 1/{splits} of the clips needs {splits} of a label, the most there are is {count} ({label!r}); "
+            "ask for a larger fraction"
+        )
+    folds = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
+    kept, held_out = next(folds.split(labels, labels, [numbers[group] for group in groups]))
+    return [clips[i] for i in kept], [clips[i] for i in held_out]
+
+
+def _module(name: str) -> ModuleType:
+    if name not in DATASETS:
+        raise InputError(f"{name!r} is not a data set; expected one of {', '.join(DATASETS)}")
+    return DATASETS[name]

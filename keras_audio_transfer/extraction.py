@@ -1,0 +1,93 @@
+"""Clips -> features with an exported SavedModel, several clips at a time, without Keras."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import Features
+
+
+class SavedExtractor:
+    """A SavedModel with its weights frozen into the graph, where TensorFlow folds the batch normalisation into them.
+
+    Args:
+        saved_model: the folder that holds `saved_model.pb`.
+
+    Raises:
+        InputError: it cannot be loaded, or takes no `waveform`.
+    """
+
+    def __init__(self, saved_model: Path):
+        try:
+            loaded = tf.saved_model.load(str(saved_model))  # owns the variables until they are frozen
+            signature = loaded.signatures["serving_default"]
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{saved_model}: is not a SavedModel that serves ({error}); export it again") from error
+        if "waveform" not in signature.structured_input_signature[1]:
+            raise InputError(f"{saved_model}: has no input named waveform; export it with scripts/export.py")
+        # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
+        self.names = sorted(signature.structured_outputs)
+        self.frozen = convert_variables_to_constants_v2(signature)
+
+    def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
+        """Features of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
+        outputs = self.frozen(tf.constant(waveforms))
+        return {name: output.numpy() for name, output in zip(self.names, outputs, strict=True)}
+
+
+def use_one_thread_a_clip(workers: int) -> None:
+    """Let TensorFlow run `workers` clips side by side on one thread each: faster than one clip on several threads.
+
+    Must be called before TensorFlow runs its first operation.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(workers)
+
+
+def extract(
+    extractor: SavedExtractor,
+    layer_names: list[str],
+    clips: list[Clip],
+    label_names: list[str],
+    config: AudioConfig,
+    workers: int = 2,
+    progress=iter,
+) -> tuple[Features, list[tuple[str, str]]]:
+    """Decode clips and compute the features of every layer, one clip at a time on each worker.
+
+    Args:
+        extractor: the model.
+        layer_names: its layers, in order.
+        clips: of any length and sample rate; they are resampled, then cut or filled to `config.clip_seconds`.
+        label_names: the labels' names in the order wanted; empty for unlabelled clips.
+        config: the model's front end.
+        workers: clips worked on at the same time.
+        progress: wraps the iterator of results, e.g. `tqdm`.
+
+    Returns:
+        The features of the clips that could be read, and (clip id, reason) of those that could not. Memory does not
+        grow with the number of clips beyond their features.
+    """
+    seconds = config.clip_seconds if config.long_clips == "start" else None
+
+    def features_or_reason(clip):
+        try:
+            waveform = load_waveform(clip, config.sample_rate, seconds)
+        except InputError as error:
+            return str(error)
+        waveform = fit_length(waveform, config.n_samples, config.short_clips, config.long_clips)
+        outputs = extractor(waveform[np.newaxis])
+        return [outputs[name][0] for name in layer_names]
+
+    results = [*zip(clips, progress(in_order(features_or_reason, clips, workers)), strict=True)]
+    good = [(clip, result) for clip, result in results if not isinstance(result, str)]
+    failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]
+    columns = zip(*(result for _, result in good), strict=True)
+    layers = {name: np.stack(column) for name, column in zip(layer_names, columns, strict=True)} if good else {}
+    return Features.of_clips(layers, [clip for clip, _ in good], label_names), failures

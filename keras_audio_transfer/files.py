@@ -1,0 +1,143 @@
+"""Files that are either whole or not there: features, tables and cards."""
+
+import csv
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+
+_ABOUT_CLIPS = ("clip_ids", "labels", "folds", "splits")
+_NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it when the block ends well, else leave nothing behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a dict as indented UTF-8 JSON."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, header: list[str], rows: list[list]) -> None:
+    """Write a CSV file with a header line."""
+    with written_whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_failures(output: Path, failures: list[tuple[str, str]]) -> None:
+    """Write `failed.csv` (clip, reason) beside `output`; where nothing failed, remove an older one."""
+    path = output.parent / "failed.csv"
+    if failures:
+        write_table(path, ["clip", "reason"], [*map(list, failures)])
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass
+class Features:
+    """The features of a set of clips, as they stand in a features file (`.npz`, nothing pickled).
+
+    Attributes:
+        layers: layer name -> float32 (clips, channels), in order of depth.
+        clip_ids: str (clips,).
+        labels: int64 (clips,), an index into `label_names` or -1 for none; for tagging, int64 0 or 1
+            (clips, label_names).
+        label_names: the labels' names in order.
+        folds: int64 (clips,), -1 where there are none.
+        splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
+    """
+
+    layers: dict[str, np.ndarray]
+    clip_ids: np.ndarray
+    labels: np.ndarray
+    label_names: list[str]
+    folds: np.ndarray
+    splits: np.ndarray
+
+    @classmethod
+    def of_clips(cls, layers: dict[str, np.ndarray], clips: list[Clip], label_names: list[str]) -> "Features":
+        """The features of those clips, row by row, with what the clips say of themselves."""
+        index = {name: i for i, name in enumerate(label_names)}
+        if any(len(clip.labels) > 1 for clip in clips):
+            labels = np.zeros((len(clips), len(label_names)), dtype=np.int64)
+            for row, clip in zip(labels, clips, strict=True):
+                row[[index[label] for label in clip.labels]] = 1
+        else:
+            labels = np.array([index[clip.labels[0]] if clip.labels else -1 for clip in clips], dtype=np.int64)
+        return cls(
+            layers,
+            clip_ids=np.array([clip.clip_id for clip in clips], dtype=str),
+            labels=labels,
+            label_names=label_names,
+            folds=np.array([clip.fold for clip in clips], dtype=np.int64),
+            splits=np.array([clip.split for clip in clips], dtype=str),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the file; it appears whole or not at all."""
+        about = {
+            "layer_names": np.array([*self.layers], dtype=str),
+            "clip_ids": np.array(self.clip_ids, dtype=str),
+            "labels": np.asarray(self.labels, dtype=np.int64),
+            "label_names": np.array(self.label_names, dtype=str),
+            "folds": np.asarray(self.folds, dtype=np.int64),
+            "splits": np.array(self.splits, dtype=str),
+        }
+        layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
+        with written_whole(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **layers, **about)
+
+    @classmethod
+    def load(cls, path: Path) -> "Features":
+        """Read a features file.
+
+        Raises:
+            InputError: not there, not a features file, arrays of different lengths, or values that are not finite.
+        """
+        if not path.is_file():
+            raise InputError(f"{path}: does not exist; expected a features file; make one with scripts/extract.py")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a features file (.npz); make one with scripts/extract.py") from error
+        missing = [name for name in _NOT_LAYERS if name not in content]
+        missing += [name for name in map(str, content.get("layer_names", ())) if name not in content]
+        if missing:
+            raise InputError(f"{path}: has no array {missing[0]!r}; make the file again with scripts/extract.py")
+        layers = {name: content[name] for name in map(str, content["layer_names"])}
+        n_clips = len(content["clip_ids"])
+        for name, values in {**layers, **{name: content[name] for name in _ABOUT_CLIPS}}.items():
+            if len(values) != n_clips:
+                raise InputError(f"{path}: {name!r} has {len(values)} rows; expected {n_clips}, one a clip")
+        for name, values in layers.items():
+            if values.ndim != 2:
+                raise InputError(f"{path}: {name!r} has shape {values.shape}; expected (clips, channels)")
+            if not np.isfinite(values).all():
+                clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
+                raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
+        return cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})

@@ -1,0 +1,46 @@
+"""Heads: the trained end of a network, from features to a score per label."""
+
+import keras
+
+from keras_audio_transfer.errors import InputError
+
+SCORES = "scores"
+
+
+def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, dropout: float = 0.0) -> keras.Model:
+    """The extractor with a classifier on its last layer's features.
+
+    Args:
+        extractor: what `features.build_extractor` returned.
+        n_labels: classes or tags, at least 2 (at least 1 if `multi_label`).
+        multi_label: False: softmax, one label a clip. True: a sigmoid per label (Choi et al. 2017).
+        dropout: share of the features dropped in training, 0 to below 1.
+
+    Returns:
+        Model with the extractor's outputs and `scores`, float32 (batch, n_labels) in [0, 1].
+
+    Raises:
+        InputError: too few labels.
+    """
+    fewest = 1 if multi_label else 2
+    if n_labels < fewest:
+        raise InputError(f"labels: {n_labels} found; expected at least {fewest}; add clips of another label")
+    layers = dict(extractor.output)
+    x = [*layers.values()][-1]
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    activation = "sigmoid" if multi_label else "softmax"
+    scores = keras.layers.Dense(n_labels, activation=activation, name=SCORES)(x)
+    return keras.Model(extractor.input, {**layers, SCORES: scores}, name=extractor.name)
+
+
+def compile_settings(multi_label: bool) -> dict:
+    """Loss and the metrics that are followed epoch by epoch, as keyword arguments of `Model.compile`."""
+    if not multi_label:
+        return {"loss": "categorical_crossentropy", "metrics": ["accuracy"]}
+    metrics = [
+        keras.metrics.AUC(curve=curve, multi_label=macro, name=f"{curve.lower()}_auc_{'macro' if macro else 'micro'}")
+        for curve in ("ROC", "PR")
+        for macro in (False, True)
+    ]
+    return {"loss": "binary_crossentropy", "metrics": metrics}

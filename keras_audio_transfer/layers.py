@@ -1,0 +1,60 @@
+"""Reusable Keras layers that are not about spectrograms."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+_register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
+
+
+@_register
+class ClampedMaxPooling2D(keras.layers.MaxPooling2D):
+    """Max-pooling whose window never exceeds its input.
+
+    Where the input is at least as large as the window this is `MaxPooling2D` ('valid', stride = window). A smaller
+    input is pooled to one cell instead of none, so that a clip of any length comes through.
+
+    Args:
+        pool_size: (frames, bands).
+
+    Shapes: (batch, frames, bands, channels) -> (batch, max(frames // pool, 1), max(bands // pool, 1), channels).
+    """
+
+    def __init__(self, pool_size, **kwargs):
+        super().__init__(pool_size, padding="valid", data_format="channels_last", **kwargs)
+
+    def call(self, maps):
+        """Return the pooled maps."""
+        missing = tf.maximum(tf.constant(self.pool_size) - tf.shape(maps)[1:3], 0)
+        paddings = tf.stack([tf.zeros_like(missing), missing], axis=1)  # (2, 2): before, after
+        maps = tf.pad(maps, tf.pad(paddings, [[1, 1], [0, 0]]), constant_values=maps.dtype.min)
+        return super().call(maps)
+
+    def compute_output_shape(self, input_shape):
+        """Return the static shape; None stays None."""
+        sizes = zip(input_shape[1:3], self.pool_size, strict=True)
+        pooled = [None if size is None else max(size // pool, 1) for size, pool in sizes]
+        return (input_shape[0], *pooled, input_shape[3])
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in ("strides", "padding", "data_format")}
+
+
+@_register
+class GlobalMeanAndDeviationPooling2D(keras.layers.Layer):
+    """Mean and standard deviation over frames and bands, side by side.
+
+    Shapes: (batch, frames, bands, channels) -> (batch, 2 * channels): all means, then all deviations. A variance of
+    1e-6 is added under the root, because the root has no slope at zero.
+    """
+
+    def call(self, maps):
+        """Return the pooled features."""
+        mean, variance = ops.moments(maps, axes=(1, 2))
+        return ops.concatenate([mean, ops.sqrt(variance + 1e-6)], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, 2 * channels)."""
+        return (input_shape[0], 2 * input_shape[-1])

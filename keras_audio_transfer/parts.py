@@ -1,0 +1,75 @@
+"""Which clips train, which decide when to stop, which are scored. A recording is never on two sides."""
+
+from dataclasses import dataclass
+
+from keras_audio_transfer.datasets import hold_out
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The clips of one training run, and in words how they were divided."""
+
+    train: list[Clip]
+    validation: list[Clip]
+    test: list[Clip]
+    how: str
+
+
+def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float, seed: int) -> Parts:
+    """Divide a data set the way its authors do.
+
+    With official splits these are used. With folds, one fold is the test and the others train. With neither, a part
+    of the recordings is held out as the test. Where there is no official validation split, a part of the training
+    recordings is held out as validation.
+
+    Args:
+        clips: of one data set, each labelled.
+        test_fold: the fold to score on; None for the highest. Only for data sets with folds.
+        validation_fraction: share of the training clips held out, 0 to 0.5; 0 for no validation.
+        seed: of the held-out recordings.
+
+    Raises:
+        InputError: no such fold, a clip without label, split or fold where others have one, or an empty part.
+    """
+    if not 0 <= validation_fraction <= 0.5:
+        raise InputError(f"--validation-fraction: {validation_fraction} is not allowed; expected 0 to 0.5")
+    for clip in clips:
+        if not clip.labels:
+            raise InputError(f"{clip.clip_id}: has no label; training needs one for every clip")
+    validation, held_out = [], f"{validation_fraction:.0%} of the training recordings for validation"
+    if any(clip.split for clip in clips):
+        if test_fold is not None:
+            raise InputError(f"--test-fold: {test_fold} received, but the data set has splits, not folds; leave it out")
+        by_split = {split: [c for c in clips if c.split == split] for split in ("train", "validation", "test")}
+        unassigned = len(clips) - sum(map(len, by_split.values()))
+        if unassigned:
+            raise InputError(f"data set: {unassigned} of {len(clips)} clips have no split; give every clip one")
+        train, validation, test = by_split.values()
+        how = "official splits"
+    elif any(clip.fold >= 0 for clip in clips):
+        folds = sorted({clip.fold for clip in clips})
+        if folds[0] < 0:
+            raise InputError("data set: some clips have a fold and some have none; give every clip one")
+        test_fold = folds[-1] if test_fold is None else test_fold
+        if test_fold not in folds:
+            raise InputError(f"--test-fold: {test_fold} is not there; this data has folds {_listed(folds)}")
+        train = [clip for clip in clips if clip.fold != test_fold]
+        test = [clip for clip in clips if clip.fold == test_fold]
+        how = f"fold {test_fold} scored, folds {_listed(fold for fold in folds if fold != test_fold)} for training"
+    else:
+        if test_fold is not None:
+            raise InputError(f"--test-fold: {test_fold} received, but the data set has no folds; leave it out")
+        train, test = hold_out(clips, 0.2, seed)
+        how = f"no official folds or splits: 20% of the recordings scored (seed {seed})"
+    if not validation and validation_fraction:
+        train, validation = hold_out(train, validation_fraction, seed)
+        how += f"; {held_out} (seed {seed})"
+    if not train:
+        raise InputError("data set: no clips are left for training; it needs a second fold or a split named train")
+    return Parts(train, validation, test, how)
+
+
+def _listed(folds):
+    return ", ".join(map(str, folds))

@@ -1,0 +1,195 @@
+"""Fit a network: early stopping, the best weights kept, every epoch saved so that an interrupted run can continue."""
+
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import written_whole
+from keras_audio_transfer.heads import SCORES, compile_settings
+
+_STATE = "state.npz"
+
+
+def weights_hash(model: keras.Model) -> str:
+    """SHA-256 of the weights, in the order of `model.weights`; equal weights, equal hash."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+class _KeepState(keras.callbacks.Callback):
+    """Early stopping with the best weights, all of whose state is in one file, written anew after each epoch.
+
+    Keras's own EarlyStopping forgets its count and its best weights when the process ends.
+
+    The file holds every variable of the model (random generators included) and of the optimizer, the best weights so
+    far, and the history. It replaces its predecessor in one step, so a run killed at any moment can continue.
+    """
+
+    def __init__(self, path: Path, monitor: str, patience: int):
+        super().__init__()
+        self.path, self.monitor, self.patience = path, monitor, patience
+        self.history = []
+        self.best_weights = None
+
+    def _variables(self):
+        return [*self.model.variables, *self.model.optimizer.variables]
+
+    @property
+    def best_epoch(self) -> int:
+        """Index in `history` of the lowest monitored loss; -1 where there is none."""
+        losses = [row.get(self.monitor, np.inf) for row in self.history]
+        return int(np.argmin(losses)) if losses else -1
+
+    def has_ended(self) -> bool:
+        """Whether the loss has not fallen for `patience` epochs."""
+        return bool(self.history) and len(self.history) - 1 - self.best_epoch >= self.patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {name: float(value) for name, value in logs.items()}
+        if not np.isfinite(values["loss"]):
+            raise InputError(f"training: the loss is {values['loss']} in epoch {epoch + 1}; lower --learning-rate")
+        self.history.append({"epoch": epoch + 1, **values})
+        if self.best_epoch == len(self.history) - 1:
+            self.best_weights = self.model.get_weights()
+        self.save()
+        self.model.stop_training = self.has_ended()
+
+    def save(self):
+        arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
+        arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
+        with written_whole(self.path) as partial, open(partial, "wb") as file:
+            np.savez(file, history=np.array(json.dumps(self.history)), **arrays)
+
+    def restore(self):
+        with np.load(self.path) as state:
+            self.history = json.loads(str(state["history"]))
+            for i, variable in enumerate(self._variables()):
+                variable.assign(state[f"variable_{i}"])
+            self.best_weights = [state[f"best_{i}"] for i in range(len(self.model.weights))]
+
+
+class EpochLine(keras.callbacks.Callback):
+    """Prints one line an epoch on stderr, with the longest time that can be left."""
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self.start = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Print the line."""
+        seconds = time.monotonic() - self.start
+        values = ", ".join(f"{name} {value:.3f}" for name, value in logs.items())
+        left = seconds * (self.epochs - epoch - 1)
+        print(
+            f"epoch {epoch + 1}/{self.epochs}: {values} ({seconds:.0f} s, at most {left:.0f} s left)", file=sys.stderr
+        )
+
+
+def fit(
+    model: keras.Model,
+    batches,
+    validation: tf.data.Dataset | None,
+    steps_per_epoch: int,
+    epochs: int,
+    run_dir: Path,
+    multi_label: bool = False,
+    learning_rate: float = 1e-3,
+    patience: int = 10,
+    resume: bool = False,
+    callbacks: tuple = (),
+) -> pd.DataFrame:
+    """Train with Adam and leave the best weights in the model.
+
+    Args:
+        model: with a `scores` output (`heads.add_head`).
+        batches: function from `range` of epochs to a dataset of (waveforms, targets), see
+            `waveforms.training_batches`.
+        validation: batches that decide which epoch was best and when to stop; None: the training loss decides.
+        steps_per_epoch: batches in an epoch.
+        epochs: at most so many; 0 leaves the weights as they are.
+        run_dir: where the state of the run and TensorBoard's logs are kept. Must exist.
+        multi_label: see `heads.add_head`.
+        learning_rate: of Adam.
+        patience: epochs without a lower loss after which the training stops.
+        resume: continue from the state in `run_dir`, if there is one. Ends with the same weights as a run that was
+            never interrupted.
+        callbacks: further Keras callbacks.
+
+    Returns:
+        One row per epoch: epoch (from 1), loss and metrics, on training data and (`val_...`) on validation data.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    trained = keras.Model(model.input, model.output[SCORES])
+    trained.compile(optimizer=keras.optimizers.Adam(learning_rate), **compile_settings(multi_label))
+    trained.optimizer.build(trained.trainable_variables)
+    state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience)
+    state.set_model(trained)
+    if resume and state.path.exists():
+        state.restore()
+    done = len(state.history)
+    if done < epochs and not state.has_ended():
+        trained.fit(
+            batches(range(done, epochs)),
+            validation_data=validation,
+            steps_per_epoch=steps_per_epoch,
+            initial_epoch=done,
+            epochs=epochs,
+            verbose=0,
+            callbacks=[state, keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False), *callbacks],
+        )
+    if state.best_weights is not None:
+        trained.set_weights(state.best_weights)
+    return pd.DataFrame(state.history)
+
+
+def score(targets: np.ndarray, scores: np.ndarray, multi_label: bool) -> dict[str, float]:
+    """How good the scores are.
+
+    Args:
+        targets: 0 or 1 (clips, labels).
+        scores: float (clips, labels).
+        multi_label: see Returns.
+
+    Returns:
+        For one label a clip: accuracy, macro F1. For tags: area under the ROC and the precision-recall curve, micro
+        (all decisions together) and macro (mean over the labels that have both kinds of clips).
+    """
+    if not multi_label:
+        expected, got = targets.argmax(axis=1), scores.argmax(axis=1)
+        present = np.unique(expected)
+        f1 = f1_score(expected, got, average="macro", labels=present, zero_division=0)
+        return {"accuracy": float(accuracy_score(expected, got)), "f1_macro": float(f1)}
+    mixed = (targets.min(axis=0) == 0) & (targets.max(axis=0) == 1)
+    if not mixed.any():
+        raise InputError("scores: no label has both clips that carry it and clips that do not; add test clips")
+    targets, scores = targets[:, mixed], scores[:, mixed]
+    return {
+        f"{name}_{average}": float(function(targets, scores, average=average))
+        for name, function in (("roc_auc", roc_auc_score), ("pr_auc", average_precision_score))
+        for average in ("micro", "macro")
+    }
+
+
+def evaluate(model: keras.Model, batches: tf.data.Dataset, multi_label: bool) -> dict[str, float]:
+    """`score` of the model's `scores` on batches of (waveforms, targets)."""
+    scorer = keras.Model(model.input, model.output[SCORES])
+    predict = tf.function(lambda x: scorer(x, training=False), reduce_retracing=True)
+    pairs = [(y.numpy(), predict(x).numpy()) for x, y in batches]
+    return score(*map(np.concatenate, zip(*pairs, strict=True)), multi_label)

@@ -1,0 +1,221 @@
+"""Train a network on a data set and export it as a model folder.
+
+Without arguments it trains ConvNet-5 on the embedded synthetic sounds:
+
+    python scripts/train.py
+
+On real data, with fold 10 scored and the other folds for training:
+
+    python scripts/train.py --dataset urbansound8k --data-dir data/UrbanSound8K --test-fold 10
+
+--epochs 0 exports the same network with random weights, the baseline every trained network has to beat.
+An interrupted run continues with the same command and --resume, and ends with the same weights.
+"""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+from keras_audio_transfer import cli
+from keras_audio_transfer.config import PRESETS, preset
+from keras_audio_transfer.datasets import DATASETS, label_names
+from keras_audio_transfer.decoding import WaveformStore, readable_clips
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_failures, write_json, written_whole
+from keras_audio_transfer.parts import divide
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    cli.add_dataset_arguments(parser, default="synthetic")
+    parser.add_argument("--network", default="convnet5", help="name in keras_audio_transfer/backbones")
+    parser.add_argument("--preset", default="short16k", help=f"front end, one of {', '.join(PRESETS)}")
+    parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        help="clip length; if not given, the preset's or that of the longest clip, whichever is shorter",
+    )
+    parser.add_argument("--pooling", default="mean", help="how maps become features: mean, max or mean_deviation")
+    parser.add_argument("--epochs", type=int, default=30, help="at most so many; 0 keeps the random weights")
+    parser.add_argument(
+        "--patience", type=int, default=10, help="epochs without a lower validation loss before it stops"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="clips a batch")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of Adam")
+    parser.add_argument("--dropout", type=float, default=0.0, help="share of the last layer's features, in training")
+    parser.add_argument(
+        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
+    )
+    parser.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.15,
+        help="share of the training recordings held out for early stopping where there is no official validation split",
+    )
+    augment = parser.add_argument_group("augmentation, in training only")
+    augment.add_argument("--no-random-crop", action="store_true", help="cut longer clips as in evaluation")
+    augment.add_argument("--gain-decibel", type=float, default=0.0, help="random gain up to this")
+    augment.add_argument("--shift-seconds", type=float, default=0.0, help="random rotation up to this")
+    augment.add_argument("--noise-probability", type=float, default=0.0, help="share of clips with added white noise")
+    augment.add_argument("--mixup", type=float, default=0.0, help="alpha of mixup; 0 for none")
+    augment.add_argument("--spec-augment", action="store_true", help="mask frames and bands of the spectrogram")
+    parser.add_argument("--cache", default="memory", help="decoded waveforms: memory, none, or a folder")
+    parser.add_argument("--output-dir", type=Path, help="model folder; saved_models/NETWORK.DATASET if not given")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    return parser
+
+
+def check(options, output_dir, run_dir, settings):
+    """Refuse what cannot end well, before any work is done."""
+    for name, at_least in (("epochs", 0), ("patience", 1), ("batch_size", 1)):
+        if getattr(options, name) < at_least:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag}: {getattr(options, name)} is not allowed; expected at least {at_least}")
+    if not 0 <= options.dropout < 1:
+        raise InputError(f"--dropout: {options.dropout} is not allowed; expected 0 to below 1")
+    if not options.learning_rate > 0:
+        raise InputError(f"--learning-rate: {options.learning_rate} is not allowed; expected a number above 0")
+    if output_dir.exists() and not options.overwrite:
+        raise InputError(f"{output_dir}: exists; pass --overwrite to replace it or --output-dir for another place")
+    if run_dir.exists() and options.resume:
+        earlier = json.loads((run_dir / "settings.json").read_text(encoding="utf-8"))
+        changed = [name for name in settings if settings[name] != earlier.get(name)]
+        if changed:
+            raise InputError(
+                f"--resume: the interrupted run had {changed[0]} {earlier.get(changed[0])!r}, "
+                f"not {settings[changed[0]]!r}; repeat its command, or start again without --resume"
+            )
+
+
+def main():
+    options = arguments().parse_args()
+    output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
+    run_dir = output_dir.with_name(f"{output_dir.name}.training")
+    unsaved = ("quiet", "resume", "overwrite", "download", "cache", "output_dir")
+    settings = {name: value for name, value in vars(options).items() if name not in unsaved}
+    settings["data_dir"] = str(options.data_dir) if options.data_dir else None
+    check(options, output_dir, run_dir, settings)
+    config = preset(options.preset).with_clip_seconds(options.clip_seconds)
+
+    clips = cli.load_clips(options)
+    store = WaveformStore(
+        config, whole_clips=not options.no_random_crop, cache=None if options.cache == "none" else options.cache
+    )
+    progress = cli.progress_bar(options, "decoding", len(clips))
+    clips, failures, longest = readable_clips(clips, store, progress)
+    write_failures(output_dir, failures)
+    if not clips:
+        raise InputError(f"data set: none of its {len(failures)} clips can be read; {failures[0][1]}")
+    if options.clip_seconds is None:
+        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+    parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
+    names = label_names(clips, DATASETS[options.dataset].LABELS)
+    multi_label = any(len(clip.labels) > 1 for clip in clips)
+    cli.say(options, f"{options.dataset}: {parts.how}")
+
+    train(options, config, parts, names, multi_label, store, output_dir, run_dir, settings)
+    return cli.report_failures(failures, output_dir)
+
+
+def train(options, config, parts, names, multi_label, store, output_dir, run_dir, settings):
+    import keras
+    import tensorflow as tf
+
+    from keras_audio_transfer import export, plots, training
+    from keras_audio_transfer.backbones import backbone
+    from keras_audio_transfer.features import build_extractor
+    from keras_audio_transfer.heads import add_head
+    from keras_audio_transfer.waveforms import Augmentation, evaluation_batches, targets, training_batches
+
+    keras.utils.set_random_seed(options.seed)
+    tf.config.experimental.enable_op_determinism()
+    extractor = build_extractor(
+        config, options.network, options.pooling, options.seed if options.spec_augment else None
+    )
+    model = add_head(extractor, len(names), multi_label, options.dropout)
+    augmentation = Augmentation(
+        random_crop=not options.no_random_crop,
+        gain_decibel=options.gain_decibel,
+        shift_seconds=options.shift_seconds,
+        noise_probability=options.noise_probability,
+        mixup=options.mixup,
+    )
+
+    def batches(epochs):
+        return training_batches(
+            parts.train,
+            targets(parts.train, names),
+            store,
+            config,
+            options.batch_size,
+            options.seed,
+            epochs,
+            augmentation,
+        )
+
+    def scored(clips):
+        return evaluation_batches(clips, targets(clips, names), store, config, options.batch_size)
+
+    if run_dir.exists() and not options.resume:
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "settings.json", settings)
+    history = training.fit(
+        model,
+        batches,
+        scored(parts.validation) if parts.validation else None,
+        steps_per_epoch=math.ceil(len(parts.train) / options.batch_size),
+        epochs=options.epochs,
+        run_dir=run_dir,
+        multi_label=multi_label,
+        learning_rate=options.learning_rate,
+        patience=options.patience,
+        resume=options.resume,
+        callbacks=() if options.quiet else (training.EpochLine(options.epochs),),
+    )
+    scores = {
+        part: training.evaluate(model, scored(clips), multi_label)
+        for part, clips in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
+        if clips
+    }
+    module = DATASETS[options.dataset]
+    card = {
+        "network": options.network,
+        "network_citation": backbone(options.network).CITATION,
+        "pooling": options.pooling,
+        "labels": names,
+        "multi_label": multi_label,
+        "training_data": {
+            "dataset": options.dataset,
+            "licence": module.LICENSE,
+            "citation": module.CITATION,
+            "division": parts.how,
+            "clips": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        },
+        "epochs_trained": len(history),
+        "scores": scores,
+        "settings": {name: value for name, value in settings.items() if name != "data_dir"},
+        "seed": options.seed,
+        "versions": export.package_versions(),
+        "weights_sha256": training.weights_hash(model),
+    }
+    with written_whole(output_dir) as partial:
+        partial.mkdir()
+        difference = export.write_model(partial, model, config, card)
+        history.to_csv(partial / "history.csv", index=False)
+        plots.learning_curves(history, partial / "training.png", f"{options.network} on {options.dataset}")
+        if (run_dir / "tensorboard").exists():
+            shutil.move(run_dir / "tensorboard", partial / "tensorboard")
+        if output_dir.exists():
+            shutil.rmtree(output_dir)
+    shutil.rmtree(run_dir)
+    for part, values in scores.items():
+        print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    print(f"written: {output_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
