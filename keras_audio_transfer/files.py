@@ -21,17 +21,24 @@ _NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it when the block ends well, else leave nothing behind."""
+    """Give a temporary path beside `path`; when the block ends well, it replaces `path`; else nothing is left of it.
+
+    For files and for folders. A folder that is replaced stays until the new one is complete.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:
         yield partial
+        if path.is_dir():
+            path.rename(replaced)  # a folder cannot be renamed onto another
         partial.replace(path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        for leftover in (partial, replaced):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -208,8 +208,6 @@ def train(options, config, parts, names, multi_label, store, output_dir, run_dir
         plots.learning_curves(history, partial / "training.png", f"{options.network} on {options.dataset}")
         if (run_dir / "tensorboard").exists():
             shutil.move(run_dir / "tensorboard", partial / "tensorboard")
-        if output_dir.exists():
-            shutil.rmtree(output_dir)
     shutil.rmtree(run_dir)
     for part, values in scores.items():
         print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))

@@ -532,6 +532,7 @@ def pack(archive, files):
 def test_download_gives_a_folder_that_loads(archive, exists, server, tmp_path, monkeypatch):
     checksum = pack(tmp_path / "www" / archive, {f"top/{name}": text for name, text in TINY["esc50"].items()})
     monkeypatch.setattr(DATASETS["esc50"], "REMOTES", {"ESC-50": Remote(f"{server}/{archive}", checksum, "top")})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "another disk"))  # where nothing may be put: renaming fails
     data_dir = tmp_path / "new" / "esc"
     if exists:
         data_dir.mkdir(parents=True)

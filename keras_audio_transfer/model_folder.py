@@ -1,0 +1,30 @@
+"""What a model folder holds: `card.json`, `model.keras`, and a SavedModel per version. Without TensorFlow."""
+
+import json
+from pathlib import Path
+
+from keras_audio_transfer.errors import InputError
+
+
+def read_card(model_dir: Path) -> dict:
+    """The card of a model folder. Raises InputError where there is none, or it lacks what a model needs."""
+    path = model_dir / "card.json"
+    if not path.is_file():
+        what = "has no card.json" if model_dir.is_dir() else "is not a folder"
+        raise InputError(f"{model_dir}: {what}; expected a model folder as scripts/train.py and export.py write it")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is not JSON ({error}); export the model again") from error
+    for key in ("audio", "layer_names"):
+        if key not in card:
+            raise InputError(f"{path}: has no {key!r}; export the model again")
+    return card
+
+
+def latest_saved_model(model_dir: Path) -> Path:
+    """The SavedModel with the highest version in a model folder, the one TF Serving would serve."""
+    versions = [path for path in model_dir.iterdir() if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
+    if not versions:
+        raise InputError(f"{model_dir}: holds no SavedModel; expected {model_dir / '1' / 'saved_model.pb'}")
+    return max(versions, key=lambda path: int(path.name))

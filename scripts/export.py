@@ -1,0 +1,66 @@
+"""Export a model to a model folder, or add a version of its SavedModel to one.
+
+    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 2
+    python scripts/export.py fine_tuned.keras --output-dir served/mine
+
+What is written is loaded again in a process without Keras, kapre and this package, compared with the model on random
+clips, and only then appears under its name.
+"""
+
+import shutil
+from pathlib import Path
+
+from keras_audio_transfer import cli
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import written_whole
+from keras_audio_transfer.model_folder import read_card
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, or a model.keras in or beside one")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
+    parser.add_argument("--version", type=int, default=1, metavar="N", help="TF Serving's version, a positive integer")
+    parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
+    return parser
+
+
+def main():
+    options = arguments().parse_args()
+    keras_file = options.model / "model.keras" if options.model.is_dir() else options.model
+    if not keras_file.is_file():
+        raise InputError(f"{keras_file}: does not exist; expected a model folder or a model.keras")
+    card = read_card(keras_file.parent)
+    version_dir = options.output_dir / str(options.version)
+    if version_dir.exists() and not options.overwrite:
+        raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
+
+    import keras
+
+    from keras_audio_transfer import export
+    from keras_audio_transfer.training import weights_hash
+
+    try:
+        model = keras.models.load_model(keras_file, compile=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
+    config = AudioConfig.from_dict(card["audio"])
+    changed = {"weights_sha256": weights_hash(model), "versions": export.package_versions()}
+    with written_whole(options.output_dir) as partial:
+        if options.output_dir.exists():
+            shutil.copytree(options.output_dir, partial)
+            shutil.rmtree(partial / version_dir.name, ignore_errors=True)
+        else:
+            partial.mkdir()
+        difference = export.write_model(partial, model, config, {**card, **changed}, options.version)
+        for name in ("history.csv", "training.png"):
+            if (keras_file.parent / name).is_file():
+                shutil.copyfile(keras_file.parent / name, partial / name)
+    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    print(f"written: {version_dir}")
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    cli.run(main)
