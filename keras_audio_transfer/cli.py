@@ -71,7 +71,7 @@ def report_failures(failures: list[tuple[str, str]], output: Path) -> int:
 
 def run(main: Callable[[], int]) -> None:
     """Run a script's main function and end the process: an InputError becomes one line, everything else is a bug."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no TensorFlow chatter; set before it is imported
     name = Path(sys.argv[0]).name
     try:
         sys.exit(main())

@@ -13,10 +13,9 @@ import soundfile
 import soxr
 
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 _EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
 # What is read beyond the wanted length, so that the resampler's filter never meets the end of the excerpt.
 _MARGIN_SECONDS = 0.1

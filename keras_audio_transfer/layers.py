@@ -27,8 +27,10 @@ class ClampedMaxPooling2D(keras.layers.MaxPooling2D):
         """Return the pooled maps."""
         missing = tf.maximum(tf.constant(self.pool_size) - tf.shape(maps)[1:3], 0)
         paddings = tf.stack([tf.zeros_like(missing), missing], axis=1)  # (2, 2): before, after
-        maps = tf.pad(maps, tf.pad(paddings, [[1, 1], [0, 0]]), constant_values=maps.dtype.min)
-        return super().call(maps)
+        padded = tf.pad(maps, tf.pad(paddings, [[1, 1], [0, 0]]), constant_values=maps.dtype.min)
+        # tf.pad forgets the static shape, and without channels Keras would compile the next convolution with XLA.
+        padded.set_shape((*maps.shape[:1], None, None, maps.shape[3]))
+        return super().call(padded)
 
     def compute_output_shape(self, input_shape):
         """Return the static shape; None stays None."""

@@ -23,7 +23,7 @@ UNOFFICIAL_FOLDS = 5
 
 @dataclass(frozen=True)
 class Round:
-    """One fit and its score: a name, the rows to fit on and to score on, and how to choose parameters within the fit."""
+    """One fit and one score: its name, the rows to fit on and to score on, and the splits that choose the parameters."""
 
     name: str
     fit: np.ndarray

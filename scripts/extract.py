@@ -12,8 +12,7 @@ from pathlib import Path
 from keras_audio_transfer import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import DATASETS, label_names
-from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.decoding import AUDIO_SUFFIXES
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 

@@ -67,7 +67,14 @@ def arguments():
     return parser
 
 
-def check(options, output_dir, run_dir, settings):
+def settings_of(options):
+    """What a run that is resumed must have in common with the interrupted one."""
+    apart = ("quiet", "resume", "overwrite", "download", "cache", "output_dir")
+    settings = {name: value for name, value in vars(options).items() if name not in apart}
+    return {**settings, "data_dir": str(options.data_dir) if options.data_dir else None}
+
+
+def check(options, output_dir, run_dir):
     """Refuse what cannot end well, before any work is done."""
     for name, at_least in (("epochs", 0), ("patience", 1), ("batch_size", 1)):
         if getattr(options, name) < at_least:
@@ -81,45 +88,36 @@ def check(options, output_dir, run_dir, settings):
         raise InputError(f"{output_dir}: exists; pass --overwrite to replace it or --output-dir for another place")
     if run_dir.exists() and options.resume:
         earlier = json.loads((run_dir / "settings.json").read_text(encoding="utf-8"))
-        changed = [name for name in settings if settings[name] != earlier.get(name)]
-        if changed:
-            raise InputError(
-                f"--resume: the interrupted run had {changed[0]} {earlier.get(changed[0])!r}, "
-                f"not {settings[changed[0]]!r}; repeat its command, or start again without --resume"
-            )
+        for name, value in settings_of(options).items():
+            if value != earlier.get(name):
+                raise InputError(
+                    f"--resume: the interrupted run had {name} {earlier.get(name)!r}, not {value!r}; "
+                    "repeat its command, or start again without --resume"
+                )
 
 
 def main():
     options = arguments().parse_args()
     output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
     run_dir = output_dir.with_name(f"{output_dir.name}.training")
-    unsaved = ("quiet", "resume", "overwrite", "download", "cache", "output_dir")
-    settings = {name: value for name, value in vars(options).items() if name not in unsaved}
-    settings["data_dir"] = str(options.data_dir) if options.data_dir else None
-    check(options, output_dir, run_dir, settings)
+    check(options, output_dir, run_dir)
     config = preset(options.preset).with_clip_seconds(options.clip_seconds)
-
     clips = cli.load_clips(options)
-    store = WaveformStore(
-        config, whole_clips=not options.no_random_crop, cache=None if options.cache == "none" else options.cache
-    )
-    progress = cli.progress_bar(options, "decoding", len(clips))
-    clips, failures, longest = readable_clips(clips, store, progress)
+    cache = None if options.cache == "none" else options.cache
+    store = WaveformStore(config, whole_clips=not options.no_random_crop, cache=cache)
+    clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
     write_failures(output_dir, failures)
     if not clips:
         raise InputError(f"data set: none of its {len(failures)} clips can be read; {failures[0][1]}")
     if options.clip_seconds is None:
         config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
     parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
-    names = label_names(clips, DATASETS[options.dataset].LABELS)
-    multi_label = any(len(clip.labels) > 1 for clip in clips)
     cli.say(options, f"{options.dataset}: {parts.how}")
-
-    train(options, config, parts, names, multi_label, store, output_dir, run_dir, settings)
+    train(options, config, parts, store, output_dir, run_dir)
     return cli.report_failures(failures, output_dir)
 
 
-def train(options, config, parts, names, multi_label, store, output_dir, run_dir, settings):
+def train(options, config, parts, store, output_dir, run_dir):
     import keras
     import tensorflow as tf
 
@@ -131,9 +129,13 @@ def train(options, config, parts, names, multi_label, store, output_dir, run_dir
 
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    extractor = build_extractor(
-        config, options.network, options.pooling, options.seed if options.spec_augment else None
-    )
+    data_set = DATASETS[options.dataset]
+    clips_of = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    every_clip = [clip for clips in clips_of.values() for clip in clips]
+    names = label_names(every_clip, data_set.LABELS)
+    multi_label = any(len(clip.labels) > 1 for clip in every_clip)
+    masks = options.seed if options.spec_augment else None
+    extractor = build_extractor(config, options.network, options.pooling, spec_augment_seed=masks)
     model = add_head(extractor, len(names), multi_label, options.dropout)
     augmentation = Augmentation(
         random_crop=not options.no_random_crop,
@@ -144,24 +146,15 @@ def train(options, config, parts, names, multi_label, store, output_dir, run_dir
     )
 
     def batches(epochs):
-        return training_batches(
-            parts.train,
-            targets(parts.train, names),
-            store,
-            config,
-            options.batch_size,
-            options.seed,
-            epochs,
-            augmentation,
-        )
+        y = targets(parts.train, names)
+        return training_batches(parts.train, y, store, config, options.batch_size, options.seed, epochs, augmentation)
 
     def scored(clips):
         return evaluation_batches(clips, targets(clips, names), store, config, options.batch_size)
 
     if run_dir.exists() and not options.resume:
         shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(run_dir / "settings.json", settings)
+    write_json(run_dir / "settings.json", settings_of(options))
     history = training.fit(
         model,
         batches,
@@ -175,12 +168,7 @@ def train(options, config, parts, names, multi_label, store, output_dir, run_dir
         resume=options.resume,
         callbacks=() if options.quiet else (training.EpochLine(options.epochs),),
     )
-    scores = {
-        part: training.evaluate(model, scored(clips), multi_label)
-        for part, clips in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
-        if clips
-    }
-    module = DATASETS[options.dataset]
+    scores = {part: training.evaluate(model, scored(clips), multi_label) for part, clips in clips_of.items() if clips}
     card = {
         "network": options.network,
         "network_citation": backbone(options.network).CITATION,
@@ -189,14 +177,14 @@ def train(options, config, parts, names, multi_label, store, output_dir, run_dir
         "multi_label": multi_label,
         "training_data": {
             "dataset": options.dataset,
-            "licence": module.LICENSE,
-            "citation": module.CITATION,
+            "licence": data_set.LICENSE,
+            "citation": data_set.CITATION,
             "division": parts.how,
-            "clips": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+            "clips": {part: len(clips) for part, clips in clips_of.items()},
         },
         "epochs_trained": len(history),
         "scores": scores,
-        "settings": {name: value for name, value in settings.items() if name != "data_dir"},
+        "settings": {name: value for name, value in settings_of(options).items() if name != "data_dir"},
         "seed": options.seed,
         "versions": export.package_versions(),
         "weights_sha256": training.weights_hash(model),

@@ -10,6 +10,7 @@ import numpy as np
 from keras_audio_transfer.errors import InputError
 
 SPLITS = ("train", "validation", "test")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
 @dataclass(frozen=True)

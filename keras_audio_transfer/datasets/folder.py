@@ -9,14 +9,13 @@ instead, and name the groups.
 import unicodedata
 from pathlib import Path
 
-from keras_audio_transfer.datasets.clip import SPLITS, Clip
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, SPLITS, Clip
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
 LICENSE = "Your own data: their licence."
 REMOTES = {}
 LABELS = ()
-_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
 def clips(data_dir: Path) -> list[Clip]:
@@ -38,7 +37,7 @@ def clips(data_dir: Path) -> list[Clip]:
             paths = [path for path in class_folder.rglob("*") if _is_audio(path, class_folder)]
             if not paths:
                 raise InputError(
-                    f"folder: {class_folder} has no audio ({', '.join(_SUFFIXES)}); add some or remove the folder"
+                    f"folder: {class_folder} has no audio ({', '.join(AUDIO_SUFFIXES)}); add some or remove the folder"
                 )
             # File systems differ in how they spell accents: labels and ids have to be the same on all of them.
             label = unicodedata.normalize("NFC", class_folder.name)
@@ -54,4 +53,4 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _is_audio(path: Path, class_folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(class_folder).parts)
-    return path.suffix.lower() in _SUFFIXES and not hidden and path.is_file()
+    return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file()
