@@ -23,7 +23,7 @@ UNOFFICIAL_FOLDS = 5
 
 @dataclass(frozen=True)
 class Round:
-    """One fit and one score: its name, the rows to fit on and to score on, and the splits that choose the parameters."""
+    """One fit and one score: its name, the rows to fit and to score on, and the splits that choose the parameters."""
 
     name: str
     fit: np.ndarray

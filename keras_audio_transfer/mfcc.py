@@ -1,0 +1,31 @@
+"""The MFCC baseline of Choi et al. 2017: what a probe gets from 1980s features. Without TensorFlow."""
+
+import numpy as np
+
+SAMPLE_RATE = 12000
+SECONDS = 29.0
+COEFFICIENTS = 20
+SHORTEST = 1024  # samples: three frames, so that second differences exist
+
+
+def mfcc_features(waveform: np.ndarray) -> np.ndarray:
+    """Statistics of mel-frequency cepstral coefficients, as published.
+
+    librosa's defaults at 12 kHz with 20 coefficients, over the first 29 s; a waveform below 1,024 samples is padded with
+    zeros, otherwise nothing is padded or repeated. (Choi et al. 2017, section 4.1, and the authors' code.)
+
+    Args:
+        waveform: float32 (samples,) at 12,000 Hz, in [-1, 1].
+
+    Returns:
+        float32 (120,): mean and deviation over time of the coefficients, of their first differences
+        (x[t + 1] - x[t]) and of their second differences, 20 numbers each, in that order.
+    """
+    import librosa  # takes a second
+
+    waveform = waveform[: round(SECONDS * SAMPLE_RATE)]
+    waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
+    coefficients = librosa.feature.mfcc(y=waveform, sr=SAMPLE_RATE, n_mfcc=COEFFICIENTS)  # (20, frames)
+    tracks = [coefficients, np.diff(coefficients), np.diff(coefficients, n=2)]
+    statistics = [statistic for track in tracks for statistic in (track.mean(axis=1), track.std(axis=1))]
+    return np.concatenate(statistics).astype(np.float32)

@@ -1,0 +1,221 @@
+"""Measure the speed and memory that the README quotes, as ratios within one run.
+
+    python scripts/benchmark.py --esc-dir data/ESC-50 --urbansound-dir data/UrbanSound8K --output benchmark.json
+
+extraction   scripts/extract.py's way from wav files to the features of all five layers, against the way of the 2017
+             code: librosa.load, five models for five layers, `predict` one clip at a time. Both at the published
+             settings (12 kHz, 29 s), each in a process of its own, after a warm-up clip, imports not counted.
+memory       the highest memory use of scripts/extract.py with few and with four times as many files.
+epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
+             memory; several of each in turn, medians.
+
+Each part whose data folder is not given is left out.
+"""
+
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from keras_audio_transfer import cli
+from keras_audio_transfer.config import AudioConfig, preset
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_json
+
+SCRIPTS = Path(__file__).resolve().parent
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("--esc-dir", type=Path, metavar="DIR", help="ESC-50's folder, for extraction and memory")
+    parser.add_argument("--urbansound-dir", type=Path, metavar="DIR", help="UrbanSound8K's folder, for epoch")
+    parser.add_argument(
+        "--clips", type=int, default=60, help="wav files for extraction; memory also takes four times as many"
+    )
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each kind")
+    parser.add_argument("--epoch-clips", type=int, default=640, help="clips in an epoch")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
+    return parser
+
+
+def some_wavs(esc_dir, number):
+    from keras_audio_transfer.datasets import load
+
+    return [clip.path for clip in load("esc10", esc_dir)[:number]]
+
+
+def make_model(folder, seed):
+    """The published network with random weights, and statistics of normalisation as after training."""
+    import keras
+
+    from keras_audio_transfer import export
+    from keras_audio_transfer.features import build_extractor
+
+    keras.utils.set_random_seed(seed)
+    model = build_extractor(preset("choi2017"))
+    noise = np.random.default_rng(seed).normal(0, 0.1, (4, 5 * preset("choi2017").sample_rate)).astype(np.float32)
+    taps = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for tap in taps:  # in order of depth: each one's input depends on the statistics of those before it
+        maps = keras.Model(model.input, tap.input)(noise).numpy()
+        tap.moving_mean.assign(maps.mean(axis=(0, 1, 2)))
+        tap.moving_variance.assign(maps.var(axis=(0, 1, 2)))
+    folder.mkdir()
+    export.write_model(folder, model, preset("choi2017"), {})
+
+
+def the_2017_way(model_dir, wavs):
+    """Seconds for all clips, and their features (clips, 160)."""
+    import keras
+    import librosa
+
+    from keras_audio_transfer.features import select_layers
+
+    config = preset("choi2017")
+    model = keras.models.load_model(model_dir / "model.keras", compile=False)
+    models = [select_layers(model, [name]) for name in model.output]
+
+    def features(path):
+        waveform, _ = librosa.load(path, sr=config.sample_rate)
+        waveform = np.resize(waveform, config.n_samples)
+        outputs = [one.predict(waveform[np.newaxis], verbose=0) for one in models]
+        return np.concatenate([values for output in outputs for values in output.values()], axis=1)[0]
+
+    features(wavs[0])
+    start = time.perf_counter()
+    rows = [features(path) for path in wavs]
+    return time.perf_counter() - start, np.stack(rows)
+
+
+def our_way(model_dir, wavs):
+    """Seconds for all clips, and their features (clips, 160)."""
+    from keras_audio_transfer.datasets.clip import Clip
+    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+    from keras_audio_transfer.model_folder import latest_saved_model, read_card
+
+    card = read_card(model_dir)
+    config = AudioConfig.from_dict(card["audio"])
+    use_one_thread_a_clip(2)
+    extractor = SavedExtractor(latest_saved_model(model_dir))
+    clips = [Clip(str(path), path) for path in wavs]
+    extract(extractor, card["layer_names"], clips[:1], [], config)
+    start = time.perf_counter()
+    features, _ = extract(extractor, card["layer_names"], clips, [], config)
+    seconds = time.perf_counter() - start
+    return seconds, np.concatenate([*features.layers.values()], axis=1)
+
+
+def in_a_process(function, *parameters):
+    """`function(*parameters)` in a fresh process, so that TensorFlow's settings and memory are its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *parameters).result()
+
+
+def extraction(options, model_dir):
+    import soundfile
+
+    wavs = some_wavs(options.esc_dir, options.clips)
+    audio_seconds = sum(soundfile.info(path).duration for path in wavs)
+    then, features_then = in_a_process(the_2017_way, model_dir, wavs)
+    now, features_now = in_a_process(our_way, model_dir, wavs)
+    scale = np.maximum(1.0, np.abs(features_then))
+    return {
+        "clips": len(wavs),
+        "audio_seconds": audio_seconds,
+        "audio_seconds_a_second_2017": audio_seconds / then,
+        "audio_seconds_a_second": audio_seconds / now,
+        "ratio": then / now,
+        "largest_difference": float((np.abs(features_now - features_then) / scale).max()),
+    }
+
+
+def memory(options, model_dir):
+    megabytes = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in (options.clips, 4 * options.clips):
+            wavs = some_wavs(options.esc_dir, number)
+            command = [sys.executable, SCRIPTS / "extract.py", model_dir, *wavs, "--quiet"]
+            command += ["--output", Path(folder) / "features.npz"]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise InputError("memory: scripts/extract.py failed; see its message above")
+            megabytes[len(wavs)] = usage.ru_maxrss / 1024
+    return {f"peak_megabytes_{number}_files": value for number, value in megabytes.items()}
+
+
+def epoch(options, augmentation):
+    """Median seconds of an epoch through tf.data and from memory, and their ratio."""
+    import keras
+
+    from keras_audio_transfer.datasets import label_names, load
+    from keras_audio_transfer.decoding import WaveformStore, readable_clips
+    from keras_audio_transfer.features import build_extractor
+    from keras_audio_transfer.heads import SCORES, add_head, compile_settings
+    from keras_audio_transfer.waveforms import targets, training_batches
+
+    config = preset("short16k")
+    clips = np.random.default_rng(options.seed).permutation(load("urbansound8k", options.urbansound_dir))
+    clips = [*clips[: options.epoch_clips]]
+    store = WaveformStore(config, whole_clips=True, cache="memory")
+    readable_clips(clips, store)
+    names = label_names(clips)
+    model = add_head(build_extractor(config), len(names))
+    model = keras.Model(model.input, model.output[SCORES])
+    model.compile(optimizer="adam", **compile_settings(multi_label=False))
+    epochs = range(options.epochs + 1)
+    batches = training_batches(clips, targets(clips, names), store, config, 32, options.seed, epochs, augmentation)
+    n_batches = -(-len(clips) // 32)
+    held = [*batches.take(n_batches)]
+
+    def seconds(source):
+        start = time.perf_counter()
+        for x, y in source:
+            model.train_on_batch(x, y)
+        return time.perf_counter() - start
+
+    stream = iter(batches)
+    seconds(next(stream) for _ in range(n_batches))  # the first epoch: tracing
+    pairs = [(seconds(next(stream) for _ in range(n_batches)), seconds(held)) for _ in range(options.epochs)]
+    through, from_memory = map(statistics.median, zip(*pairs, strict=True))
+    return {
+        "clips": len(clips),
+        "epochs_of_each_kind": options.epochs,
+        "seconds_through_tf_data": through,
+        "seconds_from_memory": from_memory,
+        "ratio": through / from_memory,
+    }
+
+
+def main():
+    options = arguments().parse_args()
+    figures = {"cores": os.cpu_count()}
+    if options.esc_dir is None and options.urbansound_dir is None:
+        raise InputError("--esc-dir, --urbansound-dir: neither is given; name the folder of at least one data set")
+    if options.esc_dir is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            model_dir = Path(folder) / "model"
+            in_a_process(make_model, model_dir, options.seed)
+            figures["extraction"] = extraction(options, model_dir)
+            figures["memory"] = memory(options, model_dir)
+    if options.urbansound_dir is not None:
+        from keras_audio_transfer.waveforms import Augmentation
+
+        everything = Augmentation(gain_decibel=6, shift_seconds=1, noise_probability=1, mixup=0.3)
+        figures["epoch"] = in_a_process(epoch, options, Augmentation())
+        figures["epoch_with_all_augmentation"] = in_a_process(epoch, options, everything)
+    print(json.dumps(figures, indent=2))
+    if options.output:
+        write_json(options.output, figures)
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    cli.run(main)
