@@ -78,14 +78,14 @@ def score_bars(scores: pd.DataFrame, path: Path, title: str) -> None:
         if len(folds) > 1:
             axis.errorbar(row["score"], position, xerr=row["deviation"], color="black", capsize=3, linewidth=1)
             axis.plot(row[folds], [position] * len(folds), "o", color="black", markersize=2.5, alpha=0.6)
-        axis.annotate(
-            f"{row['score']:.3f}", (0, position), (4, 0), textcoords="offset points", va="center", color="white"
-        )
-    axis.axvline(scores["chance"].iloc[0], color=GREY, linestyle=":", label="most frequent class")
+        axis.text(1.01, position, f"{row['score']:.3f}", va="center")
+    chance = scores["chance"].iloc[0]
+    axis.axvline(chance, color=GREY, linestyle=":")
+    axis.annotate("most frequent class", (chance, 1), (3, 3), ("data", "axes fraction"), "offset points", color=GREY)
     axis.set_yticks(list(positions), [_short(layers) for layers in scores["layers"]])
     spread = "; whisker: deviation, dots: folds" if len(folds) > 1 else ""
-    axis.set(xlabel=f"{scores['metric'].iloc[0]}{spread}", xlim=(0, 1), title=title)
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02), bbox_transform=figure.transFigure, frameon=False)
+    axis.set(xlabel=f"{scores['metric'].iloc[0]}{spread}", xlim=(0, 1))
+    figure.suptitle(title)
     _save(figure, path)
 
 
