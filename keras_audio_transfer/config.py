@@ -47,7 +47,10 @@ class AudioConfig:
     def __post_init__(self):
         rules = {
             "sample_rate": (self.sample_rate >= 1, "at least 1 Hz"),
-            "clip_seconds": (self.clip_seconds * self.sample_rate >= 1, "at least one sample"),
+            "clip_seconds": (
+                1 <= self.clip_seconds * self.sample_rate <= 3600 * self.sample_rate,
+                "one sample to an hour",
+            ),
             "n_fft": (self.n_fft >= 2 and self.n_fft % 2 == 0, "an even number of samples, at least 2"),
             "hop_length": (1 <= self.hop_length <= self.n_fft, f"1 to n_fft ({self.n_fft}) samples"),
             "n_mels": (self.n_mels >= 1, "at least 1"),

@@ -18,7 +18,7 @@ POOLINGS = {
 
 
 def build_extractor(
-    config: AudioConfig, network: str = "convnet5", pooling: str = "mean", spec_augment_seed: int | None = None
+    config: AudioConfig, network: str = "convnet5", pooling: str = "mean", spec_augment: int = 0, seed: int = 0
 ) -> keras.Model:
     """A flat functional model from waveforms to the features of every layer.
 
@@ -27,7 +27,8 @@ def build_extractor(
         network: a name in `backbones.BACKBONES`.
         pooling: how maps become features: 'mean' over time and frequency (Choi et al. 2017), 'max', or
             'mean_deviation' (both, twice as many numbers).
-        spec_augment_seed: mask the spectrogram in training, with masks drawn from this seed; None for no masks.
+        spec_augment: in training, mask the spectrogram with so many masks of frames and as many of bands.
+        seed: of the masks.
 
     Returns:
         Model with input `waveform`, float32 (batch, samples) at `config.sample_rate`, any batch and length, and a dict
@@ -41,8 +42,8 @@ def build_extractor(
         raise InputError(f"pooling: {pooling!r} is unknown; choose from {', '.join(POOLINGS)}")
     waveform = keras.Input((None,), dtype="float32", name="waveform")
     spectrogram = waveform_to_spectrogram(waveform, config)
-    if spec_augment_seed is not None:
-        spectrogram = mask_spectrogram(spectrogram, config, spec_augment_seed)
+    if spec_augment:
+        spectrogram = mask_spectrogram(spectrogram, config, spec_augment, seed)
     maps = module.maps(spectrogram, config)
     features = {name: POOLINGS[pooling](name=f"{name}_features")(x) for name, x in maps.items()}
     return keras.Model(waveform, features, name=network)

@@ -34,10 +34,16 @@ def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, d
     return keras.Model(extractor.input, {**layers, SCORES: scores}, name=extractor.name)
 
 
-def compile_settings(multi_label: bool) -> dict:
-    """Loss and the metrics that are followed epoch by epoch, as keyword arguments of `Model.compile`."""
+def compile_settings(multi_label: bool, label_smoothing: float = 0.0) -> dict:
+    """Loss and the metrics that are followed epoch by epoch, as keyword arguments of `Model.compile`.
+
+    Args:
+        multi_label: binary cross-entropy, and areas under the ROC and the precision-recall curve, micro and macro;
+            otherwise categorical cross-entropy and accuracy.
+        label_smoothing: share of the target that is spread over all labels, where there is one label a clip.
+    """
     if not multi_label:
-        return {"loss": "categorical_crossentropy", "metrics": ["accuracy"]}
+        return {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), "metrics": ["accuracy"]}
     metrics = [
         keras.metrics.AUC(curve=curve, multi_label=macro, name=f"{curve.lower()}_auc_{'macro' if macro else 'micro'}")
         for curve in ("ROC", "PR")

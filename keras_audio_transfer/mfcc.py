@@ -11,8 +11,8 @@ SHORTEST = 1024  # samples: three frames, so that second differences exist
 def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     """Statistics of mel-frequency cepstral coefficients, as published.
 
-    librosa's defaults at 12 kHz with 20 coefficients, over the first 29 s; a waveform below 1,024 samples is padded with
-    zeros, otherwise nothing is padded or repeated. (Choi et al. 2017, section 4.1, and the authors' code.)
+    librosa's defaults at 12 kHz with 20 coefficients, over the first 29 s; a waveform below 1,024 samples is padded
+    with zeros, otherwise nothing is padded or repeated. (Choi et al. 2017, section 4.1, and the authors' code.)
 
     Args:
         waveform: float32 (samples,) at 12,000 Hz, in [-1, 1].

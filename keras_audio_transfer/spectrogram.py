@@ -140,12 +140,13 @@ def waveform_to_spectrogram(waveform, config: AudioConfig):
     return PowerToClipDecibel(config.decibel_floor, config.decibel_range, name="power_to_decibel")(power)
 
 
-def mask_spectrogram(spectrogram, config: AudioConfig, seed: int):
-    """SpecAugment (Park et al. 2019) for training: two masks of up to 1/8 of the clip, two of up to 1/8 of the bands.
+def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):
+    """SpecAugment (Park et al. 2019) for training: masks of up to 1/8 of the clip, and of up to 1/8 of the bands.
 
     Args:
         spectrogram: Keras tensor (batch, frames, mels, 1).
         config: the front end; masked cells get its lowest value.
+        n_masks: of each kind.
         seed: of the masks.
 
     Returns:
@@ -154,8 +155,8 @@ def mask_spectrogram(spectrogram, config: AudioConfig, seed: int):
     return SeededSpecAugment(
         freq_mask_param=max(1, config.n_mels // 8),
         time_mask_param=max(1, config.n_frames // 8),
-        n_freq_masks=2,
-        n_time_masks=2,
+        n_freq_masks=n_masks,
+        n_time_masks=n_masks,
         mask_value=-config.decibel_range,
         data_format="channels_last",
         seed=seed,

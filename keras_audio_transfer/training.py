@@ -108,8 +108,9 @@ def fit(
     epochs: int,
     run_dir: Path,
     multi_label: bool = False,
-    learning_rate: float = 1e-3,
-    patience: int = 10,
+    learning_rate: float = 2e-3,
+    label_smoothing: float = 0.0,
+    patience: int = 15,
     resume: bool = False,
     callbacks: tuple = (),
 ) -> pd.DataFrame:
@@ -124,7 +125,8 @@ def fit(
         epochs: at most so many; 0 leaves the weights as they are.
         run_dir: where the state of the run and TensorBoard's logs are kept. Must exist.
         multi_label: see `heads.add_head`.
-        learning_rate: of Adam.
+        learning_rate: of Adam in the first step; it falls to zero along half a cosine over `epochs`.
+        label_smoothing: see `heads.compile_settings`.
         patience: epochs without a lower loss after which the training stops.
         resume: continue from the state in `run_dir`, if there is one. Ends with the same weights as a run that was
             never interrupted.
@@ -137,7 +139,8 @@ def fit(
         InputError: the loss is no longer finite.
     """
     trained = keras.Model(model.input, model.output[SCORES])
-    trained.compile(optimizer=keras.optimizers.Adam(learning_rate), **compile_settings(multi_label))
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
+    trained.compile(optimizer=keras.optimizers.Adam(schedule), **compile_settings(multi_label, label_smoothing))
     trained.optimizer.build(trained.trainable_variables)
     state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience)
     state.set_model(trained)
