@@ -27,7 +27,10 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and the epilog as it was written."""
+    """Shows the defaults that say something, and the epilog as it was written."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 def add_dataset_arguments(arguments: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -76,7 +79,7 @@ def run(main: Callable[[], int]) -> None:
     try:
         sys.exit(main())
     except InputError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(NOT_DONE)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

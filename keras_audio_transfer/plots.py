@@ -35,7 +35,7 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
         path: of the PNG or SVG file.
         title: above the picture.
     """
-    names = [name for name in _METRIC_NAMES if name in history]
+    names = [name for name in _METRIC_NAMES if name in history and len(history)]
     columns = min(3, max(1, len(names)))
     rows = -(-len(names) // columns) or 1
     figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3.4 * rows), squeeze=False, layout="constrained")

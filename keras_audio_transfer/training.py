@@ -159,7 +159,7 @@ def fit(
         )
     if state.best_weights is not None:
         trained.set_weights(state.best_weights)
-    return pd.DataFrame(state.history)
+    return pd.DataFrame(state.history or {"epoch": [], "loss": []})
 
 
 def score(targets: np.ndarray, scores: np.ndarray, multi_label: bool) -> dict[str, float]:

@@ -41,7 +41,7 @@ def arguments():
     )
     parser.add_argument("--epochs", type=int, default=40, help="at most so many; 0 keeps the random weights")
     parser.add_argument(
-        "--patience", type=int, default=10, help="epochs without a lower validation loss before it stops"
+        "--patience", type=int, default=15, help="epochs without a lower validation loss before it stops"
     )
     parser.add_argument("--batch-size", type=int, default=32, help="clips a batch")
     parser.add_argument(
