@@ -1,7 +1,6 @@
 """Clips -> waveforms at the sample rate of the model: decode, mix down, resample, cut or fill. Without TensorFlow."""
 
 import hashlib
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,14 +14,15 @@ import soxr
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import written_whole
 
 _EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
 # What is read beyond the wanted length, so that the resampler's filter never meets the end of the excerpt.
 _MARGIN_SECONDS = 0.1
 # libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
 _PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_STREAMED = 0x7FFFFF00  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
-_OGG_WITHOUT_END = "without an End-Of-Stream flag"
+_STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
+_OGG_WITHOUT_END = "end-of-stream"  # libsndfile mentions it only where it is missing
 _MP3_SLACK = 4 * 1152  # an mp3's length is an estimate, a few frames off
 
 
@@ -46,9 +46,8 @@ def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, in
         raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
     try:
         with soundfile.SoundFile(path) as file:
-            wanted = -1 if seconds is None else int(seconds * file.samplerate) + 1
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-            promised = file.frames if wanted < 0 else min(file.frames, wanted)
+            promised = file.frames if seconds is None else min(file.frames, int(seconds * file.samplerate) + 1)
+            samples = file.read(promised, dtype="float32", always_2d=True)
             slack = _MP3_SLACK if file.format == "MP3" else 0
             log, sample_rate = file.extra_info, file.samplerate
     except soundfile.LibsndfileError as error:
@@ -59,7 +58,7 @@ def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, in
     chunk = _PROMISED_AND_HELD.search(log)
     if chunk and int(chunk[2]) < int(chunk[1]) < _STREAMED:
         raise InputError(f"{path}: truncated: {chunk[2]} of {chunk[1]} bytes of audio are there; copy the file again")
-    if _OGG_WITHOUT_END in log:
+    if _OGG_WITHOUT_END in log.lower():
         raise InputError(f"{path}: truncated: the end of the Ogg stream is missing; copy the file again")
     if len(samples) < promised - slack:
         raise InputError(f"{path}: truncated: {len(samples)} of {promised} samples are there; copy the file again")
@@ -148,6 +147,8 @@ class WaveformStore:
         self.seconds = None if whole_clips or config.long_clips != "start" else config.clip_seconds
         self.in_memory = {} if cache == "memory" else None
         self.folder = Path(cache) if cache not in (None, "memory") else None
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"--cache: {self.folder} is a file; expected memory, none, or a folder")
 
     def load(self, clip: Clip) -> np.ndarray:
         """The clip's waveform, float32 (samples,). Raises InputError where it cannot be read."""
@@ -169,14 +170,9 @@ class WaveformStore:
         key = (clip.path.resolve(), status.st_size, status.st_mtime_ns, self.sample_rate, self.seconds)
         path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
-            try:
-                with open(partial, "wb") as file:
-                    np.save(file, self._decode(clip))
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            waveform = self._decode(clip)
+            with written_whole(path) as partial, open(partial, "wb") as file:
+                np.save(file, waveform)
         return np.load(path)
 
 

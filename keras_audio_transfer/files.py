@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 
@@ -26,11 +27,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     For files and for folders. A folder that is replaced stays until the new one is complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.partial")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:
         yield partial
-        if path.is_dir():
+        if path.is_dir() and partial.exists():
             path.rename(replaced)  # a folder cannot be renamed onto another
         partial.replace(path)
     finally:
@@ -130,7 +131,7 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a features file (.npz); make one with scripts/extract.py") from error
         missing = [name for name in _NOT_LAYERS if name not in content]
         missing += [name for name in map(str, content.get("layer_names", ())) if name not in content]

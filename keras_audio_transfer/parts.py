@@ -38,7 +38,7 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
     for clip in clips:
         if not clip.labels:
             raise InputError(f"{clip.clip_id}: has no label; training needs one for every clip")
-    validation, held_out = [], f"{validation_fraction:.0%} of the training recordings for validation"
+    validation = []
     if any(clip.split for clip in clips):
         if test_fold is not None:
             raise InputError(f"--test-fold: {test_fold} received, but the data set has splits, not folds; leave it out")
@@ -63,11 +63,12 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
             raise InputError(f"--test-fold: {test_fold} received, but the data set has no folds; leave it out")
         train, test = hold_out(clips, 0.2, seed)
         how = f"no official folds or splits: 20% of the recordings scored (seed {seed})"
-    if not validation and validation_fraction:
-        train, validation = hold_out(train, validation_fraction, seed)
-        how += f"; {held_out} (seed {seed})"
     if not train:
         raise InputError("data set: no clips are left for training; it needs a second fold or a split named train")
+    if not validation and validation_fraction:
+        train, validation = hold_out(train, validation_fraction, seed)
+        share = len(validation) / (len(train) + len(validation))
+        how += f"; {share:.0%} of the training recordings for validation (seed {seed})"
     return Parts(train, validation, test, how)
 
 

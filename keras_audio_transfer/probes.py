@@ -42,6 +42,15 @@ def rounds(features: Features, seed: int = 0) -> tuple[list[Round], str]:
         InputError: labels missing, several a clip, or too few; a split without train or test clips.
     """
     _check_labels(features)
+    result, how = _rounds(features, seed)
+    for r in result:
+        for chosen, _ in r.inner.split(r.fit, features.labels[r.fit]):
+            if len(np.unique(features.labels[r.fit[chosen]])) < 2:
+                raise InputError(f"labels: {r.name} leaves one to fit on; expected at least two classes in every part")
+    return result, how
+
+
+def _rounds(features, seed):
     labels, everything = features.labels, np.arange(len(features.labels))
     if (features.splits != "").any():
         fit, score = (

@@ -1,0 +1,38 @@
+"""What several test modules share: the scripts as a user runs them, and one exported model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Run `python scripts/NAME.py ARGUMENTS... --quiet` from the repository's root; returns the finished process."""
+
+    def run(name, *arguments):
+        command = [sys.executable, f"scripts/{name}.py", *map(str, arguments), "--quiet"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(run_script, tmp_path_factory):
+    """The process that trained ConvNet-5 for no epochs on the synthetic sounds, and the model folder it wrote."""
+    folder = tmp_path_factory.mktemp("models") / "random"
+    run = run_script("train", "--epochs", 0, "--clip-seconds", 0.25, "--output-dir", folder)
+    assert run.returncode == 0, run.stderr
+    return run, folder
+
+
+@pytest.fixture(scope="session")
+def model_dir(trained):
+    """A model folder with random weights; not to be written to."""
+    return trained[1]

@@ -1,0 +1,309 @@
+"""Every network keeps the same contract; ConvNet-5 is the network of Choi et al. 2017."""
+
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_audio_transfer.backbones import BACKBONES, backbone
+from keras_audio_transfer.config import AudioConfig, fitted_pools, preset
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.features import build_extractor
+from keras_audio_transfer.heads import add_head
+
+# One second at 2 kHz: 32 frames of 8 mels. Ten minutes are 18,751 frames.
+SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
+TEN_MINUTES = 600 * SMALL.sample_rate
+
+every_network = pytest.mark.parametrize("network", BACKBONES)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
+
+
+def with_n_mels(n_mels):
+    return AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=n_mels, mel_f_min=0.0, mel_f_max=1000.0)
+
+
+def maps_model(network, config):
+    """Spectrogram (batch, frames, mels, 1) -> the maps of every layer, with weights that are all different."""
+    spectrogram = keras.Input((None, config.n_mels, 1))
+    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config))
+    randomise(model)
+    return model
+
+
+def randomise(model):
+    """Give the normalisations statistics and scales as training does, negative scales among them."""
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
+            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(1, 2, variance)
+            layer.set_weights(drawn)
+
+
+@pytest.fixture(scope="module")
+def extractors():
+    """The extractor of each network at the small settings."""
+    result = {}
+    for network in BACKBONES:
+        keras.utils.set_random_seed(0)
+        result[network] = build_extractor(SMALL, network)
+        randomise(result[network])
+    return result
+
+
+@every_network
+@pytest.mark.parametrize(
+    "n_samples", [1, 200, SMALL.n_samples, TEN_MINUTES], ids=["1 sample", "0.1 s", "1 s", "10 min"]
+)
+def test_features_are_finite_at_any_length(extractors, network, n_samples):
+    model = extractors[network]
+    features = model(noise(1, n_samples), training=False)
+    assert list(features) == list(model.output)
+    for name, values in features.items():
+        assert tuple(values.shape) == (1, model.output[name].shape[-1])
+        assert np.isfinite(values).all(), name
+
+
+@every_network
+def test_silence_and_clicks_give_finite_features(extractors, network):
+    sounds = np.zeros((2, 500), np.float32)
+    sounds[1, 250] = 1.0
+    for name, values in extractors[network](sounds, training=False).items():
+        assert np.isfinite(values).all(), name
+
+
+@every_network
+def test_features_can_be_told_apart(extractors, network):
+    time = np.arange(2000) / 2000
+    sounds = np.stack([noise(2000), np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 800 * time)]).astype(np.float32)
+    for name, values in extractors[network](sounds, training=False).items():
+        assert values.numpy().std(axis=0).max() > 1e-3, f"{name} is the same for noise, a low and a high tone"
+
+
+@every_network
+def test_declared_sizes_are_the_real_ones(network):
+    model = maps_model(network, SMALL)
+    real = model(noise(2, SMALL.n_frames, SMALL.n_mels, 1))
+    assert list(real) == list(model.output)
+    for name, declared in model.output.items():
+        assert declared.shape[-1] == real[name].shape[-1], name
+        for size, real_size in zip(declared.shape[1:3], real[name].shape[1:3], strict=True):
+            assert size in (None, real_size), name
+
+
+@every_network
+def test_maps_with_static_shapes_declare_them(network):
+    spectrogram = keras.Input((SMALL.n_frames, SMALL.n_mels, 1))
+    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, SMALL))
+    for name, values in model(noise(2, SMALL.n_frames, SMALL.n_mels, 1)).items():
+        assert model.output[name].shape[1:] == values.shape[1:], name
+
+
+@every_network
+def test_layers_are_named_and_stand_in_order_of_depth(network):
+    model = maps_model(network, SMALL)
+    names = list(model.output)
+    assert len(names) >= 2
+    ancestors = [{layer.name for layer in keras.Model(model.input, model.output[name]).layers} for name in names]
+    for earlier, later in pairwise(ancestors):
+        assert len(earlier) < len(later)
+    for name, inner in zip(names, ancestors, strict=True):
+        assert name in inner, "a tap is an inner layer of the same name"
+        assert model.get_layer(name).output is model.output[name]
+
+
+@every_network
+def test_features_do_not_depend_on_the_neighbours(extractors, network):
+    sounds = np.stack([noise(1500), 100 * noise(1500, seed=1), np.zeros(1500, np.float32), noise(1500, seed=2)])
+    together = extractors[network](sounds, training=False)
+    for i in range(len(sounds)):
+        alone = extractors[network](sounds[i : i + 1], training=False)
+        for name, values in alone.items():
+            np.testing.assert_allclose(together[name][i], values[0], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@every_network
+@pytest.mark.parametrize("n_mels", [1, 2, 3, 40, 63])
+def test_any_number_of_mels(network, n_mels):
+    config = with_n_mels(n_mels)
+    model = maps_model(network, config)
+    for n_frames in (1, config.n_frames, 3 * config.n_frames):
+        for name, values in model(noise(1, n_frames, n_mels, 1)).items():
+            assert min(values.shape) >= 1
+            assert np.isfinite(values).all(), name
+
+
+@every_network
+@pytest.mark.parametrize("clip_seconds", [0.001, 0.1, 10.0])
+def test_the_deepest_layer_sees_a_clip_of_the_length_it_was_made_for(network, clip_seconds):
+    config = SMALL.with_clip_seconds(clip_seconds)
+    model = maps_model(network, config)
+    deepest = [*model(noise(1, config.n_frames, config.n_mels, 1)).values()][-1]
+    assert min(deepest.shape) >= 1
+
+
+@every_network
+def test_an_input_of_another_length_needs_no_new_weights(network):
+    weights = [
+        [weight.shape for weight in maps_model(network, SMALL.with_clip_seconds(seconds)).weights]
+        for seconds in (0.1, 1.0, 30.0)
+    ]
+    assert weights[0] == weights[1] == weights[2]
+
+
+@every_network
+def test_seeds_decide_the_random_weights(network):
+    def weights(seed):
+        keras.utils.set_random_seed(seed)
+        return np.concatenate([w.ravel() for w in build_extractor(SMALL, network).get_weights()])
+
+    np.testing.assert_array_equal(weights(5), weights(5))
+    assert (weights(5) != weights(6)).any()
+
+
+@every_network
+def test_networks_cite_their_source(network):
+    assert len(backbone(network).CITATION) > 20
+
+
+def test_unknown_network():
+    with pytest.raises(InputError, match=r"network: 'convnet6' is unknown; choose from .*convnet5"):
+        backbone("convnet6")
+
+
+# ConvNet-5
+
+
+def test_convnet5_pools_after_elu_as_the_paper_does():
+    model = maps_model("convnet5", SMALL)
+    x = 10 * noise(2, 3 * SMALL.n_frames, SMALL.n_mels, 1)
+    got = model(x, training=False)
+    for name in got:
+        x = model.get_layer(f"{name}_convolution")(x)
+        x = model.get_layer(f"{name}_normalisation")(x, training=False)
+        x = keras.layers.ELU()(x)
+        x = keras.layers.MaxPooling2D(model.get_layer(f"{name}_pool").pool_size)(x)
+        np.testing.assert_allclose(got[name], x, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert any((values.numpy() < 0).any() for values in got.values()), "ELU has not been tried below zero"
+
+
+def test_convnet5_at_the_papers_settings():
+    config = preset("choi2017")
+    model = maps_model("convnet5", config)
+    maps = model(10 * noise(1, config.n_frames, config.n_mels, 1) - 40)
+    sizes = {name: tuple(values.shape[1:]) for name, values in maps.items()}
+    assert sizes == {
+        "layer1": (340, 48, 32),
+        "layer2": (85, 16, 32),
+        "layer3": (17, 8, 32),
+        "layer4": (4, 4, 32),
+        "layer5": (1, 1, 32),
+    }
+
+
+def test_convnet5_has_the_papers_39282_parameters():
+    model = add_head(build_extractor(preset("choi2017")), n_labels=50, multi_label=True)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 39_282
+
+
+@pytest.mark.parametrize("network", [name for name, module in BACKBONES.items() if hasattr(module, "receptive_fields")])
+@pytest.mark.parametrize("clip_seconds", [0.1, 0.9, 1.0])
+def test_receptive_fields_are_the_real_ones(network, clip_seconds):
+    """An impulse in one frame at a time: with positive kernels, what sees it is above zero and all else is zero."""
+    config = SMALL.with_clip_seconds(clip_seconds)
+    fields = backbone(network).receptive_fields(config)
+    spectrogram = keras.Input((None, config.n_mels, 1))
+    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config))
+    assert list(fields) == list(model.output)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel, *bias = layer.get_weights()
+            layer.set_weights([np.full_like(kernel, 1 / kernel[..., 0].size), *map(np.zeros_like, bias)])
+    n_frames = fields[list(fields)[-1]][0] + 4 * max(step for _, step in fields.values())
+    impulses = np.eye(n_frames, dtype=np.float32)[:, :, None, None] * np.ones((config.n_mels, 1), np.float32)
+    for name, maps in model.predict(impulses, batch_size=64, verbose=0).items():
+        sees = maps.max(axis=(2, 3)) > 0  # (impulse's frame, cell)
+        seen, step = fields[name]
+        assert sees.sum(axis=0).max() == seen, name
+        inner = np.flatnonzero(sees.sum(axis=0) == seen)  # cells whose field is all inside the clip
+        assert len(inner) >= 2, name
+        for cell in inner:
+            frames = np.flatnonzero(sees[:, cell])
+            assert frames[-1] - frames[0] + 1 == seen, f"{name}: the field has holes"
+        starts = [np.flatnonzero(sees[:, cell])[0] for cell in inner]
+        np.testing.assert_array_equal(np.diff(starts), step, err_msg=name)
+
+
+def test_receptive_fields_at_the_papers_settings():
+    fields = backbone("convnet5").receptive_fields(preset("choi2017"))
+    # By hand: a convolution adds 2 steps, a pool p - 1 steps; then the step grows by p.
+    assert fields["layer1"] == (1 + 2 + 3, 4)
+    assert fields["layer2"] == (6 + 4 * (2 + 3), 16)
+    assert fields["layer5"][1] == 4 * 4 * 5 * 4 * 4
+
+
+pools_and_size = given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=7).map(tuple), st.one_of(st.integers(1, 40), st.integers(1, 10**6))
+)
+
+
+@settings(deadline=None)
+@pools_and_size
+def test_fitted_pools_fit_and_never_grow(pools, size):
+    fitted = fitted_pools(pools, size)
+    assert len(fitted) == len(pools)
+    assert all(1 <= new <= old for new, old in zip(fitted, pools, strict=True))
+    assert np.prod(fitted) <= size
+    if np.prod(pools) <= size:
+        assert fitted == pools
+
+
+@settings(deadline=None)
+@pools_and_size
+def test_fitted_pools_take_no_more_than_they_must(pools, size):
+    fitted = fitted_pools(pools, size)
+    assert fitted_pools(fitted, size) == fitted
+    if fitted != pools:
+        one_less_reduced = [
+            np.prod([*fitted[:i], fitted[i] + 1, *fitted[i + 1 :]]) for i in range(len(pools)) if fitted[i] < pools[i]
+        ]
+        assert max(one_less_reduced) > size
+
+
+@settings(deadline=None)
+@pools_and_size
+def test_fitted_pools_reduce_the_largest_first(pools, size):
+    fitted = fitted_pools(pools, size)
+    reduced = [new for new, old in zip(fitted, pools, strict=True) if new < old]
+    for new, old in zip(fitted, pools, strict=True):
+        if reduced and new == old:
+            assert new <= min(reduced) + 1  # never larger than a pool was before it was reduced
+
+
+@settings(deadline=None)
+@pools_and_size
+def test_fitted_pools_grow_with_the_size(pools, size):
+    smaller, larger = fitted_pools(pools, size), fitted_pools(pools, size + 1)
+    assert all(a <= b for a, b in zip(smaller, larger, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("pools", "size", "expected"),
+    [
+        ((4, 4, 5, 4, 4), 1360, (4, 4, 5, 4, 4)),
+        ((2, 3, 2, 2, 4), 96, (2, 3, 2, 2, 4)),
+        ((4, 4, 5, 4, 4), 1279, (4, 4, 4, 4, 4)),
+        ((4, 4, 5, 4, 4), 1023, (4, 4, 4, 4, 3)),
+        ((2, 3, 2, 2, 4), 64, (2, 3, 2, 2, 2)),
+        ((4, 4), 1, (1, 1)),
+    ],
+)
+def test_fitted_pools_by_hand(pools, size, expected):
+    assert fitted_pools(pools, size) == expected

@@ -1,0 +1,255 @@
+"""What cannot work is refused in one line that names the culprit; one bad file does not stop the good ones."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import soundfile
+
+from keras_audio_transfer.files import Features
+
+SOME_FAILED, NOT_DONE = 1, 2
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory):
+    """A folder with good and bad files; not to be written to."""
+    root = tmp_path_factory.mktemp("inputs")
+    for name in ("good", "empty", "bad"):
+        (root / name).mkdir()
+    for i in range(8):
+        tone = 0.5 * np.sin(2 * np.pi * 200 * (i + 1) * np.arange(4000) / 16000)
+        soundfile.write(root / "good" / f"{i}.wav", tone, 16000)
+    (root / "empty" / "notes.txt").write_text("no audio here")
+    (root / "bad" / "text.wav").write_text("not audio")
+    (root / "bad" / "nothing.flac").touch()
+    (root / "bad" / "cut.wav").write_bytes((root / "good" / "0.wav").read_bytes()[:2000])
+
+    def manifest(name, *lines):
+        (root / name).write_text("\n".join(("path,label,split", *lines)) + "\n", encoding="utf-8")
+
+    splits = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    manifest("clips.csv", *(f"good/{i}.wav,{'ab'[i % 2]},{split}" for i, split in enumerate(splits)))
+    manifest("no_label.csv", "good/0.wav,a,train", "good/1.wav,,train")
+    manifest("all_bad.csv", "bad/text.wav,a,train", "bad/nothing.flac,b,train", "gone.wav,a,test")
+    np.save(root / "array.npy", np.zeros((3, 4)))
+    return root
+
+
+# What is refused: script, arguments, how the line begins after 'SCRIPT.py: error: '. In both, {data} is the folder
+# `inputs`, {model} a model folder, {out} a folder to write to.
+FROM_TABLE = "--dataset manifest --data-dir {data}/clips.csv --output-dir {out}/model"
+REFUSED = {
+    "unknown data set": (
+        "train",
+        "--dataset esc51 --output-dir {out}/model",
+        "'esc51' is not a data set; expected one of synthetic, esc10, ",
+    ),
+    "unknown network": ("train", f"{FROM_TABLE} --network convnet6", "network: 'convnet6' is unknown; choose from "),
+    "unknown pooling": ("train", f"{FROM_TABLE} --pooling median", "pooling: 'median' is unknown; choose from mean, "),
+    "unknown preset": (
+        "train",
+        "--preset choi --output-dir {out}/model",
+        "preset: 'choi' is unknown; choose from choi2017, ",
+    ),
+    "no data dir": (
+        "train",
+        "--dataset esc10 --output-dir {out}/model",
+        "esc10: no folder given; pass --data-dir with the folder the data are in",
+    ),
+    "data dir that is not there": (
+        "train",
+        "--dataset esc10 --data-dir {data}/gone --output-dir {out}/model",
+        "esc10: {data}/gone is not a folder; get ESC-50 from https://",
+    ),
+    "data dir of something else": (
+        "train",
+        "--dataset urbansound8k --data-dir {data}/good --output-dir {out}/model",
+        "urbansound8k: {data}/good has no ",
+    ),
+    "row without a label": (
+        "train",
+        "--dataset manifest --data-dir {data}/no_label.csv --output-dir {out}/model",
+        "{data}/no_label.csv, row 3: good/1.wav has no label; name one or remove the row",
+    ),
+    "clips of no length": (
+        "train",
+        "--clip-seconds 0 --output-dir {out}/model",
+        "clip_seconds: 0.0 is not allowed; expected ",
+    ),
+    "clips of endless length": (
+        "train",
+        "--clip-seconds inf --output-dir {out}/model",
+        "clip_seconds: inf is not allowed; expected ",
+    ),
+    "negative epochs": ("train", "--epochs -1 --output-dir {out}/model", "--epochs: -1 is not allowed; expected at "),
+    "empty batches": ("train", "--batch-size 0 --output-dir {out}/model", "--batch-size: 0 is not allowed; expected "),
+    "negative seed": ("train", f"{FROM_TABLE} --seed -1", "--seed: -1 is not allowed; expected "),
+    "negative mixup": ("train", f"{FROM_TABLE} --mixup -1", "mixup: -1.0 is not allowed; expected 0 or more"),
+    "validation of all clips": (
+        "train",
+        f"{FROM_TABLE} --validation-fraction 1",
+        "--validation-fraction: 1.0 is not allowed; expected 0 to 0.5",
+    ),
+    "fold of a data set with splits": ("train", f"{FROM_TABLE} --test-fold 1", "--test-fold: 1 received, but the "),
+    "output that exists": (
+        "train",
+        "--output-dir {data}/good",
+        "{data}/good: exists; pass --overwrite to replace it or --output-dir for another place",
+    ),
+    "output that is here": ("train", "--output-dir .", ".: exists; pass --overwrite to replace it or --output-dir "),
+    "output below a file": (
+        "train",
+        "--dataset manifest --data-dir {data}/clips.csv --output-dir {data}/clips.csv/model",
+        "{data}/clips.csv",
+    ),
+    "cache that is a file": ("train", f"{FROM_TABLE} --cache {{data}}/clips.csv", "--cache: {data}/clips.csv"),
+    "no clip of a data set can be read": (
+        "train",
+        "--dataset manifest --data-dir {data}/all_bad.csv --output-dir {out}/deeper/model",
+        "data set: none of its 3 clips can be read; {data}/bad/nothing.flac: empty file (0 bytes)",
+    ),
+    "model folder without a card": (
+        "extract",
+        "{data}/good {data}/good --output {out}/f.npz",
+        "{data}/good: has no card.json; expected a model folder",
+    ),
+    "model folder that is not there": (
+        "extract",
+        "{data}/gone {data}/good --output {out}/f.npz",
+        "{data}/gone: is not a folder; expected a model folder",
+    ),
+    "unknown layer": (
+        "extract",
+        "{model} {data}/good --layers layer1,layer6 --output {out}/f.npz",
+        "--layers: 'layer6' is unknown; this model has layer1, layer2, layer3, layer4, layer5",
+    ),
+    "folder without audio": (
+        "extract",
+        "{model} {data}/empty --output {out}/f.npz",
+        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif files; check the path",
+    ),
+    "nothing to extract from": (
+        "extract",
+        "{model} --output {out}/f.npz",
+        "inputs: expected either files and folders ",
+    ),
+    "features with another ending": (
+        "extract",
+        "{model} {data}/good --output {out}/f.csv",
+        "--output: {out}/f.csv does not end in .npz; name a features file",
+    ),
+    "no workers": ("extract", "{model} {data}/good --workers 0 --output {out}/f.npz", "--workers: 0 is not allowed; "),
+    "features of clips of no length": (
+        "extract",
+        "{model} {data}/good --clip-seconds 0 --output {out}/f.npz",
+        "clip_seconds: 0.0 is not allowed; expected ",
+    ),
+    "text instead of features": (
+        "probe",
+        "{data}/clips.csv --output-dir {out}/probes",
+        "{data}/clips.csv: not a features file (.npz); make one with scripts/extract.py",
+    ),
+    "an array instead of features": (
+        "probe",
+        "{data}/array.npy --output-dir {out}/probes",
+        "{data}/array.npy: not a features file (.npz); make one with scripts/extract.py",
+    ),
+    "features that are not there": (
+        "probe",
+        "{data}/gone.npz --output-dir {out}/probes",
+        "{data}/gone.npz: does not exist; expected a features file; make one with scripts/extract.py",
+    ),
+    "export of no model": (
+        "export",
+        "{data}/good --output-dir {out}/model",
+        "{data}/good/model.keras: does not exist; expected a model folder or a model.keras",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused_in_one_line(what, inputs, request, run_script, tmp_path):
+    script, arguments, begin = REFUSED[what]
+    out = tmp_path / "out"
+    model = request.getfixturevalue("model_dir") if "{model}" in arguments else None
+    places = {"data": inputs, "model": model, "out": out}
+    before = sorted(inputs.rglob("*"))
+    run = run_script(script, *(argument.format(**places) for argument in arguments.split()))
+    assert "Traceback" not in run.stderr, run.stderr
+    assert run.returncode == NOT_DONE
+    assert len(run.stderr.splitlines()) == 1, run.stderr
+    assert run.stderr.startswith(f"{script}.py: error: {begin.format(**places)}")
+    assert run.stdout == ""
+    written = {path.name for path in out.rglob("*") if path.is_file()}
+    assert written <= {"failed.csv"}
+    assert sorted(inputs.rglob("*")) == before
+
+
+# ---- some files are bad
+
+
+def table(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return [*csv.reader(file)]
+
+
+def failed_lines(stderr):
+    return [line for line in stderr.splitlines() if line.startswith("failed: ")]
+
+
+def test_bad_files_among_good_ones(inputs, model_dir, run_script, tmp_path):
+    output = tmp_path / "out" / "features.npz"
+    good, gone = inputs / "good", inputs / "gone.wav"
+    run = run_script("extract", model_dir, good / "1.wav", gone, inputs / "bad", good / "0.wav", "--output", output)
+    assert "Traceback" not in run.stderr, run.stderr
+    assert run.returncode == SOME_FAILED
+    bad = {
+        gone: "does not exist; ",
+        inputs / "bad" / "cut.wav": "truncated: 1956 of 8000 bytes of audio are there; ",
+        inputs / "bad" / "nothing.flac": "empty file (0 bytes); ",
+        inputs / "bad" / "text.wav": "cannot be decoded (Format not recognised); ",
+    }
+    header, *rows = table(output.parent / "failed.csv")
+    assert header == ["clip", "reason"]
+    assert [clip for clip, _ in rows] == [str(path) for path in bad]
+    for (_, reason), (path, expected) in zip(rows, bad.items(), strict=True):
+        assert reason.startswith(f"{path}: {expected}")
+    assert failed_lines(run.stderr) == [f"failed: {reason}" for _, reason in rows]
+    assert run.stderr.splitlines()[-1] == f"4 failed, see {output.parent / 'failed.csv'}"
+    features = Features.load(output)
+    assert features.clip_ids.tolist() == [str(good / "1.wav"), str(good / "0.wav")]
+    assert features.labels.tolist() == [-1, -1]
+    assert {values.shape[0] for values in features.layers.values()} == {2}
+    assert not np.array_equal(*features.layers["layer5"])
+
+
+def test_when_all_files_are_bad_no_features_are_written(inputs, model_dir, run_script, tmp_path):
+    output = tmp_path / "features.npz"
+    run = run_script("extract", model_dir, inputs / "bad", "--output", output)
+    assert "Traceback" not in run.stderr, run.stderr
+    assert run.returncode == SOME_FAILED
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.csv"]
+    assert len(table(tmp_path / "failed.csv")) == 4
+    assert len(failed_lines(run.stderr)) == 3
+    assert run.stdout == ""
+
+
+# ---- nothing is wrong
+
+
+def test_quiet_training_says_nothing_but_results(trained):
+    run, folder = trained
+    assert run.stderr == ""
+    assert re.search(rf"^written: {re.escape(str(folder))}$", run.stdout, re.MULTILINE)
+
+
+def test_quiet_extraction_says_nothing_but_results(inputs, model_dir, run_script, tmp_path):
+    (tmp_path / "failed.csv").write_text("clip,reason\nof an,earlier run\n")
+    run = run_script("extract", model_dir, inputs / "good", "--layers", "layer5,layer2", "--output", tmp_path / "f.npz")
+    assert run.returncode == 0
+    assert run.stdout == f"written: {tmp_path / 'f.npz'} (8 clips, 2 layers)\n"
+    assert [*Features.load(tmp_path / "f.npz").layers] == ["layer5", "layer2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
+    assert run.stderr == ""
