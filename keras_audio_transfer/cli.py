@@ -21,9 +21,18 @@ def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every script takes; `--help` shows the script's docstring and all defaults."""
     summary, _, epilog = description.strip().partition("\n")
     result = argparse.ArgumentParser(description=summary, epilog=epilog, formatter_class=_Formatter)
-    result.add_argument("--seed", type=int, default=0, help="of everything random")
+    result.add_argument("--seed", type=int, default=0, action=_Seed, help="of everything random")
     result.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     return result
+
+
+class _Seed(argparse.Action):
+    """NumPy's and scikit-learn's generators take no other numbers."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if not 0 <= value < 2**32:
+            raise InputError(f"--seed: {value} is not allowed; expected 0 to {2**32 - 1}")
+        setattr(namespace, self.dest, value)
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -80,6 +89,10 @@ def run(main: Callable[[], int]) -> None:
         sys.exit(main())
     except InputError as error:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(NOT_DONE)
+    except OSError as error:  # no permission, no space left, a file where a folder is needed
+        what = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"{name}: error: {what}", file=sys.stderr)
         sys.exit(NOT_DONE)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

@@ -99,8 +99,9 @@ def largest_difference(model: keras.Model, config: AudioConfig, saved_model: Pat
             if f"{number}/{name}" not in reloaded:
                 raise InputError(f"{saved_model}: has no output {name!r} after loading; nothing was exported")
             difference = np.abs(reloaded[f"{number}/{name}"] - expected.numpy())
-            worst = max(worst, float((difference / np.maximum(1.0, np.abs(expected.numpy()))).max()))
-    return worst
+            relative = difference / np.maximum(1.0, np.abs(expected.numpy()))
+            worst = np.maximum(worst, relative.max())  # unlike max(), keeps NaN
+    return float(worst)
 
 
 def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dict, number: int = 1) -> float:

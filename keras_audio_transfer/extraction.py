@@ -1,5 +1,8 @@
 """Clips -> features with an exported SavedModel, several clips at a time, without Keras."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +36,26 @@ class SavedExtractor:
             raise InputError(f"{saved_model}: has no input named waveform; export it with scripts/export.py")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
         self.names = sorted(signature.structured_outputs)
-        self.frozen = convert_variables_to_constants_v2(signature)
+        with _native_messages_discarded():
+            self.frozen = convert_variables_to_constants_v2(signature)
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Features of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
         outputs = self.frozen(tf.constant(waveforms))
         return {name: output.numpy() for name, output in zip(self.names, outputs, strict=True)}
+
+
+@contextmanager
+def _native_messages_discarded() -> Iterator[None]:
+    """TensorFlow's graph optimiser counts the GPUs on stderr, whatever the log level."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def use_one_thread_a_clip(workers: int) -> None:

@@ -31,7 +31,7 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
         seed: of the held-out recordings.
 
     Raises:
-        InputError: no such fold, a clip without label, split or fold where others have one, or an empty part.
+        InputError: no such fold, a clip without label, split or fold where others have one, or nothing to train on.
     """
     if not 0 <= validation_fraction <= 0.5:
         raise InputError(f"--validation-fraction: {validation_fraction} is not allowed; expected 0 to 0.5")

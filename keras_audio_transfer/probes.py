@@ -57,6 +57,8 @@ def _rounds(features, seed):
             everything[np.isin(features.splits, ["train", "validation"])],
             everything[features.splits == "test"],
         )
+        if (features.splits == "").any():
+            raise InputError(f"splits: {(features.splits == '').sum()} clips have none; give every clip one")
         if not len(fit) or not len(score):
             raise InputError(f"splits: {len(fit)} clips to fit on and {len(score)} to score on; expected some of each")
         chosen_on = features.splits[fit] == "validation"
@@ -111,7 +113,7 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[tuple[str,
         layer_names: the layers there are.
 
     Raises:
-        InputError: an unknown layer.
+        InputError: an unknown layer, or one twice in a combination.
     """
     every = tuple(layer_names)
     if text == "layers":
@@ -119,9 +121,12 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[tuple[str,
     if text == "all":
         return [chosen for size in range(1, len(every) + 1) for chosen in combinations(every, size)]
     chosen = [tuple(part.strip() for part in item.split("+")) for item in text.split(",")]
-    for name in (name for layers in chosen for name in layers):
-        if name not in every:
-            raise InputError(f"--combinations: layer {name!r} is unknown; the file has {', '.join(every)}")
+    for layers in chosen:
+        for name in layers:
+            if name not in every:
+                raise InputError(f"--combinations: layer {name!r} is unknown; the file has {', '.join(every)}")
+        if len(set(layers)) < len(layers):
+            raise InputError(f"--combinations: {'+'.join(layers)!r} names a layer twice; name each once")
     return list(dict.fromkeys(chosen))
 
 

@@ -153,8 +153,8 @@ def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):
         Keras tensor of the same shape; unchanged outside training.
     """
     return SeededSpecAugment(
-        freq_mask_param=max(1, config.n_mels // 8),
-        time_mask_param=max(1, config.n_frames // 8),
+        freq_mask_param=config.n_mels // 8 + 1,
+        time_mask_param=config.n_frames // 8 + 1,
         n_freq_masks=n_masks,
         n_time_masks=n_masks,
         mask_value=-config.decibel_range,

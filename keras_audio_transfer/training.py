@@ -57,8 +57,9 @@ class _KeepState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: float(value) for name, value in logs.items()}
-        if not np.isfinite(values["loss"]):
-            raise InputError(f"training: the loss is {values['loss']} in epoch {epoch + 1}; lower --learning-rate")
+        for name in ("loss", self.monitor):
+            if not np.isfinite(values[name]):
+                raise InputError(f"training: the {name} is {values[name]} in epoch {epoch + 1}; lower --learning-rate")
         self.history.append({"epoch": epoch + 1, **values})
         if self.best_epoch == len(self.history) - 1:
             self.best_weights = self.model.get_weights()
@@ -193,6 +194,8 @@ def score(targets: np.ndarray, scores: np.ndarray, multi_label: bool) -> dict[st
 def evaluate(model: keras.Model, batches: tf.data.Dataset, multi_label: bool) -> dict[str, float]:
     """`score` of the model's `scores` on batches of (waveforms, targets)."""
     scorer = keras.Model(model.input, model.output[SCORES])
-    predict = tf.function(lambda x: scorer(x, training=False), reduce_retracing=True)
+    predict = tf.function(
+        lambda x: scorer(x, training=False), input_signature=[tf.TensorSpec([None, None], tf.float32)]
+    )
     pairs = [(y.numpy(), predict(x).numpy()) for x, y in batches]
     return score(*map(np.concatenate, zip(*pairs, strict=True)), multi_label)

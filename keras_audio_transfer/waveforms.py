@@ -34,7 +34,7 @@ class Augmentation:
 
     def __post_init__(self):
         for name in ("gain_decibel", "shift_seconds", "mixup"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < np.inf:
                 raise InputError(f"{name}: {getattr(self, name)} is not allowed; expected 0 or more")
         if not 0 <= self.noise_probability <= 1:
             raise InputError(f"noise_probability: {self.noise_probability} is not allowed; expected 0 to 1")

@@ -15,6 +15,7 @@ from keras_audio_transfer.datasets import DATASETS, label_names
 from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
+from keras_audio_transfer.model_folder import latest_saved_model, read_card
 
 
 def arguments():
@@ -52,9 +53,6 @@ def main():
     if options.output.suffix != ".npz":
         raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-    from keras_audio_transfer.model_folder import latest_saved_model, read_card
-
     card = read_card(options.model_dir)
     config = AudioConfig.from_dict(card["audio"]).with_clip_seconds(options.clip_seconds)
     layers = options.layers.split(",") if options.layers else card["layer_names"]
@@ -66,6 +64,9 @@ def main():
         names = label_names(clips, DATASETS[options.dataset].LABELS)
     else:
         clips, names = clips_below(options.inputs), []
+
+    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+
     use_one_thread_a_clip(options.workers)
     extractor = SavedExtractor(latest_saved_model(options.model_dir))
     progress = cli.progress_bar(options, "extracting", len(clips))

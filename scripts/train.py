@@ -91,9 +91,11 @@ def check(options, output_dir, run_dir):
             raise InputError(f"{flag}: {getattr(options, name)} is not allowed; expected 0 to below 1")
     if not options.learning_rate > 0:
         raise InputError(f"--learning-rate: {options.learning_rate} is not allowed; expected a number above 0")
+    if not output_dir.name:
+        raise InputError(f"--output-dir: {output_dir} is the current folder; name a new one, such as saved_models/mine")
     if output_dir.exists() and not options.overwrite:
         raise InputError(f"{output_dir}: exists; pass --overwrite to replace it or --output-dir for another place")
-    if run_dir.exists() and options.resume:
+    if options.resume and (run_dir / "settings.json").exists():
         earlier = json.loads((run_dir / "settings.json").read_text(encoding="utf-8"))
         for name, value in settings_of(options).items():
             if value != earlier.get(name):
@@ -106,7 +108,7 @@ def check(options, output_dir, run_dir):
 def main():
     options = arguments().parse_args()
     output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
-    run_dir = output_dir.with_name(f"{output_dir.name}.training")
+    run_dir = output_dir.parent / f"{output_dir.name}.training"
     check(options, output_dir, run_dir)
     config = preset(options.preset).with_clip_seconds(options.clip_seconds)
     clips = cli.load_clips(options)

@@ -98,7 +98,8 @@ REFUSED = {
         "--output-dir {data}/good",
         "{data}/good: exists; pass --overwrite to replace it or --output-dir for another place",
     ),
-    "output that is here": ("train", "--output-dir .", ".: exists; pass --overwrite to replace it or --output-dir "),
+    "output that is here": ("train", "--output-dir {model}", "{model}: exists; pass --overwrite to replace it or "),
+    "output without a name": ("train", "--output-dir .", "--output-dir: . is the current folder; name a new one"),
     "output below a file": (
         "train",
         "--dataset manifest --data-dir {data}/clips.csv --output-dir {data}/clips.csv/model",

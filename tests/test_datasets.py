@@ -317,6 +317,11 @@ def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_pat
             {"clips.csv": "path,label,split,group\na.wav,dog,train,x\nb.wav,dog,test,x\n"},
             r"row 3: group 'x' is in the splits 'test' and 'train'",
         ),
+        (
+            "manifest",
+            {"clips.csv": "path,label,fold,group\na.wav,dog,1,x\nb.wav,dog,2,x\n"},
+            r"row 3: group 'x' is in the folds 2 and 1",
+        ),
     ],
 )
 def test_errors(name, change, message, tmp_path):

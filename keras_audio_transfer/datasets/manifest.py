@@ -27,12 +27,12 @@ def clips(data_dir: Path) -> list[Clip]:
 
     Raises:
         InputError: no such file or column; a row without a path or label, with a split or fold that is none, with the
-            path of an earlier row, or with a group that is in another split.
+            path of an earlier row, or with a group that is in another split or fold.
     """
     if not data_dir.is_file():
         raise InputError(f"manifest: {data_dir} is not a file; pass a CSV file with the columns path and label")
     folder = Path(os.path.abspath(data_dir.parent))
-    found, split_of_group = {}, {}
+    found, place_of_group = {}, {}
     for where, row in read_table(data_dir, ["path", "label"]):
         if not row["path"]:
             raise InputError(f"{where}: no path; name an audio file or remove the row")
@@ -47,10 +47,10 @@ def clips(data_dir: Path) -> list[Clip]:
         split, group, fold = row.get("split", ""), row.get("group", ""), row.get("fold", "")
         if split not in ("", *SPLITS):
             raise InputError(f"{where}: split is {split!r}; expected {', '.join(SPLITS)} or nothing")
-        if group and split_of_group.setdefault(group, split) != split:
-            raise InputError(
-                f"{where}: group {group!r} is in the splits {split!r} and {split_of_group[group]!r}; put it in one"
-            )
         fold = read_fold(fold, where) if fold else -1
+        for what, place in (("split", split), ("fold", fold)):
+            if group and place_of_group.setdefault((what, group), place) != place:
+                other = place_of_group[what, group]
+                raise InputError(f"{where}: group {group!r} is in the {what}s {place!r} and {other!r}; put it in one")
         found[clip_id] = Clip(clip_id, path, labels=labels, fold=fold, split=split, group=group)
     return [found[clip_id] for clip_id in sorted(found)]
