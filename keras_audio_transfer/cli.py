@@ -1,6 +1,7 @@
 """What all scripts share: common arguments, one-line errors, exit codes, progress on stderr. Without TensorFlow."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -84,6 +85,7 @@ def report_failures(failures: list[tuple[str, str]], output: Path) -> int:
 def run(main: Callable[[], int]) -> None:
     """Run a script's main function and end the process: an InputError becomes one line, everything else is a bug."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no TensorFlow chatter; set before it is imported
+    logging.getLogger("tensorflow").setLevel("ERROR")
     name = Path(sys.argv[0]).name
     try:
         sys.exit(main())

@@ -1,20 +1,19 @@
 """AudioConfig: what happens to a sound before the network sees it. Units are in the names; sizes are computed."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 
 from keras_audio_transfer.errors import InputError
 
 SHORT_CLIPS = ("repeat", "zero_pad")
 LONG_CLIPS = ("start", "centre")
+FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
+DECIBEL_MAXIMA = ("clip", "batch")
 
 
 @dataclass(frozen=True)
 class AudioConfig:
     """The front end: sample rate, clip length, STFT, mel bands and decibel scale.
-
-    Frames are centred: `n_fft // 2` zeros are added on each side of the waveform, so that frame t is centred on sample
-    `t * hop_length`, and a waveform of n samples has `1 + n // hop_length` frames.
 
     Attributes:
         sample_rate: in Hz; every clip is resampled to it.
@@ -24,7 +23,14 @@ class AudioConfig:
         n_mels: mel bands (Slaney scale and area norm).
         mel_f_min, mel_f_max: limits of the mel bands in Hz.
         decibel_floor: power below this counts as this (1e-10: -100 dB re 1).
-        decibel_range: values lie in [-decibel_range, 0] dB, 0 being the clip's loudest cell.
+        decibel_range: values lie in [-decibel_range, 0] dB, 0 being the loudest cell.
+        decibel_maximum: the loudest cell of the 'clip'; or, only to reproduce the published weights of 2017, of the
+            whole 'batch', so that a clip's features depend on its neighbours.
+        standardise: whether each clip's decibels are then brought to mean 0 and deviation 1.
+        frame_padding: zeros around the waveform. 'centre': `n_fft // 2` on each side, so that frame t is centred on
+            sample `t * hop_length`, and n samples have `1 + n // hop_length` frames. The published weights of 2017
+            need 'theano_half' (version 1: the same, but a frame begins one sample earlier) or 'tensorflow_same'
+            (version 2: `ceil(n / hop_length)` frames, TensorFlow's 'SAME').
         short_clips: what happens to a clip shorter than `clip_seconds`: 'repeat' (then cut) or 'zero_pad'.
         long_clips: which part of a longer clip is taken: its 'start' or its 'centre'.
 
@@ -41,6 +47,9 @@ class AudioConfig:
     mel_f_max: float
     decibel_floor: float = 1e-10
     decibel_range: float = 80.0
+    decibel_maximum: str = "clip"
+    standardise: bool = False
+    frame_padding: str = "centre"
     short_clips: str = "repeat"
     long_clips: str = "start"
 
@@ -58,6 +67,8 @@ class AudioConfig:
             "mel_f_max": (self.mel_f_max <= self.sample_rate / 2, f"at most sample_rate / 2 ({self.sample_rate / 2})"),
             "decibel_floor": (self.decibel_floor > 0, "a power above 0"),
             "decibel_range": (self.decibel_range > 0, "a number of decibels above 0"),
+            "decibel_maximum": (self.decibel_maximum in DECIBEL_MAXIMA, f"one of {', '.join(DECIBEL_MAXIMA)}"),
+            "frame_padding": (self.frame_padding in FRAME_PADDINGS, f"one of {', '.join(FRAME_PADDINGS)}"),
             "short_clips": (self.short_clips in SHORT_CLIPS, f"one of {', '.join(SHORT_CLIPS)}"),
             "long_clips": (self.long_clips in LONG_CLIPS, f"one of {', '.join(LONG_CLIPS)}"),
         }
@@ -92,6 +103,8 @@ class AudioConfig:
 
     def frames_of(self, n_samples: int) -> int:
         """Frames of a waveform of `n_samples`."""
+        if self.frame_padding == "tensorflow_same":
+            return -(-n_samples // self.hop_length)
         return 1 + n_samples // self.hop_length
 
     def samples_seen_by(self, n_frames: int) -> int:
@@ -110,11 +123,11 @@ class AudioConfig:
     @classmethod
     def from_dict(cls, values: dict) -> "AudioConfig":
         """The config that `to_dict` described. Raises InputError where a setting is missing."""
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in values]
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        missing = [name for name in needed if name not in values]
         if missing:
-            raise InputError(f"audio config: {', '.join(missing)} missing; expected {', '.join(names)}")
-        return cls(**{name: values[name] for name in names})
+            raise InputError(f"audio config: {', '.join(missing)} missing; expected {', '.join(needed)}")
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
 
 
 PRESETS = {

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,10 @@ def extract(
     label_names: list[str],
     config: AudioConfig,
     workers: int = 2,
+    batch_clips: int = 1,
     progress=iter,
 ) -> tuple[Features, list[tuple[str, str]]]:
-    """Decode clips and compute the features of every layer, one clip at a time on each worker.
+    """Decode clips and compute the features of every layer, one clip (or batch) at a time on each worker.
 
     Args:
         extractor: the model.
@@ -84,7 +86,9 @@ def extract(
         clips: of any length and sample rate; they are resampled, then cut or filled to `config.clip_seconds`.
         label_names: the labels' names in the order wanted; empty for unlabelled clips.
         config: the model's front end.
-        workers: clips worked on at the same time.
+        workers: clips (or batches) worked on at the same time.
+        batch_clips: so many consecutive clips are given to the model at once. More than one is slower, and is meant
+            for models whose features depend on the batch (the published weights of Choi et al. 2017, version 1).
         progress: wraps the iterator of results, e.g. `tqdm`.
 
     Returns:
@@ -93,16 +97,25 @@ def extract(
     """
     seconds = config.clip_seconds if config.long_clips == "start" else None
 
-    def features_or_reason(clip):
+    def waveform_or_reason(clip):
         try:
             waveform = load_waveform(clip, config.sample_rate, seconds)
         except InputError as error:
             return str(error)
-        waveform = fit_length(waveform, config.n_samples, config.short_clips, config.long_clips)
-        outputs = extractor(waveform[np.newaxis])
-        return [outputs[name][0] for name in layer_names]
+        return fit_length(waveform, config.n_samples, config.short_clips, config.long_clips)
 
-    results = [*zip(clips, progress(in_order(features_or_reason, clips, workers)), strict=True)]
+    def features_or_reasons(batch):
+        results = [waveform_or_reason(clip) for clip in batch]
+        readable = [i for i, result in enumerate(results) if not isinstance(result, str)]
+        if readable:
+            outputs = extractor(np.stack([results[i] for i in readable]))
+            for row, i in enumerate(readable):
+                results[i] = [outputs[name][row] for name in layer_names]
+        return results
+
+    batches = [clips[start : start + batch_clips] for start in range(0, len(clips), batch_clips)]
+    results = chain.from_iterable(in_order(features_or_reasons, batches, workers))
+    results = [*zip(clips, progress(results), strict=True)]
     good = [(clip, result) for clip, result in results if not isinstance(result, str)]
     failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]
     columns = zip(*(result for _, result in good), strict=True)

@@ -45,6 +45,36 @@ class ClampedMaxPooling2D(keras.layers.MaxPooling2D):
 
 
 @_register
+class BatchStatisticsNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation by the current batch's own mean and biased variance, in prediction too.
+
+    What Keras 1 called mode 2. A clip's features then depend on the batch it is in; only the published weights of Choi
+    et al. 2017 (version 1) need it.
+
+    Shapes: (batch, frames, bands, channels) -> the same.
+    """
+
+    def call(self, maps, training=None, mask=None):
+        """Return the normalised maps."""
+        # Clip by clip: in one go, float32 sums lose two digits, and the maps of 256 clips of 29 s are gigabytes.
+        signature = (tf.float32, tf.float32)
+        means, variances = tf.map_fn(lambda clip: tf.nn.moments(clip, axes=(0, 1)), maps, fn_output_signature=signature)
+        means, variances = tf.cast(means, tf.float64), tf.cast(variances, tf.float64)  # (batch, channels)
+        mean = tf.reduce_mean(means, axis=0)
+        variance = tf.reduce_mean(variances + tf.square(means - mean), axis=0)
+        normalised, *_ = tf.compat.v1.nn.fused_batch_norm(
+            maps,
+            self.gamma,
+            self.beta,
+            mean=tf.cast(mean, tf.float32),
+            variance=tf.cast(variance, tf.float32),
+            epsilon=self.epsilon,
+            is_training=False,
+        )
+        return normalised
+
+
+@_register
 class GlobalMeanAndDeviationPooling2D(keras.layers.Layer):
     """Mean and standard deviation over frames and bands, side by side.
 

@@ -21,12 +21,54 @@ class MagnitudeToPower(keras.layers.Layer):
 
 
 @_register
-class PowerToClipDecibel(keras.layers.Layer):
-    """Power -> decibels below the clip's loudest cell: the scale of Choi et al. 2017.
+class FramePadding(keras.layers.Layer):
+    """Adds the zeros around a waveform that decide where its frames lie.
+
+    Args:
+        n_fft, hop_length: of the STFT that follows, in samples.
+        frame_padding: see `AudioConfig`.
+
+    Shapes: (batch, samples, 1) -> (batch, padded samples, 1).
+    """
+
+    def __init__(self, n_fft, hop_length, frame_padding="centre", **kwargs):
+        super().__init__(**kwargs)
+        self.n_fft, self.hop_length, self.frame_padding = n_fft, hop_length, frame_padding
+
+    def call(self, waveform):
+        """Return the padded waveform."""
+        half = self.n_fft // 2
+        if self.frame_padding == "tensorflow_same":
+            n_samples = tf.shape(waveform)[1]
+            n_frames = -(-n_samples // self.hop_length)
+            total = tf.maximum((n_frames - 1) * self.hop_length + self.n_fft - n_samples, 0)
+            before = total // 2
+            after = total - before
+        elif self.frame_padding == "theano_half":
+            # Theano flips the stored kernels in time. A flipped periodic Hann window is the window one sample on, with
+            # its zero at the end instead of the start: the usual STFT of frames that begin one sample earlier.
+            before, after = half + 1, half - 1
+        else:
+            before = after = half
+        return tf.pad(waveform, [[0, 0], [before, after], [0, 0]])
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, None, 1)."""
+        return (input_shape[0], None, input_shape[2])
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        config = {"n_fft": self.n_fft, "hop_length": self.hop_length, "frame_padding": self.frame_padding}
+        return {**super().get_config(), **config}
+
+
+@_register
+class PowerToRelativeDecibel(keras.layers.Layer):
+    """Power -> decibels below the loudest cell: the scale of Choi et al. 2017.
 
     `10 * log10(max(power, floor))`, minus its maximum, not below `-decibel_range`. The published code took the maximum
-    over the batch; here it is each clip's own, so that a clip's features do not depend on its neighbours (the same
-    thing for a batch of one). A silent clip is 0 dB everywhere.
+    over the batch; with `maximum='clip'` it is each clip's own, so that a clip's features do not depend on its
+    neighbours (the same thing for a batch of one). A silent clip is 0 dB everywhere.
 
     kapre's `MagnitudeToDecibel` differs: it clips below each clip's maximum but does not subtract it, and its floor is
     1e-5.
@@ -34,25 +76,40 @@ class PowerToClipDecibel(keras.layers.Layer):
     Args:
         decibel_floor: power below this counts as this.
         decibel_range: the lowest value is `-decibel_range`.
+        maximum: 'clip' or 'batch'.
 
     Shapes: (batch, frames, bands, channels) -> the same, values in [-decibel_range, 0].
     """
 
-    def __init__(self, decibel_floor=1e-10, decibel_range=80.0, **kwargs):
+    def __init__(self, decibel_floor=1e-10, decibel_range=80.0, maximum="clip", **kwargs):
         super().__init__(**kwargs)
         self.decibel_floor = decibel_floor
         self.decibel_range = decibel_range
+        self.maximum = maximum
 
     def call(self, power):
         """Return decibels, of the same shape."""
         decibel = 10.0 * ops.log10(ops.maximum(power, self.decibel_floor))
-        decibel = decibel - ops.max(decibel, axis=(1, 2, 3), keepdims=True)
+        decibel = decibel - ops.max(decibel, axis=(1, 2, 3) if self.maximum == "clip" else None, keepdims=True)
         return ops.maximum(decibel, -self.decibel_range)
 
     def get_config(self):
         """Return the constructor's arguments."""
-        config = {"decibel_floor": self.decibel_floor, "decibel_range": self.decibel_range}
+        config = {"decibel_floor": self.decibel_floor, "decibel_range": self.decibel_range, "maximum": self.maximum}
         return {**super().get_config(), **config}
+
+
+@_register
+class ClipStandardisation(keras.layers.Layer):
+    """Brings each clip's spectrogram to mean 0 and deviation 1: `(x - mean) / (deviation + 1e-10)`.
+
+    Shapes: (batch, frames, bands, channels) -> the same.
+    """
+
+    def call(self, spectrogram):
+        """Return the standardised spectrogram."""
+        mean, variance = ops.moments(spectrogram, axes=(1, 2, 3), keepdims=True)
+        return (spectrogram - mean) / (ops.sqrt(variance) + 1e-10)
 
 
 @_register
@@ -97,7 +154,8 @@ class SeededSpecAugment(SpecAugment):
 def waveform_to_power_mel(waveform, config: AudioConfig):
     """Waveform -> power mel spectrogram.
 
-    Equals `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2.0)`.
+    With `frame_padding='centre'` it equals
+    `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2.0)`.
 
     Args:
         waveform: Keras tensor (batch, samples), nominally in [-1, 1].
@@ -106,7 +164,6 @@ def waveform_to_power_mel(waveform, config: AudioConfig):
     Returns:
         Keras tensor (batch, frames, mels, 1).
     """
-    padding = config.n_fft // 2
     mel = {
         "sample_rate": config.sample_rate,
         "n_freq": config.n_frequencies,
@@ -118,7 +175,8 @@ def waveform_to_power_mel(waveform, config: AudioConfig):
     }
     formats = {"input_data_format": "channels_last", "output_data_format": "channels_last"}
     x = keras.layers.Reshape((-1, 1), name="add_channel")(waveform)  # (batch, samples, 1)
-    x = keras.layers.ZeroPadding1D(padding, name="centre_frames")(x)  # (batch, samples + n_fft, 1)
+    padding = FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames")
+    x = padding(x)  # (batch, padded samples, 1)
     x = STFT(n_fft=config.n_fft, hop_length=config.hop_length, **formats, name="waveform_to_stft")(x)
     x = Magnitude(name="stft_to_magnitude")(x)  # (batch, frames, frequencies, 1)
     x = MagnitudeToPower(name="magnitude_to_power")(x)
@@ -134,10 +192,14 @@ def waveform_to_spectrogram(waveform, config: AudioConfig):
         config: the front end.
 
     Returns:
-        Keras tensor (batch, frames, mels, 1), values in [-decibel_range, 0] dB below the clip's maximum.
+        Keras tensor (batch, frames, mels, 1), values in [-decibel_range, 0] dB, unless `config.standardise`.
     """
     power = waveform_to_power_mel(waveform, config)
-    return PowerToClipDecibel(config.decibel_floor, config.decibel_range, name="power_to_decibel")(power)
+    to_decibel = PowerToRelativeDecibel(
+        config.decibel_floor, config.decibel_range, config.decibel_maximum, name="power_to_decibel"
+    )
+    spectrogram = to_decibel(power)
+    return ClipStandardisation(name="standardise")(spectrogram) if config.standardise else spectrogram
 
 
 def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):

@@ -67,10 +67,13 @@ def main():
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
 
-    use_one_thread_a_clip(options.workers)
+    batch_clips = card.get("batch_clips", 1)
+    workers = options.workers if batch_clips == 1 else 1
+    if batch_clips == 1:
+        use_one_thread_a_clip(workers)
     extractor = SavedExtractor(latest_saved_model(options.model_dir))
     progress = cli.progress_bar(options, "extracting", len(clips))
-    features, failures = extract(extractor, layers, clips, names, config, options.workers, progress)
+    features, failures = extract(extractor, layers, clips, names, config, workers, batch_clips, progress)
     write_failures(options.output, failures)
     if len(features.clip_ids):
         features.save(options.output)

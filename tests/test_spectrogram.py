@@ -8,7 +8,7 @@ import pytest
 from keras_audio_transfer.config import PRESETS, AudioConfig
 from keras_audio_transfer.spectrogram import (
     MagnitudeToPower,
-    PowerToClipDecibel,
+    PowerToRelativeDecibel,
     SeededSpecAugment,
     mask_spectrogram,
     waveform_to_spectrogram,
@@ -149,7 +149,7 @@ def test_a_spectrogram_does_not_depend_on_its_neighbours(front_end):
 
 def test_decibels_by_hand():
     power = np.array([[100.0, 10.0, 1.0], [1e-6, 1e-7, 0.0]], np.float32).reshape(1, 2, 3, 1)
-    got = PowerToClipDecibel()(power).numpy()
+    got = PowerToRelativeDecibel()(power).numpy()
     expected = np.reshape([0.0, -10.0, -20.0, -80.0, -80.0, -80.0], (1, 2, 3, 1))
     np.testing.assert_allclose(got, expected, atol=1e-4)
 
@@ -157,22 +157,22 @@ def test_decibels_by_hand():
 def test_decibels_of_a_quiet_clip_end_at_the_floor():
     # The floor of 1e-10 is -100 dB; a maximum of 1e-8 is -80 dB, so that nothing lies more than 20 dB below it.
     power = np.reshape([1e-8, 1e-9, 1e-10, 1e-15, 0.0], (1, 1, 5, 1)).astype(np.float32)
-    got = PowerToClipDecibel()(power).numpy().ravel()
+    got = PowerToRelativeDecibel()(power).numpy().ravel()
     np.testing.assert_allclose(got, [0.0, -10.0, -20.0, -20.0, -20.0], atol=1e-3)
 
 
 def test_decibel_floor_and_range_are_settings():
     power = np.reshape([1.0, 1e-2, 1e-4, 1e-9], (1, 4, 1, 1)).astype(np.float32)
-    got = PowerToClipDecibel(decibel_floor=1e-3, decibel_range=100.0)(power).numpy().ravel()
+    got = PowerToRelativeDecibel(decibel_floor=1e-3, decibel_range=100.0)(power).numpy().ravel()
     np.testing.assert_allclose(got, [0.0, -20.0, -30.0, -30.0], atol=1e-4)
-    got = PowerToClipDecibel(decibel_floor=1e-12, decibel_range=15.0)(power).numpy().ravel()
+    got = PowerToRelativeDecibel(decibel_floor=1e-12, decibel_range=15.0)(power).numpy().ravel()
     np.testing.assert_allclose(got, [0.0, -15.0, -15.0, -15.0], atol=1e-4)
 
 
 def test_decibel_maximum_is_each_clips_own():
     power = np.stack([np.full((3, 2, 1), 1e-4), np.full((3, 2, 1), 1e4)]).astype(np.float32)
     power[:, 0, 0, 0] *= 0.1
-    got = PowerToClipDecibel()(power).numpy()
+    got = PowerToRelativeDecibel()(power).numpy()
     np.testing.assert_allclose(got[0], got[1], atol=1e-4)
     np.testing.assert_allclose(got[0, 0, 0, 0], -10.0, atol=1e-4)
 
@@ -279,7 +279,7 @@ def test_mask_spectrogram_masks_up_to_an_eighth_with_the_lowest_value(n_masks):
 
 LAYERS = {
     "MagnitudeToPower": lambda: MagnitudeToPower(name="power"),
-    "PowerToClipDecibel": lambda: PowerToClipDecibel(1e-3, 42.0, name="decibel"),
+    "PowerToRelativeDecibel": lambda: PowerToRelativeDecibel(1e-3, 42.0, name="decibel"),
     "SeededSpecAugment": lambda: spec_augment(seed=11, n_time_masks=2, name="masks"),
 }
 

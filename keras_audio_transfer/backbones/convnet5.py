@@ -29,16 +29,19 @@ def _blocks(config: AudioConfig) -> list[tuple[str, int, int]]:
     return [*zip(names, frame_pools, mel_pools, strict=True)]
 
 
-def maps(spectrogram, config: AudioConfig) -> dict:
+def maps(spectrogram, config: AudioConfig, tap: str = "pool", normalisation=keras.layers.BatchNormalization) -> dict:
     """The maps of every block.
 
     Args:
         spectrogram: Keras tensor (batch, frames, mels, 1); any number of frames.
         config: the front end. Its clip length and mel bands decide the pools: the paper's where they fit, else smaller
             ones (`fitted_pools`).
+        tap: 'pool': a block's maps are its output, after the pool. 'activation': those before the pool, as the
+            published weights of version 2 are used.
+        normalisation: class of the normalisation layers.
 
     Returns:
-        {'layer1': (batch, frames, mels, 32), ... 'layer5'}: each block's output after its pool.
+        {'layer1': (batch, frames, mels, 32), ... 'layer5'}.
     """
     taps = {}
     x = spectrogram
@@ -47,10 +50,15 @@ def maps(spectrogram, config: AudioConfig) -> dict:
             FILTERS, KERNEL, padding="same", kernel_initializer="he_normal", name=f"{name}_convolution"
         )(x)
         # Momentum 0.9: a small data set has too few batches for Keras's 0.99.
-        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_normalisation")(x)
-        # The paper pools after ELU. ELU is monotonic, so the maximum is the same, with fewer ELUs to compute.
-        x = ClampedMaxPooling2D((frame_pool, mel_pool), name=f"{name}_pool")(x)
-        x = taps[name] = keras.layers.ELU(name=name)(x)
+        x = normalisation(momentum=0.9, epsilon=1e-3, name=f"{name}_normalisation")(x)
+        activation, pool = keras.layers.ELU(name=name), ClampedMaxPooling2D((frame_pool, mel_pool), name=f"{name}_pool")
+        if tap == "activation":
+            x = taps[name] = activation(x)
+            x = pool(x)
+        else:
+            # The paper pools after ELU. ELU is monotonic, so the maximum is the same, with fewer ELUs to compute.
+            x = pool(x)
+            x = taps[name] = activation(x)
     return taps
 
 

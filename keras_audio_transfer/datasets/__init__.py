@@ -34,6 +34,7 @@ from keras_audio_transfer.datasets import (
     urbansound8k,
 )
 from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote
+from keras_audio_transfer.download import fetch, unpacker
 from keras_audio_transfer.errors import InputError
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load"]
@@ -99,29 +100,11 @@ def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:
     if data_dir.exists() and not (data_dir.is_dir() and not any(data_dir.iterdir())):
         raise InputError(f"{name}: {data_dir} exists and is not an empty folder; leave out --download or name another")
 
-    import pooch  # needed by nobody who has the data, and slow to import
-
-    pooch.get_logger().setLevel("WARNING")
-    unpack = pooch.Unzip if remote.url.endswith(".zip") else pooch.Untar
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside the data, so that the last step is a rename on one disk: all of it or nothing.
     with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=".download-") as temporary:
-        try:
-            pooch.retrieve(
-                remote.url,
-                known_hash=remote.checksum,
-                path=temporary,
-                processor=unpack(extract_dir="unpacked"),
-                progressbar=progress,
-            )
-        except ValueError as error:
-            raise InputError(
-                f"{name}: {remote.url} does not have the checksum {remote.checksum}; nothing was kept, try again later"
-            ) from error
-        except OSError as error:
-            raise InputError(
-                f"{name}: {remote.url} could not be downloaded ({error}); check the network, or get it by hand"
-            ) from error
+        unpack = unpacker(remote.url, extract_dir="unpacked")
+        fetch(name, remote.url, remote.checksum, Path(temporary), progress, processor=unpack)
         if data_dir.exists():
             data_dir.rmdir()
         (Path(temporary) / "unpacked" / remote.folder).rename(data_dir)

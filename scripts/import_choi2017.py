@@ -1,0 +1,98 @@
+"""Turn the published weights of Choi et al. 2017 into a model folder.
+
+    python scripts/import_choi2017.py transfer_learning_music --weights v2 --output-dir saved_models/choi2017.v2
+    python scripts/import_choi2017.py transfer_learning_music --weights v1 --output-dir saved_models/choi2017.v1p
+    python scripts/import_choi2017.py transfer_learning_music --weights v1 --output-dir saved_models/choi2017.v1 \\
+        --dataset gtzan_genre --data-dir data/gtzan_genre
+
+v2  ordinary: a clip's features are its own.
+v1  as published: normalised by the statistics, and the loudest cell, of the batch of 256 consecutive clips that a clip
+    is in. scripts/extract.py takes the clips in such batches, in the data set's order. For reproduction.
+v1 with a data set: the statistics are collected once over its clips and frozen, and each clip has its own loudest
+    cell, so that a clip's features are its own. For use.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_audio_transfer import cli
+from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import written_whole
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("repository", type=Path, metavar="REPOSITORY_DIR", help="keunwoochoi/transfer_learning_music")
+    parser.add_argument("--weights", choices=("v1", "v2"), required=True, help="which of the published weights")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
+    parser.add_argument("--download-weights", action="store_true", help="fetch the weights into REPOSITORY_DIR first")
+    cli.add_dataset_arguments(parser)
+    parser.add_argument("--limit", type=int, help="calibrate on so many clips of the data set, drawn by --seed")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    return parser
+
+
+def main():
+    options = arguments().parse_args()
+    if options.output_dir.exists() and not options.overwrite:
+        raise InputError(f"{options.output_dir}: exists; pass --overwrite to replace it or name another --output-dir")
+    if options.dataset and options.weights == "v2":
+        raise InputError("--dataset: v2 has its statistics already; leave it out, or pass --weights v1")
+    clips = cli.load_clips(options) if options.dataset else []
+    if options.limit is not None:
+        if not 1 <= options.limit <= len(clips):
+            raise InputError(
+                f"--limit: {options.limit} is not allowed; expected 1 to {len(clips)}, the data set's clips"
+            )
+        clips = [clips[i] for i in sorted(np.random.default_rng(options.seed).permutation(len(clips))[: options.limit])]
+
+    from keras_audio_transfer import choi2017, export
+    from keras_audio_transfer.training import weights_hash
+
+    if options.download_weights:
+        choi2017.download_weights(options.repository, options.weights, progress=not options.quiet)
+    form = "v1_published" if options.weights == "v1" and not clips else options.weights
+    config = choi2017.CONFIGS[form]
+    model = choi2017.build(form, choi2017.read_weights(options.repository, options.weights))
+    card = {
+        "network": "convnet5",
+        "network_citation": choi2017.CITATION,
+        "pooling": "mean",
+        "labels": choi2017.TAGS,
+        "multi_label": True,
+        "training_data": {
+            "dataset": "Million Song Dataset, 50 most frequent last.fm tags",
+            "licence": choi2017.LICENSE,
+            "citation": choi2017.CITATION,
+        },
+        "weights": f"{options.weights}: {choi2017.FILES[options.weights]}",
+        "seed": options.seed,
+        "versions": export.package_versions(),
+    }
+    if form == "v1_published":
+        card["batch_clips"] = choi2017.PUBLISHED_BATCH
+    if clips:
+
+        class Waveforms:
+            """Iterated over once per layer."""
+
+            def __iter__(self):
+                for waveform in progress(in_order(lambda clip: load_waveform(clip, config.sample_rate, 29.0), clips)):
+                    yield fit_length(waveform, config.n_samples, config.short_clips)[np.newaxis]
+
+        progress = cli.progress_bar(options, "calibrating", len(clips))
+        choi2017.calibrate(model, Waveforms())
+        card["calibration"] = {"dataset": options.dataset, "clips": len(clips)}
+    card["weights_sha256"] = weights_hash(model)
+    with written_whole(options.output_dir) as partial:
+        partial.mkdir()
+        difference = export.write_model(partial, model, config, card)
+    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    print(f"written: {options.output_dir}")
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    cli.run(main)
