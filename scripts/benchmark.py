@@ -75,6 +75,7 @@ def the_2017_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     import keras
     import librosa
+    import soundfile
 
     from keras_audio_transfer.features import select_layers
 
@@ -84,6 +85,8 @@ def the_2017_way(model_dir, wavs):
 
     def features(path):
         waveform, _ = librosa.load(path, sr=config.sample_rate)
+        # librosa rounds the length up, also by a hair: five seconds get a 60,001st sample, of zero.
+        waveform = waveform[: round(soundfile.info(path).duration * config.sample_rate)]
         waveform = np.resize(waveform, config.n_samples)
         outputs = [one.predict(waveform[np.newaxis], verbose=0) for one in models]
         return np.concatenate([values for output in outputs for values in output.values()], axis=1)[0]
