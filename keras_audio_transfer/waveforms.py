@@ -100,8 +100,12 @@ def training_batches(
         order = np.random.default_rng([seed, epoch]).permutation(len(clips))
         rows = order[place * batch_size : (place + 1) * batch_size]
         rng = np.random.default_rng([seed, epoch, place])
-        x = np.stack([_augmented(store.load(clips[row]), augmentation, config, noise, rng) for row in rows])
-        y = clip_targets[rows]
+        x, y = np.empty((len(rows), config.n_samples), dtype=np.float32), clip_targets[rows]
+        for clip_x, row in zip(x, rows, strict=True):
+            crop = rng.random() if augmentation.random_crop else None
+            waveform = store.load(clips[row])
+            clip_x[:] = fit_length(waveform, config.n_samples, config.short_clips, config.long_clips, crop)
+            _augment(clip_x, augmentation, config, noise, rng)
         return _mixed(x, y, augmentation.mixup, rng) if augmentation.mixup else (x, y)
 
     return _dataset(batch, range(epochs.start * n_batches, epochs.stop * n_batches), config, clip_targets.shape[1])
@@ -118,26 +122,26 @@ def _dataset(batch, numbers, config, n_labels):
     return dataset.map(tensors, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def _augmented(waveform, augmentation, config, noise, rng):
-    """float32 (samples of the clip,) -> (n_samples,)."""
-    crop = rng.random() if augmentation.random_crop else None
-    x = fit_length(waveform, config.n_samples, config.short_clips, config.long_clips, crop)
+def _augment(x, augmentation, config, noise, rng):
+    """Change a clip's waveform (samples,) in place."""
     if augmentation.shift_seconds:
         limit = round(augmentation.shift_seconds * config.sample_rate)
-        x = np.roll(x, rng.integers(-limit, limit + 1))
+        x[:] = np.roll(x, rng.integers(-limit, limit + 1))
     if rng.random() < augmentation.noise_probability:
         decibel = rng.uniform(-40.0, -5.0)  # relative to the clip's power
-        deviation = np.sqrt(np.mean(np.square(x))) * 10.0 ** (decibel / 20.0)
+        deviation = np.sqrt(np.dot(x, x) / len(x)) * 10.0 ** (decibel / 20.0)
         start = rng.integers(len(noise) - len(x) + 1)
-        x = x + np.float32(deviation) * noise[start : start + len(x)]
+        x += np.float32(deviation) * noise[start : start + len(x)]
     if augmentation.gain_decibel:
         limit = augmentation.gain_decibel
-        x = x * np.float32(10.0 ** (rng.uniform(-limit, limit) / 20.0))
-    return x
+        x *= np.float32(10.0 ** (rng.uniform(-limit, limit) / 20.0))
 
 
 def _mixed(x, y, alpha, rng):
     """Mix each clip of a batch with the one opposite. x: (batch, samples), y: (batch, labels)."""
     share = rng.beta(alpha, alpha, (len(x), 1)).astype(np.float32)
     share = np.maximum(share, 1.0 - share)
-    return share * x + (1.0 - share) * x[::-1], share * y + (1.0 - share) * y[::-1]
+    mixed = (1.0 - share) * x[::-1]
+    x *= share
+    x += mixed
+    return x, share * y + (1.0 - share) * y[::-1]

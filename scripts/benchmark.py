@@ -211,9 +211,9 @@ def main():
     if options.urbansound_dir is not None:
         from keras_audio_transfer.waveforms import Augmentation
 
-        everything = Augmentation(gain_decibel=6, shift_seconds=1, noise_probability=1, mixup=0.3)
+        default = Augmentation(shift_seconds=1.0, noise_probability=0.3, mixup=0.3)  # of scripts/train.py
         figures["epoch"] = in_a_process(epoch, options, Augmentation())
-        figures["epoch_with_all_augmentation"] = in_a_process(epoch, options, everything)
+        figures["epoch_with_augmentation"] = in_a_process(epoch, options, default)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)
