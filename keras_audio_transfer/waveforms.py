@@ -10,9 +10,6 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.decoding import WaveformStore, fit_length
 from keras_audio_transfer.errors import InputError
 
-# One stream of random numbers for each thing that is drawn.
-_CROP, _GAIN, _SHIFT, _NOISE_LEVEL, _NOISE, _MIXUP, _MIXUP_OTHER = range(7)
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -54,13 +51,15 @@ def evaluation_batches(
 ) -> tf.data.Dataset:
     """One pass over the clips in order: (waveforms float32 (batch, samples), targets float32 (batch, labels))."""
 
-    def waveform(index):
-        return fit_length(store.load(clips[index]), config.n_samples, config.short_clips, config.long_clips)
+    def batch(number):
+        rows = slice(number * batch_size, (number + 1) * batch_size)
+        waveforms = [
+            fit_length(store.load(clip), config.n_samples, config.short_clips, config.long_clips)
+            for clip in clips[rows]
+        ]
+        return np.stack(waveforms), clip_targets[rows]
 
-    dataset = tf.data.Dataset.range(len(clips))
-    dataset = dataset.map(lambda i: _loaded(waveform, [i], config), num_parallel_calls=2, deterministic=True)
-    dataset = tf.data.Dataset.zip(dataset, tf.data.Dataset.from_tensor_slices(clip_targets))
-    return dataset.batch(batch_size).prefetch(2)
+    return _dataset(batch, range(-(-len(clips) // batch_size)), config, clip_targets.shape[1])
 
 
 def training_batches(
@@ -75,8 +74,8 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of several epochs, one after the other.
 
-    What an epoch holds depends on `seed` and the epoch's number alone, not on where `epochs` starts: an interrupted
-    run continues with the batches it would have had.
+    What a batch holds depends on `seed`, its epoch and its place in it alone, not on where `epochs` starts: an
+    interrupted run continues with the batches it would have had.
 
     Args:
         clips: to train on.
@@ -92,65 +91,57 @@ def training_batches(
         Dataset of (waveforms float32 (batch, samples), targets float32 (batch, labels)).
     """
     augmentation = augmentation or Augmentation(random_crop=False)
-    table = tf.constant(clip_targets)
+    n_batches = -(-len(clips) // batch_size)
+    # Drawing normal numbers for every clip would cost a tenth of the network's time: clips get excerpts of one noise.
+    noise = np.random.default_rng(seed).standard_normal(config.n_samples + 2**20, dtype=np.float32)
 
-    def order(epoch):
-        permuted = np.random.default_rng([seed, int(epoch)]).permutation(len(clips))
-        return np.stack([np.full(len(clips), epoch), permuted], axis=1).astype(np.int64)
+    def batch(number):
+        epoch, place = divmod(number, n_batches)
+        order = np.random.default_rng([seed, epoch]).permutation(len(clips))
+        rows = order[place * batch_size : (place + 1) * batch_size]
+        rng = np.random.default_rng([seed, epoch, place])
+        x, y = np.empty((len(rows), config.n_samples), dtype=np.float32), clip_targets[rows]
+        for clip_x, row in zip(x, rows, strict=True):
+            crop = rng.random() if augmentation.random_crop else None
+            waveform = store.load(clips[row])
+            clip_x[:] = fit_length(waveform, config.n_samples, config.short_clips, config.long_clips, crop)
+            _augment(clip_x, augmentation, config, noise, rng)
+        return _mixed(x, y, augmentation.mixup, rng) if augmentation.mixup else (x, y)
 
-    def waveform(epoch, index):
-        crop = np.random.default_rng([seed, epoch, index, _CROP]).random() if augmentation.random_crop else None
-        return fit_length(store.load(clips[index]), config.n_samples, config.short_clips, config.long_clips, crop)
-
-    def clips_of(epoch):
-        rows = tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64), (len(clips), 2))
-        one_epoch = tf.data.Dataset.from_tensor_slices(rows)
-        one_epoch = one_epoch.map(load, num_parallel_calls=2, deterministic=True).batch(batch_size)
-        return one_epoch.enumerate().map(lambda number, batch: mix(epoch, number, *batch))
-
-    def load(row):
-        x = _loaded(waveform, [row[0], row[1]], config)
-        return _augmented(x, augmentation, config, _seeds(seed, row[0], row[1])), table[row[1]]
-
-    def mix(epoch, number, x, y):
-        return _mixed(x, y, augmentation.mixup, _seeds(seed, epoch, number)) if augmentation.mixup else (x, y)
-
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
-    return numbers.flat_map(clips_of).prefetch(2)
+    return _dataset(batch, range(epochs.start * n_batches, epochs.stop * n_batches), config, clip_targets.shape[1])
 
 
-def _loaded(waveform, arguments, config):
-    return tf.ensure_shape(tf.numpy_function(waveform, arguments, tf.float32), (config.n_samples,))
+def _dataset(batch, numbers, config, n_labels):
+    """`batch(number)` for each of the numbers, in order, made while the network works."""
+
+    def tensors(number):
+        x, y = tf.numpy_function(batch, [number], (tf.float32, tf.float32))
+        return tf.ensure_shape(x, (None, config.n_samples)), tf.ensure_shape(y, (None, n_labels))
+
+    dataset = tf.data.Dataset.range(numbers.start, numbers.stop)
+    return dataset.map(tensors, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def _seeds(seed, epoch, number):
-    """A function that gives the seed of each stream of random numbers for one clip (or batch) in one epoch."""
-    base = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch), number)
-    return lambda stream: tf.random.fold_in(base, stream)
-
-
-def _augmented(x, augmentation, config, seed_of):
-    """x: (samples,)."""
+def _augment(x, augmentation, config, noise, rng):
+    """Change a clip's waveform (samples,) in place."""
     if augmentation.shift_seconds:
         limit = round(augmentation.shift_seconds * config.sample_rate)
-        shift = tf.random.stateless_uniform((), seed_of(_SHIFT), -limit, limit + 1, dtype=tf.int32)
-        x = tf.roll(x, shift, axis=0)
-    if augmentation.noise_probability:
-        share, level = tf.unstack(tf.random.stateless_uniform((2,), seed_of(_NOISE_LEVEL)))
-        noise_decibel = -40.0 + 35.0 * level
-        deviation = tf.sqrt(tf.reduce_mean(tf.square(x))) * 10.0 ** (noise_decibel / 20.0)
-        noise = deviation * tf.random.stateless_normal(tf.shape(x), seed_of(_NOISE))
-        x = tf.where(share < augmentation.noise_probability, x + noise, x)
+        x[:] = np.roll(x, rng.integers(-limit, limit + 1))
+    if rng.random() < augmentation.noise_probability:
+        decibel = rng.uniform(-40.0, -5.0)  # relative to the clip's power
+        deviation = np.sqrt(np.dot(x, x) / len(x)) * 10.0 ** (decibel / 20.0)
+        start = rng.integers(len(noise) - len(x) + 1)
+        x += np.float32(deviation) * noise[start : start + len(x)]
     if augmentation.gain_decibel:
         limit = augmentation.gain_decibel
-        x *= 10.0 ** (tf.random.stateless_uniform((), seed_of(_GAIN), -limit, limit) / 20.0)
-    return x
+        x *= np.float32(10.0 ** (rng.uniform(-limit, limit) / 20.0))
 
 
-def _mixed(x, y, alpha, seed_of):
+def _mixed(x, y, alpha, rng):
     """Mix each clip of a batch with the one opposite. x: (batch, samples), y: (batch, labels)."""
-    shape = (tf.shape(x)[0], 1)
-    draws = [tf.random.stateless_gamma(shape, seed_of(stream), alpha) for stream in (_MIXUP, _MIXUP_OTHER)]
-    share = draws[0] / (draws[0] + draws[1])  # Beta(alpha, alpha)
-    share = tf.maximum(share, 1.0 - share)
-    return share * x + (1.0 - share) * x[::-1], share * y + (1.0 - share) * y[::-1]
+    share = rng.beta(alpha, alpha, (len(x), 1)).astype(np.float32)
+    share = np.maximum(share, 1.0 - share)
+    mixed = (1.0 - share) * x[::-1]
+    x *= share
+    x += mixed
+    return x, share * y + (1.0 - share) * y[::-1]

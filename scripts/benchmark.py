@@ -75,6 +75,7 @@ def the_2017_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     import keras
     import librosa
+    import soundfile
 
     from keras_audio_transfer.features import select_layers
 
@@ -84,6 +85,8 @@ def the_2017_way(model_dir, wavs):
 
     def features(path):
         waveform, _ = librosa.load(path, sr=config.sample_rate)
+        # librosa rounds the length up, also by a hair: five seconds get a 60,001st sample, of zero.
+        waveform = waveform[: round(soundfile.info(path).duration * config.sample_rate)]
         waveform = np.resize(waveform, config.n_samples)
         outputs = [one.predict(waveform[np.newaxis], verbose=0) for one in models]
         return np.concatenate([values for output in outputs for values in output.values()], axis=1)[0]
@@ -208,9 +211,9 @@ def main():
     if options.urbansound_dir is not None:
         from keras_audio_transfer.waveforms import Augmentation
 
-        everything = Augmentation(gain_decibel=6, shift_seconds=1, noise_probability=1, mixup=0.3)
+        default = Augmentation(shift_seconds=1.0, noise_probability=0.3, mixup=0.3)  # of scripts/train.py
         figures["epoch"] = in_a_process(epoch, options, Augmentation())
-        figures["epoch_with_all_augmentation"] = in_a_process(epoch, options, everything)
+        figures["epoch_with_augmentation"] = in_a_process(epoch, options, default)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)

@@ -49,7 +49,7 @@ def audio_dir(tmp_path_factory):
 def test_training_learns_and_the_model_folder_is_complete(model_dir):
     card = json.loads((model_dir / "card.json").read_text())
     assert card["layer_names"] == [f"layer{i}" for i in range(1, 6)]
-    assert card["layer_sizes"] == dict.fromkeys(card["layer_names"], 32)
+    assert card["layer_sizes"] == dict.fromkeys(card["layer_names"], 64)  # mean and deviation
     assert card["labels"] == ["harmonic", "noisy", "impulsive", "swept", "modulated"]
     assert card["training_data"]["clips"] == {"train": 300, "validation": 100, "test": 100}
     assert card["scores"]["test"]["accuracy"] > 0.4  # chance is 0.2
@@ -63,7 +63,7 @@ def test_extract_then_probe_a_folder(model_dir, audio_dir, tmp_path):
     run("extract.py", model_dir, "--dataset", "folder", "--data-dir", audio_dir, "--output", tmp_path / "f.npz")
     features = Features.load(tmp_path / "f.npz")
     assert features.label_names == ["harmonic", "noisy"]
-    assert {values.shape for values in features.layers.values()} == {(40, 32)}
+    assert {values.shape for values in features.layers.values()} == {(40, 64)}
     run("probe.py", tmp_path / "f.npz", "--output-dir", tmp_path / "probe", "--jobs", 1)
     scores = pd.read_csv(tmp_path / "probe" / "scores.csv").set_index("layers")
     assert [*scores.index[:2], scores.index[-1]] == ["layer1", "layer2", "layer1+layer2+layer3+layer4+layer5"]
