@@ -129,7 +129,7 @@ REFUSED = {
     "folder without audio": (
         "extract",
         "{model} {data}/empty --output {out}/f.npz",
-        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif files; check the path",
+        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif, .au files; check the path",
     ),
     "nothing to extract from": (
         "extract",
