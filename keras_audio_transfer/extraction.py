@@ -82,7 +82,7 @@ def extract(
         extractor: the model.
         layer_names: its layers, in order.
         clips: of any length and sample rate; they are resampled, then cut or filled to `config.clip_seconds`.
-        label_names: the labels' names in the order wanted; empty for unlabelled clips.
+        label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
         config: the model's front end.
         workers: clips worked on at the same time.
         progress: wraps the iterator of results, e.g. `tqdm`.
