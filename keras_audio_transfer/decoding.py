@@ -1,6 +1,7 @@
 """Clips -> waveforms at the sample rate of the model: decode, mix down, resample, cut or fill. Without TensorFlow."""
 
 import hashlib
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import written_whole
 
 _EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
-# What is read beyond the wanted length, so that the resampler's filter never meets the end of the excerpt.
+# What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
 _MARGIN_SECONDS = 0.1
 # libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
 _PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -26,18 +27,20 @@ _OGG_WITHOUT_END = "end-of-stream"  # libsndfile mentions it only where it is mi
 _MP3_SLACK = 4 * 1152  # an mp3's length is an estimate, a few frames off
 
 
-def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, int]:
+def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0) -> tuple[np.ndarray, int]:
     """Read an audio file as it is.
 
     Args:
-        path: wav, flac, ogg, mp3 or aiff; any sample format, rate and number of channels.
-        seconds: read no more than this from the start; None for the whole file.
+        path: wav, flac, ogg, mp3, aiff or au; any sample format, rate and number of channels.
+        seconds: read no more than this; None for up to the file's end.
+        start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
 
     Returns:
         Samples float32 (samples, channels), integers scaled to [-1, 1], and the sample rate in Hz.
 
     Raises:
-        InputError: not there, not audio, truncated, without samples, or with NaN or infinite samples.
+        InputError: not there, not audio, truncated, without samples, over before `start_seconds`, or with NaN or
+            infinite samples.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -46,7 +49,16 @@ def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, in
         raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
     try:
         with soundfile.SoundFile(path) as file:
-            promised = file.frames if seconds is None else min(file.frames, int(seconds * file.samplerate) + 1)
+            start = start_seconds * file.samplerate
+            if start and start >= file.frames:
+                raise InputError(f"{path}: the file is over before {start_seconds} s; correct the start of the clip")
+            promised = file.frames - start
+            if seconds is not None:
+                promised = min(promised, int(seconds * file.samplerate) + 1)
+            if file.seekable():
+                file.seek(start)
+            else:  # GSM
+                file.read(start)
             samples = file.read(promised, dtype="float32", always_2d=True)
             slack = _MP3_SLACK if file.format == "MP3" else 0
             log, sample_rate = file.extra_info, file.samplerate
@@ -89,8 +101,11 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
 def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) -> np.ndarray:
     """A clip's waveform.
 
+    Of a part of a file no more is decoded than needed, and the result is what a slice of the whole file's waveform
+    would be.
+
     Args:
-        clip: a file or a synthesised sound.
+        clip: a file, a part of one or a synthesised sound.
         sample_rate: of the result, in Hz.
         seconds: the result's first so many seconds are enough (much faster for long files); None for all.
 
@@ -98,13 +113,25 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
         float32 (samples,); longer than `seconds` by a moment, or shorter if the clip is.
 
     Raises:
-        InputError: see `read_audio`.
+        InputError: see `read_audio`; or the clip starts after the end of its file.
     """
+    wanted = min((length for length in (clip.duration_seconds, seconds) if length is not None), default=None)
+    skipped = 0  # whole seconds, so that what is decoded is resampled at the same moments as in the whole file
     if clip.synthesise is not None:
         samples, from_rate = clip.synthesise()
     else:
-        samples, from_rate = read_audio(clip.path, None if seconds is None else seconds + _MARGIN_SECONDS)
-    return mix_and_resample(samples, from_rate, sample_rate)
+        skipped = max(0, math.floor(clip.start_seconds - _MARGIN_SECONDS))
+        length = None if wanted is None else clip.start_seconds - skipped + wanted + _MARGIN_SECONDS
+        samples, from_rate = read_audio(clip.path, length, skipped)
+    waveform = mix_and_resample(samples, from_rate, sample_rate)
+    if not clip.is_segment:
+        return waveform
+    start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
+    first = round(start * sample_rate) - offset
+    end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
+    if first >= len(waveform):
+        raise InputError(f"{clip.clip_id}: the file is over before {start:g} s; correct the start of the clip")
+    return waveform[first : max(end, first + 1)]
 
 
 def fit_length(
@@ -139,7 +166,7 @@ class WaveformStore:
         config: the front end; only the part of a clip that it uses is kept.
         whole_clips: keep clips of any length whole (random crops need that).
         cache: None: decode at every call; 'memory'; or a folder, where each waveform is a `.npy` file named after the
-            clip's path, size and date, so that a changed file is decoded again.
+            clip's path, size, date and part of the file, so that a changed file is decoded again.
     """
 
     def __init__(self, config: AudioConfig, whole_clips: bool = False, cache: str | Path | None = None):
@@ -168,6 +195,8 @@ class WaveformStore:
     def _load_from_folder(self, clip):
         status = clip.path.stat()
         key = (clip.path.resolve(), status.st_size, status.st_mtime_ns, self.sample_rate, self.seconds)
+        if clip.is_segment:
+            key += (clip.start_seconds, clip.duration_seconds)
         path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
         if not path.exists():
             waveform = self._decode(clip)

@@ -84,7 +84,7 @@ def extract(
         extractor: the model.
         layer_names: its layers, in order.
         clips: of any length and sample rate; they are resampled, then cut or filled to `config.clip_seconds`.
-        label_names: the labels' names in the order wanted; empty for unlabelled clips.
+        label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
         config: the model's front end.
         workers: clips (or batches) worked on at the same time.
         batch_clips: so many consecutive clips are given to the model at once. More than one is slower, and is meant

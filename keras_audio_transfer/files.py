@@ -73,8 +73,8 @@ class Features:
         layers: layer name -> float32 (clips, channels), in order of depth.
         clip_ids: str (clips,).
         labels: int64 (clips,), an index into `label_names` or -1 for none; for tagging, int64 0 or 1
-            (clips, label_names).
-        label_names: the labels' names in order.
+            (clips, label_names); for regression, float64 (clips, label_names), or (clips,) where there is one target.
+        label_names: the labels' names in order; for regression, the targets' names.
         folds: int64 (clips,), -1 where there are none.
         splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
     """
@@ -90,7 +90,10 @@ class Features:
     def of_clips(cls, layers: dict[str, np.ndarray], clips: list[Clip], label_names: list[str]) -> "Features":
         """The features of those clips, row by row, with what the clips say of themselves."""
         index = {name: i for i, name in enumerate(label_names)}
-        if any(len(clip.labels) > 1 for clip in clips):
+        if any(clip.targets for clip in clips):
+            targets = np.array([clip.targets for clip in clips], dtype=np.float64)
+            labels = targets[:, 0] if len(label_names) == 1 else targets
+        elif any(len(clip.labels) > 1 for clip in clips):
             labels = np.zeros((len(clips), len(label_names)), dtype=np.int64)
             for row, clip in zip(labels, clips, strict=True):
                 row[[index[label] for label in clip.labels]] = 1
@@ -110,7 +113,7 @@ class Features:
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
             "clip_ids": np.array(self.clip_ids, dtype=str),
-            "labels": np.asarray(self.labels, dtype=np.int64),
+            "labels": np.asarray(self.labels, dtype=np.float64 if self.labels.dtype.kind == "f" else np.int64),
             "label_names": np.array(self.label_names, dtype=str),
             "folds": np.asarray(self.folds, dtype=np.int64),
             "splits": np.array(self.splits, dtype=str),

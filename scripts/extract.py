@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_audio_transfer import cli
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets import DATASETS, label_names
+from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
@@ -61,7 +61,7 @@ def main():
             raise InputError(f"--layers: {name!r} is unknown; this model has {', '.join(card['layer_names'])}")
     if options.dataset:
         clips = cli.load_clips(options)
-        names = label_names(clips, DATASETS[options.dataset].LABELS)
+        names = target_names(options.dataset) or label_names(clips, DATASETS[options.dataset].LABELS)
     else:
         clips, names = clips_below(options.inputs), []
 

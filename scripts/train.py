@@ -19,7 +19,7 @@ from pathlib import Path
 
 from keras_audio_transfer import cli
 from keras_audio_transfer.config import PRESETS, preset
-from keras_audio_transfer.datasets import DATASETS, label_names
+from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures, write_json, written_whole
@@ -111,6 +111,12 @@ def main():
     run_dir = output_dir.parent / f"{output_dir.name}.training"
     check(options, output_dir, run_dir)
     config = preset(options.preset).with_clip_seconds(options.clip_seconds)
+    if target_names(options.dataset):
+        targets = " and ".join(target_names(options.dataset))
+        raise InputError(
+            f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
+            "only; extract its features with a trained model and probe them"
+        )
     clips = cli.load_clips(options)
     cache = None if options.cache == "none" else options.cache
     store = WaveformStore(config, whole_clips=not options.no_random_crop, cache=cache)

@@ -73,6 +73,11 @@ REFUSED = {
         "--dataset manifest --data-dir {data}/no_label.csv --output-dir {out}/model",
         "{data}/no_label.csv, row 3: good/1.wav has no label; name one or remove the row",
     ),
+    "numbers instead of labels": (
+        "train",
+        "--dataset emomusic --data-dir {data}/good --output-dir {out}/model",
+        "--dataset: emomusic has no labels but numbers (arousal and valence), and networks are trained on labels only",
+    ),
     "clips of no length": (
         "train",
         "--clip-seconds 0 --output-dir {out}/model",
@@ -109,7 +114,7 @@ REFUSED = {
     "no clip of a data set can be read": (
         "train",
         "--dataset manifest --data-dir {data}/all_bad.csv --output-dir {out}/deeper/model",
-        "data set: none of its 3 clips can be read; {data}/bad/nothing.flac: empty file (0 bytes)",
+        "data set: none of its 3 clips can be read; {data}/bad/text.wav: cannot be decoded",
     ),
     "model folder without a card": (
         "extract",
@@ -129,7 +134,7 @@ REFUSED = {
     "folder without audio": (
         "extract",
         "{model} {data}/empty --output {out}/f.npz",
-        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif files; check the path",
+        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif, .au files; check the path",
     ),
     "nothing to extract from": (
         "extract",

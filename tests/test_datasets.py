@@ -31,16 +31,40 @@ REAL_DATA = os.environ.get("KAT_TEST_DATA")
 needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="KAT_TEST_DATA does not name a folder with the data sets")
 
 ESC50_HEADER = "filename,fold,target,category,esc10,src_file,take\n"
+STATIC_ANNOTATIONS_HEADER = "song_id,mean_arousal,std_arousal,mean_valence,std_valence\n"
+SONGS_INFO_HEADER = "song_id,file_name,Artist,Song title,Genre,Mediaeval 2013 set\n"
+NOT_DOWNLOADABLE = [name for name, module in DATASETS.items() if not module.REMOTES]
+TAGS = [DATASETS["magnatagatune"].LABELS, DATASETS["msd_lastfm50"].LABELS]
 URBANSOUND8K_HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,class\n"
 
 
 def write_tree(root, files):
-    """Write {relative path: text} below `root`; '' makes an empty file, which no data set module ever opens."""
-    for name, text in files.items():
+    """Write {relative path: text} below `root`; '' makes an empty file, which no data set module ever opens.
+
+    Instead of a text it can be a list of rows of numbers, for a .npy file.
+    """
+    for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        if isinstance(content, str):
+            path.write_text(content, encoding="utf-8")
+        else:
+            np.save(path, np.array(content))
     return root
+
+
+def magnatagatune_table(*rows):
+    """annotations_final.csv: (mp3_path, *tags) for each row; of the tags that are not among the 50, one."""
+    columns = ["clip_id", *sorted(TAGS[0]), "polka", "mp3_path"]
+    lines = [columns]
+    for number, (path, *tags) in enumerate(rows):
+        lines.append([str(number), *("1" if tag in tags else "0" for tag in columns[1:-1]), path])
+    return "".join("\t".join(f'"{value}"' for value in line) + "\n" for line in lines)
+
+
+def msd_tags(*rows):
+    """{split}_y.npy: the tags of each row."""
+    return [[float(tag in tags) for tag in TAGS[1]] for tags in rows]
 
 
 TINY = {
@@ -70,6 +94,66 @@ TINY = {
         "_background_noise_/pink_noise.wav": "",
     },
     "fsdd": {"recordings/7_ada_4.wav": "", "recordings/7_ada_5.wav": "", "recordings/0_von_der_au_12.wav": ""},
+    "gtzan_genre": {
+        **{f"genres/{genre}/{genre}.00000.wav": "" for genre in DATASETS["gtzan_genre"].LABELS},
+        "genres/blues/blues.00001.au": "",
+        "genres/blues/._blues.00001.au": "",
+        "genres/bextract_single.mf": "",
+    },
+    "gtzan_music_speech": {
+        "music_wav/bagpipe.wav": "",
+        "music_wav/winds.wav": "",
+        "speech_wav/voices.wav": "",
+        "speech_wav/notes.txt": "",
+    },
+    "extended_ballroom": {
+        **{f"{dance}/10070{number}.mp3": "" for number, dance in enumerate(DATASETS["extended_ballroom"].LABELS)},
+        "extendedballroom_v1.1.xml": "",
+    },
+    "emomusic": {
+        "annotations/static_annotations.csv": STATIC_ANNOTATIONS_HEADER + "2,3.1,0.99,3,0.67\n10,9,1,1,1\n",
+        "annotations/songs_info.csv": SONGS_INFO_HEADER
+        + '2,2.mp3,"\tThe New Mystikal Troubadours\t","This, too","Blues\t",development\n'
+        + "3,3.mp3,Not rated,x,y,development\n10,10.mp3,x,y,z,evaluation\n",
+        "clips_45seconds/2.mp3": "",
+        "clips_45seconds/10.mp3": "",
+    },
+    "jamendo_vocals": {
+        "train/01 - Aur.ogg": "",
+        "train/._01 - Aur.ogg": "",
+        "valid/02. Dr. Love.mp3": "",
+        "test/03 - Été.ogg": "",
+        "jamendo_lab/01 - Aur.lab": "0.000000 9.5 nosing\n9.5 9.5001 sing\n9.5 100.25 sing\n\n100.25 120 nosing\n",
+        "jamendo_lab/02. Dr. Love.lab": "0 1 sing\n",
+        "jamendo_lab/03 - Été.lab": "2.5 3.25 nosing",
+    },
+    "magnatagatune": {
+        "annotations_final.csv": magnatagatune_table(
+            ("f/band-album-01-song-30-59.mp3", "choral", "guitar", "polka"),
+            ("b/band-album-01-song-30-59.mp3", "techno"),
+            ("b/band-album-01-song-0-29.mp3", "techno"),
+            ("c/no_tag-0-29.mp3",),
+            ("c/rare_tag-0-29.mp3", "polka"),
+            ("c/x-59-88.mp3", "no vocals"),
+            ("6/norine_braun-now_and_zen-08-gently-117-146.mp3", "guitar"),
+        ),
+        "f/band-album-01-song-30-59.mp3": "",
+        "b/band-album-01-song-0-29.mp3": "",
+        "b/band-album-01-song-30-59.mp3": "",
+        "c/x-59-88.mp3": "",
+    },
+    "msd_lastfm50": {
+        "train_x_filename.txt": "3/6/36122424.npy\n1/2/12.npy\n1/3/13.npy\n",
+        "train_y.npy": msd_tags(["happy", "rock"], [], ["Hip-Hop"]),
+        "valid_x_filename.txt": "5/0/5.npy\n",
+        "valid_y.npy": msd_tags(["sad"]),
+        "test_x_filename.txt": "4/0/4.npy\n",
+        "test_y.npy": msd_tags(["00s", "House", "pop"]),
+        "3/6/36122424.clip.mp3": "",
+        "1/3/13.clip.mp3": "",
+        "5/0/5.mp3": "",
+        "4/0/4.wav": "",
+    },
     "folder": {"dog/a.wav": "", "dog/deep/er/b.FLAC": "", "Käse/c.aif": "", "dog/notes.txt": "", ".git/x/d.wav": ""},
     "manifest": {"clips.csv": "path,label,split,group\nb.wav,dog,test,1\nsub/a.wav,cat|dog,train,2\n"},
 }
@@ -114,6 +198,8 @@ def test_modules_have_the_same_parts_in_the_same_order(name):
     assert isinstance(module.LABELS, tuple)
     assert all(isinstance(label, str) for label in module.LABELS)
     assert len(set(module.LABELS)) == len(module.LABELS)
+    assert not (module.LABELS and datasets.target_names(name))
+    assert all(name and isinstance(name, str) for name in datasets.target_names(name))
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -138,10 +224,12 @@ def test_clips_keep_the_contract(name, tmp_path):
 
 def check_clips(name, clips):
     ids = [clip.clip_id for clip in clips]
-    assert ids == sorted(set(ids))
+    assert len(set(ids)) == len(ids)
+    assert ids == sorted(ids) or name == "manifest"
     for clip in clips:
         assert "\\" not in clip.clip_id
-        assert clip.labels
+        assert len(clip.targets) == len(datasets.target_names(name))
+        assert bool(clip.labels) != bool(clip.targets)
         assert not DATASETS[name].LABELS or set(clip.labels) <= set(DATASETS[name].LABELS)
         assert type(clip.fold) is int
         assert clip.fold >= -1
@@ -199,6 +287,129 @@ def test_fsdd(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_gtzan_genre(tmp_path, inside):
+    clips = load("gtzan_genre", tiny("gtzan_genre", tmp_path) / "genres" if inside else tiny("gtzan_genre", tmp_path))
+    assert len(clips) == 11
+    assert rows(clips)[:3] == [
+        ("blues/blues.00000.wav", ("blues",), -1, "", ""),
+        ("blues/blues.00001.au", ("blues",), -1, "", ""),
+        ("classical/classical.00000.wav", ("classical",), -1, "", ""),
+    ]
+    assert clips[1].path == tmp_path / "genres" / "blues" / "blues.00001.au"
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_gtzan_music_speech(tmp_path, above):
+    root = tiny("gtzan_music_speech", tmp_path / "music_speech")
+    clips = load("gtzan_music_speech", tmp_path if above else root)
+    assert rows(clips) == [
+        ("music_wav/bagpipe.wav", ("music",), -1, "", ""),
+        ("music_wav/winds.wav", ("music",), -1, "", ""),
+        ("speech_wav/voices.wav", ("speech",), -1, "", ""),
+    ]
+    assert clips[2].path == root / "speech_wav" / "voices.wav"
+
+
+def test_extended_ballroom(tmp_path):
+    clips = load("extended_ballroom", tiny("extended_ballroom", tmp_path))
+    assert rows(clips)[0] == ("Chacha/100700.mp3", ("Chacha",), -1, "", "")
+    assert label_names(clips, DATASETS["extended_ballroom"].LABELS)[-1] == "Quickstep"
+    assert len(clips) == 13
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_emomusic(tmp_path, flat):
+    root = tiny("emomusic", tmp_path)
+    if flat:
+        for path in (root / "annotations").iterdir():
+            path.rename(root / path.name)
+        (root / "annotations").rmdir()
+    clips = load("emomusic", root)
+    assert rows(clips) == [
+        ("clips_45seconds/10.mp3", (), -1, "test", ""),
+        ("clips_45seconds/2.mp3", (), -1, "train", ""),
+    ]
+    assert datasets.target_names("emomusic") == ["arousal", "valence"]
+    assert [clip.targets for clip in clips] == [(1.0, 1 / 9), (3.1 / 9, 3 / 9)]
+    assert clips[0].path == tmp_path / "clips_45seconds" / "10.mp3"
+
+
+def test_jamendo_vocals(tmp_path):
+    clips = load("jamendo_vocals", tiny("jamendo_vocals", tmp_path))
+    assert rows(clips) == [
+        ("test/03 - Été.ogg#00002.500", ("nosing",), -1, "test", "test/03 - Été.ogg"),
+        ("train/01 - Aur.ogg#00000.000", ("nosing",), -1, "train", "train/01 - Aur.ogg"),
+        ("train/01 - Aur.ogg#00009.500", ("sing",), -1, "train", "train/01 - Aur.ogg"),
+        ("train/01 - Aur.ogg#00100.250", ("nosing",), -1, "train", "train/01 - Aur.ogg"),
+        ("valid/02. Dr. Love.mp3#00000.000", ("sing",), -1, "validation", "valid/02. Dr. Love.mp3"),
+    ]
+    assert [(clip.start_seconds, clip.duration_seconds) for clip in clips] == [
+        (2.5, 0.75),
+        (0.0, 9.5),
+        (9.5, 90.75),
+        (100.25, 19.75),
+        (0.0, 1.0),
+    ]
+    assert clips[1].path == tmp_path / "train" / "01 - Aur.ogg"
+
+
+def test_jamendo_vocals_with_lists(tmp_path):
+    parts = "0 1 sing\n1 2 nosing\n"
+    files = {
+        **{f"audio/{name}": "" for name in ("01 - Aur.ogg", "02. Dr. Love.mp3", "03.ogg", "04.ogg")},
+        **{f"labels/{name}.lab": parts for name in ("01 - Aur", "02. Dr. Love", "03")},
+        "filelists/train": "01 - Aur.ogg\n",
+        "filelists/valid": "02. Dr. Love\n\n",
+        "filelists/test": "03.trs",
+    }
+    clips = load("jamendo_vocals", write_tree(tmp_path, files))
+    assert [(clip.clip_id, clip.labels[0], clip.split) for clip in clips] == [
+        ("audio/01 - Aur.ogg#00000.000", "sing", "train"),
+        ("audio/01 - Aur.ogg#00001.000", "nosing", "train"),
+        ("audio/02. Dr. Love.mp3#00000.000", "sing", "validation"),
+        ("audio/02. Dr. Love.mp3#00001.000", "nosing", "validation"),
+        ("audio/03.ogg#00000.000", "sing", "test"),
+        ("audio/03.ogg#00001.000", "nosing", "test"),
+    ]
+    write_tree(tmp_path, {"filelists/test": "05.ogg\n"})
+    with pytest.raises(InputError, match=r"audio has no '05', which test lists; get it from https"):
+        load("jamendo_vocals", tmp_path)
+    (tmp_path / "filelists" / "test").unlink()
+    with pytest.raises(InputError, match=r"has no filelists/test; get it from https"):
+        load("jamendo_vocals", tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["", "mp3"])
+def test_magnatagatune(tmp_path, folder):
+    table = TINY["magnatagatune"]["annotations_final.csv"]
+    write_tree(tmp_path / folder, TINY["magnatagatune"])
+    clips = load("magnatagatune", write_tree(tmp_path, {"annotations_final.csv": table}))
+    assert rows(clips) == [
+        ("b/band-album-01-song-0-29.mp3", ("techno",), -1, "train", "b/band-album-01-song"),
+        ("b/band-album-01-song-30-59.mp3", ("techno",), -1, "train", "b/band-album-01-song"),
+        ("c/x-59-88.mp3", ("no vocals",), -1, "validation", "c/x"),
+        ("f/band-album-01-song-30-59.mp3", ("guitar", "choral"), -1, "test", "f/band-album-01-song"),
+    ]
+    assert clips[2].path == tmp_path / folder / "c" / "x-59-88.mp3"
+
+
+def test_msd_lastfm50(tmp_path):
+    assert rows(load("msd_lastfm50", tiny("msd_lastfm50", tmp_path))) == [
+        ("1/3/13.clip.mp3", ("Hip-Hop",), -1, "train", ""),
+        ("3/6/36122424.clip.mp3", ("rock", "happy"), -1, "train", ""),
+        ("4/0/4.wav", ("pop", "00s", "House"), -1, "test", ""),
+        ("5/0/5.mp3", ("sad",), -1, "validation", ""),
+    ]
+
+
+def test_msd_lastfm50_opens_no_pickle(tmp_path):
+    root = tiny("msd_lastfm50", tmp_path)
+    np.save(root / "test_y.npy", np.array([{"rock"}], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match=r"test_y.npy: is not a NumPy array of numbers; get it again"):
+        load("msd_lastfm50", root)
+
+
 def test_folder(tmp_path):
     assert rows(load("folder", tiny("folder", tmp_path))) == [
         ("Käse/c.aif", ("Käse",), -1, "", ""),
@@ -240,14 +451,34 @@ def test_manifest(tmp_path):
         "jazz,./a.wav,12,test,y,\n"
     )
     clips = load("manifest", write_tree(tmp_path / "lists", {"clips.csv": text}) / "clips.csv")
-    assert rows(clips) == sorted(
-        [
-            (elsewhere, ("rock", "loud,noisy"), 0, "train", "x"),
-            ((tmp_path / "up.wav").as_posix(), ("jazz",), -1, "", ""),
-            ("a.wav", ("jazz",), 12, "test", "y"),
-        ]
-    )
+    assert rows(clips) == [
+        (elsewhere, ("rock", "loud,noisy"), 0, "train", "x"),
+        ((tmp_path / "up.wav").as_posix(), ("jazz",), -1, "", ""),
+        ("a.wav", ("jazz",), 12, "test", "y"),
+    ]
     assert {clip.path for clip in clips} == {Path(elsewhere), tmp_path / "up.wav", tmp_path / "lists" / "a.wav"}
+
+
+def test_manifest_of_parts_of_files(tmp_path):
+    text = "path,label,start,duration\nb.wav,dog,2.5,1\nb.wav,cat,0.25,\na.wav,dog,,0.5\na.wav,cat,,\n"
+    clips = load("manifest", write_tree(tmp_path, {"clips.csv": text}) / "clips.csv")
+    assert rows(clips) == [
+        ("b.wav#00002.500", ("dog",), -1, "", "b.wav"),
+        ("b.wav#00000.250", ("cat",), -1, "", "b.wav"),
+        ("a.wav#00000.000", ("dog",), -1, "", "a.wav"),
+        ("a.wav", ("cat",), -1, "", "a.wav"),
+    ]
+    parts = [(clip.start_seconds, clip.duration_seconds) for clip in clips]
+    assert parts == [(2.5, 1.0), (0.25, None), (0.0, 0.5), (0.0, None)]
+    assert [clip.is_segment for clip in clips] == [True, True, True, False]
+
+
+def test_manifest_of_parts_keeps_a_file_on_one_side_unless_told(tmp_path):
+    text = "path,label,start,split{}\na.wav,dog,0,train{}\na.wav,dog,5,test{}\n"
+    write_tree(tmp_path, {"clips.csv": text.format("", "", ""), "named.csv": text.format(",group", ",x", ",y")})
+    with pytest.raises(InputError, match=r"row 3: group 'a.wav' is in the splits 'test' and 'train'"):
+        load("manifest", tmp_path / "clips.csv")
+    assert [clip.group for clip in load("manifest", tmp_path / "named.csv")] == ["x", "y"]
 
 
 # Each error
@@ -268,6 +499,14 @@ def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_pat
     ) as error:
         load(name, tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted({*NOT_DOWNLOADABLE} - {"synthetic", "folder", "manifest"}))
+def test_without_a_download_an_empty_folder_is_told_where_to_get_it(name, tmp_path):
+    with pytest.raises(InputError, match=rf"^{name}: .* has no [a-zA-Z0-9_/.]+.*; get .*https?://") as error:
+        load(name, tmp_path)
+    assert "\n" not in str(error.value)
+    assert "--download" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +535,65 @@ def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_pat
             {"recordings/7_ada_4.wav": None, "recordings/7_ada_5.wav": None, "recordings/0_von_der_au_12.wav": None},
             r"recordings has no .wav files; get it from https",
         ),
+        ("gtzan_genre", {"genres/pop/pop.00000.wav": None}, r"gtzan_genre: .*pop has no audio \(.wav, .*; get it from"),
+        (
+            "gtzan_genre",
+            {"genres/pop/pop.00000.au": ""},
+            r"has pop/pop.00000.au and pop/pop.00000.wav; remove one of them",
+        ),
+        ("gtzan_music_speech", {"speech_wav/voices.wav": None}, r"speech_wav has no audio .*; get music_speech.tar.gz"),
+        ("extended_ballroom", {"Chacha/100700.mp3": None}, r"Chacha has no audio .*; get it with the script"),
+        ("emomusic", {"annotations/songs_info.csv": None}, r"no annotations/songs_info.csv; get"),
+        ("emomusic", {"clips_45seconds/10.mp3": None}, r"no clips_45seconds/10.mp3; get clips_45seconds and"),
+        (
+            "emomusic",
+            {"annotations/static_annotations.csv": "song_id,mean_arousal\n2,3\n"},
+            r"static_annotations.csv: no column 'mean_valence'; found song_id, mean_arousal",
+        ),
+        (
+            "emomusic",
+            {"annotations/static_annotations.csv": STATIC_ANNOTATIONS_HEADER + "2,loud,1,3,1\n"},
+            r"static_annotations.csv, row 2: mean_arousal is 'loud'; expected a number",
+        ),
+        (
+            "emomusic",
+            {"annotations/static_annotations.csv": STATIC_ANNOTATIONS_HEADER + "2,3,1,0.5,1\n"},
+            r"row 2: the means are 3 and 0.5; expected 1 to 9",
+        ),
+        (
+            "emomusic",
+            {"annotations/static_annotations.csv": STATIC_ANNOTATIONS_HEADER + "4,3,1,5,1\n"},
+            r"row 2: song '4' is in no set of annotations/songs_info.csv; expected development or evaluation",
+        ),
+        ("jamendo_vocals", {"jamendo_lab/01 - Aur.lab": None}, r"no jamendo_lab/01 - Aur.lab; get it from"),
+        (
+            "jamendo_vocals",
+            {"jamendo_lab/01 - Aur.lab": "0 1 sing\n1 2 speech\n"},
+            r"01 - Aur.lab, line 2: '1 2 speech' received; expected start and end in seconds, then sing or nosing",
+        ),
+        ("jamendo_vocals", {"jamendo_lab/01 - Aur.lab": "0 1\n"}, r"line 1: '0 1' received; expected start and end"),
+        ("jamendo_vocals", {"jamendo_lab/01 - Aur.lab": "0 x sing\n"}, r"line 1: end is 'x'; expected a number"),
+        ("jamendo_vocals", {"jamendo_lab/01 - Aur.lab": "0 inf sing\n"}, r"line 1: end is 'inf'; expected a number"),
+        ("jamendo_vocals", {"jamendo_lab/01 - Aur.lab": "3 2 sing\n"}, r"line 1: from 3 to 2 s; expected a start"),
+        ("magnatagatune", {"c/x-59-88.mp3": None}, r"magnatagatune: .* has no c/x-59-88.mp3; get annotations_final"),
+        (
+            "magnatagatune",
+            {"annotations_final.csv": "clip_id\tmp3_path\tguitar\n"},
+            r"annotations_final.csv: no column 'classical'; found clip_id, mp3_path, guitar",
+        ),
+        (
+            "magnatagatune",
+            {"annotations_final.csv": magnatagatune_table(("g/x-0-29.mp3", "rock"))},
+            r"row 2: mp3_path is 'g/x-0-29.mp3'; expected a file in one of the folders 0-9 and a-f",
+        ),
+        ("magnatagatune", {"annotations_final.csv": magnatagatune_table(("", "rock"))}, r"row 2: mp3_path is ''"),
+        ("msd_lastfm50", {"valid_y.npy": None}, r"no valid_y.npy; get the lists from https"),
+        ("msd_lastfm50", {"4/0/4.wav": None}, r"no 4/0/4.clip.mp3; get the lists .*; the audio is not published"),
+        (
+            "msd_lastfm50",
+            {"valid_y.npy": msd_tags(["sad"], ["rock"])},
+            r"valid_y.npy: has shape \(2, 50\); expected \(1, 50\), a row per line of the list beside it",
+        ),
         ("folder", {"cat/readme.txt": ""}, r"cat has no audio \(.wav, .flac"),
         ("folder", {"cat/.hidden.wav": ""}, r"cat has no audio"),
         ("manifest", {"clips.csv": "path,class\na.wav,dog\n"}, r"clips.csv: no column 'label'; found path, class"),
@@ -312,6 +610,18 @@ def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_pat
         ),
         ("manifest", {"clips.csv": "path,label,fold\na.wav,dog,-1\n"}, r"row 2: fold is '-1'; expected a whole number"),
         ("manifest", {"clips.csv": "path,label,fold\na.wav,dog,1.5\n"}, r"row 2: fold is '1.5'"),
+        ("manifest", {"clips.csv": "path,label,start\na.wav,dog,x\n"}, r"row 2: start is 'x'; expected a number"),
+        (
+            "manifest",
+            {"clips.csv": "path,label,start\na.wav,dog,-1\n"},
+            r"row 2: start is '-1'; expected seconds from 0 up",
+        ),
+        (
+            "manifest",
+            {"clips.csv": "path,label,duration\na.wav,dog,0\n"},
+            r"row 2: duration is '0'; expected seconds above 0",
+        ),
+        ("manifest", {"clips.csv": "path,label,start\na.wav,dog,1\na.wav,cat,1.0\n"}, r"row 3: a.wav is .* twice"),
         (
             "manifest",
             {"clips.csv": "path,label,split,group\na.wav,dog,train,x\nb.wav,dog,test,x\n"},
@@ -587,7 +897,7 @@ def test_download_does_not_touch_data(tmp_path):
     assert (tmp_path / "esc" / "mine.wav").exists()
 
 
-@pytest.mark.parametrize("name", ["synthetic", "folder", "manifest"])
+@pytest.mark.parametrize("name", NOT_DOWNLOADABLE)
 def test_download_where_there_is_nothing(name, tmp_path):
     with pytest.raises(InputError, match=rf"{name}: there is nothing to download"):
         download(name, tmp_path / "new")

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import librosa
 import numpy as np
@@ -71,6 +72,7 @@ def written(path, samples, sample_rate=16000, **how):
         ("a.mp3", {}, 0.03),
         ("a.aiff", {}, 2**-14),
         ("a.aif", {"format": "AIFF", "subtype": "PCM_24"}, 2**-22),
+        ("a.au", {}, 2**-14),
     ],
 )
 def test_a_sine_survives_every_format(tmp_path, name, how, tolerance):
@@ -207,6 +209,89 @@ def test_an_excerpt_is_the_start_of_the_whole(tmp_path, name, from_rate, to_rate
 def test_an_excerpt_of_a_shorter_clip_is_all_of_it(tmp_path):
     clip = clip_of(written(tmp_path / "a.wav", noise(8000)))
     np.testing.assert_array_equal(load_waveform(clip, 12000, seconds=3.0), load_waveform(clip, 12000))
+
+
+# ---- parts of files
+
+
+@pytest.mark.parametrize(
+    ("name", "from_rate", "to_rate"),
+    [
+        ("a.wav", 44100, 12000),
+        ("a.wav", 8000, 12000),
+        ("a.wav", 16000, 16000),
+        ("a.flac", 11025, 16000),
+        ("a.ogg", 44100, 12000),
+        ("a.mp3", 22050, 16000),
+        ("a.aiff", 44056, 12000),
+        ("a.au", 22050, 12000),
+    ],
+)
+def test_a_part_of_a_file_is_a_slice_of_the_whole(tmp_path, name, from_rate, to_rate):
+    path = written(tmp_path / name, noise((6 * from_rate, 2)), from_rate)
+    whole = load_waveform(clip_of(path), to_rate)
+    for start, duration in ((0.0, 0.5), (0.05, 1.0), (1.0, 0.25), (2.345678, 1.9), (3.99, 2.005), (5.5, None)):
+        clip = Clip("part", path, start_seconds=start, duration_seconds=duration)
+        first, end = round(start * to_rate), None if duration is None else round((start + duration) * to_rate)
+        part = load_waveform(clip, to_rate)
+        np.testing.assert_allclose(part, whole[first:end], rtol=0, atol=1e-6, err_msg=f"{start} {duration}")
+        beginning = load_waveform(clip, to_rate, seconds=0.1)
+        n_samples = to_rate // 10
+        np.testing.assert_allclose(beginning[:n_samples], part[:n_samples], rtol=0, atol=1e-6)
+
+
+def test_parts_that_meet_leave_nothing_out_and_nothing_twice(tmp_path):
+    path = written(tmp_path / "a.wav", noise(4 * 44100), 44100)
+    borders = [0.0, 0.123456, 1.00004, 2.5, 3.9999, None]
+    parts = [
+        load_waveform(Clip("part", path, start_seconds=start, duration_seconds=end and end - start), 12000)
+        for start, end in pairwise(borders)
+    ]
+    np.testing.assert_allclose(np.concatenate(parts), load_waveform(clip_of(path), 12000), rtol=0, atol=1e-6)
+
+
+def test_a_part_that_ends_after_its_file_ends_with_it(tmp_path):
+    path = written(tmp_path / "a.wav", noise(16000))
+    part = load_waveform(Clip("part", path, start_seconds=0.75, duration_seconds=9.0), 16000)
+    np.testing.assert_array_equal(part, load_waveform(clip_of(path), 16000)[12000:])
+
+
+def test_a_part_shorter_than_a_sample_is_a_sample(tmp_path):
+    path = written(tmp_path / "a.wav", noise(16000))
+    assert len(load_waveform(Clip("part", path, start_seconds=0.5, duration_seconds=1e-6), 12000)) == 1
+
+
+def test_a_part_of_a_file_that_cannot_be_searched(tmp_path):
+    path = written(tmp_path / "a.wav", sine(440, 4.0, 8000), 8000, subtype="GSM610")
+    part = load_waveform(Clip("part", path, start_seconds=2.5, duration_seconds=1.0), 8000)
+    np.testing.assert_array_equal(part, load_waveform(clip_of(path), 8000)[20000:28000])
+
+
+def test_a_part_of_a_synthesised_sound():
+    ramp = np.arange(1000, dtype=np.float32)
+    clip = Clip("part", None, synthesise=lambda: (ramp, 1000), start_seconds=0.25, duration_seconds=0.5)
+    np.testing.assert_array_equal(load_waveform(clip, 1000), ramp[250:750])
+
+
+@pytest.mark.parametrize(("start", "said"), [(1.0, "1"), (1.05, "1.05"), (1.3, "1"), (20.0, "19")])
+def test_a_part_that_starts_after_its_file(tmp_path, start, said):
+    path = written(tmp_path / "a.wav", noise(16000))
+    clip = Clip(f"{path}#1", path, start_seconds=start, duration_seconds=1.0)
+    with pytest.raises(InputError, match=rf"a\.wav.*: the file is over before {said} s; correct the start"):
+        load_waveform(clip, 12000)
+
+
+@pytest.mark.parametrize("cache", [None, "memory", "folder"])
+def test_stores_tell_the_parts_of_a_file_apart(tmp_path, cache):
+    path = written(tmp_path / "a.wav", noise(32000))
+    parts = [Clip("a", path)] + [
+        Clip(f"{start} {duration}", path, start_seconds=start, duration_seconds=duration)
+        for start, duration in ((0.0, 0.5), (0.5, 0.5), (0.5, 0.7), (0.5, None))
+    ]
+    store = WaveformStore(SMALL, whole_clips=True, cache=tmp_path / "cache" if cache == "folder" else cache)
+    for _ in range(2):
+        for part in parts:
+            np.testing.assert_array_equal(store.load(part), load_waveform(part, SMALL.sample_rate))
 
 
 # ---- bad files

@@ -154,11 +154,26 @@ CLIPS = {
         Clip("3", None, (), split="test"),
     ],
     "unlabelled": [Clip("1.wav", None), Clip("2.wav", None)],
+    "target": [Clip("1.wav", None, targets=(1 / 3,)), Clip("2.wav", None, targets=(-2.0,))],
+    "targets": [Clip("1.wav", None, targets=(1 / 3, 4.0)), Clip("2.wav", None, targets=(-2.0, 1e-9))],
 }
-LABEL_NAMES = {"single": ["cat", "dog"], "tags": ["jazz", "loud", "rock"], "unlabelled": []}
-LABELS = {"single": [1, 0, 1], "tags": [[0, 1, 1], [1, 0, 0], [0, 0, 0]], "unlabelled": [-1, -1]}
-FOLDS = {"single": [1, 2, 1], "tags": [-1, -1, -1], "unlabelled": [-1, -1]}
-SPLITS = {"single": ["", "", ""], "tags": ["train", "validation", "test"], "unlabelled": ["", ""]}
+LABEL_NAMES = {
+    "single": ["cat", "dog"],
+    "tags": ["jazz", "loud", "rock"],
+    "unlabelled": [],
+    "target": ["arousal"],
+    "targets": ["arousal", "valence"],
+}
+LABELS = {
+    "single": [1, 0, 1],
+    "tags": [[0, 1, 1], [1, 0, 0], [0, 0, 0]],
+    "unlabelled": [-1, -1],
+    "target": [1 / 3, -2.0],
+    "targets": [[1 / 3, 4.0], [-2.0, 1e-9]],
+}
+LABELS_TYPE = {kind: np.float64 if "target" in kind else np.int64 for kind in CLIPS}
+FOLDS = {kind: [clip.fold for clip in clips] for kind, clips in CLIPS.items()}
+SPLITS = {kind: [clip.split for clip in clips] for kind, clips in CLIPS.items()}
 
 
 def features_of(kind):
@@ -170,7 +185,8 @@ def test_what_clips_say_of_themselves(kind):
     features = features_of(kind)
     assert features.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]
     assert features.labels.tolist() == LABELS[kind]
-    assert features.labels.dtype == features.folds.dtype == np.int64
+    assert features.labels.dtype == LABELS_TYPE[kind]
+    assert features.folds.dtype == np.int64
     assert features.folds.tolist() == FOLDS[kind]
     assert features.splits.tolist() == SPLITS[kind]
 
@@ -188,7 +204,8 @@ def test_features_come_back_as_they_were(tmp_path, kind):
         np.testing.assert_array_equal(loaded.layers[name], values)
     assert loaded.label_names == LABEL_NAMES[kind]
     assert loaded.labels.tolist() == LABELS[kind]
-    assert loaded.labels.dtype == loaded.folds.dtype == np.int64
+    assert loaded.labels.dtype == LABELS_TYPE[kind]
+    assert loaded.folds.dtype == np.int64
     assert loaded.folds.tolist() == FOLDS[kind]
     assert loaded.splits.tolist() == SPLITS[kind]
     assert loaded.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]

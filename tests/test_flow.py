@@ -82,6 +82,44 @@ def test_extract_files_equals_extract_folder(model_dir, audio_dir, tmp_path):
     assert (from_files.labels == -1).all()
 
 
+def test_extract_what_is_to_be_regressed(model_dir, tmp_path):
+    """Arousal and valence are written as numbers under their names."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "clips_45seconds").mkdir()
+    for song in (2, 3):
+        noise = np.random.default_rng(song).normal(0, 0.1, 16000)
+        soundfile.write(tmp_path / "clips_45seconds" / f"{song}.mp3", noise, 16000)
+    (tmp_path / "annotations" / "static_annotations.csv").write_text(
+        "song_id,mean_arousal,mean_valence\n3,9,1\n2,3,6\n"
+    )
+    sets = "song_id,Mediaeval 2013 set\n2,development\n3,evaluation\n"
+    (tmp_path / "annotations" / "songs_info.csv").write_text(sets)
+    run("extract.py", model_dir, "--dataset", "emomusic", "--data-dir", tmp_path, "--output", tmp_path / "f.npz")
+    features = Features.load(tmp_path / "f.npz")
+    assert features.label_names == ["arousal", "valence"]
+    assert features.labels.dtype == np.float64
+    assert features.labels.tolist() == [[3 / 9, 6 / 9], [1.0, 1 / 9]]
+    assert features.splits.tolist() == ["train", "test"]
+
+
+def test_extract_parts_of_a_file_equals_extract_them_cut_out(model_dir, tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 5 * 16000).clip(-0.9, 0.9)
+    soundfile.write(tmp_path / "whole.wav", noise, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "second.wav", noise[16000 * 3 :], 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "first.wav", noise[8000:24000], 16000, subtype="FLOAT")
+    (tmp_path / "parts.csv").write_text("path,label,start,duration\nwhole.wav,b,3,\nwhole.wav,a,0.5,1\n")
+    (tmp_path / "cut.csv").write_text("path,label\nsecond.wav,b\nfirst.wav,a\n")
+    layers = []
+    for name in ("parts", "cut"):
+        path = tmp_path / f"{name}.npz"
+        table = tmp_path / f"{name}.csv"
+        run("extract.py", model_dir, "--dataset", "manifest", "--data-dir", table, "--output", path)
+        features = Features.load(path)
+        assert features.labels.tolist() == [1, 0]  # in the order of the rows
+        layers.append(np.concatenate([*features.layers.values()], axis=1))
+    np.testing.assert_allclose(*layers, rtol=1e-4, atol=1e-4)
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path):
     hashes = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

@@ -6,9 +6,10 @@ To add one, write a module with the same parts in the same order as its neighbou
     CITATION, LICENSE   str
     REMOTES             {name: Remote}: the archives it can be downloaded as; empty where there are none. With several,
                         the folder to download to has to be named like one of them
-    LABELS              its label names in canonical order; () where the data define them
-    clips(data_dir)     its clips, in the order of their `clip_id`; or an `InputError` that says what is missing and
-                        where the data can be had
+    LABELS              its label names in canonical order; () where the data define them, or where there are TARGETS
+    TARGETS             only for regression: the names of the numbers to predict
+    clips(data_dir)     its clips, in the order of their `clip_id` (a manifest's: of its rows); or an `InputError` that
+                        says what is missing and where the data can be had
 
 and a line in `DATASETS`; the contract test in `tests/test_datasets.py` then covers it. Nothing here imports TensorFlow.
 
@@ -24,11 +25,18 @@ from pathlib import Path
 from types import ModuleType
 
 from keras_audio_transfer.datasets import (
+    emomusic,
     esc10,
     esc50,
+    extended_ballroom,
     folder,
     fsdd,
+    gtzan_genre,
+    gtzan_music_speech,
+    jamendo_vocals,
+    magnatagatune,
     manifest,
+    msd_lastfm50,
     speech_commands,
     synthetic,
     urbansound8k,
@@ -37,7 +45,7 @@ from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote
 from keras_audio_transfer.download import fetch, unpacker
 from keras_audio_transfer.errors import InputError
 
-__all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load"]
+__all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
 DATASETS = {
     "synthetic": synthetic,
@@ -46,13 +54,20 @@ DATASETS = {
     "urbansound8k": urbansound8k,
     "speech_commands": speech_commands,
     "fsdd": fsdd,
+    "gtzan_genre": gtzan_genre,
+    "gtzan_music_speech": gtzan_music_speech,
+    "extended_ballroom": extended_ballroom,
+    "emomusic": emomusic,
+    "jamendo_vocals": jamendo_vocals,
+    "magnatagatune": magnatagatune,
+    "msd_lastfm50": msd_lastfm50,
     "folder": folder,
     "manifest": manifest,
 }
 
 
 def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
-    """Return the clips of a data set, in the order of their `clip_id`.
+    """Return the clips of a data set, in the order of their `clip_id`, or of a manifest's rows.
 
     Args:
         name: a key of `DATASETS`.
@@ -74,6 +89,11 @@ def label_names(clips: Iterable[Clip], canonical: Sequence[str] = ()) -> list[st
     """Return the labels that the clips have: first those in `canonical` in its order, then any others sorted."""
     present = {label for clip in clips for label in clip.labels}
     return [label for label in canonical if label in present] + sorted(present.difference(canonical))
+
+
+def target_names(name: str) -> list[str]:
+    """Return the names of the numbers that a data set for regression wants predicted; [] for the other data sets."""
+    return [*getattr(_module(name), "TARGETS", ())]
 
 
 def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:

@@ -1,6 +1,7 @@
-"""A clip: one audio file (or a synthesised sound), its labels, and its place in the data set's own evaluation."""
+"""A clip: an audio file, a part of one or a synthesised sound; its labels; its place in the data set's evaluation."""
 
 import csv
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from keras_audio_transfer.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,16 @@ class Clip:
 
     Attributes:
         clip_id: unique in its data set and the same on every machine: the file's path below the data set's folder, in
-            POSIX form.
+            POSIX form; for a part of a file followed by where it starts (`segment_id`).
         path: the audio file; None where `synthesise` makes the sound.
-        labels: none (unlabelled), one (classification) or several (tagging) label names.
+        labels: none (unlabelled, or `targets`), one (classification) or several (tagging) label names.
         fold: the data set's own fold number; -1 where it has no folds.
         split: 'train', 'validation' or 'test'; '' where the data set has no splits.
         group: the recording or speaker the clip was cut from. Clips of one group never stand on both sides of a split.
         synthesise: for sounds that are computed: returns (samples float32 (samples,) in [-1, 1], sample rate in Hz).
+        start_seconds: where in the file the clip starts.
+        duration_seconds: how long it is; None for up to the file's end.
+        targets: for regression, a number for each of the data set's `TARGETS`; such a clip has no labels.
     """
 
     clip_id: str
@@ -35,6 +39,14 @@ class Clip:
     split: str = ""
     group: str = ""
     synthesise: Callable[[], tuple[np.ndarray, int]] | None = None
+    start_seconds: float = 0.0
+    duration_seconds: float | None = None
+    targets: tuple[float, ...] = ()
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether the clip is a part of its file."""
+        return self.start_seconds > 0 or self.duration_seconds is not None
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,47 @@ def require(data_dir: Path, names: Sequence[str], data_set: str, remedy: str) ->
         raise InputError(f"{data_set}: {data_dir} has no {missing[0]}{more}; {remedy}")
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+def segment_id(file_id: str, start_seconds: float) -> str:
+    """Return the `clip_id` of a part of a file: 'a.wav#00012.340' starts at 12.34 s. They sort by time."""
+    return f"{file_id}#{start_seconds:09.3f}"
+
+
+def audio_in(folder: Path) -> list[Path]:
+    """Return the audio files in `folder`, not below it, sorted by name; hidden ones left out."""
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def clips_of_folders(root: Path, label_of: dict[str, str], data_set: str, remedy: str) -> list[Clip]:
+    """Return the clips of a data set that has one folder per label, in the order of their `clip_id`.
+
+    Args:
+        root: the folder that the `clip_id`s are below.
+        label_of: {folder: label}.
+        data_set: the data set's name, for messages.
+        remedy: where the data can be had, for messages.
+
+    Raises:
+        InputError: one of the folders is missing or without audio.
+    """
+    require(root, list(label_of), data_set, remedy)
+    found = []
+    for name, label in label_of.items():
+        paths = audio_in(root / name)
+        if not paths:
+            raise InputError(f"{data_set}: {root / name} has no audio ({', '.join(AUDIO_SUFFIXES)}); {remedy}")
+        found += [Clip(f"{name}/{path.name}", path, labels=(label,)) for path in paths]
+    return sorted(found, key=lambda clip: clip.clip_id)
+
+
+def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[tuple[str, dict[str, str]]]:
     """Read a CSV file in UTF-8 whose first line names the columns.
 
     Args:
         path: the CSV file.
         columns: the columns that have to be there; others may be.
+        delimiter: what stands between two values.
 
     Returns:
         For each row where it stands ('FILE, row 7'; the header is row 1), for error messages, and {column: text}, with
@@ -81,7 +128,7 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, 
     try:
         # utf-8-sig: spreadsheet programs put a byte order mark in front.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=delimiter)
             header = reader.fieldnames or []
             missing = [column for column in columns if column not in header]
             if missing:
@@ -103,3 +150,14 @@ def read_fold(text: str, where: str) -> int:
     if not text.isdecimal():
         raise InputError(f"{where}: fold is {text!r}; expected a whole number from 0 up")
     return int(text)
+
+
+def read_number(text: str, what: str, where: str) -> float:
+    """Return the number in `text`, or raise an `InputError` that begins with `where` if it is none or not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: {what} is {text!r}; expected a number")
+    return number

@@ -5,15 +5,19 @@
     split         optional: train, validation or test
     fold          optional: a whole number from 0 up, for cross-validation
     group         optional: the recording or speaker; clips of one group never stand on both sides of a split
+    start         optional: where in the file the clip starts, in seconds
+    duration      optional: how long it is, in seconds; if not given, it goes on to the file's end
 
-Other columns are ignored; an optional one may be left empty. Whether the audio files exist shows when they are decoded,
-where one bad file among good ones is reported.
+Other columns are ignored; an optional one may be left empty. The clips keep the order of the rows. A file may be in
+several rows, with different starts; where the table has starts or durations, the clips of a file are one group unless
+it names groups. Whether the audio files exist shows when they are decoded, where one bad file among good ones is
+reported.
 """
 
 import os
 from pathlib import Path
 
-from keras_audio_transfer.datasets.clip import SPLITS, Clip, read_fold, read_table
+from keras_audio_transfer.datasets.clip import SPLITS, Clip, read_fold, read_number, read_table, segment_id
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
@@ -23,11 +27,11 @@ LABELS = ()
 
 
 def clips(data_dir: Path) -> list[Clip]:
-    """Return the clips that the CSV file `data_dir` lists, in the order of their `clip_id`.
+    """Return the clips that the CSV file `data_dir` lists, in the order of its rows.
 
     Raises:
-        InputError: no such file or column; a row without a path or label, with a split or fold that is none, with the
-            path of an earlier row, or with a group that is in another split or fold.
+        InputError: no such file or column; a row without a path or label, with a split, fold, start or duration that
+            is none, with the clip of an earlier row, or with a group that is in another split or fold.
     """
     if not data_dir.is_file():
         raise InputError(f"manifest: {data_dir} is not a file; pass a CSV file with the columns path and label")
@@ -38,13 +42,18 @@ def clips(data_dir: Path) -> list[Clip]:
             raise InputError(f"{where}: no path; name an audio file or remove the row")
         path = Path(os.path.abspath(folder / row["path"]))
         clip_id = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+        in_parts = "start" in row or "duration" in row
+        group = row.get("group", "") or (clip_id if in_parts else "")
+        start, duration = _seconds(row, "start", where), _seconds(row, "duration", where)
+        if start is not None or duration is not None:
+            clip_id = segment_id(clip_id, start or 0.0)
         if clip_id in found:
             raise InputError(f"{where}: {row['path']} is in the table twice; remove one of the rows")
         # dict.fromkeys: each label once, in the order they were written
         labels = tuple(dict.fromkeys(label.strip() for label in row["label"].split("|") if label.strip()))
         if not labels:
             raise InputError(f"{where}: {row['path']} has no label; name one or remove the row")
-        split, group, fold = row.get("split", ""), row.get("group", ""), row.get("fold", "")
+        split, fold = row.get("split", ""), row.get("fold", "")
         if split not in ("", *SPLITS):
             raise InputError(f"{where}: split is {split!r}; expected {', '.join(SPLITS)} or nothing")
         fold = read_fold(fold, where) if fold else -1
@@ -52,5 +61,25 @@ def clips(data_dir: Path) -> list[Clip]:
             if group and place_of_group.setdefault((what, group), place) != place:
                 other = place_of_group[what, group]
                 raise InputError(f"{where}: group {group!r} is in the {what}s {place!r} and {other!r}; put it in one")
-        found[clip_id] = Clip(clip_id, path, labels=labels, fold=fold, split=split, group=group)
-    return [found[clip_id] for clip_id in sorted(found)]
+        found[clip_id] = Clip(
+            clip_id,
+            path,
+            labels=labels,
+            fold=fold,
+            split=split,
+            group=group,
+            start_seconds=start or 0.0,
+            duration_seconds=duration,
+        )
+    return [*found.values()]
+
+
+def _seconds(row: dict[str, str], column: str, where: str) -> float | None:
+    """The number in an optional column, or None where there is none."""
+    if not row.get(column):
+        return None
+    seconds = read_number(row[column], column, where)
+    if seconds < 0 or (column == "duration" and seconds == 0):
+        rule = "above 0" if column == "duration" else "from 0 up"
+        raise InputError(f"{where}: {column} is {row[column]!r}; expected seconds {rule}")
+    return seconds
