@@ -23,7 +23,11 @@ from keras_audio_transfer.layers import BatchStatisticsNormalization, ClampedMax
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
 
 CITATION = convnet5.CITATION
-LICENSE = "as published in keunwoochoi/transfer_learning_music; trained on Million Song Dataset previews"
+TRAINING_DATA = {
+    "dataset": "Million Song Dataset: previews, 50 most frequent last.fm tags",
+    "licence": "not stated; weights as published in keunwoochoi/transfer_learning_music",
+    "citation": CITATION,
+}
 PUBLISHED_BATCH = 256
 FILES = {"v1": "weights_transfer/weights_theano.hdf5", "v2": "keras2_model/model_best.hdf5"}
 _URL = "https://raw.githubusercontent.com/keunwoochoi/transfer_learning_music/master"
@@ -120,7 +124,7 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
         form: 'v1_published': the paper's, to be called with the paper's batches; a clip's features depend on its batch.
             'v1': the same with ordinary batch normalisation, whose statistics have still to be collected
             (`calibrate`). 'v2': the repaired version.
-        weights: from `read_weights`.
+        weights: from `read_weights`; empty for random ones.
 
     Returns:
         Model with input `waveform` (batch, samples) at 12,000 Hz, outputs `layer1` ... `layer5`, each (batch, 32), and

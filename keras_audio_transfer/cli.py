@@ -11,8 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from keras_audio_transfer import datasets
-from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import Features, write_failures
 
 # Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; interrupted.
 DONE, SOME_FAILED, NOT_DONE, INTERRUPTED = 0, 1, 2, 130
@@ -60,6 +61,58 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
             raise InputError("--download: needs --data-dir, the folder to download to")
         datasets.download(options.dataset, options.data_dir, progress=not options.quiet)
     return datasets.load(options.dataset, options.data_dir)
+
+
+def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
+    """A data set, or audio files and folders; and the features file to write."""
+    arguments.add_argument(
+        "inputs", type=Path, nargs="*", metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
+    )
+    add_dataset_arguments(arguments)
+    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help="features file to write")
+    arguments.add_argument("--workers", type=int, default=2, help="clips worked on at the same time")
+
+
+def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
+    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
+    if bool(options.inputs) == bool(options.dataset):
+        raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
+    if options.dataset is None:
+        return _clips_below(options.inputs), []
+    clips = load_clips(options)
+    names = datasets.target_names(options.dataset)
+    return clips, names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
+
+
+def check_output(options: argparse.Namespace) -> None:
+    """Refuse what cannot end in a features file, before any work is done."""
+    if options.workers < 1:
+        raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
+    if options.output.suffix != ".npz":
+        raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
+
+
+def write_features(options: argparse.Namespace, features: Features, failures: list[tuple[str, str]]) -> int:
+    """Write the features file and `failed.csv` beside it; the exit code."""
+    write_failures(options.output, failures)
+    if len(features.clip_ids):
+        features.save(options.output)
+        print(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
+    return report_failures(failures, options.output)
+
+
+def _clips_below(inputs: list[Path]) -> list[Clip]:
+    """One unlabelled clip per audio file; folders are searched to any depth. Clip ids are the paths as given."""
+    clips = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+            if not found:
+                raise InputError(f"{path}: holds no audio; expected {', '.join(AUDIO_SUFFIXES)} files; check the path")
+            clips += [Clip(p.as_posix(), p) for p in found]
+        else:
+            clips.append(Clip(path.as_posix(), path))
+    return [*{clip.clip_id: clip for clip in clips}.values()]
 
 
 def progress_bar(options: argparse.Namespace, what: str, total: int, unit: str = "clip") -> Callable:

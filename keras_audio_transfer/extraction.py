@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from keras_audio_transfer.collecting import collect
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
+from keras_audio_transfer.decoding import fit_length, load_waveform
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
 
@@ -97,27 +97,11 @@ def extract(
     """
     seconds = config.clip_seconds if config.long_clips == "start" else None
 
-    def waveform_or_reason(clip):
-        try:
-            waveform = load_waveform(clip, config.sample_rate, seconds)
-        except InputError as error:
-            return str(error)
+    def load(clip):
+        waveform = load_waveform(clip, config.sample_rate, seconds)
         return fit_length(waveform, config.n_samples, config.short_clips, config.long_clips)
 
-    def features_or_reasons(batch):
-        results = [waveform_or_reason(clip) for clip in batch]
-        readable = [i for i, result in enumerate(results) if not isinstance(result, str)]
-        if readable:
-            outputs = extractor(np.stack([results[i] for i in readable]))
-            for row, i in enumerate(readable):
-                results[i] = [outputs[name][row] for name in layer_names]
-        return results
+    def compute(waveforms):
+        return extractor(np.stack(waveforms))
 
-    batches = [clips[start : start + batch_clips] for start in range(0, len(clips), batch_clips)]
-    results = chain.from_iterable(in_order(features_or_reasons, batches, workers))
-    results = [*zip(clips, progress(results), strict=True)]
-    good = [(clip, result) for clip, result in results if not isinstance(result, str)]
-    failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]
-    columns = zip(*(result for _, result in good), strict=True)
-    layers = {name: np.stack(column) for name, column in zip(layer_names, columns, strict=True)} if good else {}
-    return Features.of_clips(layers, [clip for clip, _ in good], label_names), failures
+    return collect(compute, load, layer_names, clips, label_names, workers, batch_clips, progress)

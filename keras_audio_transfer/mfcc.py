@@ -2,6 +2,11 @@
 
 import numpy as np
 
+from keras_audio_transfer.collecting import collect
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.decoding import load_waveform
+from keras_audio_transfer.files import Features
+
 SAMPLE_RATE = 12000
 SECONDS = 29.0
 COEFFICIENTS = 20
@@ -29,3 +34,17 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     tracks = [coefficients, np.diff(coefficients), np.diff(coefficients, n=2)]
     statistics = [statistic for track in tracks for statistic in (track.mean(axis=1), track.std(axis=1))]
     return np.concatenate(statistics).astype(np.float32)
+
+
+def extract_mfcc(
+    clips: list[Clip], label_names: list[str], workers: int = 2, progress=iter
+) -> tuple[Features, list[tuple[str, str]]]:
+    """The features of clips, under the layer name `mfcc`; see `collecting.collect`."""
+
+    def load(clip):
+        return load_waveform(clip, SAMPLE_RATE, SECONDS)
+
+    def compute(waveforms):
+        return {"mfcc": np.stack([mfcc_features(waveform) for waveform in waveforms])}
+
+    return collect(compute, load, ["mfcc"], clips, label_names, workers, progress=progress)

@@ -8,6 +8,7 @@
 v2  ordinary: a clip's features are its own.
 v1  as published: normalised by the statistics, and the loudest cell, of the batch of 256 consecutive clips that a clip
     is in. scripts/extract.py takes the clips in such batches, in the data set's order. For reproduction.
+random  the baseline: version 2's network with random weights drawn by --seed, through the same code.
 v1 with a data set: the statistics are collected once over its clips and frozen, and each clip has its own loudest
     cell, so that a clip's features are its own. For use.
 """
@@ -25,7 +26,7 @@ from keras_audio_transfer.files import written_whole
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("repository", type=Path, metavar="REPOSITORY_DIR", help="keunwoochoi/transfer_learning_music")
-    parser.add_argument("--weights", choices=("v1", "v2"), required=True, help="which of the published weights")
+    parser.add_argument("--weights", choices=("v1", "v2", "random"), required=True, help="which weights")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument("--download-weights", action="store_true", help="fetch the weights into REPOSITORY_DIR first")
     cli.add_dataset_arguments(parser)
@@ -38,8 +39,10 @@ def main():
     options = arguments().parse_args()
     if options.output_dir.exists() and not options.overwrite:
         raise InputError(f"{options.output_dir}: exists; pass --overwrite to replace it or name another --output-dir")
-    if options.dataset and options.weights == "v2":
-        raise InputError("--dataset: v2 has its statistics already; leave it out, or pass --weights v1")
+    if options.dataset and options.weights != "v1":
+        raise InputError(
+            f"--dataset: {options.weights} needs no clips to calibrate on; leave it out, or pass --weights v1"
+        )
     clips = cli.load_clips(options) if options.dataset else []
     if options.limit is not None:
         if not 1 <= options.limit <= len(clips):
@@ -48,26 +51,27 @@ def main():
             )
         clips = [clips[i] for i in sorted(np.random.default_rng(options.seed).permutation(len(clips))[: options.limit])]
 
+    import keras
+
     from keras_audio_transfer import choi2017, export
     from keras_audio_transfer.training import weights_hash
 
-    if options.download_weights:
-        choi2017.download_weights(options.repository, options.weights, progress=not options.quiet)
-    form = "v1_published" if options.weights == "v1" and not clips else options.weights
-    config = choi2017.CONFIGS[form]
-    model = choi2017.build(form, choi2017.read_weights(options.repository, options.weights))
+    keras.utils.set_random_seed(options.seed)
+    form = {"v1": "v1" if clips else "v1_published", "v2": "v2", "random": "v2"}[options.weights]
+    config, weights = choi2017.CONFIGS[form], {}
+    if options.weights != "random":
+        if options.download_weights:
+            choi2017.download_weights(options.repository, options.weights, progress=not options.quiet)
+        weights = choi2017.read_weights(options.repository, options.weights)
+    model = choi2017.build(form, weights)
     card = {
         "network": "convnet5",
         "network_citation": choi2017.CITATION,
         "pooling": "mean",
         "labels": choi2017.TAGS,
         "multi_label": True,
-        "training_data": {
-            "dataset": "Million Song Dataset, 50 most frequent last.fm tags",
-            "licence": choi2017.LICENSE,
-            "citation": choi2017.CITATION,
-        },
-        "weights": f"{options.weights}: {choi2017.FILES[options.weights]}",
+        "training_data": choi2017.TRAINING_DATA if weights else {"dataset": "none: random weights"},
+        "weights": f"{options.weights}: {choi2017.FILES.get(options.weights, 'drawn by the seed')}",
         "seed": options.seed,
         "versions": export.package_versions(),
     }

@@ -141,7 +141,7 @@ def test_weights_of_another_shape():
 @pytest.mark.parametrize(
     ("arguments", "begin"),
     [
-        (["--weights", "v2", "--dataset", "synthetic"], "--dataset: v2 has its statistics already"),
+        (["--weights", "v2", "--dataset", "synthetic"], "--dataset: v2 needs no clips to calibrate on"),
         (["--weights", "v1", "--dataset", "synthetic", "--limit", "501"], "--limit: 501 is not allowed; expected 1 to"),
     ],
 )

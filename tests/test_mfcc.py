@@ -1,0 +1,56 @@
+"""The MFCC baseline's 120 numbers, in the published order."""
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+
+from keras_audio_transfer.files import Features
+from keras_audio_transfer.mfcc import SAMPLE_RATE, mfcc_features
+
+
+def noise(n_samples, seed=0):
+    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 5.0, 31.0])
+def test_the_published_statistics(seconds):
+    waveform = noise(round(seconds * SAMPLE_RATE))
+    coefficients = librosa.feature.mfcc(y=waveform[: 29 * 12000], sr=12000, n_mfcc=20)
+    first = coefficients[:, 1:] - coefficients[:, :-1]
+    second = first[:, 1:] - first[:, :-1]
+    expected = [f(track) for track in (coefficients, first, second) for f in (lambda x: x.mean(1), lambda x: x.std(1))]
+    got = mfcc_features(waveform)
+    assert got.shape == (120,)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, np.concatenate(expected), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_samples", [1, 500, 1023])
+def test_a_short_waveform_is_padded_with_zeros_to_1024_samples(n_samples):
+    waveform = noise(n_samples)
+    got = mfcc_features(waveform)
+    np.testing.assert_array_equal(got, mfcc_features(np.pad(waveform, (0, 1024 - n_samples))))
+    assert np.isfinite(got).all()
+
+
+def test_what_comes_after_29_seconds_does_not_count():
+    waveform = noise(30 * SAMPLE_RATE)
+    changed = waveform.copy()
+    changed[29 * SAMPLE_RATE :] = 0
+    np.testing.assert_array_equal(mfcc_features(waveform), mfcc_features(changed))
+
+
+def test_silence_is_finite():
+    assert np.isfinite(mfcc_features(np.zeros(12000, np.float32))).all()
+
+
+def test_script(run_script, tmp_path):
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", noise(12000, number), 12000, subtype="FLOAT")
+    run = run_script("mfcc", tmp_path / "0.wav", tmp_path / "1.wav", tmp_path / "2.wav", "--output", tmp_path / "m.npz")
+    assert run.returncode == 1  # there is no third
+    assert "2.wav: does not exist" in run.stderr
+    features = Features.load(tmp_path / "m.npz")
+    assert [*features.layers] == ["mfcc"]
+    np.testing.assert_allclose(features.layers["mfcc"][1], mfcc_features(noise(12000, 1)), rtol=1e-5, atol=1e-5)
