@@ -134,7 +134,7 @@ class Features:
         try:
             with np.load(path, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
-        except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path}: not a features file (.npz); make one with scripts/extract.py") from error
         missing = [name for name in _NOT_LAYERS if name not in content]
         missing += [name for name in map(str, content.get("layer_names", ())) if name not in content]
