@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import get_ident
 
@@ -73,8 +73,8 @@ class Features:
         layers: layer name -> float32 (clips, channels), in order of depth.
         clip_ids: str (clips,).
         labels: int64 (clips,), an index into `label_names` or -1 for none; for tagging, int64 0 or 1
-            (clips, label_names).
-        label_names: the labels' names in order.
+            (clips, label_names); for regression, float64 (clips,), the numbers themselves.
+        label_names: the labels' names in order; none for regression.
         folds: int64 (clips,), -1 where there are none.
         splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
     """
@@ -85,6 +85,11 @@ class Features:
     label_names: list[str]
     folds: np.ndarray
     splits: np.ndarray
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers to be predicted."""
+        return self.labels.dtype.kind == "f"
 
     @classmethod
     def of_clips(cls, layers: dict[str, np.ndarray], clips: list[Clip], label_names: list[str]) -> "Features":
@@ -110,7 +115,7 @@ class Features:
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
             "clip_ids": np.array(self.clip_ids, dtype=str),
-            "labels": np.asarray(self.labels, dtype=np.int64),
+            "labels": np.asarray(self.labels, dtype=np.float64 if self.is_regression else np.int64),
             "label_names": np.array(self.label_names, dtype=str),
             "folds": np.asarray(self.folds, dtype=np.int64),
             "splits": np.array(self.splits, dtype=str),
@@ -148,4 +153,38 @@ class Features:
             if not np.isfinite(values).all():
                 clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
                 raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
-        return cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})
+        result = cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})
+        _check_labels(result, path)
+        return result
+
+    def join(self, other: "Features", name: str) -> "Features":
+        """These features with the layers of `other`, which has the same clips in any order; `name` is for messages.
+
+        Raises:
+            InputError: a clip is missing in `other` or stands there twice, or a layer is in both.
+        """
+        for layer in other.layers:
+            if layer in self.layers:
+                raise InputError(f"{name}: layer {layer!r} is in both features files; rename one")
+        row = {clip: i for i, clip in enumerate(map(str, other.clip_ids))}
+        missing = [clip for clip in map(str, self.clip_ids) if clip not in row]
+        if missing or len(row) < len(other.clip_ids):
+            what = f"has no features of {missing[0]} ({len(missing)} missing)" if missing else "has clips twice"
+            raise InputError(f"{name}: {what}; extract it from the same clips")
+        order = [row[clip] for clip in map(str, self.clip_ids)]
+        return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
+
+
+def _check_labels(features, path):
+    labels, names = features.labels, features.label_names
+    if features.is_regression:
+        if names or labels.ndim != 1 or not np.isfinite(labels).all():
+            wrong = "label_names beside them" if names else "shape (clips, 1)" if labels.ndim != 1 else "NaN among them"
+            raise InputError(
+                f"{path}: 'labels' are numbers with {wrong}; expected one finite number a clip and no names"
+            )
+    elif labels.dtype.kind not in "iu":
+        raise InputError(f"{path}: 'labels' are {labels.dtype}; expected whole numbers into label_names, or numbers")
+    elif labels.ndim == 1 and len(labels) and (labels.max() >= len(names) or labels.min() < -1):
+        wrong = labels[(labels >= len(names)) | (labels < -1)][0]
+        raise InputError(f"{path}: 'labels' has {wrong}, but there are {len(names)} label_names; make the file again")
