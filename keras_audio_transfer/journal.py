@@ -1,7 +1,6 @@
 """What a long computation has finished, so that a killed run continues where it stopped."""
 
 import json
-import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from threading import Lock
@@ -48,10 +47,11 @@ class Journal(MutableMapping):
     def __len__(self) -> int:
         return len(self._values)
 
-    def remove(self) -> None:
-        """Close and delete the file: everything is done and written elsewhere."""
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error) -> None:
         self._file.close()
-        os.unlink(self._path)
 
 
 def check_settings(path: Path, settings: dict) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -113,10 +113,9 @@ def _nested_rounds(features, seed):
 def _rounds_of_2017(features, seed):
     official = _official(features)
     if official is None:
-        parts = _folds_of_2017(features)
+        official = _official(replace(features, folds=folds_of_2017(features)))
         kind = "" if features.is_regression else "stratified "
-        how = f"no official folds: {kind}{len(parts)}-fold, unshuffled"
-        official = {f"fold_{i}": part for i, part in enumerate(parts, 1)}
+        how = f"no official folds: {kind}{len(official)}-fold, unshuffled"
     else:
         how = "official splits" if len(official) == 1 else f"{len(official)} official folds"
     result = [Round(name, fit, score) for name, (fit, score) in official.items()]
@@ -158,20 +157,23 @@ def _shuffled_folds(features, rows, seed, fewer=False):
     return tuple((rows[fit], rows[score]) for fit, score in pairs)
 
 
-def _folds_of_2017(features):
-    """Ten folds of consecutive clips, of each class as many as of all.
+def folds_of_2017(features: Features) -> np.ndarray:
+    """Ten folds of consecutive clips, of each class as many as of all: each clip's fold, 1 to 10, int64 (clips,).
 
-    As scikit-learn up to 0.21 divided them, with which the paper's scores were computed: each class is cut like the
-    whole of a regression data set, so that the larger pieces are always the first.
+    As scikit-learn up to 0.21 divided them, with which the paper's scores were computed: each class is cut as the whole
+    of a regression data set is, so that the larger pieces are always the first.
+
+    Raises:
+        InputError: fewer clips of a class than folds.
     """
     labels, n_folds = features.labels, UNOFFICIAL_FOLDS[CHOI2017]
     _check_enough(features, labels, n_folds)
-    fold = np.empty(len(labels), dtype=int)
-    classes = [np.arange(len(labels))] if features.is_regression else [np.flatnonzero(labels == c) for c in set(labels)]
-    for rows in classes:
-        for number, piece in enumerate(np.array_split(rows, n_folds)):
-            fold[piece] = number
-    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(n_folds)]
+    folds = np.empty(len(labels), dtype=np.int64)
+    classes = [np.full(len(labels), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
+    for of_class in classes:
+        for number, piece in enumerate(np.array_split(np.flatnonzero(of_class), n_folds), 1):
+            folds[piece] = number
+    return folds
 
 
 def _check_enough(features, labels, n_folds):
@@ -251,6 +253,8 @@ class Prober:
     step: Callable[[], object] = lambda: None
 
     def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol: {self.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
         self.rounds, self.how = rounds(self.features, self.seed, self.protocol)
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
