@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import get_ident
 
@@ -86,6 +86,11 @@ class Features:
     folds: np.ndarray
     splits: np.ndarray
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers to be predicted."""
+        return self.labels.dtype.kind == "f"
+
     @classmethod
     def of_clips(cls, layers: dict[str, np.ndarray], clips: list[Clip], label_names: list[str]) -> "Features":
         """The features of those clips, row by row, with what the clips say of themselves."""
@@ -113,7 +118,7 @@ class Features:
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
             "clip_ids": np.array(self.clip_ids, dtype=str),
-            "labels": np.asarray(self.labels, dtype=np.float64 if self.labels.dtype.kind == "f" else np.int64),
+            "labels": np.asarray(self.labels, dtype=np.float64 if self.is_regression else np.int64),
             "label_names": np.array(self.label_names, dtype=str),
             "folds": np.asarray(self.folds, dtype=np.int64),
             "splits": np.array(self.splits, dtype=str),
@@ -151,4 +156,54 @@ class Features:
             if not np.isfinite(values).all():
                 clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
                 raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
-        return cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})
+        result = cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})
+        _check_labels(result, path)
+        return result
+
+    def of_target(self, name: str | None) -> "Features":
+        """These features with one target of several; any others, and a single target, as they are.
+
+        Raises:
+            InputError: a name that is not among the targets, or none where there are several.
+        """
+        if name is None and not (self.is_regression and self.labels.ndim == 2):
+            return self
+        if not self.is_regression or name not in self.label_names:
+            targets = ", ".join(self.label_names) if self.is_regression else "none, but classes"
+            raise InputError(f"--target: {name!r} is not among the targets of the features file: {targets}")
+        labels = self.labels[:, self.label_names.index(name)] if self.labels.ndim == 2 else self.labels
+        return replace(self, labels=labels, label_names=[name])
+
+    def join(self, other: "Features", name: str) -> "Features":
+        """These features with the layers of `other`, which has the same clips in any order; `name` is for messages.
+
+        Raises:
+            InputError: a clip is missing in `other` or stands there twice, or a layer is in both.
+        """
+        for layer in other.layers:
+            if layer in self.layers:
+                raise InputError(f"{name}: layer {layer!r} is in both features files; rename one")
+        row = {clip: i for i, clip in enumerate(map(str, other.clip_ids))}
+        missing = [clip for clip in map(str, self.clip_ids) if clip not in row]
+        if missing or len(row) < len(other.clip_ids):
+            what = f"has no features of {missing[0]} ({len(missing)} missing)" if missing else "has clips twice"
+            raise InputError(f"{name}: {what}; extract it from the same clips")
+        order = [row[clip] for clip in map(str, self.clip_ids)]
+        return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
+
+
+def _check_labels(features, path):
+    labels, names = features.labels, features.label_names
+    if features.is_regression:
+        per_clip = labels.shape[1] if labels.ndim == 2 else 1
+        if labels.ndim not in (1, 2) or (names or labels.ndim == 2) and len(names) != per_clip:
+            raise InputError(
+                f"{path}: 'labels' are numbers, {per_clip} a clip, with {len(names)} names; expected one each"
+            )
+        if not np.isfinite(labels).all():
+            raise InputError(f"{path}: 'labels' are numbers with NaN or infinity among them; expected finite ones")
+    elif labels.dtype.kind not in "iu":
+        raise InputError(f"{path}: 'labels' are {labels.dtype}; expected whole numbers into label_names, or numbers")
+    elif labels.ndim == 1 and len(labels) and (labels.max() >= len(names) or labels.min() < -1):
+        wrong = labels[(labels >= len(names)) | (labels < -1)][0]
+        raise InputError(f"{path}: 'labels' has {wrong}, but there are {len(names)} label_names; make the file again")

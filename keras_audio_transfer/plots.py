@@ -1,16 +1,22 @@
 """Every picture. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
 
+import re
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from keras_audio_transfer.files import written_whole
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
+BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
 _METRIC_NAMES = {
     "loss": "loss (cross-entropy)",
     "accuracy": "accuracy",
@@ -60,35 +66,230 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def score_bars(scores: pd.DataFrame, path: Path, title: str) -> None:
-    """One horizontal bar per feature set: mean score, deviation over folds as a whisker, each fold as a dot.
+def ranked(
+    scores: pd.DataFrame,
+    path: Path,
+    title: str,
+    lines: Mapping[str, float] | None = None,
+    published: Mapping[str, float] | None = None,
+) -> None:
+    """All combinations from the best to the worst, coloured by their number of layers.
 
     Args:
-        scores: columns layers, score, deviation, metric, chance, and `fold_...` for each fold.
+        scores: columns layers, score, metric, chance, and interval_low and interval_high (NaN where there is none).
         path: of the PNG or SVG file.
         title: above the picture.
+        lines: name -> a score to compare with, drawn across.
+        published: layers -> the score that was published for them.
     """
-    folds = [column for column in scores if column.startswith("fold_")]
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(scores) + 1.5), layout="constrained")
-    positions = range(len(scores))[::-1]
-    single = ["+" not in layers for layers in scores["layers"]]
-    colours = [BLUE if one else ORANGE for one in single]
-    axis.barh(positions, scores["score"], color=colours, alpha=0.85, height=0.7)
+    scores = scores.sort_values("score", ascending=False, kind="stable")
+    figure, axis = plt.subplots(figsize=(7.5, 0.19 * len(scores) + 2.2), layout="constrained")
+    positions = np.arange(len(scores))
+    colours = _colours(scores["layers"])
+    axis.hlines(positions, scores["interval_low"], scores["interval_high"], color=colours, linewidth=1.2, alpha=0.7)
+    axis.scatter(scores["score"], positions, c=colours, s=26, zorder=3)
     for position, (_, row) in zip(positions, scores.iterrows(), strict=True):
-        if len(folds) > 1:
-            axis.errorbar(row["score"], position, xerr=row["deviation"], color="black", capsize=3, linewidth=1)
-            axis.plot(row[folds], [position] * len(folds), "o", color="black", markersize=2.5, alpha=0.6)
-        axis.text(1.01, position, f"{row['score']:.3f}", va="center")
-    chance = scores["chance"].iloc[0]
-    axis.axvline(chance, color=GREY, linestyle=":")
-    axis.annotate("most frequent class", (chance, 1), (3, 3), ("data", "axes fraction"), "offset points", color=GREY)
-    axis.set_yticks(list(positions), [_short(layers) for layers in scores["layers"]])
-    spread = "; whisker: deviation, dots: folds" if len(folds) > 1 else ""
-    axis.set(xlabel=f"{scores['metric'].iloc[0]}{spread}", xlim=(0, 1))
-    figure.suptitle(title)
+        right = np.nanmax([row["score"], row["interval_high"]])
+        axis.annotate(f"{row['score']:.3f}", (right, position), (4, 0), textcoords="offset points", va="center", size=7)
+    if published:
+        values = [published.get(layers, np.nan) for layers in scores["layers"]]
+        axis.scatter(
+            values, positions, marker="D", facecolors="none", edgecolors="black", s=44, linewidths=0.8, zorder=4
+        )
+    _draw_lines(axis.axvline, {**(lines or {}), **_chance(scores)})
+    axis.set_yticks(positions, [_short(layers) for layers in scores["layers"]], size=7.5)
+    axis.set_ylim(len(scores) - 0.5, -0.5)
+    axis.margins(x=0.08)
+    axis.set(xlabel=_metric(scores), ylabel="combination of layers")
+    axis.grid(axis="x", alpha=0.3)
+    handles = _layer_handles(scores["layers"])
+    if scores["interval_low"].notna().any():
+        handles.append(Line2D([], [], color=GREY, label="95 % interval over folds"))
+    if published:
+        handles.append(
+            Line2D([], [], marker="D", markerfacecolor="none", color="black", linestyle="", label="published")
+        )
+    figure.legend(
+        handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=3, fontsize=8
+    )
+    figure.suptitle(title, size=10)
     _save(figure, path)
 
 
+def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, float] | None = None) -> None:
+    """Score against the number of features; the best, and the cheapest within one standard error of it, are marked.
+
+    Args:
+        scores: columns layers, n_features, score, deviation, metric, chance and `fold_...` for each fold.
+        path: of the PNG or SVG file.
+        title: above the picture.
+        lines: name -> a score to compare with, drawn across.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
+    axis.scatter(scores["n_features"], scores["score"], c=_colours(scores["layers"]), s=30, zorder=3)
+    best = scores.loc[scores["score"].idxmax()]
+    error = best["deviation"] / np.sqrt(sum(column.startswith("fold_") for column in scores))
+    near = scores[scores["score"] >= best["score"] - (0 if np.isnan(error) else error)]
+    cheapest = near.sort_values(["n_features", "score"], ascending=[True, False], kind="stable").iloc[0]
+    handles = _layer_handles(scores["layers"])
+    if not np.isnan(error):
+        axis.axhspan(best["score"] - error, best["score"], color=GREY, alpha=0.18, linewidth=0)
+        handles.append(Patch(color=GREY, alpha=0.18, label="within one standard error of the best"))
+    for row, marker, what in ((best, "s", "best"), (cheapest, "o", "cheapest of those")):
+        axis.scatter(
+            row["n_features"], row["score"], marker=marker, s=130, facecolors="none", edgecolors="black", zorder=4
+        )
+        label = f"{what}: {_short(row['layers'])}, {row['n_features']} features, {row['score']:.3f}"
+        handles.append(
+            Line2D(
+                [], [], marker=marker, markersize=9, markerfacecolor="none", color="black", linestyle="", label=label
+            )
+        )
+    _draw_lines(axis.axhline, lines or {})
+    axis.set(xlabel="number of features", ylabel=_metric(scores))
+    axis.set_xlim(left=0)
+    axis.grid(alpha=0.3)
+    figure.legend(
+        handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=2, fontsize=8
+    )
+    figure.suptitle(title, size=10)
+    _save(figure, path)
+
+
+def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, float] | None = None) -> None:
+    """The score of each single layer over depth.
+
+    Args:
+        scores: columns layers, score, metric, chance, interval_low and interval_high; rows of single layers are drawn,
+            in their order, and the row with the most layers as a line.
+        path: of the PNG or SVG file.
+        title: above the picture.
+        lines: name -> a score to compare with; a layer of such a name is not drawn as a point.
+    """
+    lines = dict(lines or {})
+    sizes = scores["layers"].map(_n_layers)
+    single = scores[(sizes == 1) & ~scores["layers"].isin(lines)]
+    most = scores.loc[sizes.idxmax()]
+    if sizes.max() > 1:
+        lines = {f"{_short(most['layers'])}": most["score"], **lines}
+    figure, axis = plt.subplots(figsize=(max(6, 0.4 * len(single) + 2), 4.4), layout="constrained")
+    positions = np.arange(len(single))
+    axis.plot(positions, single["score"], color=BLUE, marker="o")
+    axis.vlines(positions, single["interval_low"], single["interval_high"], color=BLUE, linewidth=1.2)
+    for position, score in zip(positions, single["score"], strict=True):
+        axis.annotate(f"{score:.3f}", (position, score), (6, 5), textcoords="offset points", size=8)
+    _draw_lines(axis.axhline, {**lines, **_chance(scores)})
+    long = max(map(len, single["layers"])) * len(single) > 60
+    axis.set_xticks(positions, single["layers"], rotation=60 if long else 0, ha="right" if long else "center")
+    axis.set(xlabel="layer, from the input to the output", ylabel=_metric(scores))
+    axis.margins(x=0.08)
+    axis.grid(alpha=0.3)
+    label = "one layer" + ("; bar: 95 % interval over folds" if single["interval_low"].notna().any() else "")
+    handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
+    figure.suptitle(title, size=10)
+    _save(figure, path)
+
+
+def side_by_side(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """A table for `heat_map` of each task's scores by combination; combinations in the order they first come."""
+    order = dict.fromkeys(layers for column in columns.values() for layers in column.index)
+    return pd.DataFrame(dict(columns)).reindex([*order])
+
+
+def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
+    """Combinations of layers (rows) against tasks (columns); colours compare within a task, the numbers are the scores.
+
+    Args:
+        table: scores, NaN where there is none.
+        path: of the PNG or SVG file.
+        title: above the picture.
+    """
+    values = table.to_numpy(dtype=float)
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    shade = (values - low) / np.where(high > low, high - low, 1)
+    size = (1.25 * table.shape[1] + 2.4, 0.25 * table.shape[0] + 1.9)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    image = axis.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            colour = "black" if shade[row, column] > 0.55 else "white"
+            weight = "bold" if value == high[column] else "normal"
+            axis.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, size=8, weight=weight)
+    axis.set_xticks(range(table.shape[1]), [name.replace("_", "\n", 1) for name in table.columns], size=8)
+    axis.set_yticks(range(table.shape[0]), [_short(layers) for layers in table.index], size=8)
+    axis.set(xlabel="task", ylabel="combination of layers")
+    bar = figure.colorbar(image, ax=axis, ticks=[0, 1], shrink=min(1, 6 / size[1]))
+    bar.ax.set_yticklabels(["worst\nof the task", "best\nof the task"], size=8)
+    figure.suptitle(title, size=10)
+    _save(figure, path)
+
+
+def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str) -> None:
+    """Which class was taken for which: colours are shares of the true class, numbers are clips.
+
+    Args:
+        counts: (classes, classes), true class first.
+        label_names: the classes in order.
+        path: of the PNG or SVG file.
+        title: above the picture.
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 0.45 * len(label_names) + 2.5
+    figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
+    image = axis.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(counts):
+        if value and len(label_names) <= 30:
+            colour = "black" if share[row, column] > 0.55 else "white"
+            axis.text(column, row, value, ha="center", va="center", color=colour, size=8)
+    axis.set_xticks(range(len(label_names)), label_names, rotation=60, ha="right", rotation_mode="anchor", size=8)
+    axis.set_yticks(range(len(label_names)), label_names, size=8)
+    axis.set(xlabel="named by the probe", ylabel="true class")
+    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
+    figure.suptitle(f"{title}: {np.trace(counts)} of {counts.sum()} clips right", size=10)
+    _save(figure, path)
+
+
+def _draw_lines(draw, lines):
+    styles = zip(cycle((":", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))), cycle(("black", VERMILION, GREY)), strict=False)
+    for (name, score), (style, colour) in zip(lines.items(), styles, strict=False):
+        draw(score, linestyle=style, color=colour, linewidth=1.2, label=f"{name}: {score:.3f}", zorder=1)
+
+
+def _chance(scores):
+    what = "the mean" if scores["metric"].iloc[0] == "r2" else "the most frequent class"
+    return {f"always naming {what}": scores["chance"].iloc[0]}
+
+
+def _metric(scores):
+    return {"r2": "r2 (coefficient of determination)"}.get(scores["metric"].iloc[0], scores["metric"].iloc[0])
+
+
+def _n_layers(layers):
+    return layers.count("+") + 1
+
+
+def _colours(all_layers):
+    """One colour for each number of layers, dark to light; the lightest that is still seen on white is the last."""
+    numbers = [_n_layers(layers) for layers in all_layers]
+    return [plt.get_cmap("viridis")(0.92 * (number - 1) / max(1, max(numbers) - 1)) for number in numbers]
+
+
+def _layer_handles(all_layers):
+    first = dict(zip(map(_n_layers, all_layers), _colours(all_layers), strict=True))
+    numbers = sorted(first)
+    shown = numbers if len(numbers) <= 8 else [numbers[0], numbers[len(numbers) // 2], numbers[-1]]
+    return [
+        Line2D([], [], marker="o", linestyle="", color=first[n], label=f"{n} layer{'s' if n > 1 else ''}")
+        for n in shown
+    ]
+
+
 def _short(layers: str) -> str:
+    """`layer1+layer2+mfcc` -> `layers 1 2 + mfcc`; many other names -> first, last and number."""
     names = layers.split("+")
-    return layers if len(names) <= 3 else f"{names[0]} + ... + {names[-1]} ({len(names)} layers)"
+    numbers = [name[5:] for name in names if re.fullmatch(r"layer\d+", name)]
+    others = [name for name in names if not re.fullmatch(r"layer\d+", name)]
+    if len(numbers) > 1:
+        return " + ".join(["layers " + " ".join(numbers), *others])
+    return " + ".join(names) if len(names) <= 3 else f"{names[0]} + ... + {names[-1]} ({len(names)} layers)"

@@ -1,125 +1,224 @@
 """Features -> SVM probes: how much of a task each layer, or a combination of layers, knows. Without TensorFlow."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
-import pandas as pd
-from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from scipy import stats
+from sklearn.metrics import r2_score
+from sklearn.model_selection import KFold, StratifiedKFold
 
+from keras_audio_transfer import selection
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
+from keras_audio_transfer.kernels import Part, Point
+from keras_audio_transfer.selection import Combination
 
-# Choi et al. 2017, section 3.2; 'auto' is 1 / n_features.
+# Choi et al. 2017, section 3.2, in the order in which scikit-learn's GridSearchCV tries them: the first of equals wins.
 C = [0.1, 2.0, 8.0, 32.0]
 GAMMA = [2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9, 2.0**-11, 2.0**-13, "auto"]
-GRID = [{"svc__kernel": ["rbf"], "svc__C": C, "svc__gamma": GAMMA}, {"svc__kernel": ["linear"], "svc__C": C}]
-UNOFFICIAL_FOLDS = 5
+GRID = [*(Point("rbf", c, gamma) for c in C for gamma in GAMMA), *(Point("linear", c) for c in C)]
+
+NESTED, CHOI2017 = PROTOCOLS = ("nested", "choi2017")
+SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
+CHOSEN_ON = {NESTED: "training parts", CHOI2017: "reported folds"}
+UNOFFICIAL_FOLDS = {NESTED: 5, CHOI2017: 10}
+CONFIDENCE = 0.95
+EXHAUSTIVE_LAYERS = 10
+METHODS = {"forward": selection.forward, "backward": selection.backward}
+
+Rows = np.ndarray  # int64, numbers of clips
 
 
 @dataclass(frozen=True)
 class Round:
-    """One fit and one score: its name, the rows to fit and to score on, and the splits that choose the parameters."""
+    """One fit and one score: its name, the clips to fit and to score on, and the pairs of both that choose for it."""
 
     name: str
-    fit: np.ndarray
-    score: np.ndarray
-    inner: object
+    fit: Rows
+    score: Rows
+    inner: tuple[tuple[Rows, Rows], ...] = ()
 
 
-def rounds(features: Features, seed: int = 0) -> tuple[list[Round], str]:
+def rounds(features: Features, seed: int = 0, protocol: str = NESTED) -> tuple[list[Round], str]:
     """The data set's own evaluation, and a sentence that says what it is.
 
-    With splits: fit on train and validation, score on test; parameters are chosen on the validation split where there
-    is one. With folds: each fold scored once; parameters are chosen by leaving each other fold out in turn. With
-    neither: stratified 5-fold, shuffled by the seed.
+    With splits: fit on train and validation, score on test. With folds: each fold scored once. With neither:
+    k-fold, stratified by class unless the labels are numbers.
+
+    Nested: parameters are chosen inside each round, on the validation split where there is one, on each other fold in
+    turn where there are three or more, and otherwise by cross-validation of the clips to fit on; without folds there
+    are five, shuffled by the seed. As in Choi et al. 2017: parameters are chosen on the scores that are reported;
+    without folds there are ten, unshuffled.
 
     Raises:
         InputError: labels missing, several a clip, or too few; a split without train or test clips.
     """
     _check_labels(features)
-    result, how = _rounds(features, seed)
+    result, how = (_nested_rounds if protocol == NESTED else _rounds_of_2017)(features, seed)
     for r in result:
-        for chosen, _ in r.inner.split(r.fit, features.labels[r.fit]):
-            if len(np.unique(features.labels[r.fit[chosen]])) < 2:
+        for fit, score in [(r.fit, r.score), *r.inner]:
+            if features.is_regression:
+                if len(fit) < 2 or len(score) < 2:
+                    raise InputError(f"labels: {r.name} leaves fewer than two clips to fit on or to score; add clips")
+            elif len(np.unique(features.labels[fit])) < 2:
                 raise InputError(f"labels: {r.name} leaves one to fit on; expected at least two classes in every part")
     return result, how
 
 
-def _rounds(features, seed):
-    labels, everything = features.labels, np.arange(len(features.labels))
+def _check_labels(features):
+    labels = features.labels
+    if labels.ndim != 1:
+        raise InputError("labels: the clips carry several labels each; a probe needs one label a clip")
+    if not len(labels):
+        raise InputError("labels: there are no clips; a probe needs some to fit on and some to score")
+    if features.is_regression:
+        if (labels == labels[0]).all():
+            raise InputError(f"labels: every clip's is {labels[0]:g}; expected different numbers")
+        return
+    if (labels < 0).any():
+        clip = features.clip_ids[labels < 0][0]
+        raise InputError(f"labels: {clip} has none; extract a labelled data set (--dataset), not bare files")
+    if (labels == labels[0]).all():
+        name = features.label_names[labels[0]]
+        raise InputError(f"labels: every clip is {name!r}; expected at least two classes")
+
+
+def _nested_rounds(features, seed):
+    inner = partial(_shuffled_folds, features, seed=seed, fewer=True)
+    official = _official(features)
+    if official is None:
+        outer = _shuffled_folds(features, np.arange(len(features.labels)), seed)
+        kind = "" if features.is_regression else "stratified "
+        how = f"no official folds: {kind}{len(outer)}-fold (seed {seed}), parameters chosen inside each"
+        return [Round(f"fold_{i}", fit, score, inner(fit)) for i, (fit, score) in enumerate(outer, 1)], how
+    if len(official) == 1:
+        ((name, (fit, score)),) = official.items()
+        validation = features.splits[fit] == "validation"
+        if validation.any() and not validation.all():
+            chosen_on, how = ((fit[~validation], fit[validation]),), "parameters chosen on the validation split"
+        else:
+            chosen_on, how = inner(fit), "parameters chosen by cross-validation in the training split"
+        return [Round(name, fit, score, chosen_on)], f"official splits, {how}"
+    result = []
+    for name, (fit, score) in official.items():
+        folds = np.unique(features.folds[fit])
+        by_fold = tuple((fit[features.folds[fit] != fold], fit[features.folds[fit] == fold]) for fold in folds)
+        result.append(Round(name, fit, score, by_fold if len(folds) > 1 else inner(fit)))
+    return result, f"{len(result)} official folds, parameters chosen inside each training part"
+
+
+def _rounds_of_2017(features, seed):
+    official = _official(features)
+    if official is None:
+        official = _official(replace(features, folds=folds_of_2017(features)))
+        kind = "" if features.is_regression else "stratified "
+        how = f"no official folds: {kind}{len(official)}-fold, unshuffled"
+    else:
+        how = "official splits" if len(official) == 1 else f"{len(official)} official folds"
+    result = [Round(name, fit, score) for name, (fit, score) in official.items()]
+    return result, f"{how}; as in Choi et al. 2017, parameters were chosen on the reported folds: optimistic"
+
+
+def _official(features):
+    """{name of a round: (clips to fit on, clips to score)}, None where there are neither splits nor folds."""
+    everything = np.arange(len(features.labels))
     if (features.splits != "").any():
-        fit, score = (
-            everything[np.isin(features.splits, ["train", "validation"])],
-            everything[features.splits == "test"],
-        )
         if (features.splits == "").any():
             raise InputError(f"splits: {(features.splits == '').sum()} clips have none; give every clip one")
+        fit = everything[np.isin(features.splits, ["train", "validation"])]
+        score = everything[features.splits == "test"]
         if not len(fit) or not len(score):
             raise InputError(f"splits: {len(fit)} clips to fit on and {len(score)} to score on; expected some of each")
-        chosen_on = features.splits[fit] == "validation"
-        if chosen_on.any() and not chosen_on.all():
-            inner, how = PredefinedSplit(np.where(chosen_on, 0, -1)), "parameters chosen on the validation split"
-        else:
-            inner, how = _stratified(labels[fit], seed), "parameters chosen by cross-validation in the training split"
-        return [Round("test", fit, score, inner)], f"official splits, {how}"
+        return {"test": (fit, score)}
     if (features.folds >= 0).any():
         folds = np.unique(features.folds)
         if folds[0] < 0 or len(folds) < 2:
             raise InputError(f"folds: found {', '.join(map(str, folds))}; expected two or more, and one for every clip")
-        result = []
-        for fold in folds:
-            fit, score = everything[features.folds != fold], everything[features.folds == fold]
-            inner = PredefinedSplit(features.folds[fit]) if len(folds) > 2 else _stratified(labels[fit], seed)
-            result.append(Round(f"fold_{fold}", fit, score, inner))
-        return result, f"{len(folds)} official folds, parameters chosen inside each training part"
-    outer = _stratified(labels, seed).split(everything, labels)
-    result = [
-        Round(f"fold_{number}", fit, score, _stratified(labels[fit], seed))
-        for number, (fit, score) in enumerate(outer, 1)
-    ]
-    return result, f"no official folds: stratified {len(result)}-fold (seed {seed}), parameters chosen inside each"
+        return {
+            f"fold_{fold}": (everything[features.folds != fold], everything[features.folds == fold]) for fold in folds
+        }
+    return None
 
 
-def _check_labels(features):
-    if features.labels.ndim != 1:
-        raise InputError("labels: the clips carry several labels each; a probe needs one label a clip")
-    if (features.labels < 0).any():
-        clip = features.clip_ids[features.labels < 0][0]
-        raise InputError(f"labels: {clip} has none; extract a labelled data set (--dataset), not bare files")
-    present = np.unique(features.labels)
-    if len(present) < 2:
-        name = features.label_names[present[0]]
-        raise InputError(f"labels: every clip is {name!r}; expected at least two classes")
+def _shuffled_folds(features, rows, seed, fewer=False):
+    """Five folds of these clips; as few as two, if `fewer` are allowed, where a class has fewer clips."""
+    labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
+    if features.is_regression:
+        fold = KFold
+        n_folds = min(n_folds, len(rows) // 2) if fewer else n_folds
+    else:
+        fold = StratifiedKFold
+        n_folds = max(2, min(n_folds, np.unique(labels, return_counts=True)[1].min())) if fewer else n_folds
+    _check_enough(features, labels, n_folds)
+    pairs = fold(n_folds, shuffle=True, random_state=seed).split(rows, labels)
+    return tuple((rows[fit], rows[score]) for fit, score in pairs)
 
 
-def _stratified(labels, seed):
-    fewest = np.unique(labels, return_counts=True)[1].min()
-    if fewest < 2:
-        raise InputError("labels: a class has a single clip to fit on; cross-validation needs at least two; add clips")
-    return StratifiedKFold(min(UNOFFICIAL_FOLDS, fewest), shuffle=True, random_state=seed)
+def folds_of_2017(features: Features) -> np.ndarray:
+    """Ten folds of consecutive clips, of each class as many as of all: each clip's fold, 1 to 10, int64 (clips,).
+
+    As scikit-learn up to 0.21 divided them, with which the paper's scores were computed: each class is cut as the whole
+    of a regression data set is, so that the larger pieces are always the first.
+
+    Raises:
+        InputError: fewer clips of a class than folds.
+    """
+    labels, n_folds = features.labels, UNOFFICIAL_FOLDS[CHOI2017]
+    _check_enough(features, labels, n_folds)
+    folds = np.empty(len(labels), dtype=np.int64)
+    classes = [np.full(len(labels), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
+    for of_class in classes:
+        for number, piece in enumerate(np.array_split(np.flatnonzero(of_class), n_folds), 1):
+            folds[piece] = number
+    return folds
 
 
-def parse_combinations(text: str, layer_names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The layer combinations that a user asked for.
+def _check_enough(features, labels, n_folds):
+    if features.is_regression:
+        if len(labels) < 2 * n_folds:
+            raise InputError(f"labels: {len(labels)} clips are too few for {n_folds} folds of at least two; add clips")
+        return
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < n_folds:
+        name, number = features.label_names[classes[counts.argmin()]], counts.min()
+        clips = "a single clip" if number == 1 else f"{number} clips"
+        raise InputError(
+            f"labels: class {name!r} has {clips}, {n_folds}-fold cross-validation needs {n_folds}; add clips or "
+            "leave the class out"
+        )
+
+
+def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combination] | Callable:
+    """The layer combinations that a user asked for, or the method that is to find one.
 
     Args:
-        text: 'layers' (each layer alone, and all together), 'all' (all 2^n - 1 combinations, fewest layers first), or
-            a list such as 'layer1,layer2+layer3'.
+        text: 'layers' (each layer alone, and all together), 'all' (all 2^n - 1 combinations, fewest layers first),
+            '<=N' (all of at most N layers), or a list such as 'layer1,layer2+layer3'; or a method of
+            `keras_audio_transfer.selection`: 'forward', 'backward', or 'best', which is exhaustive for up to 10
+            layers and forward for more.
         layer_names: the layers there are.
 
     Raises:
-        InputError: an unknown layer, or one twice in a combination.
+        InputError: an unknown layer, or one twice in a combination; all combinations of too many layers.
     """
     every = tuple(layer_names)
+    if text == "best":
+        return selection.exhaustive if len(every) <= EXHAUSTIVE_LAYERS else selection.forward
+    if text in METHODS:
+        return METHODS[text]
     if text == "layers":
         return list(dict.fromkeys([*((name,) for name in every), every]))
     if text == "all":
-        return [chosen for size in range(1, len(every) + 1) for chosen in combinations(every, size)]
+        if len(every) > 2 * EXHAUSTIVE_LAYERS:
+            raise InputError(f"--combinations: all of {len(every)} layers are too many; pass forward, backward or <=2")
+        return selection.all_combinations(every)
+    if text.startswith("<="):
+        if not text[2:].strip().isdecimal() or int(text[2:]) < 1:
+            raise InputError(f"--combinations: {text!r} is not allowed; expected <= and a number from 1 up, as in <=2")
+        return selection.all_combinations(every, int(text[2:]))
     chosen = [tuple(part.strip() for part in item.split("+")) for item in text.split(",")]
     for layers in chosen:
         for name in layers:
@@ -130,39 +229,207 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[tuple[str,
     return list(dict.fromkeys(chosen))
 
 
-def probe(
-    features: Features, layer_combinations: Iterable[tuple[str, ...]], seed: int = 0, n_jobs: int | None = None
-) -> Iterator[dict]:
-    """Fit and score an SVM on each combination of layers, scaling and parameters chosen inside each training part.
+@dataclass
+class Prober:
+    """Probes of one task under one protocol.
 
-    Args:
-        features: with one label a clip.
-        layer_combinations: of `features.layers`; a combination is the concatenation of its layers' features.
+    Attributes:
+        features: with one label a clip, or a number.
+        protocol: 'nested' or 'choi2017'; see `rounds`.
+        scale: whether channels are brought to mean 0 and deviation 1 over the clips that are fitted on; None for the
+            protocol's habit (nested: yes; choi2017: no).
         seed: of shuffled folds, where the data set has none of its own.
-        n_jobs: processes; None for one.
-
-    Yields:
-        One row a combination: layers (joined by '+'), n_features, metric, score (mean over the rounds), deviation
-        (over the rounds, n - 1; NaN for one round), chance (score of always naming the most frequent class of the
-        training part), and each round's score under its name.
+        n_jobs: combinations that are worked on at a time, in threads.
+        record: where every part's scores are kept, and found again; a `journal.Journal` to survive being killed.
+        step: called after each combination in each part.
     """
-    labels = features.labels
-    every_round, _ = rounds(features, seed)
-    chance = np.mean([(labels[r.score] == np.bincount(labels[r.fit]).argmax()).mean() for r in every_round])
-    for layers in layer_combinations:
-        x = np.concatenate([features.layers[name] for name in layers], axis=1)
-        scores = {}
-        for r in every_round:
-            svm = make_pipeline(StandardScaler(), SVC(cache_size=500))
-            search = GridSearchCV(svm, GRID, cv=r.inner, n_jobs=n_jobs).fit(x[r.fit], labels[r.fit])
-            scores[r.name] = search.score(x[r.score], labels[r.score])
-        values = pd.Series(scores)
-        yield {
-            "layers": "+".join(layers),
-            "n_features": x.shape[1],
-            "metric": "accuracy",
-            "score": values.mean(),
-            "deviation": values.std(ddof=1),
-            "chance": chance,
-            **scores,
+
+    features: Features
+    protocol: str = NESTED
+    scale: bool | None = None
+    seed: int = 0
+    n_jobs: int = 1
+    record: MutableMapping[str, list[float]] | None = None
+    step: Callable[[], object] = lambda: None
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol: {self.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+        self.rounds, self.how = rounds(self.features, self.seed, self.protocol)
+        self.scale = SCALED[self.protocol] if self.scale is None else self.scale
+        self.record = {} if self.record is None else self.record
+
+    def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
+        """How often `step` will be called."""
+        listed = not callable(wanted)
+        number = len(wanted) if listed else selection.n_evaluations(wanted, len(self.features.layers))
+        if self.protocol == CHOI2017:
+            return number * len(self.rounds)
+        return sum(number * len(r.inner) + (len(wanted) if listed else 1) for r in self.rounds)
+
+    def rows(self, wanted: Sequence[Combination] | Callable) -> Iterator[dict]:
+        """Fit and score SVMs.
+
+        The rounds come one after the other, so that a part's inner products are computed once for all combinations.
+
+        Args:
+            wanted: combinations of `features.layers`, each the concatenation of its layers' features; or a method of
+                `selection`, which chooses one where parameters are chosen.
+
+        Yields:
+            One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
+            'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (over the rounds,
+            n - 1; NaN for one round), interval_low and interval_high (95 %, Student's t over the rounds, which it
+            takes for independent), chance (score of always naming the most frequent class, or the mean, of the clips
+            fitted on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a round if
+            nested), for a method chosen (the combinations it chose, most frequent first), and each round's score under
+            its name. `score` is the mean over the rounds; under 'choi2017', as scikit-learn computed it then, weighted
+            by the rounds' clips.
+        """
+        if callable(wanted):
+            yield self._selected(wanted)
+        elif self.protocol == NESTED:
+            yield from self._nested(wanted)
+        else:
+            parts = [(r.name, r.fit, r.score) for r in self.rounds]
+            for layers, table in self._tables(parts, wanted):
+                yield self._row("+".join(layers), [layers], *self._best_of_2017(table))
+
+    def _nested(self, combinations):
+        results = {layers: [] for layers in combinations}
+        for r in self.rounds:
+            best = {}
+            for layers, table in self._tables(_inner(r), combinations):
+                best[layers] = GRID[_means(table).argmax()]
+            for layers, (score,) in self._scores(r.name, r.fit, r.score, {k: [best[k]] for k in combinations}):
+                results[layers].append((score, best[layers]))
+                if r is self.rounds[-1]:
+                    yield self._row("+".join(layers), [layers], *zip(*results[layers], strict=True))
+
+    def _best_of_2017(self, table):
+        best = _means(table, self._sizes()).argmax()
+        return table[best], [GRID[best]]
+
+    def _sizes(self):
+        return [len(r.score) for r in self.rounds]
+
+    def _selected(self, method):
+        names = [*self.features.layers]
+        name = next((name for name in METHODS if METHODS[name] is method), "best")
+        if self.protocol == CHOI2017:
+            tables = {}
+
+            def evaluate(combinations):
+                tables.update(self._tables([(r.name, r.fit, r.score) for r in self.rounds], combinations))
+                return {layers: _means(tables[layers], self._sizes()).max() for layers in combinations}
+
+            chosen = method(names, evaluate)
+            return self._row(name, [chosen], *self._best_of_2017(tables[chosen]), method=name)
+        choices, scores, points = [], [], []
+        for r in self.rounds:
+            means = {}
+
+            def evaluate(combinations, r=r, means=means):
+                means.update((layers, _means(table)) for layers, table in self._tables(_inner(r), combinations))
+                return {layers: means[layers].max() for layers in combinations}
+
+            chosen = method(names, evaluate)
+            point = GRID[means[chosen].argmax()]
+            ((_, (score,)),) = self._scores(r.name, r.fit, r.score, {chosen: [point]})
+            choices.append(chosen)
+            scores.append(score)
+            points.append(point)
+        return self._row(name, choices, scores, points, method=name)
+
+    def _tables(self, parts, combinations) -> Iterator[tuple[Combination, np.ndarray]]:
+        """Each combination's scores (points of the grid, parts), as soon as the last part has them."""
+        tables = {layers: np.empty((len(GRID), len(parts))) for layers in combinations}
+        for number, (name, fit, score) in enumerate(parts):
+            for layers, scores in self._scores(name, fit, score, dict.fromkeys(combinations, GRID)):
+                tables[layers][:, number] = scores
+                if number == len(parts) - 1:
+                    yield layers, tables[layers]
+
+    def _scores(self, name, fit, score, work: Mapping[Combination, Sequence[Point]]):
+        """Each combination's scores at its points, (points,), in one part; those on record are not computed again."""
+        keys = {layers: f"{name}: {'+'.join(layers)}" for layers in work}
+        missing = [layers for layers in work if keys[layers] not in self.record]
+        part = Part(self.features.layers, self.features.labels, fit, score, self.scale)
+        part.hold(layer for layers in missing for layer in layers)
+
+        def scores(layers):
+            if keys[layers] not in self.record:
+                self.record[keys[layers]] = part.scores(layers, work[layers]).tolist()
+            self.step()
+            return layers, np.array(self.record[keys[layers]])
+
+        with ThreadPoolExecutor(self.n_jobs) as pool:
+            yield from pool.map(scores, work)
+
+    def _row(self, name, choices, scores, points, method=None):
+        """A row of the table; `choices` and `points` hold one entry, or one a round."""
+        scores = np.array(scores)
+        labels = self.features.labels
+        mean = np.average(scores, weights=self._sizes() if self.protocol == CHOI2017 else None)
+        row = {
+            "layers": name,
+            "n_features": sum(self.features.layers[layer].shape[1] for layer in _by_frequency(choices)[0][0]),
+            "metric": "r2" if self.features.is_regression else "accuracy",
+            "score": mean,
+            "deviation": np.nan,
+            "interval_low": np.nan,
+            "interval_high": np.nan,
+            "chance": np.mean([_chance(labels[r.fit], labels[r.score]) for r in self.rounds]),
+            "chosen_on": CHOSEN_ON[self.protocol],
+            "parameters": "; ".join(map(str, points)),
         }
+        if len(scores) > 1:
+            row["deviation"] = scores.std(ddof=1)
+            half = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * row["deviation"] / np.sqrt(len(scores))
+            row["interval_low"], row["interval_high"] = mean - half, mean + half
+        if method:
+            row["chosen"] = "; ".join(
+                "+".join(layers) + (f" ({times} of {len(choices)})" if len(choices) > 1 else "")
+                for layers, times in _by_frequency(choices)
+            )
+        return row | {r.name: score for r, score in zip(self.rounds, scores, strict=True)}
+
+    def confusion(self, row: Mapping) -> np.ndarray:
+        """How often each class was taken for each, over all rounds.
+
+        Args:
+            row: of `rows`, of a named combination.
+
+        Returns:
+            int64 (classes, classes): the clips of the first class that were named as the second.
+        """
+        layers, points = tuple(row["layers"].split("+")), row["parameters"].split("; ")
+        points = points * len(self.rounds) if len(points) == 1 else points
+        counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
+        for r, text in zip(self.rounds, points, strict=True):
+            point = next(point for point in GRID if str(point) == text)
+            part = Part(self.features.layers, self.features.labels, r.fit, r.score, self.scale)
+            ((_, predicted),) = part.predictions(layers, [point])
+            np.add.at(counts, (self.features.labels[r.score], predicted), 1)
+        return counts
+
+
+def _inner(r):
+    return [(f"{r.name}, {number}", fit, score) for number, (fit, score) in enumerate(r.inner, 1)]
+
+
+def _means(table, weights=None):
+    """The mean over the parts of each point's scores, rounded as GridSearchCV's."""
+    return np.average(table, axis=1, weights=weights)
+
+
+def _chance(fitted, scored):
+    if fitted.dtype.kind == "f":
+        return r2_score(scored, np.full(len(scored), fitted.mean()))
+    return np.mean(scored == np.bincount(fitted).argmax())
+
+
+def _by_frequency(choices):
+    """[(choice, how often)], the most frequent first, of equals the first."""
+    counts = {choice: choices.count(choice) for choice in dict.fromkeys(choices)}
+    return sorted(counts.items(), key=lambda item: -item[1])

@@ -8,6 +8,9 @@ extraction   scripts/extract.py's way from wav files to the features of all five
 memory       the highest memory use of scripts/extract.py with few and with four times as many files.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
+probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
+             by scripts/probe.py's way and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
+             difference of a score.
 
 Each part whose data folder is not given is left out.
 """
@@ -37,6 +40,10 @@ def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("--esc-dir", type=Path, metavar="DIR", help="ESC-50's folder, for extraction and memory")
     parser.add_argument("--urbansound-dir", type=Path, metavar="DIR", help="UrbanSound8K's folder, for epoch")
+    parser.add_argument(
+        "--choi2017-dir", type=Path, metavar="DIR", help="a copy of keunwoochoi/transfer_learning_music, for probes"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="threads, or processes of GridSearchCV, for probes")
     parser.add_argument(
         "--clips", type=int, default=60, help="wav files for extraction; memory also takes four times as many"
     )
@@ -197,11 +204,49 @@ def epoch(options, augmentation):
     }
 
 
+def probes(options):
+    """Seconds of both ways, their ratio, and the largest difference of a score."""
+    from sklearn.model_selection import GridSearchCV, PredefinedSplit
+    from sklearn.svm import SVC
+
+    from keras_audio_transfer import choi2017_results
+    from keras_audio_transfer.probes import CHOI2017, GRID, Prober
+    from keras_audio_transfer.selection import all_combinations
+
+    features = choi2017_results.read_task(options.choi2017_dir, "gtzan_genre")
+    combinations = all_combinations(choi2017_results.LAYERS)
+    prober = Prober(features, CHOI2017, n_jobs=options.jobs)
+    start = time.perf_counter()
+    ours = {row["layers"]: row["score"] for row in prober.rows(combinations)}
+    now = time.perf_counter() - start
+
+    fold_of = np.empty(len(features.labels), dtype=int)
+    for number, one in enumerate(prober.rounds):
+        fold_of[one.score] = number
+    grid = [{name: [value] for name, value in point._asdict().items() if value is not None} for point in GRID]
+    differences = []
+    start = time.perf_counter()
+    for layers in combinations:
+        x = np.concatenate([features.layers[name] for name in layers], axis=1)
+        search = GridSearchCV(SVC(), grid, cv=PredefinedSplit(fold_of), n_jobs=options.jobs)
+        search.fit(x, features.labels)
+        differences.append(abs(search.best_score_ - ours["+".join(layers)]))
+    then = time.perf_counter() - start
+    return {
+        "combinations": len(combinations),
+        "jobs": options.jobs,
+        "seconds_grid_search_cv": then,
+        "seconds": now,
+        "ratio": then / now,
+        "largest_difference": max(differences),
+    }
+
+
 def main():
     options = arguments().parse_args()
     figures = {"cores": os.cpu_count()}
-    if options.esc_dir is None and options.urbansound_dir is None:
-        raise InputError("--esc-dir, --urbansound-dir: neither is given; name the folder of at least one data set")
+    if options.esc_dir is None and options.urbansound_dir is None and options.choi2017_dir is None:
+        raise InputError("--esc-dir, --urbansound-dir, --choi2017-dir: none is given; name at least one folder")
     if options.esc_dir is not None:
         with tempfile.TemporaryDirectory() as folder:
             model_dir = Path(folder) / "model"
@@ -214,6 +259,8 @@ def main():
         default = Augmentation(shift_seconds=1.0, noise_probability=0.3, mixup=0.3)  # of scripts/train.py
         figures["epoch"] = in_a_process(epoch, options, Augmentation())
         figures["epoch_with_augmentation"] = in_a_process(epoch, options, default)
+    if options.choi2017_dir is not None:
+        figures["probes"] = in_a_process(probes, options)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)

@@ -1,51 +1,181 @@
 """Fit SVM probes on a features file: what does each layer know of the task?
 
-    python scripts/probe.py esc10.npz --output-dir probes/esc10
+    python scripts/probe.py esc10.npz --output-dir probes/esc10 --combinations all --baseline esc10_mfcc.npz
 
-Scaling and parameters are chosen inside each training part of the data set's own folds or splits; scores.csv holds the
-mean over the folds, the deviation, and each fold.
+--protocol nested    scaling and parameters are chosen inside each training part of the data set's own folds or splits
+--protocol choi2017  unscaled, and the best of the grid on the very folds that are reported, as in the 2017 paper
+
+scores.csv gets a row per combination: mean, deviation, 95 % interval, each fold. A run that was killed continues where
+it stopped when it is started again with the same arguments; its results are the same as if it had not been killed.
 """
 
+import argparse
+import hashlib
 from pathlib import Path
 
 import pandas as pd
 
 from keras_audio_transfer import cli, probes
-from keras_audio_transfer.files import Features, write_json, written_whole
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import Features, written_whole
+from keras_audio_transfer.journal import Journal, check_settings
 
 
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("features", type=Path, metavar="FEATURES.npz", help="from scripts/extract.py")
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for scores.csv and scores.png")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for scores.csv and the pictures")
+    parser.add_argument("--protocol", default=probes.NESTED, help=f"{' or '.join(probes.PROTOCOLS)}, see above")
     parser.add_argument(
         "--combinations",
         default="layers",
-        help="layers (each one, and all together), all (all 2^n - 1), or a list such as layer1,layer2+layer3",
+        help="layers (each one, and all together), all (all 2^n - 1), '<=2' (all of one or two layers), a list such as "
+        "layer1,layer2+layer3; or a choice where parameters are chosen: forward, backward, or best (of all for up to "
+        f"{probes.EXHAUSTIVE_LAYERS} layers, then forward)",
     )
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--scale",
+        action=argparse.BooleanOptionalAction,
+        help="bring each channel to mean 0 and deviation 1 over the clips fitted on (nested: yes; choi2017: no)",
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="MFCC.npz",
+        help="other features of the same clips: probed alone, and joined to every combination",
+    )
+    parser.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        metavar="NAME=SCORES.csv",
+        help="draw the best score there as a line, such as 'random weights=probes/random/scores.csv'; several of one "
+        "name (seeds) give their mean",
+    )
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="TASK=SCORES.csv",
+        help="another task's table; draw all of them and this one in one picture, layers x tasks",
+    )
+    parser.add_argument("--target", help="which of several numbers a clip to predict (regression)")
+    parser.add_argument("--jobs", type=int, default=2, help="combinations worked on at a time")
     return parser
+
+
+def wanted_combinations(options, names, alone):
+    """The combinations asked for; with a baseline's layers `alone` also these, and each combination with them."""
+    wanted = probes.parse_combinations(options.combinations, names)
+    if callable(wanted):  # chooses among the baseline's layers, too
+        return probes.parse_combinations(options.combinations, names + alone)
+    return [*wanted, alone, *(layers + alone for layers in wanted)] if alone else wanted
+
+
+def tables(arguments, flag):
+    """[(name, table)] of arguments NAME=SCORES.csv."""
+    result = []
+    for argument in arguments:
+        name, equals, path = argument.partition("=")
+        if not equals or not Path(path).is_file():
+            raise InputError(f"{flag}: {argument!r} names no table; expected NAME=SCORES.csv")
+        table = pd.read_csv(path)
+        if not {"layers", "score"} <= {*table} or table.empty:
+            raise InputError(f"{flag}: {path} has no scores; expected the scores.csv of scripts/probe.py")
+        result.append((name, table))
+    return result
+
+
+def mean_best(named_tables):
+    """{name: mean of the best scores of that name's tables}."""
+    best = pd.DataFrame([(name, table["score"].max()) for name, table in named_tables], columns=["name", "score"])
+    return best.groupby("name", sort=False)["score"].mean().to_dict()
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def draw(options, scores, prober, how, lines, beside, baseline):
+    """The pictures of a finished table."""
+    from keras_audio_transfer import plots
+
+    if (scores["layers"] == baseline).any():
+        lines = {baseline: scores.loc[scores["layers"] == baseline, "score"].iloc[0], **lines}
+    title = f"{options.features.stem}\n{how}"
+    named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
+    counts = None
+    if len(named) and not prober.features.is_regression:
+        best = named.loc[named["score"].idxmax()]
+        counts = prober.confusion(best)
+    tasks = {options.features.stem: scores, **dict(beside)}
+    columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
+    for suffix in ("png", "svg"):
+        if beside:
+            plots.heat_map(plots.side_by_side(columns), options.output_dir / f"tasks.{suffix}", "Layers x tasks")
+        plots.ranked(scores, options.output_dir / f"scores.{suffix}", title, lines)
+        if len(named) > 1:
+            plots.against_dimensions(named, options.output_dir / f"dimensions.{suffix}", title, lines)
+        if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
+            plots.depth(named, options.output_dir / f"depth.{suffix}", title, lines)
+        if counts is not None:
+            names = prober.features.label_names
+            path = options.output_dir / f"confusion.{suffix}"
+            plots.confusion(counts, names, path, f"{options.features.stem}: {best['layers']}")
 
 
 def main():
     options = arguments().parse_args()
-    features = Features.load(options.features)
-    chosen = probes.parse_combinations(options.combinations, [*features.layers])
-    _, how = probes.rounds(features, options.seed)
+    if options.jobs < 1:
+        raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
+    lines, beside = mean_best(tables(options.compare, "--compare")), tables(options.beside, "--beside")
+    features = Features.load(options.features).of_target(options.target)
+    names, alone = tuple(features.layers), ()
+    if options.baseline:
+        baseline = Features.load(options.baseline)
+        features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
+    wanted = wanted_combinations(options, names, alone)
+    prober = probes.Prober(features, options.protocol, options.scale, options.seed, options.jobs)
+    scaling = "each channel scaled" if prober.scale else "not scaled"
+    how = f"{prober.how}; {scaling}"
     cli.say(options, f"{options.features}: {how}")
-    progress = cli.progress_bar(options, "probing", len(chosen), unit="combination")
-    scores = pd.DataFrame(progress(probes.probe(features, chosen, options.seed, options.jobs)))
-
-    from keras_audio_transfer import plots
 
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    with written_whole(options.output_dir / "scores.csv") as partial:
-        scores.to_csv(partial, index=False)
-    settings = {"features": options.features.name, "evaluation": how, "seed": options.seed}
-    write_json(options.output_dir / "config.json", settings)
-    for suffix in ("png", "svg"):
-        plots.score_bars(scores, options.output_dir / f"scores.{suffix}", f"{options.features.stem}: {how}")
-    print(scores[["layers", "n_features", "score", "deviation"]].to_string(index=False, float_format="{:.3f}".format))
+    settings = {
+        "features": options.features.name,
+        "features_sha256": sha256(options.features),
+        "evaluation": how,
+        "protocol": prober.protocol,
+        "chosen_on": probes.CHOSEN_ON[prober.protocol],
+        "scale": prober.scale,
+        "combinations": options.combinations,
+        "target": options.target,
+        "seed": options.seed,
+        "grid": [str(point) for point in probes.GRID],
+    }
+    if options.baseline:
+        settings |= {"baseline": options.baseline.name, "baseline_sha256": sha256(options.baseline)}
+    check_settings(options.output_dir / "config.json", settings)
+    path, unfinished = options.output_dir / "scores.csv", options.output_dir / "unfinished.jsonl"
+    if unfinished.exists() or not path.exists():
+        with Journal(unfinished) as prober.record:
+            progress = cli.progress_bar(options, "probing", prober.n_steps(wanted), unit="fit")(None)
+            prober.step = progress.update
+            rows = []
+            for row in prober.rows(wanted):
+                rows.append(row)
+                with written_whole(path) as partial:
+                    pd.DataFrame(rows).to_csv(partial, index=False)
+            progress.close()
+    scores = pd.read_csv(path)
+
+    draw(options, scores, prober, how, lines, beside, "+".join(alone))
+    unfinished.unlink(missing_ok=True)
+    shown = ["layers", "n_features", "score", "deviation", "interval_low", "interval_high"]
+    shown += [name for name in ("chosen",) if name in scores]
+    print(scores[shown].to_string(index=False, float_format="{:.3f}".format))
+    if prober.protocol == probes.CHOI2017:
+        print("The choice of parameters was made on the reported folds, as in the paper: these scores are optimistic.")
     print(f"written: {options.output_dir}")
 
 

@@ -1,0 +1,88 @@
+"""What a long computation has finished, so that a killed run continues where it stopped."""
+
+import json
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from threading import Lock
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_json
+
+
+class Journal(MutableMapping):
+    """A dict of JSON values that is on disk, line by line, as soon as a value is set. For threads.
+
+    A line that a killed run left half written does not count.
+
+    Args:
+        path: a file of JSON lines; it is made if it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self._lock, self._values, end = Lock(), {}, 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break
+                self._values.update([json.loads(line)])
+                end += len(line)
+        self._path, self._file = path, path.open("ab")
+        self._file.truncate(end)
+
+    def __setitem__(self, key: str, value):
+        with self._lock:
+            self._values[key] = value
+            self._file.write(json.dumps([key, value]).encode() + b"\n")
+            self._file.flush()
+
+    def __getitem__(self, key: str):
+        return self._values[key]
+
+    def __delitem__(self, key: str):
+        raise TypeError("what is finished stays finished")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._file.close()
+
+
+def check_settings(path: Path, settings: dict) -> None:
+    """Write a run's settings to `path`, or compare them with those of the run that is being continued.
+
+    Args:
+        path: of the JSON file.
+        settings: everything that the results depend on; JSON values.
+
+    Raises:
+        InputError: `path` holds other settings.
+    """
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, settings)
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise InputError(f"{path}: not the settings of a run; remove it or choose another place for the results")
+    for name in dict.fromkeys([*settings, *before]):
+        if settings.get(name) != before.get(name):
+            was, now = before.get(name), settings.get(name)
+            raise InputError(
+                f"{path}: the results there are of another run ({name} was {_brief(was)}, is {_brief(now)}); "
+                "remove them or choose another place"
+            )
+
+
+def _brief(value):
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,153 @@
+"""Score the features that Choi et al. 2017 published, and compare with the scores that they published.
+
+    python scripts/reproduce_choi2017.py transfer_learning_music --task all --output scores.csv --pictures pictures
+
+The folder is a copy of https://github.com/keunwoochoi/transfer_learning_music. Every published combination is scored as
+the paper did: nothing scaled, and the best of the grid on the very folds that are reported. --protocol nested adds the
+column `nested`: the same folds, but parameters are chosen inside each training part, as it has to be for new clips.
+
+A run that was killed continues where it stopped when it is started again with the same arguments.
+"""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from keras_audio_transfer import choi2017_results, cli, probes
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_table
+from keras_audio_transfer.journal import Journal, check_settings
+
+NEAR = 0.001
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "repository", type=Path, metavar="REPOSITORY_DIR", help="the folder with data_csv/, data_feats/"
+    )
+    parser.add_argument("--task", default="all", metavar="NAME", help=f"all, {', '.join(choi2017_results.TASKS)}")
+    parser.add_argument("--output", type=Path, required=True, metavar="SCORES.csv", help="table to write")
+    parser.add_argument(
+        "--protocol", default=probes.CHOI2017, help="choi2017, or nested for the honest scores beside the paper's"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="draw each task's ranking, and layers x tasks, here"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="combinations worked on at a time")
+    return parser
+
+
+def read(repository, task):
+    """A task's features, in its own folds or the paper's, and the published scores."""
+    features = choi2017_results.read_task(repository, task)
+    if (features.folds < 0).all() and (features.splits == "").all():
+        features = replace(features, folds=probes.folds_of_2017(features))
+    return features, choi2017_results.published_scores(repository, task)
+
+
+def fingerprint(features):
+    arrays = [*features.layers.values(), features.labels, features.folds]
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+def write(path, rows):
+    """The table of the rows that are finished; where there are nested scores, with their column."""
+    header = ["task", "layers", "published", "ours", "difference"]
+    header += ["nested"] if any("nested" in row for row in rows) else []
+    write_table(
+        path,
+        [*header, "known_exception"],
+        [[row.get(name, "") for name in [*header, "known_exception"]] for row in rows],
+    )
+
+
+def summary(task, rows):
+    """How many scores are the published ones, and which are not."""
+    far = [row for row in rows if abs(row["difference"]) > NEAR]
+    lines = [f"{task}: {len(rows) - len(far)} of {len(rows)} within {NEAR}"]
+    for row in far:
+        why = f"known exception: {row['known_exception']}" if row["known_exception"] else "NOT a known exception"
+        lines.append(f"  {row['layers']}: published {row['published']:.4f}, ours {row['ours']:.4f}; {why}")
+    if "nested" in rows[0]:
+        drop = sum(row["ours"] - row["nested"] for row in rows) / len(rows)
+        lines.append(f"  nested scores are {drop:.4f} lower in the mean")
+    return "\n".join(lines)
+
+
+def draw(folder, tables, published):
+    """Each task's ranking with the published scores, and the heat map of all tasks."""
+    from keras_audio_transfer import plots
+
+    for suffix in ("png", "svg"):
+        for task, table in tables.items():
+            scores = pd.DataFrame(table)
+            mfcc = scores.loc[scores["layers"] == choi2017_results.MFCC, "score"]
+            lines = {"MFCC": mfcc.iloc[0]} if len(mfcc) else {}
+            there = {"+".join(layers): value for layers, value in published[task].items()}
+            title = f"{task}, as in Choi et al. 2017: parameters chosen on the reported folds"
+            plots.ranked(scores, folder / f"{task}.{suffix}", title, lines, there)
+        columns = {task: pd.DataFrame(table).set_index("layers")["score"] for task, table in tables.items()}
+        title = "Published features, protocol of Choi et al. 2017: accuracy, or r2 for emoMusic"
+        plots.heat_map(plots.side_by_side(columns), folder / f"tasks.{suffix}", title)
+
+
+def main():
+    options = arguments().parse_args()
+    if options.protocol not in probes.PROTOCOLS:
+        raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(probes.PROTOCOLS)}")
+    if options.jobs < 1:
+        raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
+    protocols = dict.fromkeys([probes.CHOI2017, options.protocol])
+    names = choi2017_results.find_tasks(options.repository, options.task)
+    tasks = {task: read(options.repository, task) for task in names}
+    probers = {
+        (task, protocol): probes.Prober(features, protocol, scale=False, n_jobs=options.jobs)
+        for task, (features, _) in tasks.items()
+        for protocol in protocols
+    }
+    unfinished = options.output.with_name(f"{options.output.name}.unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    settings = {"task": options.task, "protocol": options.protocol}
+    settings |= {task: fingerprint(features) for task, (features, _) in tasks.items()}
+    check_settings(unfinished / "settings.json", settings)
+
+    steps = sum(prober.n_steps([*tasks[task][1]]) for (task, _), prober in probers.items())
+    progress = cli.progress_bar(options, "probing", steps, unit="fit")(None)
+    rows, tables = {}, {}
+    for (task, protocol), prober in probers.items():
+        published = tasks[task][1]
+        prober.step = progress.update
+        with Journal(unfinished / f"{task}.{protocol}.jsonl") as prober.record:
+            for layers, row in zip(published, prober.rows([*published]), strict=True):
+                if protocol == probes.NESTED:
+                    rows[task, layers]["nested"] = row["score"]
+                else:
+                    tables.setdefault(task, []).append(row)
+                    rows[task, layers] = {
+                        "task": task,
+                        "layers": row["layers"],
+                        "published": published[layers],
+                        "ours": row["score"],
+                        "difference": row["score"] - published[layers],
+                        "known_exception": choi2017_results.TASKS[task].known_exception(layers),
+                    }
+                write(options.output, [*rows.values()])
+    progress.close()
+    if options.pictures:
+        draw(options.pictures, tables, {task: published for task, (_, published) in tasks.items()})
+    shutil.rmtree(unfinished)
+
+    for task in tasks:
+        print(summary(task, [row for (of, _), row in rows.items() if of == task]))
+    near = sum(abs(row["difference"]) <= NEAR for row in rows.values())
+    print(f"together: {near} of {len(rows)} within {NEAR}")
+    print("As in the paper, parameters were chosen on the reported folds: published and ours are optimistic.")
+    print(f"written: {options.output}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
