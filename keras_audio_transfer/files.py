@@ -196,7 +196,7 @@ def _check_labels(features, path):
     labels, names = features.labels, features.label_names
     if features.is_regression:
         per_clip = labels.shape[1] if labels.ndim == 2 else 1
-        if labels.ndim not in (1, 2) or (names or labels.ndim == 2) and len(names) != per_clip:
+        if labels.ndim not in (1, 2) or ((names or labels.ndim == 2) and len(names) != per_clip):
             raise InputError(
                 f"{path}: 'labels' are numbers, {per_clip} a clip, with {len(names)} names; expected one each"
             )
