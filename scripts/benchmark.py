@@ -257,7 +257,7 @@ def main():
         figures["epoch"] = in_a_process(epoch, options, Augmentation())
         figures["epoch_with_all_augmentation"] = in_a_process(epoch, options, everything)
     if options.choi2017_dir is not None:
-        figures["probes"] = in_a_process(probes, options)
+        figures["probes"] = probes(options)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)
