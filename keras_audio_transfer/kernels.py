@@ -62,11 +62,14 @@ class InnerProducts:
 
     def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
-        totals = [array.copy() for array in self._products(part, names[0])]
-        for name in names[1:]:
-            for total, array in zip(totals, self._products(part, name), strict=True):
+        first, *others = (self._products(part, name) for name in names)
+        if not others:
+            return tuple(array.copy() for array in first)
+        totals = tuple(map(np.add, first, others[0]))
+        for products in others[1:]:
+            for total, array in zip(totals, products, strict=True):
                 total += array
-        return tuple(totals)
+        return totals
 
 
 def predictions(
@@ -96,11 +99,15 @@ def predictions(
         array *= -2
         array += lengths[:, np.newaxis]
         array += fit_lengths
-    fit_kernel, score_kernel = np.empty_like(fit_fit), np.empty_like(score_fit)
-    for gamma, numbers in by_gamma.items():
+    fit_kernel, score_kernel, last = np.empty_like(fit_fit), np.empty_like(score_fit), None
+    for gamma in sorted(by_gamma):
         for distances, kernel in ((fit_fit, fit_kernel), (score_fit, score_kernel)):
-            np.exp(np.multiply(distances, -gamma, out=kernel), out=kernel)
-        yield from _at_each_c(fit_kernel, score_kernel, labels, numbers)
+            if last is not None and gamma == 4 * last:  # exp(-4 gamma d) = exp(-gamma d)^4, a quarter of the time
+                np.square(np.square(kernel, out=kernel), out=kernel)
+            else:
+                np.exp(np.multiply(distances, -gamma, out=kernel), out=kernel)
+        last = gamma
+        yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma])
 
 
 def _at_each_c(fit_kernel, score_kernel, labels, numbers):

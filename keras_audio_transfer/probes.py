@@ -342,25 +342,28 @@ class Prober:
         """Each combination's best point's number and its scores (parts,), as soon as the last part is done.
 
         First all points are scored on the first part, then the best of them on the others. Then the other points, part
-        by part, but only while they could still overtake it: were they right on all that they have not seen.
+        by part, the hardest first, but only while they could still overtake it: were they right on all that they have
+        not seen. What is left out cannot be the best.
         """
         weights = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=float)
         everything = range(len(GRID))
         tables = {layers: np.full((len(GRID), len(parts)), np.nan) for layers in combinations}
-        first, others = parts[0], parts[1:]
-        for layers, scores in self._scores(*first, dict.fromkeys(combinations, everything)):
+        for layers, scores in self._scores(*parts[0], dict.fromkeys(combinations, everything)):
             tables[layers][:, 0] = scores
         leaders = {layers: [int(tables[layers][:, 0].argmax())] for layers in combinations}
-        for number, part in enumerate(others, 1):
+        for number, part in enumerate(parts[1:], 1):
             for layers, scores in self._scores(*part, leaders):
                 tables[layers][leaders[layers], number] = scores
-        for number, part in enumerate(others, 1):
-            work = {layers: _contenders(tables[layers], leaders[layers][0], number, weights) for layers in combinations}
-            for layers, scores in self._scores(*part, work, more=True):
+        means = np.mean([tables[layers][leader[0]] for layers, leader in leaders.items()], axis=0)
+        known, rest = [0], sorted(range(1, len(parts)), key=lambda number: means[number])
+        for number in rest:
+            work = {layers: _contenders(tables[layers], leaders[layers][0], known, weights) for layers in combinations}
+            for layers, scores in self._scores(*parts[number], work, more=True):
                 tables[layers][work[layers], number] = scores
-                if number == len(others):
+                if number == rest[-1]:
                     yield layers, *_best_point(tables[layers], weights)
-        if not others:
+            known.append(number)
+        if not rest:
             yield from ((layers, *_best_point(tables[layers], weights)) for layers in combinations)
 
     def _scores(self, name, fit, score, work: Mapping[Combination, Sequence[int]], more=False):
@@ -437,10 +440,10 @@ def _inner(r):
     return [(f"{r.name}, {number}", fit, score) for number, (fit, score) in enumerate(r.inner, 1)]
 
 
-def _contenders(table, leader, number, weights):
-    """The points that can still reach the leader's mean over all parts; their scores in `number` parts are known."""
-    known = table[:, :number] @ weights[:number] + weights[number:].sum()  # NaN where a point was given up before
-    possible = known >= table[leader] @ weights - 1e-9
+def _contenders(table, leader, known, weights):
+    """The points that can still reach the leader's mean over all parts, where their scores in the `known` are known."""
+    unknown = weights.sum() - weights[known].sum()
+    possible = table[:, known] @ weights[known] + unknown >= table[leader] @ weights - 1e-9  # not NaN: given up before
     possible[leader] = False
     return np.flatnonzero(possible)
 
