@@ -28,96 +28,103 @@ class Point(NamedTuple):
         return f"{self.kernel} C={self.C:g}" + ("" if self.gamma is None else f" gamma={self.gamma}")
 
 
-class Part:
-    """Clips to fit on and clips to score, and the inner products of their features.
+class InnerProducts:
+    """The inner products of clips' features, layer by layer, each computed when it is first asked for and then kept.
 
     Args:
         layers: layer name -> (clips, channels).
-        labels: (clips,); float for regression.
-        fit: rows to fit on, (n_fit,).
-        score: rows to score, (n_score,).
-        scale: whether each channel is first brought to mean 0 and deviation 1 over the fitted rows.
+        scale: whether each channel is first brought to mean 0 and deviation 1 over the clips that are fitted on.
     """
 
-    def __init__(
-        self, layers: Mapping[str, np.ndarray], labels: np.ndarray, fit: np.ndarray, score: np.ndarray, scale: bool
-    ):
-        self._layers, self._rows, self._scale = layers, (fit, score), scale
-        self._labels, self._expected = labels[fit], labels[score]
-        self._machine, self._metric = (SVR, r2_score) if labels.dtype.kind == "f" else (SVC, _accuracy)
-        self._room = max(1, int(HELD_BYTES / (8 * len(fit) * (len(fit) + len(score)))))
-        self._products = lru_cache(self._room)(self._layer_products)
+    def __init__(self, layers: Mapping[str, np.ndarray], scale: bool):
+        self._layers, self._scale, self._rows = layers, scale, {}
+        n_clips = max(len(values) for values in layers.values())
+        self._room = max(1, int(HELD_BYTES / (8 * n_clips**2)))
+        self._products = lru_cache(self._room)(self._compute)
 
-    def hold(self, names: Iterable[str]) -> None:
-        """Compute the inner products of these layers now, as many as may be kept."""
+    def hold(self, part: str, fit: np.ndarray, score: np.ndarray, names: Iterable[str]) -> None:
+        """Compute those of the clips to fit on and to score, under the name `part`, as many as may be kept."""
+        self._rows[part] = fit, score
         for name in list(dict.fromkeys(names))[: self._room]:
-            self._products(name)
+            self._products(part, name)
 
-    def _layer_products(self, name):
-        """Inner products (n_fit, n_fit), (n_score, n_fit), and squared lengths (n_score,) of one layer, in float64."""
-        fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows)
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._products.cache_clear()
+        self._rows.clear()
+
+    def _compute(self, part, name):
+        fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows[part])
         if self._scale:
             scaler = StandardScaler().fit(fit)
             fit, score = scaler.transform(fit), scaler.transform(score)
         return fit @ fit.T, score @ fit.T, np.einsum("ij,ij->i", score, score)
 
-    def predictions(self, names: Sequence[str], points: Sequence[Point]) -> Iterator[tuple[int, np.ndarray]]:
-        """Fit an SVM at each point on the concatenation of the layers.
+    def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
+        first, *others = (self._products(part, name) for name in names)
+        if not others:
+            return tuple(array.copy() for array in first)
+        totals = tuple(map(np.add, first, others[0]))
+        for products in others[1:]:
+            for total, array in zip(totals, products, strict=True):
+                total += array
+        return totals
 
-        Yields:
-            The number of a point and what its SVM says of the rows to score, (n_score,), in any order.
-        """
-        fit_fit, score_fit, score_lengths = self._products(names[0])
-        for number, name in enumerate(names[1:]):
-            new = self._products(name)
-            if number == 0:  # the first sum is a new array, the others go into it
-                fit_fit, score_fit, score_lengths = fit_fit + new[0], score_fit + new[1], score_lengths + new[2]
+
+def predictions(
+    products: tuple[np.ndarray, np.ndarray, np.ndarray], n_features: int, labels: np.ndarray, points: Sequence[Point]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Fit an SVM at each point.
+
+    Args:
+        products: as `InnerProducts.sums` returns them; they are overwritten.
+        n_features: channels of all layers together.
+        labels: of the clips to fit on, (n_fit,); float for regression.
+        points: parameters.
+
+    Yields:
+        The number of a point and what its SVM says of the clips to score, (n_score,), in any order.
+    """
+    by_gamma = {}
+    for number, point in enumerate(points):
+        gamma = 1 / n_features if point.gamma == "auto" else point.gamma
+        by_gamma.setdefault(gamma, {}).setdefault(point.C, []).append(number)
+    fit_fit, score_fit, score_lengths = products
+    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}))
+    if not by_gamma:
+        return
+    fit_lengths = fit_fit.diagonal().copy()
+    for array, lengths in ((fit_fit, fit_lengths), (score_fit, score_lengths)):  # products -> squared distances
+        array *= -2
+        array += lengths[:, np.newaxis]
+        array += fit_lengths
+    fit_kernel, score_kernel, last = np.empty_like(fit_fit), np.empty_like(score_fit), None
+    for gamma in sorted(by_gamma):
+        for distances, kernel in ((fit_fit, fit_kernel), (score_fit, score_kernel)):
+            if last is not None and gamma == 4 * last:  # exp(-4 gamma d) = exp(-gamma d)^4, a quarter of the time
+                np.square(np.square(kernel, out=kernel), out=kernel)
             else:
-                for total, array in zip((fit_fit, score_fit, score_lengths), new, strict=True):
-                    total += array
-        by_gamma = {}
-        for number, point in enumerate(points):
-            gamma = 1 / sum(self._layers[name].shape[1] for name in names) if point.gamma == "auto" else point.gamma
-            by_gamma.setdefault(gamma, {}).setdefault(point.C, []).append(number)
-        yield from self._at_each_c(fit_fit, score_fit, by_gamma.pop(None, {}))
-        if not by_gamma:
-            return
-        fit_lengths = fit_fit.diagonal().copy()
-        if len(names) == 1:
-            fit_fit, score_fit = fit_fit.copy(), score_fit.copy()
-        for products, lengths in (
-            (fit_fit, fit_lengths),
-            (score_fit, score_lengths),
-        ):  # products -> distances, in place
-            products *= -2
-            products += lengths[:, np.newaxis]
-            products += fit_lengths
-        fit_kernel, score_kernel = np.empty_like(fit_fit), np.empty_like(score_fit)
-        for gamma, numbers in by_gamma.items():
-            for distances, kernel in ((fit_fit, fit_kernel), (score_fit, score_kernel)):
                 np.exp(np.multiply(distances, -gamma, out=kernel), out=kernel)
-            yield from self._at_each_c(fit_kernel, score_kernel, numbers)
-
-    def _at_each_c(self, fit_kernel, score_kernel, numbers):
-        """The same kernel for each C of {C: numbers of points}."""
-        largest, last_c = np.inf, 0.0  # of the last machine's coefficients, and its C
-        for c in sorted(numbers):
-            # A machine none of whose coefficients reaches its C is also the machine of every greater C.
-            if largest >= last_c:
-                with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
-                    machine = self._machine(kernel="precomputed", C=c).fit(fit_kernel, self._labels)
-                    predicted = machine.predict(score_kernel)
-                largest, last_c = np.abs(machine.dual_coef_).max(initial=0.0), c
-            for number in numbers[c]:
-                yield number, predicted
-
-    def scores(self, names: Sequence[str], points: Sequence[Point]) -> np.ndarray:
-        """Accuracy, or r2 for regression, of an SVM at each point on the concatenation of the layers, (points,)."""
-        result = np.empty(len(points))
-        for number, predicted in self.predictions(names, points):
-            result[number] = self._metric(self._expected, predicted)
-        return result
+        last = gamma
+        yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma])
 
 
-def _accuracy(expected, predicted):
-    return np.mean(expected == predicted)
+def _at_each_c(fit_kernel, score_kernel, labels, numbers):
+    """The same kernel for each C of {C: numbers of points}."""
+    machine_of = SVR if labels.dtype.kind == "f" else SVC
+    largest, last_c = np.inf, 0.0  # of the last machine's coefficients, and its C
+    for c in sorted(numbers):
+        # A machine none of whose coefficients reaches its C is also the machine of every greater C.
+        if largest >= last_c:
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
+                machine = machine_of(kernel="precomputed", C=c).fit(fit_kernel, labels)
+                predicted = machine.predict(score_kernel)
+            largest, last_c = np.abs(machine.dual_coef_).max(initial=0.0), c
+        for number in numbers[c]:
+            yield number, predicted
+
+
+def score(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """Accuracy; r2 of numbers. Neither can be more than 1."""
+    return r2_score(expected, predicted) if expected.dtype.kind == "f" else np.mean(expected == predicted)

@@ -90,7 +90,7 @@ def ranked(
     axis.scatter(scores["score"], positions, c=colours, s=26, zorder=3)
     for position, (_, row) in zip(positions, scores.iterrows(), strict=True):
         right = np.nanmax([row["score"], row["interval_high"]])
-        axis.annotate(f"{row['score']:.3f}", (right, position), (4, 0), textcoords="offset points", va="center", size=7)
+        axis.annotate(f"{row['score']:.3f}", (right, position), (7, 0), textcoords="offset points", va="center", size=7)
     if published:
         values = [published.get(layers, np.nan) for layers in scores["layers"]]
         axis.scatter(
@@ -280,7 +280,7 @@ def _layer_handles(all_layers):
     numbers = sorted(first)
     shown = numbers if len(numbers) <= 8 else [numbers[0], numbers[len(numbers) // 2], numbers[-1]]
     return [
-        Line2D([], [], marker="o", linestyle="", color=first[n], label=f"{n} layer{'s' if n > 1 else ''}")
+        Line2D([], [], marker="o", linestyle="", color=first[n], label="one alone" if n == 1 else f"{n} joined")
         for n in shown
     ]
 

@@ -13,7 +13,8 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from keras_audio_transfer import selection
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
-from keras_audio_transfer.kernels import Part, Point
+from keras_audio_transfer.kernels import InnerProducts, Point, predictions
+from keras_audio_transfer.kernels import score as score_of
 from keras_audio_transfer.selection import Combination
 
 # Choi et al. 2017, section 3.2, in the order in which scikit-learn's GridSearchCV tries them: the first of equals wins.
@@ -258,19 +259,20 @@ class Prober:
         self.rounds, self.how = rounds(self.features, self.seed, self.protocol)
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
+        self._products = InnerProducts(self.features.layers, self.scale)
 
     def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
         """How often `step` will be called."""
         listed = not callable(wanted)
         number = len(wanted) if listed else selection.n_evaluations(wanted, len(self.features.layers))
         if self.protocol == CHOI2017:
-            return number * len(self.rounds)
-        return sum(number * len(r.inner) + (len(wanted) if listed else 1) for r in self.rounds)
+            return number * (2 * len(self.rounds) - 1)
+        return sum(number * (2 * len(r.inner) - 1) + (len(wanted) if listed else 1) for r in self.rounds)
 
     def rows(self, wanted: Sequence[Combination] | Callable) -> Iterator[dict]:
         """Fit and score SVMs.
 
-        The rounds come one after the other, so that a part's inner products are computed once for all combinations.
+        The parts come one after the other, so that a part's inner products are computed once for all combinations.
 
         Args:
             wanted: combinations of `features.layers`, each the concatenation of its layers' features; or a method of
@@ -291,77 +293,96 @@ class Prober:
         elif self.protocol == NESTED:
             yield from self._nested(wanted)
         else:
-            parts = [(r.name, r.fit, r.score) for r in self.rounds]
-            for layers, table in self._tables(parts, wanted):
-                yield self._row("+".join(layers), [layers], *self._best_of_2017(table))
+            for layers, best, scores in self._best(self._reported(), wanted, self._sizes()):
+                yield self._row("+".join(layers), [layers], scores, [GRID[best]])
 
     def _nested(self, combinations):
         results = {layers: [] for layers in combinations}
         for r in self.rounds:
-            best = {}
-            for layers, table in self._tables(_inner(r), combinations):
-                best[layers] = GRID[_means(table).argmax()]
-            for layers, (score,) in self._scores(r.name, r.fit, r.score, {k: [best[k]] for k in combinations}):
-                results[layers].append((score, best[layers]))
+            self._products.clear()
+            chosen = {layers: [best] for layers, best, _ in self._best(_inner(r), combinations)}
+            for layers, (score,) in self._scores(r.name, r.fit, r.score, chosen):
+                results[layers].append((score, GRID[chosen[layers][0]]))
                 if r is self.rounds[-1]:
                     yield self._row("+".join(layers), [layers], *zip(*results[layers], strict=True))
 
-    def _best_of_2017(self, table):
-        best = _means(table, self._sizes()).argmax()
-        return table[best], [GRID[best]]
+    def _reported(self):
+        return [(r.name, r.fit, r.score) for r in self.rounds]
 
     def _sizes(self):
         return [len(r.score) for r in self.rounds]
 
     def _selected(self, method):
-        names = [*self.features.layers]
         name = next((name for name in METHODS if METHODS[name] is method), "best")
         if self.protocol == CHOI2017:
-            tables = {}
-
-            def evaluate(combinations):
-                tables.update(self._tables([(r.name, r.fit, r.score) for r in self.rounds], combinations))
-                return {layers: _means(tables[layers], self._sizes()).max() for layers in combinations}
-
-            chosen = method(names, evaluate)
-            return self._row(name, [chosen], *self._best_of_2017(tables[chosen]), method=name)
+            chosen, best, scores = self._select(method, self._reported(), self._sizes())
+            return self._row(name, [chosen], scores, [GRID[best]], method=name)
         choices, scores, points = [], [], []
         for r in self.rounds:
-            means = {}
-
-            def evaluate(combinations, r=r, means=means):
-                means.update((layers, _means(table)) for layers, table in self._tables(_inner(r), combinations))
-                return {layers: means[layers].max() for layers in combinations}
-
-            chosen = method(names, evaluate)
-            point = GRID[means[chosen].argmax()]
-            ((_, (score,)),) = self._scores(r.name, r.fit, r.score, {chosen: [point]})
+            self._products.clear()
+            chosen, best, _ = self._select(method, _inner(r))
+            ((_, (score,)),) = self._scores(r.name, r.fit, r.score, {chosen: [best]})
             choices.append(chosen)
             scores.append(score)
-            points.append(point)
+            points.append(GRID[best])
         return self._row(name, choices, scores, points, method=name)
 
-    def _tables(self, parts, combinations) -> Iterator[tuple[Combination, np.ndarray]]:
-        """Each combination's scores (points of the grid, parts), as soon as the last part has them."""
-        tables = {layers: np.empty((len(GRID), len(parts))) for layers in combinations}
-        for number, (name, fit, score) in enumerate(parts):
-            for layers, scores in self._scores(name, fit, score, dict.fromkeys(combinations, GRID)):
-                tables[layers][:, number] = scores
-                if number == len(parts) - 1:
-                    yield layers, tables[layers]
+    def _select(self, method, parts, weights=None):
+        """The combination that `method` chooses on these parts, its best point's number, and its scores (parts,)."""
+        found = {}
 
-    def _scores(self, name, fit, score, work: Mapping[Combination, Sequence[Point]]):
+        def evaluate(combinations):
+            found.update((layers, result) for layers, *result in self._best(parts, combinations, weights))
+            return {layers: np.average(found[layers][1], weights=weights) for layers in combinations}
+
+        chosen = method([*self.features.layers], evaluate)
+        return chosen, *found[chosen]
+
+    def _best(self, parts, combinations, weights=None) -> Iterator[tuple[Combination, int, np.ndarray]]:
+        """Each combination's best point's number and its scores (parts,), as soon as the last part is done.
+
+        First all points are scored on the first part, then the best of them on the others. Then the other points, part
+        by part, the hardest first, but only while they could still overtake it: were they right on all that they have
+        not seen. What is left out cannot be the best.
+        """
+        weights = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=float)
+        everything = range(len(GRID))
+        tables = {layers: np.full((len(GRID), len(parts)), np.nan) for layers in combinations}
+        for layers, scores in self._scores(*parts[0], dict.fromkeys(combinations, everything)):
+            tables[layers][:, 0] = scores
+        leaders = {layers: [int(tables[layers][:, 0].argmax())] for layers in combinations}
+        for number, part in enumerate(parts[1:], 1):
+            for layers, scores in self._scores(*part, leaders):
+                tables[layers][leaders[layers], number] = scores
+        means = np.mean([tables[layers][leader[0]] for layers, leader in leaders.items()], axis=0)
+        known, rest = [0], sorted(range(1, len(parts)), key=lambda number: means[number])
+        for number in rest:
+            work = {layers: _contenders(tables[layers], leaders[layers][0], known, weights) for layers in combinations}
+            for layers, scores in self._scores(*parts[number], work, more=True):
+                tables[layers][work[layers], number] = scores
+                if number == rest[-1]:
+                    yield layers, *_best_point(tables[layers], weights)
+            known.append(number)
+        if not rest:
+            yield from ((layers, *_best_point(tables[layers], weights)) for layers in combinations)
+
+    def _scores(self, name, fit, score, work: Mapping[Combination, Sequence[int]], more=False):
         """Each combination's scores at its points, (points,), in one part; those on record are not computed again."""
-        keys = {layers: f"{name}: {'+'.join(layers)}" for layers in work}
-        missing = [layers for layers in work if keys[layers] not in self.record]
-        part = Part(self.features.layers, self.features.labels, fit, score, self.scale)
-        part.hold(layer for layers in missing for layer in layers)
+        keys = {layers: f"{name}{', others' if more else ''}: {'+'.join(layers)}" for layers in work}
+        labels, sizes = self.features.labels, {k: v.shape[1] for k, v in self.features.layers.items()}
+        missing = [layers for layers in work if len(work[layers]) and keys[layers] not in self.record]
+        self._products.hold(name, fit, score, (layer for layers in missing for layer in layers))
 
         def scores(layers):
-            if keys[layers] not in self.record:
-                self.record[keys[layers]] = part.scores(layers, work[layers]).tolist()
+            if layers in missing:
+                products = self._products.sums(name, layers)
+                points = [GRID[number] for number in work[layers]]
+                result = [0.0] * len(points)
+                for number, said in predictions(products, sum(sizes[k] for k in layers), labels[fit], points):
+                    result[number] = float(score_of(labels[score], said))
+                self.record[keys[layers]] = result
             self.step()
-            return layers, np.array(self.record[keys[layers]])
+            return layers, np.array(self.record[keys[layers]] if len(work[layers]) else [])
 
         with ThreadPoolExecutor(self.n_jobs) as pool:
             yield from pool.map(scores, work)
@@ -408,8 +429,9 @@ class Prober:
         counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
         for r, text in zip(self.rounds, points, strict=True):
             point = next(point for point in GRID if str(point) == text)
-            part = Part(self.features.layers, self.features.labels, r.fit, r.score, self.scale)
-            ((_, predicted),) = part.predictions(layers, [point])
+            self._products.hold(r.name, r.fit, r.score, layers)
+            products = self._products.sums(r.name, layers)
+            ((_, predicted),) = predictions(products, row["n_features"], self.features.labels[r.fit], [point])
             np.add.at(counts, (self.features.labels[r.score], predicted), 1)
         return counts
 
@@ -418,9 +440,19 @@ def _inner(r):
     return [(f"{r.name}, {number}", fit, score) for number, (fit, score) in enumerate(r.inner, 1)]
 
 
-def _means(table, weights=None):
-    """The mean over the parts of each point's scores, rounded as GridSearchCV's."""
-    return np.average(table, axis=1, weights=weights)
+def _contenders(table, leader, known, weights):
+    """The points that can still reach the leader's mean over all parts, where their scores in the `known` are known."""
+    unknown = weights.sum() - weights[known].sum()
+    possible = table[:, known] @ weights[known] + unknown >= table[leader] @ weights - 1e-9  # not NaN: given up before
+    possible[leader] = False
+    return np.flatnonzero(possible)
+
+
+def _best_point(table, weights):
+    """The first of the points with the highest mean over the parts, and its scores."""
+    means = np.average(table, axis=1, weights=weights)  # of the rows as GridSearchCV's, to the last bit
+    best = int(np.nan_to_num(means, nan=-np.inf).argmax())
+    return best, table[best]
 
 
 def _chance(fitted, scored):

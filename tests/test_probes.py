@@ -2,16 +2,20 @@
 
 import numpy as np
 import pytest
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, SVR
 
-from keras_audio_transfer import probes
+from keras_audio_transfer import kernels, probes, selection
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
-from keras_audio_transfer.probes import parse_combinations, probe, rounds
+from keras_audio_transfer.kernels import Point
+from keras_audio_transfer.probes import Prober, folds_of_2017, parse_combinations, rounds
 
 SMALL_GRID = [
-    {"svc__kernel": ["rbf"], "svc__C": [0.1, 8.0], "svc__gamma": [2.0**-5, "auto"]},
-    {"svc__kernel": ["linear"], "svc__C": [0.1, 8.0]},
+    *(Point("rbf", c, gamma) for c in (0.1, 8.0) for gamma in (2.0**-5, "auto")),
+    *(Point("linear", c) for c in (0.1, 8.0)),
 ]
 
 
@@ -27,8 +31,8 @@ def make_features(labels, layers=None, folds=None, splits=None, names=("a", "b",
     return Features(
         layers or {"layer1": np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)},
         clip_ids=np.array([f"clip{i}" for i in range(n)]),
-        labels=np.array(labels, dtype=np.int64),
-        label_names=list(names),
+        labels=np.array(labels),
+        label_names=[] if np.array(labels).dtype.kind == "f" else list(names),
         folds=np.full(n, -1) if folds is None else np.array(folds),
         splits=np.full(n, "") if splits is None else np.array(splits),
     )
@@ -64,37 +68,32 @@ def test_what_is_scored_is_never_fitted_nor_chosen_on(evaluation):
         assert len(one.fit) > 0
         assert len(one.score) > 0
         assert not set(one.fit) & set(one.score)
-        inner = list(one.inner.split(one.fit, features.labels[one.fit]))
-        assert inner
-        for inner_fit, inner_score in inner:
+        assert one.inner
+        for inner_fit, inner_score in one.inner:
             assert not set(inner_fit) & set(inner_score)
-            used = set(one.fit[inner_fit]) | set(one.fit[inner_score])
-            assert used <= set(one.fit)
-            assert not used & set(one.score)
+            assert set(inner_fit) | set(inner_score) <= set(one.fit)
+
+
+def probe(features, combinations, **settings):
+    return [*Prober(features, **settings).rows(combinations)]
 
 
 @every_evaluation
-def test_the_search_is_given_no_scored_row(evaluation, monkeypatch, small_grid):
-    n = len(LABELS)
-    features = make_features(LABELS, {"layer1": np.arange(n, dtype=np.float32)[:, np.newaxis]}, **evaluation)
-    fitted, scored = [], []
+@pytest.mark.parametrize("protocol", probes.PROTOCOLS)
+def test_the_machines_are_given_no_scored_row(evaluation, protocol, monkeypatch, small_grid):
+    features = make_features(LABELS, **evaluation)
+    used = {}
 
-    class Recorder(GridSearchCV):
-        def fit(self, X, y):
-            fitted.append(set(X[:, 0].astype(int)))
-            return super().fit(X, y)
+    class Recorder(kernels.InnerProducts):
+        def hold(self, part, fit, score, names):
+            used[part] = (set(fit), set(score))
+            super().hold(part, fit, score, names)
 
-        def score(self, X, y):
-            scored.append(set(X[:, 0].astype(int)))
-            return super().score(X, y)
-
-    monkeypatch.setattr(probes, "GridSearchCV", Recorder)
-    list(probe(features, [("layer1",)]))
-    every_round, _ = rounds(features)
-    assert fitted == [set(one.fit) for one in every_round]
-    assert scored == [set(one.score) for one in every_round]
-    for fit, score in zip(fitted, scored, strict=True):
-        assert not fit & score
+    monkeypatch.setattr(probes, "InnerProducts", Recorder)
+    prober = Prober(features, protocol)
+    list(prober.rows([("layer1",)]))
+    expected = [part for one in prober.rounds for part in [*one.inner, (one.fit, one.score)]]
+    assert [*used.values()] == [(set(fit), set(score)) for fit, score in expected]
 
 
 def test_rounds_of_splits():
@@ -103,7 +102,7 @@ def test_rounds_of_splits():
     assert one.name == "test"
     assert list(one.fit) == list(range(36))
     assert list(one.score) == list(range(36, 48))
-    ((inner_fit, inner_score),) = one.inner.split()
+    ((inner_fit, inner_score),) = one.inner
     assert list(inner_fit) == list(range(24))
     assert list(inner_score) == list(range(24, 36))
     assert how == "official splits, parameters chosen on the validation split"
@@ -114,14 +113,14 @@ def test_rounds_of_splits_in_any_order():
     features = make_features(np.array(LABELS)[order], splits=np.array(SPLITS)[order])
     (one,), _ = rounds(features)
     assert set(features.splits[one.fit]) == {"train", "validation"}
-    ((inner_fit, inner_score),) = one.inner.split()
-    assert set(features.splits[one.fit][inner_fit]) == {"train"}
-    assert set(features.splits[one.fit][inner_score]) == {"validation"}
+    ((inner_fit, inner_score),) = one.inner
+    assert set(features.splits[inner_fit]) == {"train"}
+    assert set(features.splits[inner_score]) == {"validation"}
 
 
 def test_rounds_of_splits_without_validation():
     (one,), how = rounds(make_features(LABELS, splits=["train"] * 36 + ["test"] * 12))
-    assert len(list(one.inner.split(one.fit, np.array(LABELS)[one.fit]))) == probes.UNOFFICIAL_FOLDS
+    assert len(one.inner) == probes.UNOFFICIAL_FOLDS[probes.NESTED]
     assert how == "official splits, parameters chosen by cross-validation in the training split"
 
 
@@ -132,8 +131,7 @@ def test_rounds_of_folds():
     for number, one in enumerate(every_round, 1):
         assert set(features.folds[one.score]) == {number}
         assert len(one.score) == 12
-        assert isinstance(one.inner, PredefinedSplit)
-        inner_scored = [set(features.folds[one.fit][inner_score]) for _, inner_score in one.inner.split()]
+        inner_scored = [set(features.folds[inner_score]) for _, inner_score in one.inner]
         assert inner_scored == [{fold} for fold in (1, 2, 3, 4) if fold != number]
     assert how == "4 official folds, parameters chosen inside each training part"
 
@@ -142,13 +140,13 @@ def test_rounds_of_two_folds_choose_inside_the_one_they_fit_on():
     every_round, _ = rounds(make_features(LABELS, folds=[7] * 24 + [3] * 24))
     assert [one.name for one in every_round] == ["fold_3", "fold_7"]
     for one in every_round:
-        assert len(list(one.inner.split(one.fit, np.array(LABELS)[one.fit]))) == probes.UNOFFICIAL_FOLDS
+        assert len(one.inner) == probes.UNOFFICIAL_FOLDS[probes.NESTED]
 
 
 def test_rounds_without_folds_score_every_clip_once():
     features = make_features(LABELS)
     every_round, how = rounds(features, seed=4)
-    assert len(every_round) == probes.UNOFFICIAL_FOLDS
+    assert len(every_round) == probes.UNOFFICIAL_FOLDS[probes.NESTED]
     assert sorted(np.concatenate([one.score for one in every_round])) == list(range(48))
     for one in every_round:
         counts = np.bincount(features.labels[one.score], minlength=3)
@@ -178,15 +176,19 @@ BAD = {
     "one class": (lambda: make_features([1] * 10), "labels: every clip is 'b'; expected at least two classes"),
     "a class with one clip": (
         lambda: make_features([0] * 10 + [1]),
-        "labels: a class has a single clip to fit on; cross-validation needs at least two; add clips",
+        "labels: class 'b' has a single clip, 5-fold cross-validation needs 5; add clips or leave the class out",
+    ),
+    "a class with fewer clips than folds": (
+        lambda: make_features([0] * 10 + [1] * 4),
+        "labels: class 'b' has 4 clips, 5-fold cross-validation needs 5",
     ),
     "a class with one clip left to fit on": (
-        lambda: make_features([0] * 10 + [1] * 2),
-        "labels: a class has a single clip to fit on",
+        lambda: make_features([0] * 10 + [1] * 2, folds=[1] * 6 + [2] * 5 + [1]),
+        "labels: class 'b' has a single clip, 2-fold",
     ),
     "a class with one clip in the training split": (
         lambda: make_features([0] * 5 + [1] + [0, 1], splits=["train"] * 6 + ["test"] * 2),
-        "labels: a class has a single clip to fit on",
+        "labels: class 'b' has a single clip, 2-fold",
     ),
     "no test split": (
         lambda: make_features(LABELS, splits=["train"] * 48),
@@ -226,7 +228,7 @@ def tags():
 @pytest.mark.parametrize(("make", "message"), BAD.values(), ids=BAD.keys())
 def test_what_cannot_be_probed(make, message, small_grid):
     with pytest.raises(InputError, match=message):
-        list(probe(make(), [("layer1",)]))
+        Prober(make())
 
 
 NAMES = ["layer1", "layer2", "layer3"]
@@ -261,6 +263,29 @@ def test_combinations_of_a_single_layer():
     assert parse_combinations("all", ["mfcc"]) == [("mfcc",)]
 
 
+def test_combinations_up_to_a_size():
+    assert parse_combinations("<=2", NAMES) == [
+        *((name,) for name in NAMES),
+        ("layer1", "layer2"),
+        ("layer1", "layer3"),
+        ("layer2", "layer3"),
+    ]
+    assert parse_combinations("<=9", NAMES) == parse_combinations("all", NAMES)
+    with pytest.raises(InputError, match="--combinations: '<=0' is not allowed; expected <= and a number from 1 up"):
+        parse_combinations("<=0", NAMES)
+
+
+def test_methods_of_selection():
+    many = [f"block{i}" for i in range(11)]
+    assert parse_combinations("best", NAMES) is selection.exhaustive
+    assert parse_combinations("best", many) is selection.forward
+    assert parse_combinations("backward", NAMES) is selection.backward
+    with pytest.raises(
+        InputError, match="--combinations: all of 22 layers are too many; pass forward, backward or <=2"
+    ):
+        parse_combinations("all", many + [f"more{i}" for i in range(11)])
+
+
 @pytest.mark.parametrize(
     ("text", "unknown"), [("layer4", "layer4"), ("layer1,layer2+layr3", "layr3"), ("layer1,,layer2", ""), ("", "")]
 )
@@ -278,7 +303,7 @@ def test_what_is_known_scores_one(small_grid):
 
 
 def test_the_whole_grid():
-    assert sum(len(grid["svc__C"]) * len(grid.get("svc__gamma", [0])) for grid in probes.GRID) == 4 * 7 + 4
+    assert len(probes.GRID) == len(set(probes.GRID)) == 4 * 7 + 4
     (row,) = probe(make_features(LABELS, {"layer1": separable(LABELS)}, splits=SPLITS), [("layer1",)])
     assert row["score"] == 1.0
 
@@ -301,7 +326,10 @@ def test_rows(small_grid):
     rows = list(probe(make_features(LABELS, layers, folds=FOLDS), [("layer2",), ("layer1", "layer2")]))
     folds = ["fold_1", "fold_2", "fold_3", "fold_4"]
     assert [list(row) for row in rows] == [
-        ["layers", "n_features", "metric", "score", "deviation", "chance", *folds]
+        [
+            *["layers", "n_features", "metric", "score", "deviation", "interval_low", "interval_high", "chance"],
+            *["chosen_on", "parameters", *folds],
+        ]
     ] * 2
     assert [row["layers"] for row in rows] == ["layer2", "layer1+layer2"]
     assert [row["n_features"] for row in rows] == [2, 5]
@@ -347,27 +375,303 @@ def test_the_scale_of_a_column_does_not_matter(evaluation, small_grid):
     assert 1 / 3 < plain["score"] < 1, "too easy or too hard to show a difference"
 
 
-def test_scaling_is_learnt_on_the_fitted_rows_alone(small_grid):
+def test_scaling_is_learnt_on_the_fitted_rows_alone():
     # What is scored lies far from what is fitted; a scaler that had seen it would squeeze the fitted rows together.
-    labels = [0, 1] * 20
-    x = np.random.default_rng(0).normal(0, 0.1, (40, 1)) + np.array(labels)[:, np.newaxis]
+    x = np.random.default_rng(0).normal(0, 0.1, (40, 1))
     x[30:] *= 1e6
-    splits = ["train"] * 30 + ["test"] * 10
+    products = kernels.InnerProducts({"x": x}, scale=True)
+    products.hold("test", np.arange(30), np.arange(30, 40), ["x"])
+    fit_fit, score_fit, score_lengths = products.sums("test", ["x"])
+    fit, score = ((x[rows] - x[:30].mean()) / x[:30].std() for rows in (slice(30), slice(30, 40)))
+    np.testing.assert_allclose(fit_fit, fit @ fit.T, rtol=1e-9)
+    np.testing.assert_allclose(score_fit, score @ fit.T, rtol=1e-9)
+    np.testing.assert_allclose(score_lengths, (score**2).sum(axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("protocol", probes.PROTOCOLS)
+def test_threads_change_nothing(protocol, small_grid):
+    layers = {name: np.random.default_rng(i).normal(size=(48, 3)) for i, name in enumerate(NAMES)}
+    features = make_features(LABELS, layers, folds=FOLDS)
+    every = selection.all_combinations(NAMES)
+    assert probe(features, every, protocol=protocol, n_jobs=3) == probe(features, every, protocol=protocol)
+
+
+# ---- the same as scikit-learn's GridSearchCV
+
+
+def overlapping(n=120):
+    """Three layers of different sizes and scales from which the label can be read in part."""
+    rng = np.random.default_rng(5)
+    labels = np.arange(n) % 3
+    sizes = {"layer1": 4, "layer2": 7, "layer3": 2}
+    return labels, {name: rng.normal(0, 1, (n, k)) + 0.5 * labels[:, np.newaxis] for name, k in sizes.items()}
+
+
+def sklearn_grid(prefix=""):
+    fields = ({k: [v] for k, v in point._asdict().items() if v is not None} for point in probes.GRID)
+    return [{prefix + name: value for name, value in one.items()} for one in fields]
+
+
+TASKS = {
+    "classification": ("accuracy", SVC, lambda labels: labels),
+    "regression": ("r2", SVR, lambda y: y / 3 + 0.05 * (y % 2)),
+}
+EVERY = selection.all_combinations(NAMES)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("scale", [False, True])
+def test_nested_scores_are_those_of_grid_search(task, scale):
+    metric, machine, target = TASKS[task]
+    labels, layers = overlapping(60)
+    y = target(labels)
+    features = make_features(y, layers, folds=np.arange(60) // 20)
+    for row in probe(features, EVERY[2:5], scale=scale):
+        x = np.concatenate([layers[name] for name in row["layers"].split("+")], axis=1)
+        for one in rounds(features)[0]:
+            steps = [StandardScaler(), machine()] if scale else [machine()]
+            cv = PredefinedSplit(features.folds[one.fit])
+            search = GridSearchCV(make_pipeline(*steps), sklearn_grid(f"{machine.__name__.lower()}__"), cv=cv)
+            search.fit(x[one.fit], y[one.fit])
+            assert row[one.name] == pytest.approx(search.score(x[one.score], y[one.score]), abs=1e-9)
+        assert row["metric"] == metric
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_of_2017_are_those_of_grid_search_weighted_by_clips(task):
+    _, machine, target = TASKS[task]
+    labels, layers = overlapping(n=87)
+    y = target(labels)
+    fold = np.arange(87) // 20
+    features = make_features(y, layers, folds=fold)
+    sizes = np.bincount(fold)
+    for row in probe(features, EVERY[2:], protocol="choi2017"):
+        x = np.concatenate([layers[name] for name in row["layers"].split("+")], axis=1)
+        search = GridSearchCV(machine(), sklearn_grid(), cv=PredefinedSplit(fold), refit=False).fit(x, y)
+        table = np.array([search.cv_results_[f"split{i}_test_score"] for i in range(5)]).T
+        means = np.average(table, axis=1, weights=sizes)
+        assert row["score"] == pytest.approx(means.max(), abs=1e-9)
+        assert row["parameters"] == str(probes.GRID[means.argmax()])
+        assert [row[f"fold_{i}"] for i in range(5)] == pytest.approx(table[means.argmax()], abs=1e-9)
+
+
+def test_of_equal_points_the_one_that_grid_search_tries_first_wins():
+    labels, layers = np.array(LABELS), {"layer1": separable(LABELS)}
+    (row,) = probe(make_features(LABELS, layers, folds=FOLDS), [("layer1",)], scale=False)
+    cv = PredefinedSplit(FOLDS[12:])
+    search = GridSearchCV(SVC(), sklearn_grid(), cv=cv).fit(layers["layer1"][12:], labels[12:])
+    best = {None: None, **search.best_params_}
+    assert (np.array(search.cv_results_["rank_test_score"]) == 1).sum() > 10
+    assert row["parameters"].split("; ")[0] == str(Point(best["kernel"], best["C"], best.get("gamma")))
+
+
+def test_a_machine_that_no_c_holds_back_is_not_fitted_again(monkeypatch):
     fitted = []
 
-    class Recorder(GridSearchCV):
-        def fit(self, X, y):
-            super().fit(X, y)
-            fitted.append(self.best_estimator_.named_steps["standardscaler"])
-            return self
+    class Recorder(SVC):
+        def fit(self, *arguments):
+            fitted.append(self.C)
+            return super().fit(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "GridSearchCV", Recorder)
-        list(probe(make_features(labels, {"x": x.astype(np.float32)}, splits=splits), [("x",)]))
-    np.testing.assert_allclose(fitted[0].mean_, x[:30].mean(axis=0), rtol=1e-4)
-    np.testing.assert_allclose(fitted[0].scale_, x[:30].std(axis=0), rtol=1e-4)
+    monkeypatch.setattr(kernels, "SVC", Recorder)
+    x = separable(LABELS).astype(float)
+    products = x[:36] @ x[:36].T, x[36:] @ x[:36].T, (x[36:] ** 2).sum(axis=1)
+    points = [Point("linear", c) for c in (0.1, 2.0, 8.0, 32.0)]
+    said = dict(kernels.predictions(products, 3, np.array(LABELS[:36]), points))
+    assert fitted == [0.1]
+    for number, point in enumerate(points):
+        expected = SVC(kernel="linear", C=point.C).fit(x[:36], LABELS[:36]).predict(x[36:])
+        np.testing.assert_array_equal(said[number], expected)
 
 
-def test_processes_change_nothing(small_grid):
+def test_products_beyond_the_memory_limit_are_computed_again(monkeypatch, small_grid):
+    labels, layers = overlapping(60)
+    features = make_features(labels, layers, folds=np.arange(60) // 20)
+    plenty = probe(features, EVERY)
+    monkeypatch.setattr(kernels, "HELD_BYTES", 1)
+    assert probe(features, EVERY) == plenty
+
+
+def test_each_layers_products_are_computed_once_a_part(monkeypatch, small_grid):
+    computed = []
+
+    class Recorder(kernels.InnerProducts):
+        def _compute(self, part, name):
+            computed.append((part, name))
+            return super()._compute(part, name)
+
+    monkeypatch.setattr(probes, "InnerProducts", Recorder)
+    labels, layers = overlapping(60)
+    probe(make_features(labels, layers, folds=np.arange(60) // 20), EVERY, protocol="choi2017", n_jobs=2)
+    assert sorted(computed) == [(f"fold_{fold}", name) for fold in range(3) for name in NAMES]
+
+
+# ---- as in the paper
+
+
+def test_rounds_of_2017():
     features = make_features(LABELS, folds=FOLDS)
-    assert list(probe(features, [("layer1",)], n_jobs=2)) == list(probe(features, [("layer1",)]))
+    every_round, how = rounds(features, protocol="choi2017")
+    assert [one.name for one in every_round] == ["fold_1", "fold_2", "fold_3", "fold_4"]
+    assert not any(one.inner for one in every_round)
+    assert how.startswith("4 official folds; ")
+    assert how.endswith("parameters were chosen on the reported folds: optimistic")
+    (one,), _ = rounds(make_features(LABELS, splits=SPLITS), protocol="choi2017")
+    assert list(one.fit) == list(range(36))
+
+
+def test_folds_of_2017_are_those_of_stratified_k_fold_where_classes_divide():
+    labels = np.repeat([2, 0, 1], 20)
+    features = make_features(labels)
+    every_round, how = rounds(features, protocol="choi2017")
+    assert how.startswith("no official folds: stratified 10-fold, unshuffled")
+    for one, (fit, score) in zip(every_round, StratifiedKFold(10).split(labels, labels), strict=True):
+        np.testing.assert_array_equal(one.fit, fit)
+        np.testing.assert_array_equal(one.score, score)
+
+
+def test_folds_of_2017_give_the_first_folds_more_of_every_class():
+    folds = folds_of_2017(make_features([0] * 13 + [1] * 11))
+    assert list(np.bincount(folds)[1:]) == [4, 3, 3, 2, 2, 2, 2, 2, 2, 2]
+    assert list(folds[:13]) == [1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
+    numbers = folds_of_2017(make_features(np.arange(23) / 2))
+    assert list(np.bincount(numbers)[1:]) == [3, 3, 3, 2, 2, 2, 2, 2, 2, 2]
+    assert (np.diff(numbers) >= 0).all()
+
+
+def test_2017_needs_ten_clips_of_a_class():
+    with pytest.raises(InputError, match="labels: class 'c' has 9 clips, 10-fold cross-validation needs 10; add clips"):
+        Prober(make_features([0] * 10 + [1] * 10 + [2] * 9), "choi2017")
+
+
+def test_2017_is_unscaled_unless_asked(small_grid):
+    features = make_features(LABELS, folds=FOLDS)
+    assert Prober(features, "choi2017").scale is False
+    assert Prober(features).scale is True
+    assert Prober(features, "choi2017", scale=True).scale is True
+    (row,) = probe(features, [("layer1",)], protocol="choi2017")
+    assert row["chosen_on"] == "reported folds"
+
+
+def test_unknown_protocol():
+    with pytest.raises(InputError, match="protocol: 'choi' is unknown; choose from nested, choi2017"):
+        Prober(make_features(LABELS), "choi")
+
+
+# ---- numbers as labels
+
+
+def test_regression(small_grid):
+    y = np.linspace(-1, 1, 60)
+    rng = np.random.default_rng(0)
+    layers = {"known": (y + rng.normal(0, 0.02, 60))[:, np.newaxis], "noise": rng.normal(size=(60, 2))}
+    known, noise = probe(make_features(y, layers), [("known",), ("noise",)])
+    assert known["metric"] == "r2"
+    assert known["score"] > 0.9
+    assert noise["score"] < 0.3
+    assert -0.2 < known["chance"] < 0
+    _, how = rounds(make_features(y, layers))
+    assert how == "no official folds: 5-fold (seed 0), parameters chosen inside each"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.5] * 20, "labels: every clip's is 0.5; expected different numbers"),
+        ([0.1, 0.2, 0.3], "labels: 3 clips are too few for 5 folds of at least two; add clips"),
+    ],
+)
+def test_numbers_that_cannot_be_probed(labels, message):
+    with pytest.raises(InputError, match=message):
+        Prober(make_features(labels))
+
+
+# ---- selection
+
+
+def knowing():
+    """Four layers: two know half of the label each, one is noise, one a poor copy; and the label."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 4
+    noise = lambda: rng.normal(size=(120, 2))  # noqa: E731
+    half, other = (labels // 2)[:, np.newaxis] * 6 + noise(), (labels % 2)[:, np.newaxis] * 6 + noise()
+    return labels, {"a": noise(), "b": half, "c": other, "d": half / 6 + noise()}
+
+
+@pytest.mark.parametrize("protocol", probes.PROTOCOLS)
+@pytest.mark.parametrize("text", ["best", "forward", "backward"])
+def test_selection_finds_the_layers_that_know(protocol, text, small_grid):
+    labels, layers = knowing()
+    features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
+    steps = []
+    prober = Prober(features, protocol, step=lambda: steps.append(1))
+    method = parse_combinations(text, [*layers])
+    (row,) = prober.rows(method)
+    assert row["layers"] == text
+    assert row["score"] > 0.9
+    assert row["n_features"] == 4
+    assert row["chosen"] == ("b+c (3 of 3)" if protocol == "nested" else "b+c")
+    assert len(steps) == prober.n_steps(method)
+
+
+def test_what_is_scored_does_not_choose_the_layers(small_grid):
+    # Layer 'a' knows the labels in the fold that is scored and lies about them elsewhere; 'b' is right a little.
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 2
+    folds = np.arange(90) // 30
+    truth = labels * 2 - 1
+    a = np.where(folds == 0, truth, rng.permutation(truth)) * 5.0
+    b = truth * 2 + rng.normal(size=90)
+    features = make_features(labels, {"a": a[:, np.newaxis], "b": b[:, np.newaxis]}, folds=folds)
+    (row,) = probe(features, selection.exhaustive)
+    assert "b (" in row["chosen"]
+    assert row["fold_0"] < 1.0
+
+
+# ---- interrupted and continued
+
+
+class Killed(BaseException):
+    """As a KeyboardInterrupt: no Exception."""
+
+
+@pytest.mark.parametrize("wanted", [EVERY, selection.forward], ids=["list", "forward"])
+@pytest.mark.parametrize("protocol", probes.PROTOCOLS)
+def test_a_run_continues_where_it_was_killed(protocol, wanted, small_grid):
+    labels, layers = overlapping(60)
+    features = make_features(labels, layers, folds=np.arange(60) // 20)
+    undisturbed = [*Prober(features, protocol).rows(wanted)]
+    record, rows, runs = {}, [], 0
+
+    def after_a_few():
+        if len(record) >= 5 * runs and len(record) > before:
+            raise Killed
+
+    while not rows:
+        runs, before = runs + 1, len(record)
+        try:
+            rows = [*Prober(features, protocol, record=record, step=after_a_few).rows(wanted)]
+        except Killed:
+            assert len(record) > before
+    assert runs > 2
+    assert rows == undisturbed
+
+
+def test_confusion(small_grid):
+    labels, layers = overlapping()
+    features = make_features(labels, layers, folds=np.arange(120) // 30)
+    for protocol in probes.PROTOCOLS:
+        prober = Prober(features, protocol)
+        (row,) = prober.rows([("layer1", "layer3")])
+        counts = prober.confusion(row)
+        assert counts.sum() == 120
+        np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(labels))
+        assert np.trace(counts) / 120 == pytest.approx(row["score"])
+
+
+def test_interval_by_hand(small_grid):
+    labels, layers = overlapping()
+    (row,) = probe(make_features(labels, layers, folds=np.arange(120) // 30), [("layer1",)])
+    half = 3.182446 * row["deviation"] / 2  # Student's t of 3 degrees of freedom
+    assert row["interval_high"] - row["score"] == pytest.approx(half, rel=1e-6)
+    assert row["score"] - row["interval_low"] == pytest.approx(half, rel=1e-6)

@@ -1,0 +1,209 @@
+"""The authors' files are read as they are; a copy that lacks one is refused; the published scores come out again."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_audio_transfer import choi2017_results
+from keras_audio_transfer.choi2017_results import LAYERS, MFCC, find_tasks, published_scores, read_task
+from keras_audio_transfer.errors import InputError
+
+PUBLISHED = os.environ.get("KAT_TEST_CHOI2017")
+needs_published_files = pytest.mark.skipif(
+    not PUBLISHED, reason="KAT_TEST_CHOI2017 does not name a folder with transfer_learning_music/"
+)
+
+
+def write_task(root, task, columns, n=30, scores=("mine_0", "mine_024", "mfcc_4", "mfcc+12345_4"), results=None):
+    """A task of the repository's layout: random features of n clips, scores 0.1, 0.2, ..."""
+    for folder in ("data_csv", "data_feats", "result_transfer"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    ids = {"id": [f"id{i}" for i in range(n)], "filepath": [f"some/clip{i}.wav" for i in range(n)]}
+    pd.DataFrame({**ids, **columns}).to_csv(root / "data_csv" / f"{task}.csv")
+    for i in range(5):
+        np.save(root / "data_feats" / f"{task}_layer_{i}.npy", rng.normal(size=(n, 4)).astype(np.float32))
+    np.save(root / "data_feats" / f"{task}_mfcc.npy", rng.normal(size=(n, 6)))
+    for name in results or [task]:
+        for i, feature in enumerate(scores, 1):
+            machine = "SVR" if task == "emoMusic" else "SVC"
+            np.save(root / "result_transfer" / f"T_{name}_F_{feature}_CL_{machine}.npy", i / 10)
+    return root
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Four small tasks, one of each kind of evaluation."""
+    root = tmp_path / "transfer_learning_music"
+    labels = [i % 3 for i in range(30)]
+    write_task(root, "gtzan_genre", {"label": labels})
+    write_task(root, "urbansound", {"label": labels, "fold": [1 + i // 10 for i in range(30)]})
+    category = ["train"] * 15 + ["valid"] * 5 + ["test"] * 10
+    write_task(root, "jamendo_vd", {"label": [i % 2 for i in range(30)], "category": category})
+    numbers = [round(i / 31, 12) for i in range(30)]
+    emotions = {"label_arousal": numbers, "label_valence": numbers[::-1]}
+    write_task(root, "emoMusic", emotions, results=["emoMusic_a", "emoMusic_v"])
+    return root
+
+
+def test_layers_and_labels(repository):
+    features = read_task(repository, "gtzan_genre")
+    assert [*features.layers] == [*LAYERS, MFCC]
+    np.testing.assert_array_equal(features.layers["layer3"], np.load(repository / "data_feats/gtzan_genre_layer_2.npy"))
+    assert features.layers[MFCC].dtype == np.float64
+    assert features.label_names == ["0", "1", "2"]
+    assert [*features.labels] == [i % 3 for i in range(30)]
+    assert features.clip_ids[7] == "some/clip7.wav"
+    assert (features.folds == -1).all()
+    assert (features.splits == "").all()
+
+
+def test_folds(repository):
+    assert [*np.bincount(read_task(repository, "urbansound").folds)] == [0, 10, 10, 10]
+
+
+def test_splits(repository):
+    assert [*read_task(repository, "jamendo_vd").splits] == ["train"] * 15 + ["validation"] * 5 + ["test"] * 10
+
+
+def test_regression(repository):
+    arousal, valence = (read_task(repository, f"emoMusic_{letter}") for letter in "av")
+    assert arousal.is_regression
+    assert arousal.label_names == []
+    assert arousal.labels[1] == round(1 / 31, 12)
+    np.testing.assert_array_equal(arousal.labels, valence.labels[::-1])
+
+
+def test_published_scores(repository):
+    assert published_scores(repository, "gtzan_genre") == {
+        ("layer1",): 0.1,
+        ("layer1", "layer3", "layer5"): 0.2,
+        ("mfcc",): 0.3,
+        ("mfcc", *LAYERS): 0.4,
+    }
+
+
+def test_tasks(repository):
+    assert find_tasks(repository, "all") == ["gtzan_genre", "emoMusic_a", "emoMusic_v", "jamendo_vd", "urbansound"]
+    assert find_tasks(repository, "emoMusic") == ["emoMusic_a", "emoMusic_v"]
+    assert find_tasks(repository, "emoMusic_v") == ["emoMusic_v"]
+
+
+def test_known_exceptions():
+    tasks = choi2017_results.TASKS
+    assert "not published" in tasks["urbansound"].known_exception(("layer1", "layer5"))
+    assert tasks["jamendo_vd"].known_exception(("layer1", "layer4")) == ""
+    assert tasks["gtzan_genre"].known_exception(LAYERS) == ""
+
+
+BROKEN = {
+    "no folder": (lambda root: (root / "data_feats").rename(root / "feats"), "has no data_feats/; expected a copy of"),
+    "no table": (lambda root: (root / "data_csv/gtzan_genre.csv").unlink(), "gtzan_genre.csv: does not exist"),
+    "no layer": (
+        lambda root: (root / "data_feats/gtzan_genre_layer_3.npy").unlink(),
+        "gtzan_genre_layer_3.npy: does not exist; expected a file of the authors' repository",
+    ),
+    "not an array": (
+        lambda root: (root / "data_feats/gtzan_genre_mfcc.npy").write_text("version https://git-lfs"),
+        "gtzan_genre_mfcc.npy: not an array file",
+    ),
+    "other length": (
+        lambda root: np.save(root / "data_feats/gtzan_genre_layer_0.npy", np.zeros((29, 4))),
+        r"gtzan_genre_layer_0.npy: is float64 \(29, 4\); expected float \(30, channels\)",
+    ),
+    "NaN": (
+        lambda root: np.save(root / "data_feats/gtzan_genre_layer_0.npy", np.full((30, 4), np.nan)),
+        "gtzan_genre_layer_0.npy: holds NaN",
+    ),
+    "label that is no number": (
+        lambda root: (root / "data_csv/gtzan_genre.csv").write_text(",id,filepath,label\n0,a,a.wav,blues\n"),
+        "gtzan_genre.csv, row 2: label is 'blues'; expected a number",
+    ),
+    "no label column": (
+        lambda root: (root / "data_csv/gtzan_genre.csv").write_text(",id,filepath\n0,a,a.wav\n"),
+        "gtzan_genre.csv: no column 'label'",
+    ),
+    "no published scores": (
+        lambda root: [path.unlink() for path in (root / "result_transfer").glob("T_gtzan_genre*")],
+        "holds no scores of gtzan_genre",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_copy(repository, spoil, message):
+    spoil(repository)
+    with pytest.raises(InputError, match=message):  # noqa: PT012
+        for task in find_tasks(repository, "gtzan_genre"):
+            read_task(repository, task)
+            published_scores(repository, task)
+
+
+def test_unknown_task_and_category(repository):
+    with pytest.raises(InputError, match="--task: 'gtzan' is unknown; choose from all, ballroom_extended, gtzan_genre"):
+        find_tasks(repository, "gtzan")
+    path = repository / "data_csv" / "jamendo_vd.csv"
+    path.write_text(path.read_text().replace(",valid", ",dev"))
+    with pytest.raises(InputError, match="row 17: category is 'dev'; expected train, valid, test"):
+        read_task(repository, "jamendo_vd")
+
+
+# ---- the script
+
+
+def test_reproduce_small_tasks(repository, run_script, tmp_path):
+    for task in ("gtzan_genre", "emoMusic"):
+        (repository / "data_csv" / f"{task}.csv").unlink()
+    output, pictures = tmp_path / "out" / "scores.csv", tmp_path / "pictures"
+    arguments = ("--output", output, "--protocol", "nested", "--pictures", pictures)
+    run = run_script("reproduce_choi2017", repository, *arguments)
+    assert run.returncode == 0, run.stderr
+    table = pd.read_csv(output)
+    assert [*table] == ["task", "layers", "published", "ours", "difference", "nested", "known_exception"]
+    assert len(table) == 2 * 4
+    np.testing.assert_allclose(table["ours"] - table["published"], table["difference"])
+    assert table["nested"].notna().all()
+    assert [*table["layers"][:4]] == [
+        "layer1",
+        "layer1+layer3+layer5",
+        "mfcc",
+        "mfcc+layer1+layer2+layer3+layer4+layer5",
+    ]
+    assert table.loc[table["task"] == "urbansound", "known_exception"].notna().sum() == 2
+    assert "urbansound: " in run.stdout
+    assert "known exception: published score came from a layer 5 that was not published" in run.stdout
+    assert "chosen on the reported folds" in run.stdout
+    assert {path.name for path in output.parent.iterdir()} == {"scores.csv"}
+    assert {"tasks.png", "tasks.svg", "urbansound.png", "jamendo_vd.svg"} <= {path.name for path in pictures.iterdir()}
+
+
+def test_reproduce_refuses_a_broken_copy(repository, run_script, tmp_path):
+    (repository / "data_feats/urbansound_layer_4.npy").unlink()
+    run = run_script("reproduce_choi2017", repository, "--output", tmp_path / "out" / "scores.csv")
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "urbansound_layer_4.npy: does not exist" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@needs_published_files
+def test_published_scores_come_out_again(run_script, tmp_path):
+    """Speech against music whole; of the others what is quick: the paper's numbers to the last digit."""
+    repository = Path(PUBLISHED) / "transfer_learning_music"
+    run = run_script("reproduce_choi2017", repository, "--task", "gtzan_speechmusic", "--output", tmp_path / "s.csv")
+    assert run.returncode == 0, run.stderr
+    assert "gtzan_speechmusic: 30 of 30 within 0.001" in run.stdout
+
+
+@needs_published_files
+@pytest.mark.parametrize("task", ["gtzan_genre", "emoMusic_a", "emoMusic_v"])
+def test_a_published_score_comes_out_again(task):
+    from keras_audio_transfer.probes import Prober
+
+    repository = Path(PUBLISHED) / "transfer_learning_music"
+    layers = ("layer1", "layer5")
+    (row,) = Prober(read_task(repository, task), "choi2017", n_jobs=2).rows([layers])
+    assert row["score"] == pytest.approx(published_scores(repository, task)[layers], abs=1e-4)
