@@ -122,7 +122,7 @@ class AudioConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "AudioConfig":
-        """The config that `to_dict` described. Raises InputError where a setting is missing."""
+        """The config that `to_dict` described. Raises InputError where one without a default is missing."""
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         missing = [name for name in needed if name not in values]
         if missing:

@@ -62,12 +62,12 @@ class InnerProducts:
 
     def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
-        first, *others = (self._products(part, name) for name in names)
-        if not others:
+        first = self._products(part, names[0])
+        if len(names) == 1:
             return tuple(array.copy() for array in first)
-        totals = tuple(map(np.add, first, others[0]))
-        for products in others[1:]:
-            for total, array in zip(totals, products, strict=True):
+        totals = tuple(map(np.add, first, self._products(part, names[1])))
+        for name in names[2:]:
+            for total, array in zip(totals, self._products(part, name), strict=True):
                 total += array
         return totals
 

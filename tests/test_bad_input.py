@@ -34,7 +34,24 @@ def inputs(tmp_path_factory):
     manifest("no_label.csv", "good/0.wav,a,train", "good/1.wav,,train")
     manifest("all_bad.csv", "bad/text.wav,a,train", "bad/nothing.flac,b,train", "gone.wav,a,test")
     np.save(root / "array.npy", np.zeros((3, 4)))
+    write_features(root / "features.npz")
+    write_features(root / "nan.npz", layer1=np.full((24, 2), np.nan, dtype=np.float32))
+    write_features(root / "short.npz", layer1=np.zeros((23, 2), dtype=np.float32))
+    write_features(root / "one_class.npz", labels=np.zeros(24, dtype=np.int64))
+    write_features(root / "unlabelled.npz", labels=np.full(24, -1))
+    write_features(root / "few.npz", labels=np.array([0] * 21 + [1] * 3))
+    write_features(root / "other_clips.npz", layer_names=np.array(["mfcc"]), clip_ids=np.arange(24).astype(str))
     return root
+
+
+def write_features(path, **changed):
+    """A features file of 24 clips of two classes and two layers, with some of its arrays changed."""
+    rng = np.random.default_rng(0)
+    content = {name: rng.normal(size=(24, 2)).astype(np.float32) for name in ("layer1", "layer2", "mfcc")}
+    content |= {"layer_names": np.array(["layer1", "layer2"]), "clip_ids": np.array([f"clip{i}" for i in range(24)])}
+    content |= {"labels": np.arange(24) % 2, "label_names": np.array(["a", "b"])}
+    content |= {"folds": np.full(24, -1), "splits": np.full(24, "")}
+    np.savez(path, **{**content, **changed})
 
 
 # What is refused: script, arguments, how the line begins after 'SCRIPT.py: error: '. In both, {data} is the folder
@@ -166,6 +183,71 @@ REFUSED = {
         "probe",
         "{data}/gone.npz --output-dir {out}/probes",
         "{data}/gone.npz: does not exist; expected a features file; make one with scripts/extract.py",
+    ),
+    "features with NaN": (
+        "probe",
+        "{data}/nan.npz --output-dir {out}/probes",
+        "{data}/nan.npz: 'layer1' holds NaN or infinite values, first for clip0; extract it again",
+    ),
+    "features of different lengths": (
+        "probe",
+        "{data}/short.npz --output-dir {out}/probes",
+        "{data}/short.npz: 'layer1' has 23 rows; expected 24, one a clip",
+    ),
+    "features of one class": (
+        "probe",
+        "{data}/one_class.npz --output-dir {out}/probes",
+        "labels: every clip is 'a'; expected at least two classes",
+    ),
+    "features without labels": (
+        "probe",
+        "{data}/unlabelled.npz --output-dir {out}/probes",
+        "labels: clip0 has none; extract a labelled data set (--dataset), not bare files",
+    ),
+    "fewer clips of a class than folds": (
+        "probe",
+        "{data}/few.npz --output-dir {out}/probes",
+        "labels: class 'b' has 3 clips, 5-fold cross-validation needs 5; add clips or leave the class out",
+    ),
+    "fewer clips of a class than the paper's folds": (
+        "probe",
+        "{data}/few.npz --protocol choi2017 --output-dir {out}/probes",
+        "labels: class 'b' has 3 clips, 10-fold cross-validation needs 10; add clips or leave the class out",
+    ),
+    "combination with an unknown layer": (
+        "probe",
+        "{data}/features.npz --combinations layer1+layer3 --output-dir {out}/probes",
+        "--combinations: layer 'layer3' is unknown; the file has layer1, layer2",
+    ),
+    "unknown protocol": (
+        "probe",
+        "{data}/features.npz --protocol paper --output-dir {out}/probes",
+        "protocol: 'paper' is unknown; choose from nested, choi2017",
+    ),
+    "baseline of other clips": (
+        "probe",
+        "{data}/features.npz --baseline {data}/other_clips.npz --output-dir {out}/probes",
+        "{data}/other_clips.npz: has no features of clip0 (24 missing); extract it from the same clips",
+    ),
+    "baseline with the same layers": (
+        "probe",
+        "{data}/features.npz --baseline {data}/features.npz --output-dir {out}/probes",
+        "{data}/features.npz: layer 'layer1' is in both features files; rename one",
+    ),
+    "comparison with no table": (
+        "probe",
+        "{data}/features.npz --compare random={data}/gone.csv --output-dir {out}/probes",
+        "--compare: 'random={data}/gone.csv' names no table; expected NAME=SCORES.csv",
+    ),
+    "no jobs": (
+        "probe",
+        "{data}/features.npz --jobs 0 --output-dir {out}/probes",
+        "--jobs: 0 is not allowed; expected 1 or more",
+    ),
+    "folder that is not the authors' repository": (
+        "reproduce_choi2017",
+        "{data}/good --output {out}/scores.csv",
+        "{data}/good: has no data_csv/; expected a copy of https://github.com/keunwoochoi/transfer_learning_music",
     ),
     "export of no model": (
         "export",

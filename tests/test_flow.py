@@ -68,7 +68,10 @@ def test_extract_then_probe_a_folder(model_dir, audio_dir, tmp_path):
     scores = pd.read_csv(tmp_path / "probe" / "scores.csv").set_index("layers")
     assert [*scores.index[:2], scores.index[-1]] == ["layer1", "layer2", "layer1+layer2+layer3+layer4+layer5"]
     assert scores.loc["layer1+layer2+layer3+layer4+layer5", "score"] > 0.8  # chance is 0.5
-    assert {"scores.csv", "scores.png", "scores.svg", "config.json"} == {p.name for p in (tmp_path / "probe").iterdir()}
+    pictures = {
+        f"{name}.{suffix}" for name in ("scores", "dimensions", "depth", "confusion") for suffix in ("png", "svg")
+    }
+    assert {"scores.csv", "config.json", *pictures} == {p.name for p in (tmp_path / "probe").iterdir()}
 
 
 def test_extract_files_equals_extract_folder(model_dir, audio_dir, tmp_path):

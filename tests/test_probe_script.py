@@ -1,0 +1,109 @@
+"""probe.py as a user runs it: its files, a baseline, a run that is killed and continued, and settings that changed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_audio_transfer.files import Features
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write(path, n=60, names=("layer1", "layer2"), labels=None, order=None):
+    """Features of n clips of three classes from which the class can be read in part."""
+    rng = np.random.default_rng(len(names[0]))
+    labels = np.arange(n) % 3 if labels is None else labels
+    layers = {name: (rng.normal(size=(n, 4)) + labels[:, np.newaxis]).astype(np.float32) for name in names}
+    order = np.arange(n) if order is None else order
+    ids = np.array([f"clip{i}" for i in range(n)])
+    names = [] if labels.dtype.kind == "f" else ["a", "b", "c"]
+    nowhere = np.full(n, -1), np.full(n, "")
+    Features({k: v[order] for k, v in layers.items()}, ids[order], labels[order], names, *nowhere).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("features") / "sounds.npz")
+
+
+def scores_of(folder):
+    return pd.read_csv(folder / "scores.csv").set_index("layers")
+
+
+def test_with_a_baseline(features, run_script, tmp_path):
+    baseline = write(tmp_path / "mfcc.npz", names=("mfcc",), order=np.random.default_rng(0).permutation(60))
+    other = tmp_path / "random.csv"
+    other.write_text("layers,score\nlayer1,0.4\nlayer2,0.5\n")
+    arguments = ("--baseline", baseline, "--compare", f"random weights={other}", "--beside", f"other task={other}")
+    out = tmp_path / "out"
+    run = run_script("probe", features, "--output-dir", out, *arguments, "--protocol", "choi2017")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    scores = scores_of(out)
+    alone, joined = ["layer1", "layer2", "layer1+layer2"], ["layer1+mfcc", "layer2+mfcc", "layer1+layer2+mfcc"]
+    assert [*scores.index] == [*alone, "mfcc", *joined]
+    assert (scores["chosen_on"] == "reported folds").all()
+    assert "choice of parameters was made on the reported folds" in run.stdout
+    config = json.loads((out / "config.json").read_text())
+    assert config["chosen_on"] == "reported folds"
+    assert config["scale"] is False
+    assert config["baseline"] == "mfcc.npz"
+    pictures = ("scores", "dimensions", "depth", "confusion", "tasks")
+    expected = {"scores.csv", "config.json"} | {f"{name}.{suffix}" for name in pictures for suffix in ("png", "svg")}
+    assert {path.name for path in out.iterdir()} == expected
+
+
+def test_regression(run_script, tmp_path):
+    labels = np.linspace(0, 2, 60)
+    run = run_script("probe", write(tmp_path / "mood.npz", labels=labels), "--output-dir", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    scores = scores_of(tmp_path / "out")
+    assert (scores["metric"] == "r2").all()
+    assert scores["score"].max() > 0.1
+    assert not (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_selection(features, run_script, tmp_path):
+    run = run_script("probe", features, "--output-dir", tmp_path / "out", "--combinations", "best")
+    assert run.returncode == 0, run.stderr
+    scores = scores_of(tmp_path / "out")
+    assert [*scores.index] == ["best"]
+    assert "of 5)" in scores.loc["best", "chosen"]
+
+
+def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_script, tmp_path):
+    arguments = ("--combinations", "all", "--jobs", "2")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_script("probe", features, "--output-dir", whole, *arguments).returncode == 0
+    command = [sys.executable, ROOT / "scripts" / "probe.py", features, "--output-dir", killed, *arguments, "--quiet"]
+    journal = killed / "unfinished.jsonl"
+    for lines in (5, 60):
+        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)
+        while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.005)
+        assert process.poll() is None, "ended before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert journal.exists()
+    done = journal.read_bytes().count(b"\n")
+    run = run_script("probe", features, "--output-dir", killed, "--combinations", "layers")
+    assert run.returncode == 2
+    assert "config.json: the results there are of another run (combinations was" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert journal.read_bytes().count(b"\n") == done
+    run = run_script("probe", features, "--output-dir", killed, *arguments)
+    assert run.returncode == 0, run.stderr
+    for name in ("scores.csv", "config.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert not journal.exists()
+    again = run_script("probe", features, "--output-dir", killed, *arguments)  # finished: nothing is computed again
+    assert again.stdout == run.stdout
