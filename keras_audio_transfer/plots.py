@@ -1,6 +1,7 @@
 """Every picture. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
 
 import re
+import textwrap
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -87,7 +88,7 @@ def ranked(
     positions = np.arange(len(scores))
     colours = _colours(scores["layers"])
     axis.hlines(positions, scores["interval_low"], scores["interval_high"], color=colours, linewidth=1.2, alpha=0.7)
-    axis.scatter(scores["score"], positions, c=colours, s=26, zorder=3)
+    _dots(axis, scores["score"], positions, scores["layers"], colours, lines or {})
     for position, (_, row) in zip(positions, scores.iterrows(), strict=True):
         right = np.nanmax([row["score"], row["interval_high"]])
         axis.annotate(f"{row['score']:.3f}", (right, position), (7, 0), textcoords="offset points", va="center", size=7)
@@ -96,13 +97,13 @@ def ranked(
         axis.scatter(
             values, positions, marker="D", facecolors="none", edgecolors="black", s=44, linewidths=0.8, zorder=4
         )
-    _draw_lines(axis.axvline, {**(lines or {}), **_chance(scores)})
+    _draw_lines(axis.axvline, lines or {}, scores)
     axis.set_yticks(positions, [_short(layers) for layers in scores["layers"]], size=7.5)
     axis.set_ylim(len(scores) - 0.5, -0.5)
-    axis.margins(x=0.08)
+    axis.margins(x=0.12)
     axis.set(xlabel=_metric(scores), ylabel="combination of layers")
     axis.grid(axis="x", alpha=0.3)
-    handles = _layer_handles(scores["layers"])
+    handles = _layer_handles(scores["layers"], lines or {})
     if scores["interval_low"].notna().any():
         handles.append(Line2D([], [], color=GREY, label="95 % interval over folds"))
     if published:
@@ -112,7 +113,7 @@ def ranked(
     figure.legend(
         handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=3, fontsize=8
     )
-    figure.suptitle(title, size=10)
+    figure.suptitle(_wrapped(title), size=10)
     _save(figure, path)
 
 
@@ -126,12 +127,12 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
         lines: name -> a score to compare with, drawn across.
     """
     figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
-    axis.scatter(scores["n_features"], scores["score"], c=_colours(scores["layers"]), s=30, zorder=3)
+    _dots(axis, scores["n_features"], scores["score"], scores["layers"], _colours(scores["layers"]), lines or {})
     best = scores.loc[scores["score"].idxmax()]
     error = best["deviation"] / np.sqrt(sum(column.startswith("fold_") for column in scores))
     near = scores[scores["score"] >= best["score"] - (0 if np.isnan(error) else error)]
     cheapest = near.sort_values(["n_features", "score"], ascending=[True, False], kind="stable").iloc[0]
-    handles = _layer_handles(scores["layers"])
+    handles = _layer_handles(scores["layers"], lines or {})
     if not np.isnan(error):
         axis.axhspan(best["score"] - error, best["score"], color=GREY, alpha=0.18, linewidth=0)
         handles.append(Patch(color=GREY, alpha=0.18, label="within one standard error of the best"))
@@ -145,14 +146,14 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
                 [], [], marker=marker, markersize=9, markerfacecolor="none", color="black", linestyle="", label=label
             )
         )
-    _draw_lines(axis.axhline, lines or {})
+    _draw_lines(axis.axhline, lines or {}, scores)
     axis.set(xlabel="number of features", ylabel=_metric(scores))
     axis.set_xlim(left=0)
     axis.grid(alpha=0.3)
     figure.legend(
         handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=2, fontsize=8
     )
-    figure.suptitle(title, size=10)
+    figure.suptitle(_wrapped(title), size=10)
     _save(figure, path)
 
 
@@ -167,18 +168,19 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
         lines: name -> a score to compare with; a layer of such a name is not drawn as a point.
     """
     lines = dict(lines or {})
-    sizes = scores["layers"].map(_n_layers)
-    single = scores[(sizes == 1) & ~scores["layers"].isin(lines)]
-    most = scores.loc[sizes.idxmax()]
+    without = scores[[not _joined(layers, lines) for layers in scores["layers"]]]
+    sizes = without["layers"].map(_n_layers)
+    single, most = without[sizes == 1], without.loc[sizes.idxmax()]
     if sizes.max() > 1:
-        lines = {f"{_short(most['layers'])}": most["score"], **lines}
+        lines = {_short(most["layers"]): most["score"], **lines}
     figure, axis = plt.subplots(figsize=(max(6, 0.4 * len(single) + 2), 4.4), layout="constrained")
     positions = np.arange(len(single))
     axis.plot(positions, single["score"], color=BLUE, marker="o")
     axis.vlines(positions, single["interval_low"], single["interval_high"], color=BLUE, linewidth=1.2)
-    for position, score in zip(positions, single["score"], strict=True):
-        axis.annotate(f"{score:.3f}", (position, score), (6, 5), textcoords="offset points", size=8)
-    _draw_lines(axis.axhline, {**lines, **_chance(scores)})
+    tops = single["interval_high"].fillna(single["score"])
+    for position, top, score in zip(positions, tops, single["score"], strict=True):
+        axis.annotate(f"{score:.3f}", (position, top), (0, 6), textcoords="offset points", ha="center", size=8)
+    _draw_lines(axis.axhline, lines, scores)
     long = max(map(len, single["layers"])) * len(single) > 60
     axis.set_xticks(positions, single["layers"], rotation=60 if long else 0, ha="right" if long else "center")
     axis.set(xlabel="layer, from the input to the output", ylabel=_metric(scores))
@@ -187,7 +189,7 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
     label = "one layer" + ("; bar: 95 % interval over folds" if single["interval_low"].notna().any() else "")
     handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
-    figure.suptitle(title, size=10)
+    figure.suptitle(_wrapped(title), size=10)
     _save(figure, path)
 
 
@@ -221,7 +223,7 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
     axis.set(xlabel="task", ylabel="combination of layers")
     bar = figure.colorbar(image, ax=axis, ticks=[0, 1], shrink=min(1, 6 / size[1]))
     bar.ax.set_yticklabels(["worst\nof the task", "best\nof the task"], size=8)
-    figure.suptitle(title, size=10)
+    figure.suptitle(_wrapped(title), size=10)
     _save(figure, path)
 
 
@@ -250,15 +252,35 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     _save(figure, path)
 
 
-def _draw_lines(draw, lines):
-    styles = zip(cycle((":", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))), cycle(("black", VERMILION, GREY)), strict=False)
-    for (name, score), (style, colour) in zip(lines.items(), styles, strict=False):
-        draw(score, linestyle=style, color=colour, linewidth=1.2, label=f"{name}: {score:.3f}", zorder=1)
+def _wrapped(title):
+    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, 80))
 
 
-def _chance(scores):
+def _joined(layers, lines):
+    """Whether a combination contains features that are drawn as a line, such as a baseline."""
+    return any(name in lines for name in layers.split("+"))
+
+
+def _dots(axis, x, y, all_layers, colours, lines):
+    """A dot a combination; a square if it contains a baseline."""
+    joined = np.array([_joined(layers, lines) for layers in all_layers])
+    colours = np.array(colours)
+    for chosen, marker in ((~joined, "o"), (joined, "s")):
+        axis.scatter(np.asarray(x)[chosen], np.asarray(y)[chosen], c=colours[chosen], marker=marker, s=26, zorder=3)
+
+
+def _draw_lines(draw, lines, scores):
+    """Lines across, and what chance scores; only in the legend where it is so far off that it squeezes the rest."""
     what = "the mean" if scores["metric"].iloc[0] == "r2" else "the most frequent class"
-    return {f"always naming {what}": scores["chance"].iloc[0]}
+    chance, values = scores["chance"].iloc[0], [*scores["score"], *lines.values()]
+    near = chance >= min(values) - (max(values) - min(values))
+    lines = {**lines, f"always naming {what}": chance}
+    styles = zip(cycle((":", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))), cycle(("black", VERMILION, GREY)), strict=False)
+    for number, ((name, score), (style, colour)) in enumerate(zip(lines.items(), styles, strict=False), 1):
+        if number < len(lines) or near:
+            draw(score, linestyle=style, color=colour, linewidth=1.2, label=f"{name}: {score:.3f}", zorder=1)
+        else:
+            draw(values[0], linewidth=0, label=f"{name}: {score:.3f}, outside")
 
 
 def _metric(scores):
@@ -275,14 +297,17 @@ def _colours(all_layers):
     return [plt.get_cmap("viridis")(0.92 * (number - 1) / max(1, max(numbers) - 1)) for number in numbers]
 
 
-def _layer_handles(all_layers):
+def _layer_handles(all_layers, lines):
     first = dict(zip(map(_n_layers, all_layers), _colours(all_layers), strict=True))
     numbers = sorted(first)
     shown = numbers if len(numbers) <= 8 else [numbers[0], numbers[len(numbers) // 2], numbers[-1]]
-    return [
+    handles = [
         Line2D([], [], marker="o", linestyle="", color=first[n], label="one alone" if n == 1 else f"{n} joined")
         for n in shown
     ]
+    parts = {part for layers in all_layers for part in layers.split("+")}
+    names = ", ".join(name for name in lines if name in parts)
+    return handles + ([Line2D([], [], marker="s", linestyle="", color=GREY, label=f"with {names}")] if names else [])
 
 
 def _short(layers: str) -> str:

@@ -86,7 +86,7 @@ def draw(folder, tables, published):
         for task, table in tables.items():
             scores = pd.DataFrame(table)
             mfcc = scores.loc[scores["layers"] == choi2017_results.MFCC, "score"]
-            lines = {"MFCC": mfcc.iloc[0]} if len(mfcc) else {}
+            lines = {choi2017_results.MFCC: mfcc.iloc[0]} if len(mfcc) else {}
             there = {"+".join(layers): value for layers, value in published[task].items()}
             title = f"{task}, as in Choi et al. 2017: parameters chosen on the reported folds"
             plots.ranked(scores, folder / f"{task}.{suffix}", title, lines, there)
