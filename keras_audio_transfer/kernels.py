@@ -14,7 +14,10 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
+from keras_audio_transfer import linear_svm
+
 HELD_BYTES = 4e9  # inner products that are kept; beyond it they are computed again. Five layers of UrbanSound8K: 2.8e9
+LIBSVM_WORK = 1e9  # iterations times clips after which libsvm has lost its way to a linear machine: about two seconds
 
 
 class Point(NamedTuple):
@@ -53,11 +56,19 @@ class InnerProducts:
         self._products.cache_clear()
         self._rows.clear()
 
+    def features(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64."""
+        of_layers = []
+        for name in names:
+            fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows[part])
+            if self._scale:
+                scaler = StandardScaler().fit(fit)
+                fit, score = scaler.transform(fit), scaler.transform(score)
+            of_layers.append((fit, score))
+        return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*of_layers, strict=True))
+
     def _compute(self, part, name):
-        fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows[part])
-        if self._scale:
-            scaler = StandardScaler().fit(fit)
-            fit, score = scaler.transform(fit), scaler.transform(score)
+        fit, score = self.features(part, [name])
         return fit @ fit.T, score @ fit.T, np.einsum("ij,ij->i", score, score)
 
     def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,13 +84,16 @@ class InnerProducts:
 
 
 def predictions(
-    products: tuple[np.ndarray, np.ndarray, np.ndarray], n_features: int, labels: np.ndarray, points: Sequence[Point]
+    products: tuple[np.ndarray, np.ndarray, np.ndarray],
+    features: tuple[np.ndarray, np.ndarray],
+    labels: np.ndarray,
+    points: Sequence[Point],
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Fit an SVM at each point.
 
     Args:
         products: as `InnerProducts.sums` returns them; they are overwritten.
-        n_features: channels of all layers together.
+        features: of the same layers, as `InnerProducts.features` returns them.
         labels: of the clips to fit on, (n_fit,); float for regression.
         points: parameters.
 
@@ -88,10 +102,10 @@ def predictions(
     """
     by_gamma = {}
     for number, point in enumerate(points):
-        gamma = 1 / n_features if point.gamma == "auto" else point.gamma
+        gamma = 1 / features[0].shape[1] if point.gamma == "auto" else point.gamma
         by_gamma.setdefault(gamma, {}).setdefault(point.C, []).append(number)
     fit_fit, score_fit, score_lengths = products
-    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}))
+    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}), features)
     if not by_gamma:
         return
     fit_lengths = fit_fit.diagonal().copy()
@@ -110,19 +124,37 @@ def predictions(
         yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma])
 
 
-def _at_each_c(fit_kernel, score_kernel, labels, numbers):
-    """The same kernel for each C of {C: numbers of points}."""
-    machine_of = SVR if labels.dtype.kind == "f" else SVC
-    largest, last_c = np.inf, 0.0  # of the last machine's coefficients, and its C
+def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
+    """The same kernel for each C of {C: numbers of points}; with `features`, it is the linear kernel of these."""
+    machine_of = _SVR if labels.dtype.kind == "f" else _SVC
+    most = -1 if features is None else int(LIBSVM_WORK / len(labels))
+    largest, last_c, gave_up = np.inf, 0.0, False  # of the last machine: coefficients, C, whether it was not found
     for c in sorted(numbers):
         # A machine none of whose coefficients reaches its C is also the machine of every greater C.
-        if largest >= last_c:
+        if largest >= last_c and not gave_up:
             with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
-                machine = machine_of(kernel="precomputed", C=c).fit(fit_kernel, labels)
+                machine = machine_of(kernel="precomputed", C=c, max_iter=most).fit(fit_kernel, labels)
                 predicted = machine.predict(score_kernel)
-            largest, last_c = np.abs(machine.dual_coef_).max(initial=0.0), c
+            largest, last_c, gave_up = np.abs(machine.dual_coef_).max(initial=0.0), c, bool(machine.fit_status_)
+        if gave_up:  # greater C are harder still
+            predicted = linear_svm.predict(features[0], labels, features[1], c)
         for number in numbers[c]:
             yield number, predicted
+
+
+class _Silent:
+    """Does not warn when libsvm gives up: that is looked at."""
+
+    def _warn_from_fit_status(self):
+        pass
+
+
+class _SVC(_Silent, SVC):
+    pass
+
+
+class _SVR(_Silent, SVR):
+    pass
 
 
 def score(expected: np.ndarray, predicted: np.ndarray) -> float:

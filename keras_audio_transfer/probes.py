@@ -369,7 +369,7 @@ class Prober:
     def _scores(self, name, fit, score, work: Mapping[Combination, Sequence[int]], more=False):
         """Each combination's scores at its points, (points,), in one part; those on record are not computed again."""
         keys = {layers: f"{name}{', others' if more else ''}: {'+'.join(layers)}" for layers in work}
-        labels, sizes = self.features.labels, {k: v.shape[1] for k, v in self.features.layers.items()}
+        labels = self.features.labels
         missing = [layers for layers in work if len(work[layers]) and keys[layers] not in self.record]
         self._products.hold(name, fit, score, (layer for layers in missing for layer in layers))
 
@@ -378,7 +378,8 @@ class Prober:
                 products = self._products.sums(name, layers)
                 points = [GRID[number] for number in work[layers]]
                 result = [0.0] * len(points)
-                for number, said in predictions(products, sum(sizes[k] for k in layers), labels[fit], points):
+                features = self._products.features(name, layers)
+                for number, said in predictions(products, features, labels[fit], points):
                     result[number] = float(score_of(labels[score], said))
                 self.record[keys[layers]] = result
             self.step()
@@ -430,8 +431,8 @@ class Prober:
         for r, text in zip(self.rounds, points, strict=True):
             point = next(point for point in GRID if str(point) == text)
             self._products.hold(r.name, r.fit, r.score, layers)
-            products = self._products.sums(r.name, layers)
-            ((_, predicted),) = predictions(products, row["n_features"], self.features.labels[r.fit], [point])
+            products, features = self._products.sums(r.name, layers), self._products.features(r.name, layers)
+            ((_, predicted),) = predictions(products, features, self.features.labels[r.fit], [point])
             np.add.at(counts, (self.features.labels[r.score], predicted), 1)
         return counts
 

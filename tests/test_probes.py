@@ -473,15 +473,34 @@ def test_a_machine_that_no_c_holds_back_is_not_fitted_again(monkeypatch):
             fitted.append(self.C)
             return super().fit(*arguments)
 
-    monkeypatch.setattr(kernels, "SVC", Recorder)
+    monkeypatch.setattr(kernels, "_SVC", Recorder)
     x = separable(LABELS).astype(float)
     products = x[:36] @ x[:36].T, x[36:] @ x[:36].T, (x[36:] ** 2).sum(axis=1)
     points = [Point("linear", c) for c in (0.1, 2.0, 8.0, 32.0)]
-    said = dict(kernels.predictions(products, 3, np.array(LABELS[:36]), points))
+    said = dict(kernels.predictions(products, (x[:36], x[36:]), np.array(LABELS[:36]), points))
     assert fitted == [0.1]
     for number, point in enumerate(points):
         expected = SVC(kernel="linear", C=point.C).fit(x[:36], LABELS[:36]).predict(x[36:])
         np.testing.assert_array_equal(said[number], expected)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("scale", [False, True])
+def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, monkeypatch, recwarn):
+    _, machine, target = TASKS[task]
+    labels, layers = overlapping(90)
+    y, fit, score = target(labels), np.arange(60), np.arange(60, 90)
+    products = kernels.InnerProducts(layers, scale)
+    products.hold("test", fit, score, NAMES)
+    features = products.features("test", NAMES)
+    points = [Point("linear", c) for c in (2.0, 0.1, 32.0)]
+    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 100)  # 100 iterations
+    said = dict(kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
+    assert not recwarn.list
+    for number, point in enumerate(points):
+        found = machine(kernel="linear", C=point.C, tol=1e-8).fit(features[0], y[fit])
+        assert np.max(found.n_iter_) > 100 or point.C == 0.1
+        np.testing.assert_allclose(said[number], found.predict(features[1]), atol=1e-4)
 
 
 def test_products_beyond_the_memory_limit_are_computed_again(monkeypatch, small_grid):
