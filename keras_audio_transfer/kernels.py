@@ -17,7 +17,7 @@ from sklearn.svm import SVC, SVR
 from keras_audio_transfer import linear_svm
 
 HELD_BYTES = 4e9  # inner products that are kept; beyond it they are computed again. Five layers of UrbanSound8K: 2.8e9
-LIBSVM_WORK = 1e9  # iterations times clips after which libsvm has lost its way to a linear machine: about two seconds
+LIBSVM_WORK = 1e9  # iterations times clips times C after which libsvm is not expected to find a linear machine soon
 
 
 class Point(NamedTuple):
@@ -127,11 +127,11 @@ def predictions(
 def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
     """The same kernel for each C of {C: numbers of points}; with `features`, it is the linear kernel of these."""
     machine_of = _SVR if labels.dtype.kind == "f" else _SVC
-    most = -1 if features is None else int(LIBSVM_WORK / len(labels))
     largest, last_c, gave_up = np.inf, 0.0, False  # of the last machine: coefficients, C, whether it was not found
     for c in sorted(numbers):
         # A machine none of whose coefficients reaches its C is also the machine of every greater C.
         if largest >= last_c and not gave_up:
+            most = -1 if features is None else min(int(LIBSVM_WORK / (len(labels) * c)), 2**31 - 1)
             with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
                 machine = machine_of(kernel="precomputed", C=c, max_iter=most).fit(fit_kernel, labels)
                 predicted = machine.predict(score_kernel)
