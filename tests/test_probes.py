@@ -494,12 +494,13 @@ def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, m
     products.hold("test", fit, score, NAMES)
     features = products.features("test", NAMES)
     points = [Point("linear", c) for c in (2.0, 0.1, 32.0)]
-    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 100)  # 50 iterations at C=2
+    n_iterations = 6
+    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1, and fewer above
     said = dict(kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
     assert not recwarn.list
     for number, point in enumerate(points):
         found = machine(kernel="linear", C=point.C, tol=1e-8).fit(features[0], y[fit])
-        assert np.max(found.n_iter_) > 100 / point.C or point.C == 0.1
+        assert np.max(found.n_iter_) > n_iterations
         np.testing.assert_allclose(said[number], found.predict(features[1]), atol=1e-4)
 
 
