@@ -184,7 +184,7 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
     long = max(map(len, single["layers"])) * len(single) > 60
     axis.set_xticks(positions, single["layers"], rotation=60 if long else 0, ha="right" if long else "center")
     axis.set(xlabel="layer, from the input to the output", ylabel=_metric(scores))
-    axis.margins(x=0.08)
+    axis.margins(x=0.08, y=0.14)
     axis.grid(alpha=0.3)
     label = "one layer" + ("; bar: 95 % interval over folds" if single["interval_low"].notna().any() else "")
     handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
@@ -253,7 +253,7 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
 
 
 def _wrapped(title):
-    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, 80))
+    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, 95))
 
 
 def _joined(layers, lines):

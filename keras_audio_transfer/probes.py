@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer import selection
 from keras_audio_transfer.errors import InputError
@@ -385,7 +386,8 @@ class Prober:
             self.step()
             return layers, np.array(self.record[keys[layers]] if len(work[layers]) else [])
 
-        with ThreadPoolExecutor(self.n_jobs) as pool:
+        # Each combination has its thread; more of them for its small matrices would cost more than they gain.
+        with threadpool_limits(1), ThreadPoolExecutor(self.n_jobs) as pool:
             yield from pool.map(scores, work)
 
     def _row(self, name, choices, scores, points, method=None):

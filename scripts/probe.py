@@ -87,8 +87,9 @@ def tables(arguments, flag):
 
 
 def mean_best(named_tables):
-    """{name: mean of the best scores of that name's tables}."""
-    best = pd.DataFrame([(name, table["score"].max()) for name, table in named_tables], columns=["name", "score"])
+    """{'name, best combination': mean of the best scores of that name's tables}."""
+    best = [(f"{name}, best combination", table["score"].max()) for name, table in named_tables]
+    best = pd.DataFrame(best, columns=["name", "score"])
     return best.groupby("name", sort=False)["score"].mean().to_dict()
 
 
