@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_audio_transfer.errors import InputError
+
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
 
@@ -90,3 +92,66 @@ class GlobalMeanAndDeviationPooling2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """Return (batch, 2 * channels)."""
         return (input_shape[0], 2 * input_shape[-1])
+
+
+@_register
+class MultiscaleDilatedConv2D(keras.layers.Layer):
+    """Parallel convolutions of growing dilation over one input, their outputs stacked as channels.
+
+    The multiscale input of McMahan and Rao 2018 (arXiv:1710.08377, section 3): the same small kernel size looks at
+    neighbourhoods of several sizes. The paper gives four dilations and padding that keeps the size; kernel size,
+    filters and activation are not given there, so the defaults of these are ours.
+
+    Args:
+        filters: maps of each dilation.
+        kernel_size: of every kernel, in frames and bands; odd.
+        dilations: a kernel for each.
+        activation: after the convolutions.
+
+    Raises:
+        InputError: a number that is too small, or an even kernel size.
+
+    Shapes: (batch, frames, bands, channels) -> (batch, frames, bands, len(dilations) * filters), the maps of the first
+    dilation first. Beyond its edges the input counts as zero.
+    """
+
+    def __init__(self, filters=1, kernel_size=3, dilations=(1, 2, 3, 4), activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size, self.dilations = filters, kernel_size, tuple(dilations)
+        if filters < 1:
+            raise InputError(f"filters: {filters} is not allowed; expected a whole number from 1 up")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise InputError(f"kernel_size: {kernel_size} is not allowed; expected an odd number from 1 up")
+        if not self.dilations or min(self.dilations) < 1:
+            raise InputError(
+                f"dilations: {self.dilations} is not allowed; expected one or more whole numbers from 1 up"
+            )
+        self.activation = keras.activations.get(activation)
+        self.convolutions = [
+            keras.layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=d, name=f"dilation{d}")
+            for d in self.dilations
+        ]
+
+    def build(self, input_shape):
+        """Make the weights."""
+        for convolution in self.convolutions:
+            convolution.build(input_shape)
+        self.built = True
+
+    def call(self, maps):
+        """Return the stacked maps."""
+        return self.activation(ops.concatenate([convolution(maps) for convolution in self.convolutions], axis=-1))
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, frames, bands, len(dilations) * filters)."""
+        return (*input_shape[:-1], len(self.dilations) * self.filters)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "dilations": self.dilations,
+            "activation": keras.activations.serialize(self.activation),
+        }

@@ -3,8 +3,14 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_audio_transfer.layers import ClampedMaxPooling2D, GlobalMeanAndDeviationPooling2D
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.layers import (
+    ClampedMaxPooling2D,
+    GlobalMeanAndDeviationPooling2D,
+    MultiscaleDilatedConv2D,
+)
 
 
 def maps(frames, bands, channels=3, batch=2, shift=0.0):
@@ -125,3 +131,85 @@ def test_round_trips(make, tmp_path):
         expected = layer(x).numpy()
         np.testing.assert_array_equal(copy(x).numpy(), expected)
         np.testing.assert_array_equal(loaded(x).numpy(), expected)
+
+
+def numpy_multiscale(x, kernels, biases, dilations):
+    """The sum written out: every output cell from the input cells that its kernel reaches; beyond the edges is zero."""
+    outputs = []
+    for kernel, bias, dilation in zip(kernels, biases, dilations, strict=True):
+        out = np.zeros((*x.shape[:3], kernel.shape[-1])) + bias
+        half = kernel.shape[0] // 2
+        for frame, band in np.ndindex(x.shape[1:3]):
+            for i, j in np.ndindex(kernel.shape[:2]):
+                from_frame, from_band = frame + dilation * (i - half), band + dilation * (j - half)
+                if 0 <= from_frame < x.shape[1] and 0 <= from_band < x.shape[2]:
+                    out[:, frame, band] += x[:, from_frame, from_band] @ kernel[i, j]
+        outputs.append(out)
+    return np.concatenate(outputs, axis=-1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (12, 9)])
+@pytest.mark.parametrize("dilations", [(1, 2, 3, 4), (2,), (5, 1)])
+def test_multiscale_is_the_sum_written_out(size, dilations):
+    x = maps(*size)
+    layer = MultiscaleDilatedConv2D(filters=2, dilations=dilations)
+    layer.build(x.shape)
+    layer.set_weights([np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(layer.weights)])
+    weights = [w.astype(np.float64) for w in layer.get_weights()]
+    got = layer(x)
+    assert got.shape == layer.compute_output_shape(x.shape) == (2, *size, 2 * len(dilations))
+    np.testing.assert_allclose(got, numpy_multiscale(x, weights[::2], weights[1::2], dilations), atol=1e-4)
+
+
+def test_gradients_of_multiscale_are_the_slopes_of_the_sum():
+    x, dilations = maps(6, 5, channels=2, batch=1), (1, 3)
+    layer = MultiscaleDilatedConv2D(dilations=dilations, activation="tanh")
+    layer.build(x.shape)
+    layer.set_weights([np.random.default_rng(i).normal(size=w.shape) / 5 for i, w in enumerate(layer.weights)])
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        loss = tf.reduce_sum(layer(inputs) ** 2)
+    variables = [x, *layer.get_weights()]
+    gradients = tape.gradient(loss, [inputs, *layer.trainable_weights])
+
+    def loss_at(arrays):
+        x, *weights = arrays
+        return (np.tanh(numpy_multiscale(x, weights[::2], weights[1::2], dilations)) ** 2).sum()
+
+    for number, gradient in enumerate(gradients):
+        for place in list(np.ndindex(*gradient.shape))[::7]:
+            ends = []
+            for step in (1e-5, -1e-5):
+                moved = [array.astype(np.float64) for array in variables]
+                moved[number][place] += step
+                ends.append(loss_at(moved))
+            assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_multiscale_comes_back_from_its_config(activation):
+    layer = MultiscaleDilatedConv2D(filters=3, kernel_size=5, dilations=[1, 6], activation=activation, name="scales")
+    copy = MultiscaleDilatedConv2D.from_config(layer.get_config())
+    x = maps(7, 8)
+    layer.build(x.shape)
+    copy.build(x.shape)
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(copy(x), layer(x))
+    assert copy.get_config() == layer.get_config()
+    if activation:
+        assert (layer(x).numpy() >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dilations": ()}, r"dilations: \(\) is not allowed; expected one or more whole numbers from 1 up"),
+        ({"dilations": (0, 1)}, r"dilations: \(0, 1\) is not allowed"),
+        ({"filters": 0}, "filters: 0 is not allowed; expected a whole number from 1 up"),
+        ({"kernel_size": 4}, "kernel_size: 4 is not allowed; expected an odd number from 1 up"),
+    ],
+)
+def test_multiscale_refuses(arguments, message):
+    with pytest.raises(InputError, match=message):
+        MultiscaleDilatedConv2D(**arguments)
