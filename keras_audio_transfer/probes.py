@@ -283,11 +283,11 @@ class Prober:
             One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
             'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (over the rounds,
             n - 1; NaN for one round), interval_low and interval_high (95 %, Student's t over the rounds, which it
-            takes for independent), chance (score of always naming the most frequent class, or the mean, of the clips
-            fitted on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a round if
-            nested), for a method chosen (the combinations it chose, most frequent first), and each round's score under
-            its name. `score` is the mean over the rounds; under 'choi2017', as scikit-learn computed it then, weighted
-            by the rounds' clips.
+            takes for independent; of one round Wilson's over its clips, NaN for r2), chance (score of always naming
+            the most frequent class, or the mean, of the clips fitted on), chosen_on ('training parts' or 'reported
+            folds'), parameters (those chosen, one a round if nested), for a method chosen (the combinations it chose,
+            most frequent first), and each round's score under its name. `score` is the mean over the rounds; under
+            'choi2017', as scikit-learn computed it then, weighted by the rounds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -407,6 +407,10 @@ class Prober:
             "chosen_on": CHOSEN_ON[self.protocol],
             "parameters": "; ".join(map(str, points)),
         }
+        if len(scores) == 1 and not self.features.is_regression:
+            n_clips = self._sizes()[0]
+            interval = stats.binomtest(round(mean * n_clips), n_clips).proportion_ci(CONFIDENCE, "wilson")
+            row["interval_low"], row["interval_high"] = interval
         if len(scores) > 1:
             row["deviation"] = scores.std(ddof=1)
             half = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * row["deviation"] / np.sqrt(len(scores))

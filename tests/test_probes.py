@@ -348,6 +348,16 @@ def test_one_round_has_no_deviation(small_grid):
     assert row["test"] == row["score"]
 
 
+def test_the_interval_of_one_round_is_that_of_its_clips(small_grid):
+    (row,) = probe(make_features(LABELS, {"layer1": separable(LABELS)}, splits=SPLITS), [("layer1",)])
+    z, n = 1.959964, 12  # Wilson 1927: all of 12 right
+    assert row["interval_low"] == pytest.approx(n / (n + z**2), abs=1e-6)
+    assert row["interval_high"] == pytest.approx(1.0)
+    y = np.linspace(0, 1, 48)
+    (row,) = probe(make_features(y, {"layer1": y[:, np.newaxis]}, splits=SPLITS), [("layer1",)])
+    assert np.isnan(row["interval_low"])
+
+
 def test_chance_by_hand(small_grid):
     # Fitted on fold 2 (a, a, a, a, b, b), 'a' is named: right for 3 of 9; fitted on fold 1, 'b': right for 2 of 6.
     labels = [0, 0, 0] + [1] * 6 + [0, 0, 0, 0, 1, 1]
