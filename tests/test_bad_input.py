@@ -249,6 +249,36 @@ REFUSED = {
         "{data}/good --output {out}/scores.csv",
         "{data}/good: has no data_csv/; expected a copy of https://github.com/keunwoochoi/transfer_learning_music",
     ),
+    "scores that are a folder": (
+        "reproduce_choi2017",
+        "{data}/good --output {data}/good",
+        "--output: {data}/good is a folder; name a file",
+    ),
+    "pictures that are a file": (
+        "reproduce_choi2017",
+        "{data}/good --output {out}/scores.csv --pictures {data}/clips.csv",
+        "--pictures: {data}/clips.csv is a file; name a folder",
+    ),
+    "calibration on a folder of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --data-dir {data}/good --output-dir {out}/model",
+        "--data-dir: needs --dataset, the clips to calibrate on",
+    ),
+    "calibration on a download of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --download --output-dir {out}/model",
+        "--download: needs --dataset, the clips to calibrate on",
+    ),
+    "calibration on clips of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --limit 0 --output-dir {out}/model",
+        "--limit: needs --dataset, the clips to calibrate on",
+    ),
+    "download of random weights": (
+        "import_choi2017",
+        "{data}/good --weights random --download-weights --output-dir {out}/model",
+        "--download-weights: random weights are drawn; leave it out, or pass --weights v1 or v2",
+    ),
     "export of no model": (
         "export",
         "{data}/good --output-dir {out}/model",
