@@ -505,7 +505,7 @@ def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, m
     features = products.features("test", NAMES)
     points = [Point("linear", c) for c in (2.0, 0.1, 32.0)]
     n_iterations = 6
-    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1, and fewer above
+    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1; none above
     said = dict(kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
     assert not recwarn.list
     for number, point in enumerate(points):
