@@ -88,6 +88,8 @@ def check_output(options: argparse.Namespace) -> None:
     """Refuse what cannot end in a features file, before any work is done."""
     if options.workers < 1:
         raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
+    if options.output.is_dir():
+        raise InputError(f"--output: {options.output} is a folder; name a file")
     if options.output.suffix != ".npz":
         raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
 

@@ -25,12 +25,18 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, it replaces `path`; else nothing is left of it.
 
     For files and for folders. A folder that is replaced stays until the new one is complete.
+
+    Raises:
+        InputError: a file would replace a folder, or a folder a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.partial")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:
         yield partial
+        if path.exists() and partial.exists() and path.is_dir() != partial.is_dir():
+            there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise InputError(f"{path}: is a {there}; name another place for the {new} that is to be written")
         if path.is_dir() and partial.exists():
             path.rename(replaced)  # a folder cannot be renamed onto another
         partial.replace(path)

@@ -163,6 +163,11 @@ REFUSED = {
         "{model} {data}/good --output {out}/f.csv",
         "--output: {out}/f.csv does not end in .npz; name a features file",
     ),
+    "features instead of a folder": (
+        "extract",
+        "{model} {data}/good --output {data}/good",
+        "--output: {data}/good is a folder; name a file",
+    ),
     "no workers": ("extract", "{model} {data}/good --workers 0 --output {out}/f.npz", "--workers: 0 is not allowed; "),
     "features of clips of no length": (
         "extract",

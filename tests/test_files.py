@@ -86,6 +86,21 @@ def test_the_old_content_stays_where_nothing_was_written(tmp_path, old):
     assert names_in(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize(("old", "new"), [("folder", "file"), ("file", "folder")])
+def test_a_file_replaces_no_folder_and_a_folder_no_file(tmp_path, old, new):
+    path = tmp_path / "a"
+    inside = path if old == "file" else path / "old.txt"
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_text("old")
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: is a {old}; "), written_whole(path) as partial:  # noqa: PT012
+        if new == "folder":
+            partial.mkdir()
+        else:
+            partial.write_text("new")
+    assert inside.read_text() == "old"
+    assert names_in(tmp_path) == ["a"]
+
+
 # ---- tables and cards
 
 
