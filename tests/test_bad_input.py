@@ -177,12 +177,12 @@ REFUSED = {
     "text instead of features": (
         "probe",
         "{data}/clips.csv --output-dir {out}/probes",
-        "{data}/clips.csv: not a features file (.npz); make one with scripts/extract.py",
+        "{data}/clips.csv: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
     ),
     "an array instead of features": (
         "probe",
         "{data}/array.npy --output-dir {out}/probes",
-        "{data}/array.npy: not a features file (.npz); make one with scripts/extract.py",
+        "{data}/array.npy: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
     ),
     "features that are not there": (
         "probe",
