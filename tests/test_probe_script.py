@@ -97,7 +97,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_scrip
     done = journal.read_bytes().count(b"\n")
     run = run_script("probe", features, "--output-dir", killed, "--combinations", "layers")
     assert run.returncode == 2
-    assert "config.json: the results there are of another run (combinations was" in run.stderr
+    assert "config.json: is of another run (combinations was" in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert journal.read_bytes().count(b"\n") == done
     run = run_script("probe", features, "--output-dir", killed, *arguments)
