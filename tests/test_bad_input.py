@@ -61,8 +61,19 @@ REFUSED = {
     "unknown data set": (
         "train",
         "--dataset esc51 --output-dir {out}/model",
-        "'esc51' is not a data set; expected one of synthetic, esc10, ",
+        "--dataset: 'esc51' is not a data set; expected one of synthetic, esc10, ",
     ),
+    "unknown argument": (
+        "train",
+        "--output-dir {out}/model --epoch 1",
+        "unrecognized arguments: --epoch 1; see --help",
+    ),
+    "text where a number belongs": (
+        "train",
+        "--output-dir {out}/model --epochs many",
+        "--epochs: invalid int value: 'many'; see --help",
+    ),
+    "an argument is missing": ("export", "{model}", "the following arguments are required: --output-dir; see --help"),
     "unknown network": ("train", f"{FROM_TABLE} --network convnet6", "network: 'convnet6' is unknown; choose from "),
     "unknown pooling": ("train", f"{FROM_TABLE} --pooling median", "pooling: 'median' is unknown; choose from mean, "),
     "unknown preset": (
@@ -157,6 +168,16 @@ REFUSED = {
         "extract",
         "{model} --output {out}/f.npz",
         "inputs: expected either files and folders ",
+    ),
+    "data folder without a data set": (
+        "mfcc",
+        "{data}/good --data-dir {data}/good --output {out}/f.npz",
+        "--data-dir: belongs to a data set; name it with --dataset, or leave --data-dir out",
+    ),
+    "download without a data set": (
+        "mfcc",
+        "{data}/good --download --output {out}/f.npz",
+        "--download: belongs to a data set; name it with --dataset, or leave --download out",
     ),
     "features with another ending": (
         "extract",
