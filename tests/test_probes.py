@@ -198,6 +198,10 @@ BAD = {
         lambda: make_features(LABELS, splits=["test"] * 48),
         "splits: 0 clips to fit on and 48 to score on",
     ),
+    "unknown split": (
+        lambda: make_features(LABELS, splits=["train"] * 24 + ["dev"] * 12 + ["test"] * 12),
+        "splits: 'dev' is unknown; expected train, validation, test",
+    ),
     "one fold": (lambda: make_features(LABELS, folds=[3] * 48), "folds: found 3; expected two or more"),
     "a clip without a fold": (
         lambda: make_features(LABELS, folds=[-1, *FOLDS[1:]]),
@@ -205,7 +209,7 @@ BAD = {
     ),
     "one class to fit on": (
         lambda: make_features([0] * 24 + [0, 1] * 12, splits=["train"] * 24 + ["test"] * 24),
-        "labels: .*two classes",
+        "labels: test leaves one class to fit on; expected at least two classes in every part",
     ),
     "one class outside a fold": (
         lambda: make_features([0] * 24 + [0, 1] * 12, folds=[1] * 12 + [2] * 12 + [3] * 24),
@@ -242,6 +246,7 @@ NAMES = ["layer1", "layer2", "layer3"]
         ("layer3,layer1+layer2", [("layer3",), ("layer1", "layer2")]),
         (" layer3 , layer1 + layer2 ", [("layer3",), ("layer1", "layer2")]),
         ("layer1,layer1", [("layer1",)]),
+        ("layer1+layer2,layer2+layer1", [("layer1", "layer2")]),
     ],
 )
 def test_combinations(text, expected):
