@@ -76,24 +76,39 @@ def read_weights(repository: Path, version: str) -> dict[str, list[np.ndarray]]:
         'layer1_normalisation' -> [gamma, beta, mean, variance], ..., 'scores' -> [(32, 50), (50,)].
 
     Raises:
-        InputError: the file is not there, not HDF5, or holds another network.
+        InputError: the file is not there, not HDF5, or damaged, or holds another network.
     """
-    path = repository / FILES[version]
+    path, remedy = repository / FILES[version], f"copy the file again from {_URL}/{FILES[version]}"
     if not path.is_file():
         raise InputError(f"{path}: does not exist; expected a copy of keunwoochoi/transfer_learning_music")
     names = _names_v1() if version == "v1" else _names_v2()
     try:
         with h5py.File(path) as file:
-            stored = {layer: [np.array(file[name]) for name in arrays] for layer, arrays in names.items()}
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: is not the published network ({error}); copy the file again") from error
+            stored = {layer: [np.array(file[name], np.float32) for name in names[layer]] for layer in names}
+        for layer, arrays in stored.items():
+            if layer.endswith("_convolution") and version == "v1":
+                # Theano convolves where TensorFlow correlates, and has frequency x time where we have time x frequency.
+                arrays[0] = arrays[0][:, :, ::-1, ::-1].transpose(3, 2, 1, 0)
+            elif layer.endswith("_convolution"):
+                arrays[0] = arrays[0].transpose(1, 0, 2, 3)
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: is not the published network ({error}); {remedy}") from error
     for layer, arrays in stored.items():
-        if layer.endswith("_convolution") and version == "v1":
-            # Theano convolves where TensorFlow correlates, and has frequency x time where we have time x frequency.
-            arrays[0] = arrays[0][:, :, ::-1, ::-1].transpose(3, 2, 1, 0)
-        elif layer.endswith("_convolution"):
-            arrays[0] = arrays[0].transpose(1, 0, 2, 3)
+        expected, received = _shapes(layer), [array.shape for array in arrays]
+        if expected != received:
+            raise InputError(f"{path}: is another network ({layer} is {received}; expected {expected}); {remedy}")
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise InputError(f"{path}: {layer} holds NaN or infinite values; {remedy}")
     return stored
+
+
+def _shapes(layer):
+    n = convnet5.FILTERS
+    if layer == SCORES:
+        return [(n, len(TAGS)), (len(TAGS),)]
+    if layer.endswith("_normalisation"):
+        return [(n,)] * 4
+    return [(convnet5.KERNEL, convnet5.KERNEL, 1 if layer == "layer1_convolution" else n, n), (n,)]
 
 
 def _names_v1():
@@ -129,9 +144,6 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     Returns:
         Model with input `waveform` (batch, samples) at 12,000 Hz, outputs `layer1` ... `layer5`, each (batch, 32), and
         `scores` (batch, 50) for `TAGS`.
-
-    Raises:
-        InputError: the weights are of another network.
     """
     config, version_2 = CONFIGS[form], form == "v2"
     waveform = keras.Input((None,), dtype="float32", name="waveform")
@@ -148,13 +160,7 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     scores = keras.layers.Dense(len(TAGS), activation="sigmoid", name=SCORES)(head)
     model = keras.Model(waveform, {**layers, SCORES: scores}, name="convnet5")
     for name, arrays in weights.items():
-        layer = model.get_layer(name)
-        expected, received = [tuple(w.shape) for w in layer.weights], [array.shape for array in arrays]
-        if expected != received:
-            raise InputError(
-                f"{name}: the weights have shapes {received}; expected {expected}; this is another network"
-            )
-        layer.set_weights(arrays)
+        model.get_layer(name).set_weights(arrays)
     return model
 
 

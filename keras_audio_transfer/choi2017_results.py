@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.datasets.clip import read_table
+from keras_audio_transfer.datasets.clip import read_number, read_table
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
 from keras_audio_transfer.selection import Combination
@@ -45,6 +45,7 @@ TASKS = {
     "jamendo_vd": Task("jamendo_vd", exception=_UNPUBLISHED, exception_layer="layer5"),
     "urbansound": Task("urbansound", exception=_UNPUBLISHED, exception_layer="layer5"),
 }
+NAMES = ("all", *TASKS, "emoMusic")  # what `find_tasks` knows
 
 
 def find_tasks(repository: Path, name: str) -> list[str]:
@@ -61,7 +62,7 @@ def find_tasks(repository: Path, name: str) -> list[str]:
     if name != "all":
         found = [task for task, about in TASKS.items() if name in (task, about.files)]
         if not found:
-            raise InputError(f"--task: {name!r} is unknown; choose from all, {', '.join(TASKS)}")
+            raise InputError(f"--task: {name!r} is unknown; choose from {', '.join(NAMES)}")
         return found
     found = [task for task, about in TASKS.items() if (repository / "data_csv" / f"{about.files}.csv").is_file()]
     if not found:
@@ -108,17 +109,20 @@ def read_task(repository: Path, task: str) -> Features:
 
 
 def _number(text, where, column):
+    if column.startswith("label_"):
+        return read_number(text, column, where)
     try:
-        return float(text) if column.startswith("label_") else int(text)
+        return int(text)
     except ValueError:
-        raise InputError(f"{where}: {column} is {text!r}; expected a number") from None
+        raise InputError(f"{where}: {column} is {text!r}; expected a whole number") from None
 
 
 def _features(path, n_clips):
     values = _load(path)
-    if values.ndim != 2 or len(values) != n_clips or values.dtype.kind != "f":
+    if values.ndim != 2 or len(values) != n_clips or not values.size or values.dtype.kind != "f":
         raise InputError(
-            f"{path}: is {values.dtype} {values.shape}; expected float ({n_clips}, channels), a row a clip"
+            f"{path}: is {values.dtype} {values.shape}; expected float ({n_clips}, channels), a row a clip; "
+            "get the file again"
         )
     if not np.isfinite(values).all():
         raise InputError(f"{path}: holds NaN or infinite values; get the file again")
@@ -129,8 +133,9 @@ def _load(path):
     if not path.is_file():
         raise InputError(f"{path}: does not exist; expected a file of the authors' repository")
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)  # np.load takes archives, too
+    except Exception as error:  # from a damaged header nearly any
         raise InputError(f"{path}: not an array file (.npy); get the file again") from error
 
 
@@ -138,14 +143,18 @@ def published_scores(repository: Path, task: str) -> dict[Combination, float]:
     """Combination of layers -> published score, accuracy or r2; fewest layers first, MFCC and MFCC + all layers last.
 
     Raises:
-        InputError: there are none, or a file is not an array.
+        InputError: there are none, or a file does not hold one number.
     """
     pattern = re.compile(rf"T_{task}_F_(mine_[0-4]+|mfcc_4|mfcc\+12345_4)_CL_SV[CR]\.npy")
     scores = {}
     for path in (repository / "result_transfer").iterdir():
         match = pattern.fullmatch(path.name)
         if match:
-            scores[_combination(match[1])] = float(_load(path))
+            score = _load(path)
+            if score.size != 1 or score.dtype.kind not in "fiu" or not np.isfinite(score).all():
+                what = score.item() if score.size == 1 else f"{score.dtype} {score.shape}"
+                raise InputError(f"{path}: is {what}; expected one finite number; get the file again")
+            scores[_combination(match[1])] = float(score.item())
     if not scores:
         raise InputError(
             f"{repository / 'result_transfer'}: holds no scores of {task}; expected T_{task}_F_..._CL_....npy"

@@ -22,10 +22,17 @@ DONE, SOME_FAILED, NOT_DONE, INTERRUPTED = 0, 1, 2, 130
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every script takes; `--help` shows the script's docstring and all defaults."""
     summary, _, epilog = description.strip().partition("\n")
-    result = argparse.ArgumentParser(description=summary, epilog=epilog, formatter_class=_Formatter)
+    result = _Parser(description=summary, epilog=epilog, formatter_class=_Formatter, allow_abbrev=False)
     result.add_argument("--seed", type=int, default=0, action=_Seed, help="of everything random")
     result.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     return result
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as everything else does: in one line."""
+
+    def error(self, message):
+        raise InputError(f"{message.removeprefix('argument ')}; see --help")
 
 
 class _Seed(argparse.Action):
@@ -41,7 +48,8 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
     """Shows the defaults that say something, and the epilog as it was written."""
 
     def _get_help_string(self, action):
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        says_nothing = action.default is None or action.default is False or action.default == []
+        return action.help if says_nothing else super()._get_help_string(action)
 
 
 def add_dataset_arguments(arguments: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -78,6 +86,9 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
     if bool(options.inputs) == bool(options.dataset):
         raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
     if options.dataset is None:
+        for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
+            if given:
+                raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
         return _clips_below(options.inputs), []
     clips = load_clips(options)
     names = datasets.target_names(options.dataset)
@@ -88,6 +99,8 @@ def check_output(options: argparse.Namespace) -> None:
     """Refuse what cannot end in a features file, before any work is done."""
     if options.workers < 1:
         raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
+    if options.output.is_dir():
+        raise InputError(f"--output: {options.output} is a folder; name a file")
     if options.output.suffix != ".npz":
         raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
 

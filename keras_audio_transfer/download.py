@@ -1,5 +1,6 @@
 """Fetch a file whose checksum is known; only ever called when the user asks for it."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from keras_audio_transfer.errors import InputError
@@ -22,6 +23,7 @@ def fetch(what: str, url: str, checksum: str, folder: Path, progress: bool = Tru
     import pooch  # needed by nobody who has the data, and slow to import
 
     pooch.get_logger().setLevel("WARNING")
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         pooch.retrieve(url, known_hash=checksum, path=folder, progressbar=progress, **pooch_options)
     except ValueError as error:
@@ -29,9 +31,16 @@ def fetch(what: str, url: str, checksum: str, folder: Path, progress: bool = Tru
             f"{what}: {url} does not have the checksum {checksum}; nothing was kept, try again later"
         ) from error
     except OSError as error:
+        why = error.strerror or type(error).__name__  # the text is a paragraph if there was no connection
+        if getattr(error, "response", None) is not None:
+            why = f"{error.response.status_code} {error.response.reason}"
         raise InputError(
-            f"{what}: {url} could not be downloaded ({error}); check the network, or get it by hand"
+            f"{what}: {url} could not be downloaded ({why}); check the network, or get it by hand"
         ) from error
+    finally:
+        with suppress(OSError):  # not empty: the file is there
+            for path in new_folders:
+                path.rmdir()
 
 
 def unpacker(url: str, extract_dir: str):

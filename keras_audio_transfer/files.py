@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,18 +18,34 @@ from keras_audio_transfer.errors import InputError
 _ABOUT_CLIPS = ("clip_ids", "labels", "folds", "splits")
 _NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
 
+# What an array has to be: its numbers of dimensions, NumPy's kinds of values, and both in words.
+_TEXTS = ((1,), "U", "texts in one dimension")
+_EXPECTED = {
+    "folds": ((1,), "iu", "whole numbers in one dimension"),
+    "labels": ((1, 2), "iuf", "numbers, a row a clip"),
+}
+_EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits"), _TEXTS)
+_LAYER = ((2,), "fiu", "numbers of shape (clips, channels)")
+_SOURCE = "expected what scripts/extract.py or scripts/mfcc.py writes"
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, it replaces `path`; else nothing is left of it.
 
     For files and for folders. A folder that is replaced stays until the new one is complete.
+
+    Raises:
+        InputError: a file would replace a folder, or a folder a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.partial")
     replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     try:
         yield partial
+        if path.exists() and partial.exists() and path.is_dir() != partial.is_dir():
+            there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise InputError(f"{path}: is a {there}; name another place for the {new} that is to be written")
         if path.is_dir() and partial.exists():
             path.rename(replaced)  # a folder cannot be renamed onto another
         partial.replace(path)
@@ -132,27 +147,26 @@ class Features:
         """Read a features file.
 
         Raises:
-            InputError: not there, not a features file, arrays of different lengths, or values that are not finite.
+            InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
+                layer twice, or values that are not finite.
         """
         if not path.is_file():
-            raise InputError(f"{path}: does not exist; expected a features file; make one with scripts/extract.py")
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise InputError(f"{path}: {what}; expected a features file; make one with scripts/extract.py")
         try:
             with np.load(path, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
-        except (ValueError, TypeError, AttributeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a features file (.npz); make one with scripts/extract.py") from error
-        missing = [name for name in _NOT_LAYERS if name not in content]
-        missing += [name for name in map(str, content.get("layer_names", ())) if name not in content]
-        if missing:
-            raise InputError(f"{path}: has no array {missing[0]!r}; make the file again with scripts/extract.py")
+        except PermissionError:
+            raise
+        except Exception as error:  # there are as many kinds as ways to damage a file
+            raise InputError(f"{path}: not a features file (.npz), or damaged; {_SOURCE}") from error
+        _check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}
         n_clips = len(content["clip_ids"])
         for name, values in {**layers, **{name: content[name] for name in _ABOUT_CLIPS}}.items():
             if len(values) != n_clips:
                 raise InputError(f"{path}: {name!r} has {len(values)} rows; expected {n_clips}, one a clip")
         for name, values in layers.items():
-            if values.ndim != 2:
-                raise InputError(f"{path}: {name!r} has shape {values.shape}; expected (clips, channels)")
             if not np.isfinite(values).all():
                 clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
                 raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
@@ -164,9 +178,9 @@ class Features:
         """These features with one target of several; any others, and a single target, as they are.
 
         Raises:
-            InputError: a name that is not among the targets, or none where there are several.
+            InputError: a name that is not among the targets.
         """
-        if name is None and not (self.is_regression and self.labels.ndim == 2):
+        if name is None:
             return self
         if not self.is_regression or name not in self.label_names:
             targets = ", ".join(self.label_names) if self.is_regression else "none, but classes"
@@ -192,6 +206,31 @@ class Features:
         return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
 
 
+def _check_arrays(content, path):
+    for name in _NOT_LAYERS:
+        _check_array(content, name, *_EXPECTED[name], path)
+    for name in map(str, content["layer_names"]):
+        _check_array(content, name, *_LAYER, path)
+        if not content[name].shape[1]:
+            raise InputError(f"{path}: {name!r} has no channels; expected at least one")
+    for name in ("layer_names", "clip_ids"):
+        values, counts = np.unique(content[name], return_counts=True)
+        if (counts > 1).any():
+            raise InputError(f"{path}: {name!r} names {values[counts > 1][0]} twice; expected each once")
+    if not len(content["layer_names"]):
+        raise InputError(f"{path}: 'layer_names' names no layer; expected at least one; {_SOURCE}")
+
+
+def _check_array(content, name, dimensions, kinds, expected, path):
+    if name not in content:
+        raise InputError(f"{path}: has no array {name!r}; {_SOURCE}")
+    values = content[name]
+    if not isinstance(values, np.ndarray):  # a zip file's other members
+        raise InputError(f"{path}: {name!r} is no array; {_SOURCE}")
+    if values.ndim not in dimensions or values.dtype.kind not in kinds:
+        raise InputError(f"{path}: {name!r} is {values.dtype} of shape {values.shape}; expected {expected}")
+
+
 def _check_labels(features, path):
     labels, names = features.labels, features.label_names
     if features.is_regression:
@@ -202,8 +241,6 @@ def _check_labels(features, path):
             )
         if not np.isfinite(labels).all():
             raise InputError(f"{path}: 'labels' are numbers with NaN or infinity among them; expected finite ones")
-    elif labels.dtype.kind not in "iu":
-        raise InputError(f"{path}: 'labels' are {labels.dtype}; expected whole numbers into label_names, or numbers")
     elif labels.ndim == 1 and len(labels) and (labels.max() >= len(names) or labels.min() < -1):
         wrong = labels[(labels >= len(names)) | (labels < -1)][0]
         raise InputError(f"{path}: 'labels' has {wrong}, but there are {len(names)} label_names; make the file again")

@@ -8,23 +8,34 @@ from threading import Lock
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_json
 
+_REMEDY = "remove it together with the results beside it, or choose another place"
+
 
 class Journal(MutableMapping):
-    """A dict of JSON values that is on disk, line by line, as soon as a value is set. For threads.
+    """A dict of lists of numbers that is on disk, line by line, as soon as a value is set. For threads.
 
     A line that a killed run left half written does not count.
 
     Args:
         path: a file of JSON lines; it is made if it is not there.
+
+    Raises:
+        InputError: a whole line is none of a journal's.
     """
 
     def __init__(self, path: Path):
         self._lock, self._values, end = Lock(), {}, 0
         if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
+            for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
                 if not line.endswith(b"\n"):
                     break
-                self._values.update([json.loads(line)])
+                try:
+                    key, values = json.loads(line)
+                except (ValueError, TypeError):
+                    key = values = None
+                if not (isinstance(key, str) and isinstance(values, list) and {*map(type, values)} <= {float}):
+                    raise InputError(f"{path}, line {number}: is damaged; remove the file to start again")
+                self._values[key] = values
                 end += len(line)
         self._path, self._file = path, path.open("ab")
         self._file.truncate(end)
@@ -73,16 +84,18 @@ def check_settings(path: Path, settings: dict) -> None:
     except ValueError:
         before = None
     if not isinstance(before, dict):
-        raise InputError(f"{path}: not the settings of a run; remove it or choose another place for the results")
+        raise InputError(f"{path}: not the settings of a run; {_REMEDY}")
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
-            was, now = before.get(name), settings.get(name)
-            raise InputError(
-                f"{path}: the results there are of another run ({name} was {_brief(was)}, is {_brief(now)}); "
-                "remove them or choose another place"
-            )
+            was, now = _brief(before.get(name), settings.get(name))
+            raise InputError(f"{path}: is of another run ({name} was {was}, is {now}); {_REMEDY}")
 
 
-def _brief(value):
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _brief(was, now):
+    """Both as text; long ones from shortly before they begin to differ."""
+    texts = json.dumps(was), json.dumps(now)
+    if max(map(len, texts)) <= 60:
+        return texts
+    same = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)
+    start = max(0, same - 20)
+    return [f"{'...' * (start > 0)}{text[start : start + 54]}{'...' * (len(text) > start + 54)}" for text in texts]

@@ -30,7 +30,8 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
 
     waveform = waveform[: round(SECONDS * SAMPLE_RATE)]
     waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
-    coefficients = librosa.feature.mfcc(y=waveform, sr=SAMPLE_RATE, n_mfcc=COEFFICIENTS)  # (20, frames)
+    waveform = np.pad(waveform, 1024)  # as librosa does by default, but it would warn of less than 2,048 samples
+    coefficients = librosa.feature.mfcc(y=waveform, sr=SAMPLE_RATE, n_mfcc=COEFFICIENTS, center=False)  # (20, frames)
     tracks = [coefficients, np.diff(coefficients), np.diff(coefficients, n=2)]
     statistics = [statistic for track in tracks for statistic in (track.mean(axis=1), track.std(axis=1))]
     return np.concatenate(statistics).astype(np.float32)

@@ -105,7 +105,7 @@ def ranked(
     axis.grid(axis="x", alpha=0.3)
     handles = _layer_handles(scores["layers"], lines or {})
     if scores["interval_low"].notna().any():
-        handles.append(Line2D([], [], color=GREY, label="95 % interval over folds"))
+        handles.append(Line2D([], [], color=GREY, label="95 % interval"))
     if published:
         handles.append(
             Line2D([], [], marker="D", markerfacecolor="none", color="black", linestyle="", label="published")
@@ -136,7 +136,8 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
     if not np.isnan(error):
         axis.axhspan(best["score"] - error, best["score"], color=GREY, alpha=0.18, linewidth=0)
         handles.append(Patch(color=GREY, alpha=0.18, label="within one standard error of the best"))
-    for row, marker, what in ((best, "s", "best"), (cheapest, "o", "cheapest of those")):
+    marked = [(best, "s", "best")] + ([] if np.isnan(error) else [(cheapest, "o", "cheapest of those")])
+    for row, marker, what in marked:
         axis.scatter(
             row["n_features"], row["score"], marker=marker, s=130, facecolors="none", edgecolors="black", zorder=4
         )
@@ -186,7 +187,7 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
     axis.set(xlabel="layer, from the input to the output", ylabel=_metric(scores))
     axis.margins(x=0.08, y=0.14)
     axis.grid(alpha=0.3)
-    label = "one layer" + ("; bar: 95 % interval over folds" if single["interval_low"].notna().any() else "")
+    label = "one layer" + ("; bar: 95 % interval" if single["interval_low"].notna().any() else "")
     handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     figure.suptitle(_wrapped(title), size=10)

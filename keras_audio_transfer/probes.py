@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer import selection
+from keras_audio_transfer.datasets.clip import SPLITS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
 from keras_audio_transfer.kernels import InnerProducts, Point, predictions
@@ -66,12 +67,17 @@ def rounds(features: Features, seed: int = 0, protocol: str = NESTED) -> tuple[l
                 if len(fit) < 2 or len(score) < 2:
                     raise InputError(f"labels: {r.name} leaves fewer than two clips to fit on or to score; add clips")
             elif len(np.unique(features.labels[fit])) < 2:
-                raise InputError(f"labels: {r.name} leaves one to fit on; expected at least two classes in every part")
+                raise InputError(
+                    f"labels: {r.name} leaves one class to fit on; expected at least two classes in every part"
+                )
     return result, how
 
 
 def _check_labels(features):
     labels = features.labels
+    if labels.ndim != 1 and features.is_regression:
+        targets = ", ".join(features.label_names)
+        raise InputError(f"labels: the file has several numbers a clip; name one with --target: {targets}")
     if labels.ndim != 1:
         raise InputError("labels: the clips carry several labels each; a probe needs one label a clip")
     if not len(labels):
@@ -127,6 +133,8 @@ def _rounds_of_2017(features, seed):
 def _official(features):
     """{name of a round: (clips to fit on, clips to score)}, None where there are neither splits nor folds."""
     everything = np.arange(len(features.labels))
+    for split in np.setdiff1d(features.splits, ["", *SPLITS]):
+        raise InputError(f"splits: {split!r} is unknown; expected {', '.join(SPLITS)}")
     if (features.splits != "").any():
         if (features.splits == "").any():
             raise InputError(f"splits: {(features.splits == '').sum()} clips have none; give every clip one")
@@ -198,7 +206,7 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
 
     Args:
         text: 'layers' (each layer alone, and all together), 'all' (all 2^n - 1 combinations, fewest layers first),
-            '<=N' (all of at most N layers), or a list such as 'layer1,layer2+layer3'; or a method of
+            '<=N' (all of at most N layers), or a list such as 'layer1,layer2+layer3', in any order; or a method of
             `keras_audio_transfer.selection`: 'forward', 'backward', or 'best', which is exhaustive for up to 10
             layers and forward for more.
         layer_names: the layers there are.
@@ -225,10 +233,13 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
     for layers in chosen:
         for name in layers:
             if name not in every:
-                raise InputError(f"--combinations: layer {name!r} is unknown; the file has {', '.join(every)}")
+                raise InputError(
+                    f"--combinations: layer {name!r} is unknown; the file has {', '.join(every)}; or pass layers, all, "
+                    "<=N, forward, backward or best"
+                )
         if len(set(layers)) < len(layers):
             raise InputError(f"--combinations: {'+'.join(layers)!r} names a layer twice; name each once")
-    return list(dict.fromkeys(chosen))
+    return list(dict.fromkeys(tuple(sorted(layers, key=every.index)) for layers in chosen))
 
 
 @dataclass
@@ -283,11 +294,11 @@ class Prober:
             One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
             'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (over the rounds,
             n - 1; NaN for one round), interval_low and interval_high (95 %, Student's t over the rounds, which it
-            takes for independent), chance (score of always naming the most frequent class, or the mean, of the clips
-            fitted on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a round if
-            nested), for a method chosen (the combinations it chose, most frequent first), and each round's score under
-            its name. `score` is the mean over the rounds; under 'choi2017', as scikit-learn computed it then, weighted
-            by the rounds' clips.
+            takes for independent; of one round Wilson's over its clips, NaN for r2), chance (score of always naming
+            the most frequent class, or the mean, of the clips fitted on), chosen_on ('training parts' or 'reported
+            folds'), parameters (those chosen, one a round if nested), for a method chosen (the combinations it chose,
+            most frequent first), and each round's score under its name. `score` is the mean over the rounds; under
+            'choi2017', as scikit-learn computed it then, weighted by the rounds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -407,6 +418,10 @@ class Prober:
             "chosen_on": CHOSEN_ON[self.protocol],
             "parameters": "; ".join(map(str, points)),
         }
+        if len(scores) == 1 and not self.features.is_regression:
+            n_clips = self._sizes()[0]
+            interval = stats.binomtest(round(mean * n_clips), n_clips).proportion_ci(CONFIDENCE, "wilson")
+            row["interval_low"], row["interval_high"] = interval
         if len(scores) > 1:
             row["deviation"] = scores.std(ddof=1)
             half = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * row["deviation"] / np.sqrt(len(scores))

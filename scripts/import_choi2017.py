@@ -39,11 +39,17 @@ def main():
     options = arguments().parse_args()
     if options.output_dir.exists() and not options.overwrite:
         raise InputError(f"{options.output_dir}: exists; pass --overwrite to replace it or name another --output-dir")
-    if options.dataset and options.weights != "v1":
+    if options.dataset is not None and options.weights != "v1":
         raise InputError(
             f"--dataset: {options.weights} needs no clips to calibrate on; leave it out, or pass --weights v1"
         )
-    clips = cli.load_clips(options) if options.dataset else []
+    needs_dataset = {"--data-dir": options.data_dir, "--download": options.download or None, "--limit": options.limit}
+    for flag, value in needs_dataset.items():
+        if options.dataset is None and value is not None:
+            raise InputError(f"{flag}: needs --dataset, the clips to calibrate on; name one, or leave it out")
+    if options.download_weights and options.weights == "random":
+        raise InputError("--download-weights: random weights are drawn; leave it out, or pass --weights v1 or v2")
+    clips = [] if options.dataset is None else cli.load_clips(options)
     if options.limit is not None:
         if not 1 <= options.limit <= len(clips):
             raise InputError(

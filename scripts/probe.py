@@ -20,6 +20,8 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features, written_whole
 from keras_audio_transfer.journal import Journal, check_settings
 
+SHOWN = ["layers", "n_features", "score", "deviation", "interval_low", "interval_high"]
+
 
 def arguments():
     parser = cli.parser(__doc__)
@@ -42,7 +44,8 @@ def arguments():
         "--baseline",
         type=Path,
         metavar="MFCC.npz",
-        help="other features of the same clips: probed alone, and joined to every combination",
+        help="other features of the same clips: probed alone, and joined to every combination; with forward, backward "
+        "or best they join the choice",
     )
     parser.add_argument(
         "--compare",
@@ -79,11 +82,30 @@ def tables(arguments, flag):
         name, equals, path = argument.partition("=")
         if not equals or not Path(path).is_file():
             raise InputError(f"{flag}: {argument!r} names no table; expected NAME=SCORES.csv")
-        table = pd.read_csv(path)
-        if not {"layers", "score"} <= {*table} or table.empty:
+        table = read_scores(path)
+        if table is None:
             raise InputError(f"{flag}: {path} has no scores; expected the scores.csv of scripts/probe.py")
         result.append((name, table))
     return result
+
+
+def read_scores(path, columns=("score",)):
+    """The table in a file; None if it is no such table: it has to have these columns of numbers."""
+    try:
+        table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float))
+    except ValueError:  # empty, no text, no table, or text where a number belongs
+        return None
+    return table if {"layers", *columns} <= {*table} and len(table) and table["score"].notna().all() else None
+
+
+def finished_scores(path, prober, wanted):
+    """The table of a run that has ended, in its own folder."""
+    columns = ["score", "deviation", "interval_low", "interval_high", "chance", *(r.name for r in prober.rounds)]
+    scores = read_scores(path, columns)
+    layers = None if callable(wanted) else ["+".join(combination) for combination in wanted]
+    if scores is None or not {*SHOWN, "metric", "parameters"} <= {*scores} or layers not in (None, [*scores["layers"]]):
+        raise InputError(f"{path}: is not the table that this run would have written; remove it to probe again")
+    return scores
 
 
 def mean_best(named_tables):
@@ -129,14 +151,23 @@ def main():
     options = arguments().parse_args()
     if options.jobs < 1:
         raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
+    if options.protocol not in probes.PROTOCOLS:
+        raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(probes.PROTOCOLS)}")
     lines, beside = mean_best(tables(options.compare, "--compare")), tables(options.beside, "--beside")
+    columns = [options.features.stem, *(name for name, _ in beside)]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise InputError(f"--beside: {name!r} names two tables (this run's is {columns[0]!r}); rename one")
     features = Features.load(options.features).of_target(options.target)
     names, alone = tuple(features.layers), ()
     if options.baseline:
         baseline = Features.load(options.baseline)
         features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
     wanted = wanted_combinations(options, names, alone)
-    prober = probes.Prober(features, options.protocol, options.scale, options.seed, options.jobs)
+    try:
+        prober = probes.Prober(features, options.protocol, options.scale, options.seed, options.jobs)
+    except InputError as error:
+        raise InputError(f"{options.features}: {error}") from error
     scaling = "each channel scaled" if prober.scale else "not scaled"
     how = f"{prober.how}; {scaling}"
     cli.say(options, f"{options.features}: {how}")
@@ -145,7 +176,6 @@ def main():
     settings = {
         "features": options.features.name,
         "features_sha256": sha256(options.features),
-        "evaluation": how,
         "protocol": prober.protocol,
         "chosen_on": probes.CHOSEN_ON[prober.protocol],
         "scale": prober.scale,
@@ -156,8 +186,15 @@ def main():
     }
     if options.baseline:
         settings |= {"baseline": options.baseline.name, "baseline_sha256": sha256(options.baseline)}
-    check_settings(options.output_dir / "config.json", settings)
-    path, unfinished = options.output_dir / "scores.csv", options.output_dir / "unfinished.jsonl"
+    settings["evaluation"] = how  # follows from the others: they are named first where it differs
+    config, path, unfinished = (options.output_dir / name for name in ("config.json", "scores.csv", "unfinished.jsonl"))
+    left = [old.name for old in (path, unfinished) if old.exists()]
+    if left and not config.exists():
+        raise InputError(
+            f"{options.output_dir}: holds results without their config.json; remove {' and '.join(left)} or choose "
+            "another --output-dir"
+        )
+    check_settings(config, settings)
     if unfinished.exists() or not path.exists():
         with Journal(unfinished) as prober.record:
             progress = cli.progress_bar(options, "probing", prober.n_steps(wanted), unit="fit")(None)
@@ -168,12 +205,11 @@ def main():
                 with written_whole(path) as partial:
                     pd.DataFrame(rows).to_csv(partial, index=False)
             progress.close()
-    scores = pd.read_csv(path)
+    scores = finished_scores(path, prober, wanted)
 
     draw(options, scores, prober, how, lines, beside, "+".join(alone))
     unfinished.unlink(missing_ok=True)
-    shown = ["layers", "n_features", "score", "deviation", "interval_low", "interval_high"]
-    shown += [name for name in ("chosen",) if name in scores]
+    shown = [*SHOWN, *(name for name in ("chosen",) if name in scores)]
     print(scores[shown].to_string(index=False, float_format="{:.3f}".format))
     if prober.protocol == probes.CHOI2017:
         print("The choice of parameters was made on the reported folds, as in the paper: these scores are optimistic.")

@@ -29,7 +29,7 @@ def arguments():
     parser.add_argument(
         "repository", type=Path, metavar="REPOSITORY_DIR", help="the folder with data_csv/, data_feats/"
     )
-    parser.add_argument("--task", default="all", metavar="NAME", help=f"all, {', '.join(choi2017_results.TASKS)}")
+    parser.add_argument("--task", default="all", metavar="NAME", help=f"one of {', '.join(choi2017_results.NAMES)}")
     parser.add_argument("--output", type=Path, required=True, metavar="SCORES.csv", help="table to write")
     parser.add_argument(
         "--protocol", default=probes.CHOI2017, help="choi2017, or nested for the honest scores beside the paper's"
@@ -42,16 +42,29 @@ def arguments():
 
 
 def read(repository, task):
-    """A task's features, in its own folds or the paper's, and the published scores."""
-    features = choi2017_results.read_task(repository, task)
-    if (features.folds < 0).all() and (features.splits == "").all():
-        features = replace(features, folds=probes.folds_of_2017(features))
-    return features, choi2017_results.published_scores(repository, task)
+    """A task's features and the published scores."""
+    return choi2017_results.read_task(repository, task), choi2017_results.published_scores(repository, task)
+
+
+def probers_of(task, features, protocols, options):
+    """{(task, protocol): its prober}, in the task's own folds or the paper's."""
+    try:
+        if (features.folds < 0).all() and (features.splits == "").all():
+            features = replace(features, folds=probes.folds_of_2017(features))
+        return {
+            (task, protocol): probes.Prober(features, protocol, False, options.seed, options.jobs)
+            for protocol in protocols
+        }
+    except InputError as error:
+        raise InputError(f"{task}: {error}") from error
 
 
 def fingerprint(features):
-    arrays = [*features.layers.values(), features.labels, features.folds]
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    digest = hashlib.sha256()
+    about = (features.clip_ids, features.labels, features.folds, features.splits)
+    for array in (*features.layers.values(), *about):
+        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def write(path, rows):
@@ -67,7 +80,7 @@ def write(path, rows):
 
 def summary(task, rows):
     """How many scores are the published ones, and which are not."""
-    far = [row for row in rows if abs(row["difference"]) > NEAR]
+    far = [row for row in rows if not abs(row["difference"]) <= NEAR]  # NaN is far
     lines = [f"{task}: {len(rows) - len(far)} of {len(rows)} within {NEAR}"]
     for row in far:
         why = f"known exception: {row['known_exception']}" if row["known_exception"] else "NOT a known exception"
@@ -101,18 +114,22 @@ def main():
         raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(probes.PROTOCOLS)}")
     if options.jobs < 1:
         raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
+    if options.output.is_dir():
+        raise InputError(f"--output: {options.output} is a folder; name a file")
+    if options.pictures and options.pictures.is_file():
+        raise InputError(f"--pictures: {options.pictures} is a file; name a folder")
     protocols = dict.fromkeys([probes.CHOI2017, options.protocol])
     names = choi2017_results.find_tasks(options.repository, options.task)
     tasks = {task: read(options.repository, task) for task in names}
-    probers = {
-        (task, protocol): probes.Prober(features, protocol, scale=False, n_jobs=options.jobs)
-        for task, (features, _) in tasks.items()
-        for protocol in protocols
-    }
+    probers = {}
+    for task, (features, _) in tasks.items():
+        probers |= probers_of(task, features, protocols, options)
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
     unfinished = options.output.with_name(f"{options.output.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    settings = {"task": options.task, "protocol": options.protocol}
-    settings |= {task: fingerprint(features) for task, (features, _) in tasks.items()}
+    settings = {"task": options.task, "protocol": options.protocol, "seed": options.seed}
+    settings |= {f"features of {task}": fingerprint(features) for task, (features, _) in tasks.items()}
     check_settings(unfinished / "settings.json", settings)
 
     steps = sum(prober.n_steps([*tasks[task][1]]) for (task, _), prober in probers.items())

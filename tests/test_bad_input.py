@@ -40,6 +40,9 @@ def inputs(tmp_path_factory):
     write_features(root / "one_class.npz", labels=np.zeros(24, dtype=np.int64))
     write_features(root / "unlabelled.npz", labels=np.full(24, -1))
     write_features(root / "few.npz", labels=np.array([0] * 21 + [1] * 3))
+    mood = {"labels": np.zeros((24, 2)), "label_names": np.array(["arousal", "valence"])}
+    write_features(root / "mood.npz", **mood)
+    (root / "scores.csv").write_text("layers,score\nlayer1,0.5\n")
     write_features(root / "other_clips.npz", layer_names=np.array(["mfcc"]), clip_ids=np.arange(24).astype(str))
     return root
 
@@ -61,8 +64,19 @@ REFUSED = {
     "unknown data set": (
         "train",
         "--dataset esc51 --output-dir {out}/model",
-        "'esc51' is not a data set; expected one of synthetic, esc10, ",
+        "--dataset: 'esc51' is not a data set; expected one of synthetic, esc10, ",
     ),
+    "unknown argument": (
+        "train",
+        "--output-dir {out}/model --epoch 1",
+        "unrecognized arguments: --epoch 1; see --help",
+    ),
+    "text where a number belongs": (
+        "train",
+        "--output-dir {out}/model --epochs many",
+        "--epochs: invalid int value: 'many'; see --help",
+    ),
+    "an argument is missing": ("export", "{model}", "the following arguments are required: --output-dir; see --help"),
     "unknown network": ("train", f"{FROM_TABLE} --network convnet6", "network: 'convnet6' is unknown; choose from "),
     "unknown pooling": ("train", f"{FROM_TABLE} --pooling median", "pooling: 'median' is unknown; choose from mean, "),
     "unknown preset": (
@@ -158,10 +172,25 @@ REFUSED = {
         "{model} --output {out}/f.npz",
         "inputs: expected either files and folders ",
     ),
+    "data folder without a data set": (
+        "mfcc",
+        "{data}/good --data-dir {data}/good --output {out}/f.npz",
+        "--data-dir: belongs to a data set; name it with --dataset, or leave --data-dir out",
+    ),
+    "download without a data set": (
+        "mfcc",
+        "{data}/good --download --output {out}/f.npz",
+        "--download: belongs to a data set; name it with --dataset, or leave --download out",
+    ),
     "features with another ending": (
         "extract",
         "{model} {data}/good --output {out}/f.csv",
         "--output: {out}/f.csv does not end in .npz; name a features file",
+    ),
+    "features instead of a folder": (
+        "extract",
+        "{model} {data}/good --output {data}/good",
+        "--output: {data}/good is a folder; name a file",
     ),
     "no workers": ("extract", "{model} {data}/good --workers 0 --output {out}/f.npz", "--workers: 0 is not allowed; "),
     "features of clips of no length": (
@@ -172,12 +201,12 @@ REFUSED = {
     "text instead of features": (
         "probe",
         "{data}/clips.csv --output-dir {out}/probes",
-        "{data}/clips.csv: not a features file (.npz); make one with scripts/extract.py",
+        "{data}/clips.csv: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
     ),
     "an array instead of features": (
         "probe",
         "{data}/array.npy --output-dir {out}/probes",
-        "{data}/array.npy: not a features file (.npz); make one with scripts/extract.py",
+        "{data}/array.npy: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
     ),
     "features that are not there": (
         "probe",
@@ -197,32 +226,32 @@ REFUSED = {
     "features of one class": (
         "probe",
         "{data}/one_class.npz --output-dir {out}/probes",
-        "labels: every clip is 'a'; expected at least two classes",
+        "{data}/one_class.npz: labels: every clip is 'a'; expected at least two classes",
     ),
     "features without labels": (
         "probe",
         "{data}/unlabelled.npz --output-dir {out}/probes",
-        "labels: clip0 has none; extract a labelled data set (--dataset), not bare files",
+        "{data}/unlabelled.npz: labels: clip0 has none; extract a labelled data set (--dataset), not bare files",
     ),
     "fewer clips of a class than folds": (
         "probe",
         "{data}/few.npz --output-dir {out}/probes",
-        "labels: class 'b' has 3 clips, 5-fold cross-validation needs 5; add clips or leave the class out",
+        "{data}/few.npz: labels: class 'b' has 3 clips, 5-fold cross-validation needs 5; add clips or leave ",
     ),
     "fewer clips of a class than the paper's folds": (
         "probe",
         "{data}/few.npz --protocol choi2017 --output-dir {out}/probes",
-        "labels: class 'b' has 3 clips, 10-fold cross-validation needs 10; add clips or leave the class out",
+        "{data}/few.npz: labels: class 'b' has 3 clips, 10-fold cross-validation needs 10; add clips or leave ",
     ),
     "combination with an unknown layer": (
         "probe",
         "{data}/features.npz --combinations layer1+layer3 --output-dir {out}/probes",
-        "--combinations: layer 'layer3' is unknown; the file has layer1, layer2",
+        "--combinations: layer 'layer3' is unknown; the file has layer1, layer2; or pass layers, all, <=N, forward, ",
     ),
     "unknown protocol": (
         "probe",
         "{data}/features.npz --protocol paper --output-dir {out}/probes",
-        "protocol: 'paper' is unknown; choose from nested, choi2017",
+        "--protocol: 'paper' is unknown; choose from nested, choi2017",
     ),
     "baseline of other clips": (
         "probe",
@@ -239,6 +268,36 @@ REFUSED = {
         "{data}/features.npz --compare random={data}/gone.csv --output-dir {out}/probes",
         "--compare: 'random={data}/gone.csv' names no table; expected NAME=SCORES.csv",
     ),
+    "comparison with an empty table": (
+        "probe",
+        "{data}/features.npz --compare random={data}/bad/nothing.flac --output-dir {out}/probes",
+        "--compare: {data}/bad/nothing.flac has no scores; expected the scores.csv of scripts/probe.py",
+    ),
+    "comparison with no text": (
+        "probe",
+        "{data}/features.npz --beside random={data}/good/0.wav --output-dir {out}/probes",
+        "--beside: {data}/good/0.wav has no scores; expected the scores.csv of scripts/probe.py",
+    ),
+    "two tables of one name": (
+        "probe",
+        "{data}/features.npz --beside a={data}/scores.csv --beside a={data}/scores.csv --output-dir {out}/probes",
+        "--beside: 'a' names two tables (this run's is 'features'); rename one",
+    ),
+    "another table of this run's name": (
+        "probe",
+        "{data}/features.npz --beside features={data}/scores.csv --output-dir {out}/probes",
+        "--beside: 'features' names two tables (this run's is 'features'); rename one",
+    ),
+    "several numbers a clip": (
+        "probe",
+        "{data}/mood.npz --output-dir {out}/probes",
+        "{data}/mood.npz: labels: the file has several numbers a clip; name one with --target: arousal, valence",
+    ),
+    "target that is none": (
+        "probe",
+        "{data}/mood.npz --target tempo --output-dir {out}/probes",
+        "--target: 'tempo' is not among the targets of the features file: arousal, valence",
+    ),
     "no jobs": (
         "probe",
         "{data}/features.npz --jobs 0 --output-dir {out}/probes",
@@ -248,6 +307,36 @@ REFUSED = {
         "reproduce_choi2017",
         "{data}/good --output {out}/scores.csv",
         "{data}/good: has no data_csv/; expected a copy of https://github.com/keunwoochoi/transfer_learning_music",
+    ),
+    "scores that are a folder": (
+        "reproduce_choi2017",
+        "{data}/good --output {data}/good",
+        "--output: {data}/good is a folder; name a file",
+    ),
+    "pictures that are a file": (
+        "reproduce_choi2017",
+        "{data}/good --output {out}/scores.csv --pictures {data}/clips.csv",
+        "--pictures: {data}/clips.csv is a file; name a folder",
+    ),
+    "calibration on a folder of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --data-dir {data}/good --output-dir {out}/model",
+        "--data-dir: needs --dataset, the clips to calibrate on",
+    ),
+    "calibration on a download of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --download --output-dir {out}/model",
+        "--download: needs --dataset, the clips to calibrate on",
+    ),
+    "calibration on clips of no data set": (
+        "import_choi2017",
+        "{data}/good --weights v1 --limit 0 --output-dir {out}/model",
+        "--limit: needs --dataset, the clips to calibrate on",
+    ),
+    "download of random weights": (
+        "import_choi2017",
+        "{data}/good --weights random --download-weights --output-dir {out}/model",
+        "--download-weights: random weights are drawn; leave it out, or pass --weights v1 or v2",
     ),
     "export of no model": (
         "export",

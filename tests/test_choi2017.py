@@ -1,8 +1,8 @@
 """The published weights give what an independent float64 computation of the published networks gives."""
 
+import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -130,11 +130,59 @@ def test_not_the_published_network(tmp_path, version):
         choi2017.read_weights(tmp_path, version)
 
 
-def test_weights_of_another_shape():
-    weights = random_weights()
-    weights["layer2_convolution"][0] = np.zeros((3, 3, 16, 32))
-    with pytest.raises(InputError, match=r"layer2_convolution: the weights have shapes .*; this is another network"):
-        choi2017.build("v2", weights)
+def write_weights(root, version, damage=None):
+    """A file of the authors' layout, where `damage`, if any, stands instead of the first kernel."""
+    path = root / choi2017.FILES[version]
+    path.parent.mkdir(parents=True)
+    names = choi2017._names_v1() if version == "v1" else choi2017._names_v2()
+    with h5py.File(path, "w") as file:
+        for layer, (*kernel, last) in random_weights().items():
+            if version == "v1" and layer.endswith("_convolution"):
+                kernel = [kernel[0].transpose(3, 2, 1, 0)]
+            for name, array in zip(names[layer], [*kernel, last], strict=True):
+                file[name] = array
+        if damage is not None:
+            name = names["layer1_convolution"][0]
+            kernel = file.pop(name)[:]
+            damage(file, name, kernel)
+
+
+DAMAGES = {
+    "fewer dimensions": (lambda file, name, kernel: file.update({name: kernel[0]}), "is not the published network"),
+    "more dimensions": (lambda file, name, kernel: file.update({name: kernel[None]}), "is (not the pub|another netw)"),
+    "other shape": (
+        lambda file, name, kernel: file.update({name: np.repeat(kernel, 2, axis=2)}),
+        r"is another network \(layer1_convolution is .*; expected \[\(3, 3, 1, 32\), \(32,\)\]\)",
+    ),
+    "text": (lambda file, name, kernel: file.update({name: "kernel"}), "is not the published network"),
+    "a group": (lambda file, name, kernel: file.create_group(f"{name}/inner"), "is not the published network"),
+    "an empty group": (lambda file, name, kernel: file.create_group(name), "is not the published network"),
+    "NaN": (lambda file, name, kernel: file.update({name: kernel * np.nan}), "layer1_convolution holds NaN"),
+    "infinity": (lambda file, name, kernel: file.update({name: kernel + np.inf}), "layer1_convolution holds NaN"),
+}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damaged_weights(version, what, tmp_path):
+    write_weights(tmp_path / "whole", version)
+    form = {"v1": "v1_published", "v2": "v2"}[version]
+    choi2017.build(form, choi2017.read_weights(tmp_path / "whole", version))
+    damage, message = DAMAGES[what]
+    write_weights(tmp_path, version, damage)
+    with pytest.raises(InputError, match=rf"\.hdf5: {message}.*; copy the file again from https://raw") as error:
+        choi2017.read_weights(tmp_path, version)
+    assert str(error.value).startswith(str(tmp_path / choi2017.FILES[version]))
+
+
+def test_of_damaged_weights_nothing_is_written(run_script, tmp_path):
+    write_weights(tmp_path / "repository", "v1", DAMAGES["NaN"][0])
+    arguments = ("--weights", "v1", "--output-dir", tmp_path / "deeper" / "model")
+    run = run_script("import_choi2017", tmp_path / "repository", *arguments)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "weights_theano.hdf5: layer1_convolution holds NaN" in run.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
 @needs_published
@@ -152,11 +200,33 @@ def test_import_refused(run_script, tmp_path, arguments, begin):
     assert [*tmp_path.iterdir()] == []
 
 
-@needs_published
-def test_a_download_with_another_checksum(tmp_path, monkeypatch):
-    shutil.copytree(repository() / "keras2_model", tmp_path / "server" / "keras2_model")
-    (tmp_path / "server" / choi2017.FILES["v2"]).write_bytes(b"something else")
-    monkeypatch.setattr(choi2017, "_URL", (tmp_path / "server").as_uri())
-    with pytest.raises(InputError, match=r"weights: .*model_best.hdf5"):
+def download(url, path, _):
+    Path(path).write_bytes(b"something")
+
+
+def test_a_download_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: download)
+    monkeypatch.setitem(choi2017._CHECKSUMS, "v2", f"sha256:{hashlib.sha256(b'something').hexdigest()}")
+    choi2017.download_weights(tmp_path / "mine", "v2", progress=False)
+    assert (tmp_path / "mine" / choi2017.FILES["v2"]).read_bytes() == b"something"
+
+
+@pytest.mark.parametrize("folder", ["", "keras2_model"])
+def test_of_a_download_with_another_checksum_nothing_is_kept(folder, tmp_path, monkeypatch):
+    (tmp_path / folder).mkdir(exist_ok=True)
+    monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: download)
+    with pytest.raises(InputError, match=r"weights: .*model_best.hdf5 does not have the checksum sha256:.*nothing was"):
+        choi2017.download_weights(tmp_path, "v2", progress=False)
+    assert [*tmp_path.rglob("*")] == ([tmp_path / folder] if folder else [])
+
+
+def test_of_a_download_without_a_network_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(choi2017, "_URL", "http://127.0.0.1:9")
+    with pytest.raises(InputError) as error:
         choi2017.download_weights(tmp_path / "mine", "v2", progress=False)
-    assert not [path for path in (tmp_path / "mine").rglob("*") if path.is_file()]
+    assert str(error.value) == (
+        "weights: http://127.0.0.1:9/keras2_model/model_best.hdf5 could not be downloaded (ConnectionError); "
+        "check the network, or get it by hand"
+    )
+    assert [*tmp_path.iterdir()] == []

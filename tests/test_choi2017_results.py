@@ -1,6 +1,10 @@
 """The authors' files are read as they are; a copy that lacks one is refused; the published scores come out again."""
 
+import argparse
+import json
 import os
+import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +103,18 @@ def test_known_exceptions():
     assert tasks["gtzan_genre"].known_exception(LAYERS) == ""
 
 
+SCORE = "result_transfer/T_gtzan_genre_F_mine_0_CL_SVC.npy"
+
+
+def write_archive(path):
+    with path.open("wb") as file:
+        np.savez(file, np.zeros((30, 6)))
+
+
+def spoil_header(path):
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+
+
 BROKEN = {
     "no folder": (lambda root: (root / "data_feats").rename(root / "feats"), "has no data_feats/; expected a copy of"),
     "no table": (lambda root: (root / "data_csv/gtzan_genre.csv").unlink(), "gtzan_genre.csv: does not exist"),
@@ -110,6 +126,22 @@ BROKEN = {
         lambda root: (root / "data_feats/gtzan_genre_mfcc.npy").write_text("version https://git-lfs"),
         "gtzan_genre_mfcc.npy: not an array file",
     ),
+    "an archive of arrays": (
+        lambda root: write_archive(root / "data_feats/gtzan_genre_mfcc.npy"),
+        "gtzan_genre_mfcc.npy: not an array file",
+    ),
+    "half an archive": (
+        lambda root: (root / "data_feats/gtzan_genre_mfcc.npy").write_bytes(b"PK\x03\x04 and no more"),
+        "gtzan_genre_mfcc.npy: not an array file",
+    ),
+    "a damaged header": (
+        lambda root: spoil_header(root / "data_feats/gtzan_genre_mfcc.npy"),
+        "gtzan_genre_mfcc.npy: not an array file",
+    ),
+    "no channels": (
+        lambda root: np.save(root / "data_feats/gtzan_genre_layer_0.npy", np.zeros((30, 0))),
+        r"gtzan_genre_layer_0.npy: is float64 \(30, 0\); expected float \(30, channels\)",
+    ),
     "other length": (
         lambda root: np.save(root / "data_feats/gtzan_genre_layer_0.npy", np.zeros((29, 4))),
         r"gtzan_genre_layer_0.npy: is float64 \(29, 4\); expected float \(30, channels\)",
@@ -120,7 +152,11 @@ BROKEN = {
     ),
     "label that is no number": (
         lambda root: (root / "data_csv/gtzan_genre.csv").write_text(",id,filepath,label\n0,a,a.wav,blues\n"),
-        "gtzan_genre.csv, row 2: label is 'blues'; expected a number",
+        "gtzan_genre.csv, row 2: label is 'blues'; expected a whole number",
+    ),
+    "label with a point": (
+        lambda root: (root / "data_csv/gtzan_genre.csv").write_text(",id,filepath,label\n0,a,a.wav,0.0\n"),
+        "gtzan_genre.csv, row 2: label is '0.0'; expected a whole number",
     ),
     "no label column": (
         lambda root: (root / "data_csv/gtzan_genre.csv").write_text(",id,filepath\n0,a,a.wav\n"),
@@ -130,6 +166,18 @@ BROKEN = {
         lambda root: [path.unlink() for path in (root / "result_transfer").glob("T_gtzan_genre*")],
         "holds no scores of gtzan_genre",
     ),
+    **{
+        f"a published score that is {name}": (
+            lambda root, value=value: np.save(root / SCORE, value),
+            rf"_CL_SVC.npy: is {what}; expected one finite number; get the file again",
+        )
+        for name, value, what in [
+            ("two", np.zeros(2), r"float64 \(2,\)"),
+            ("text", np.array("0.8"), "0.8"),
+            ("NaN", np.nan, "nan"),
+        ]
+    },
+    "a published score that is an archive": (lambda root: write_archive(root / SCORE), "_CL_SVC.npy: not an array"),
 }
 
 
@@ -143,8 +191,14 @@ def test_a_broken_copy(repository, spoil, message):
 
 
 def test_unknown_task_and_category(repository):
-    with pytest.raises(InputError, match="--task: 'gtzan' is unknown; choose from all, ballroom_extended, gtzan_genre"):
+    with pytest.raises(
+        InputError, match=r"--task: 'gtzan' is unknown; choose from all, ballroom_.*, urbansound, emoMusic$"
+    ):
         find_tasks(repository, "gtzan")
+    path = repository / "data_csv" / "emoMusic.csv"
+    path.write_text(path.read_text().replace(",0.0,", ",nan,", 1))
+    with pytest.raises(InputError, match=r"row 2: label_arousal is 'nan'; expected a number"):
+        read_task(repository, "emoMusic_a")
     path = repository / "data_csv" / "jamendo_vd.csv"
     path.write_text(path.read_text().replace(",valid", ",dev"))
     with pytest.raises(InputError, match="row 17: category is 'dev'; expected train, valid, test"):
@@ -187,6 +241,64 @@ def test_reproduce_refuses_a_broken_copy(repository, run_script, tmp_path):
     assert len(run.stderr.splitlines()) == 1
     assert "urbansound_layer_4.npy: does not exist" in run.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_reproduce_names_the_task_whose_labels_are_few(run_script, tmp_path):
+    repository = write_task(tmp_path / "repository", "gtzan_genre", {"label": [0] * 27 + [1] * 3})
+    run = run_script(
+        "reproduce_choi2017", repository, "--output", tmp_path / "out" / "s.csv", "--pictures", tmp_path / "p"
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("reproduce_choi2017.py: error: gtzan_genre: labels: class '1' has 3 clips, 10-fold")
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_reproduce_does_not_continue_with_other_features(repository, run_script, tmp_path):
+    unfinished = tmp_path / "scores.csv.unfinished"
+    unfinished.mkdir()
+    settings = {"task": "gtzan_genre", "protocol": "choi2017", "seed": 0, "features of gtzan_genre": "others"}
+    (unfinished / "settings.json").write_text(json.dumps(settings))
+    run = run_script("reproduce_choi2017", repository, "--task", "gtzan_genre", "--output", tmp_path / "scores.csv")
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert 'are of another run (features of gtzan_genre was "others", is "' in run.stderr
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The names in reproduce_choi2017.py."""
+    return runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "reproduce_choi2017.py"))
+
+
+def test_other_features_have_another_fingerprint(script, repository):
+    features = read_task(repository, "gtzan_genre")
+    fingerprint = script["fingerprint"]
+    assert fingerprint(features) == fingerprint(read_task(repository, "gtzan_genre"))
+    others = [
+        replace(features, clip_ids=features.clip_ids[::-1]),
+        replace(features, labels=features.labels[::-1]),
+        replace(features, folds=features.labels),
+        replace(features, splits=np.array(["train"] * 15 + ["test"] * 15)),
+        replace(features, layers={name: values.reshape(15, -1) for name, values in features.layers.items()}),
+    ]
+    assert len({*map(fingerprint, [features, *others])}) == 6
+
+
+def test_a_score_that_is_no_number_is_not_reproduced(script):
+    row = {"layers": "layer1", "published": 0.5, "ours": np.nan, "difference": np.nan, "known_exception": ""}
+    assert script["summary"]("genre", [row]).splitlines() == [
+        "genre: 0 of 1 within 0.001",
+        "  layer1: published 0.5000, ours nan; NOT a known exception",
+    ]
+
+
+def test_reproduce_draws_folds_by_its_seed(script, repository):
+    options = argparse.Namespace(seed=3, jobs=1)
+    probers = script["probers_of"]("urbansound", read_task(repository, "urbansound"), ["nested", "choi2017"], options)
+    assert {key: (prober.seed, prober.scale) for key, prober in probers.items()} == {
+        ("urbansound", "nested"): (3, False),
+        ("urbansound", "choi2017"): (3, False),
+    }
 
 
 @needs_published_files

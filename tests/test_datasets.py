@@ -879,13 +879,15 @@ def test_download_with_a_wrong_checksum_leaves_nothing(server, tmp_path, monkeyp
     assert list((tmp_path / "new").iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["{server}/missing.zip", "http://127.0.0.1:9/esc.zip"])
-def test_download_that_fails_leaves_nothing(url, server, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [("{server}/missing.zip", "404 File not found"), ("http://127.0.0.1:9/esc.zip", "ConnectionError")],
+)
+def test_download_that_fails_leaves_nothing(url, why, server, tmp_path, monkeypatch):
     remote = Remote(url.format(server=server), "md5:" + "0" * 32, "top")
     monkeypatch.setattr(DATASETS["esc50"], "REMOTES", {"ESC-50": remote})
-    with pytest.raises(InputError, match=r"esc50: http.*zip could not be downloaded .*check the network") as error:
+    with pytest.raises(InputError, match=rf"zip could not be downloaded \({why}\); check the network"):
         download("esc50", tmp_path / "new" / "esc", progress=False)
-    assert "\n" not in str(error.value)
     assert list((tmp_path / "new").iterdir()) == []
 
 

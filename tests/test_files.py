@@ -2,6 +2,7 @@
 
 import csv
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -82,6 +83,21 @@ def test_the_old_content_stays_where_nothing_was_written(tmp_path, old):
     inside.write_text("old")
     with pytest.raises(OSError, match="partial"), written_whole(path):
         pass
+    assert inside.read_text() == "old"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("folder", "file"), ("file", "folder")])
+def test_a_file_replaces_no_folder_and_a_folder_no_file(tmp_path, old, new):
+    path = tmp_path / "a"
+    inside = path if old == "file" else path / "old.txt"
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_text("old")
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: is a {old}; "), written_whole(path) as partial:  # noqa: PT012
+        if new == "folder":
+            partial.mkdir()
+        else:
+            partial.write_text("new")
     assert inside.read_text() == "old"
     assert names_in(tmp_path) == ["a"]
 
@@ -236,6 +252,9 @@ def test_doubles_are_saved_as_float32(tmp_path):
     assert {values.dtype for values in Features.load(tmp_path / "features.npz").layers.values()} == {np.dtype("f4")}
 
 
+SOURCE = "expected what scripts/extract.py or scripts/mfcc.py writes"
+
+
 def expect_error(path, reason):
     return pytest.raises(InputError, match=f"^{re.escape(str(path))}: {reason}$")
 
@@ -243,7 +262,8 @@ def expect_error(path, reason):
 @pytest.mark.parametrize("what", ["missing", "folder"])
 def test_load_of_no_file(tmp_path, what):
     path = tmp_path / "gone.npz" if what == "missing" else tmp_path
-    with expect_error(path, "does not exist; expected a features file; make one with scripts/extract.py"):
+    is_what = {"missing": "does not exist", "folder": "is a folder"}[what]
+    with expect_error(path, f"{is_what}; expected a features file; make one with scripts/extract.py"):
         Features.load(path)
 
 
@@ -270,6 +290,22 @@ def pickled(path):
         np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
 
 
+def compressed_and_damaged(path):
+    np.savez_compressed(path, clip_ids=np.arange(1000))
+    content = bytearray(path.read_bytes())
+    content[100:300] = bytes(200)
+    path.write_bytes(content)
+
+
+def encrypted(path):
+    features_of("single").save(path)
+    content = path.read_bytes()
+    for signature, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # the flag in each header
+        start = content.index(signature) + at
+        content = content[:start] + b"\1" + content[start + 1 :]
+    path.write_bytes(content)
+
+
 NOT_FEATURES = {
     "empty": lambda path: path.touch(),
     "text": lambda path: path.write_text("clip,label\n"),
@@ -277,6 +313,8 @@ NOT_FEATURES = {
     "pickled": pickled,
     "truncated": truncated,
     "damaged": damaged,
+    "compressed and damaged": compressed_and_damaged,
+    "encrypted": encrypted,
     "objects": lambda path: np.savez(path, clip_ids=np.array(["a", None], dtype=object)),
 }
 
@@ -285,8 +323,19 @@ NOT_FEATURES = {
 def test_load_of_something_else(tmp_path, what):
     path = tmp_path / "features.npz"
     NOT_FEATURES[what](path)
-    with expect_error(path, r"not a features file \(.npz\); make one with scripts/extract.py"):
+    with expect_error(path, rf"not a features file \(.npz\), or damaged; {SOURCE}"):
         Features.load(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_something_else(tmp_path, monkeypatch):
+    (tmp_path / "features.npz").touch()
+
+    def refuse(path, **settings):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(PermissionError):
+        Features.load(tmp_path / "features.npz")
 
 
 def saved_with(path, **changes):
@@ -304,7 +353,15 @@ def saved_with(path, **changes):
 )
 def test_load_without_an_array(tmp_path, name):
     path = saved_with(tmp_path / "features.npz", **{name: None})
-    with expect_error(path, f"has no array '{name}'; make the file again with scripts/extract.py"):
+    with expect_error(path, f"has no array '{name}'; {SOURCE}"):
+        Features.load(path)
+
+
+def test_load_of_another_zip_file(tmp_path):
+    path = tmp_path / "features.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("clip_ids", "no array")
+    with expect_error(path, f"'clip_ids' is no array; {SOURCE}"):
         Features.load(path)
 
 
@@ -323,10 +380,43 @@ def test_load_of_unequal_lengths(tmp_path, name, array):
         Features.load(path)
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 5, 1)])
-def test_load_of_features_that_are_no_vectors(tmp_path, shape):
-    path = saved_with(tmp_path / "features.npz", layer1=np.zeros(shape, np.float32))
-    with expect_error(path, rf"'layer1' has shape {re.escape(str(shape))}; expected \(clips, channels\)"):
+TEXTS, WHOLE = "texts in one dimension", "whole numbers in one dimension"
+NUMBERS, LAYER = "numbers, a row a clip", "numbers of shape (clips, channels)"
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "expected"),
+    [
+        *(("layer1", np.zeros(shape, np.float32), LAYER) for shape in ((), (3,), (3, 5, 1))),
+        *(("layer1", np.zeros((3, 5), kind), LAYER) for kind in (complex, bool, str)),
+        *((name, np.zeros((), str), TEXTS) for name in ("layer_names", "label_names", "clip_ids", "splits")),
+        *((name, np.zeros(3), TEXTS) for name in ("layer_names", "label_names", "clip_ids", "splits")),
+        ("clip_ids", np.array([["a"], ["b"], ["c"]]), TEXTS),
+        ("splits", np.array([["train"]] * 3), TEXTS),
+        *(("folds", np.array(values), WHOLE) for values in (1, [[1]] * 3, [1.0] * 3, [np.nan] * 3, ["1"] * 3)),
+        *(("labels", np.array(values), NUMBERS) for values in (1, [[[1]]] * 3, [True] * 3, ["dog"] * 3)),
+    ],
+    ids=str,
+)
+def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
+    path = saved_with(tmp_path / "features.npz", **{name: array})
+    found = f"'{name}' is {array.dtype} of shape {array.shape}; expected {expected}"
+    with expect_error(path, re.escape(found)):
+        Features.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "reason"),
+    [
+        ("layer1", np.zeros((3, 0), np.float32), "'layer1' has no channels; expected at least one"),
+        ("layer_names", np.array([], str), f"'layer_names' names no layer; expected at least one; {SOURCE}"),
+        ("layer_names", np.array(["layer1", "layer1"]), "'layer_names' names layer1 twice; expected each once"),
+        ("clip_ids", np.array(["b", "a", "b"]), "'clip_ids' names b twice; expected each once"),
+    ],
+)
+def test_load_of_nothing_or_of_the_same_twice(tmp_path, name, array, reason):
+    path = saved_with(tmp_path / "features.npz", **{name: array})
+    with expect_error(path, reason):
         Features.load(path)
 
 

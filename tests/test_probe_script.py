@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_scrip
     done = journal.read_bytes().count(b"\n")
     run = run_script("probe", features, "--output-dir", killed, "--combinations", "layers")
     assert run.returncode == 2
-    assert "config.json: the results there are of another run (combinations was" in run.stderr
+    assert "config.json: is of another run (combinations was" in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert journal.read_bytes().count(b"\n") == done
     run = run_script("probe", features, "--output-dir", killed, *arguments)
@@ -107,3 +108,71 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_scrip
     assert not journal.exists()
     again = run_script("probe", features, "--output-dir", killed, *arguments)  # finished: nothing is computed again
     assert again.stdout == run.stdout
+
+
+UNUSABLE = {
+    "empty": "",
+    "text": "layers,score\nlayer1,high\n",
+    "another table": "layers,score\nlayer1,0.5\n",
+    "rows missing": None,
+}
+
+
+@pytest.fixture(scope="module")
+def finished(features, run_script, tmp_path_factory):
+    """The folder of a run that has ended; not to be written to."""
+    folder = tmp_path_factory.mktemp("probes") / "finished"
+    assert run_script("probe", features, "--output-dir", folder).returncode == 0
+    return folder
+
+
+def refused(run, message):
+    assert run.returncode == 2
+    assert run.stderr == f"probe.py: error: {message}\n"
+    assert run.stdout == ""
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_scores_that_are_not_this_runs_are_not_presented(what, finished, features, run_script, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "out")
+    path = folder / "scores.csv"
+    content = UNUSABLE[what]
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) if content is None else content)
+    run = run_script("probe", features, "--output-dir", folder)
+    refused(run, f"{path}: is not the table that this run would have written; remove it to probe again")
+
+
+def test_scores_without_the_settings_they_were_computed_with_are_not_presented(
+    finished, features, run_script, tmp_path
+):
+    folder = shutil.copytree(finished, tmp_path / "out")
+    (folder / "config.json").unlink()
+    run = run_script("probe", features, "--output-dir", folder, "--seed", 1)
+    remedy = "remove scores.csv or choose another --output-dir"
+    refused(run, f"{folder}: holds results without their config.json; {remedy}")
+    assert not (folder / "config.json").exists()
+
+
+def test_a_damaged_journal_is_refused(finished, features, run_script, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "out")
+    (folder / "unfinished.jsonl").write_text("garbage\n")
+    run = run_script("probe", features, "--output-dir", folder)
+    refused(run, f"{folder / 'unfinished.jsonl'}, line 1: is damaged; remove the file to start again")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("--seed", 1), "seed was 0, is 1"),
+        (("--protocol", "choi2017"), 'protocol was "nested", is "choi2017"'),
+        (("--no-scale",), "scale was true, is false"),
+    ],
+)
+def test_the_argument_that_changed_is_named(arguments, name, finished, features, run_script):
+    run = run_script("probe", features, "--output-dir", finished, *arguments)
+    remedy = "remove it together with the results beside it, or choose another place"
+    refused(run, f"{finished / 'config.json'}: is of another run ({name}); {remedy}")
+
+
+def test_help_shows_no_default_that_says_nothing(run_script):
+    assert "[]" not in run_script("probe", "--help").stdout

@@ -198,6 +198,10 @@ BAD = {
         lambda: make_features(LABELS, splits=["test"] * 48),
         "splits: 0 clips to fit on and 48 to score on",
     ),
+    "unknown split": (
+        lambda: make_features(LABELS, splits=["train"] * 24 + ["dev"] * 12 + ["test"] * 12),
+        "splits: 'dev' is unknown; expected train, validation, test",
+    ),
     "one fold": (lambda: make_features(LABELS, folds=[3] * 48), "folds: found 3; expected two or more"),
     "a clip without a fold": (
         lambda: make_features(LABELS, folds=[-1, *FOLDS[1:]]),
@@ -205,7 +209,7 @@ BAD = {
     ),
     "one class to fit on": (
         lambda: make_features([0] * 24 + [0, 1] * 12, splits=["train"] * 24 + ["test"] * 24),
-        "labels: .*two classes",
+        "labels: test leaves one class to fit on; expected at least two classes in every part",
     ),
     "one class outside a fold": (
         lambda: make_features([0] * 24 + [0, 1] * 12, folds=[1] * 12 + [2] * 12 + [3] * 24),
@@ -242,6 +246,7 @@ NAMES = ["layer1", "layer2", "layer3"]
         ("layer3,layer1+layer2", [("layer3",), ("layer1", "layer2")]),
         (" layer3 , layer1 + layer2 ", [("layer3",), ("layer1", "layer2")]),
         ("layer1,layer1", [("layer1",)]),
+        ("layer1+layer2,layer2+layer1", [("layer1", "layer2")]),
     ],
 )
 def test_combinations(text, expected):
@@ -346,6 +351,16 @@ def test_one_round_has_no_deviation(small_grid):
     (row,) = probe(make_features(LABELS, splits=SPLITS), [("layer1",)])
     assert np.isnan(row["deviation"])
     assert row["test"] == row["score"]
+
+
+def test_the_interval_of_one_round_is_that_of_its_clips(small_grid):
+    (row,) = probe(make_features(LABELS, {"layer1": separable(LABELS)}, splits=SPLITS), [("layer1",)])
+    z, n = 1.959964, 12  # Wilson 1927: all of 12 right
+    assert row["interval_low"] == pytest.approx(n / (n + z**2), abs=1e-6)
+    assert row["interval_high"] == pytest.approx(1.0)
+    y = np.linspace(0, 1, 48)
+    (row,) = probe(make_features(y, {"layer1": y[:, np.newaxis]}, splits=SPLITS), [("layer1",)])
+    assert np.isnan(row["interval_low"])
 
 
 def test_chance_by_hand(small_grid):
@@ -495,7 +510,7 @@ def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, m
     features = products.features("test", NAMES)
     points = [Point("linear", c) for c in (2.0, 0.1, 32.0)]
     n_iterations = 6
-    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1, and fewer above
+    monkeypatch.setattr(kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1; none above
     said = dict(kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
     assert not recwarn.list
     for number, point in enumerate(points):

@@ -172,5 +172,5 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
 
 def _module(name: str) -> ModuleType:
     if name not in DATASETS:
-        raise InputError(f"{name!r} is not a data set; expected one of {', '.join(DATASETS)}")
+        raise InputError(f"--dataset: {name!r} is not a data set; expected one of {', '.join(DATASETS)}")
     return DATASETS[name]
