@@ -7,7 +7,7 @@ import keras
 from keras_audio_transfer.backbones import backbone
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.layers import GlobalMeanAndDeviationPooling2D
+from keras_audio_transfer.layers import GlobalMeanAndDeviationPooling2D, MultiscaleDilatedConv2D
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
 
 POOLINGS = {
@@ -18,7 +18,12 @@ POOLINGS = {
 
 
 def build_extractor(
-    config: AudioConfig, network: str = "convnet5", pooling: str = "mean", spec_augment: int = 0, seed: int = 0
+    config: AudioConfig,
+    network: str = "convnet5",
+    pooling: str = "mean",
+    spec_augment: int = 0,
+    seed: int = 0,
+    dilations: Sequence[int] = (),
 ) -> keras.Model:
     """A flat functional model from waveforms to the features of every layer.
 
@@ -29,6 +34,8 @@ def build_extractor(
             'mean_deviation' (both, twice as many numbers).
         spec_augment: in training, mask the spectrogram with so many masks of frames and as many of bands.
         seed: of the masks.
+        dilations: those of a `MultiscaleDilatedConv2D` between spectrogram and network, such as (1, 2, 3, 4) of McMahan
+            and Rao 2018; none for the spectrogram alone.
 
     Returns:
         Model with input `waveform`, float32 (batch, samples) at `config.sample_rate`, any batch and length, and a dict
@@ -44,6 +51,8 @@ def build_extractor(
     spectrogram = waveform_to_spectrogram(waveform, config)
     if spec_augment:
         spectrogram = mask_spectrogram(spectrogram, config, spec_augment, seed)
+    if dilations:
+        spectrogram = MultiscaleDilatedConv2D(dilations=dilations, name="multiscale")(spectrogram)
     maps = module.maps(spectrogram, config)
     features = {name: POOLINGS[pooling](name=f"{name}_features")(x) for name, x in maps.items()}
     return keras.Model(waveform, features, name=network)

@@ -25,11 +25,18 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures, write_json, written_whole
 from keras_audio_transfer.parts import divide
 
+DILATIONS = (1, 2, 3, 4)  # McMahan and Rao 2018, section 3
+
 
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_dataset_arguments(parser, default="synthetic")
     parser.add_argument("--network", default="convnet5", help="name in keras_audio_transfer/backbones")
+    parser.add_argument(
+        "--multiscale",
+        action="store_true",
+        help="parallel convolutions of growing dilation in front of the network (McMahan and Rao 2018)",
+    )
     parser.add_argument("--preset", default="short16k", help=f"front end, one of {', '.join(PRESETS)}")
     parser.add_argument(
         "--clip-seconds",
@@ -149,7 +156,8 @@ def train(options, config, parts, store, output_dir, run_dir):
     every_clip = [clip for clips in clips_of.values() for clip in clips]
     names = label_names(every_clip, data_set.LABELS)
     multi_label = any(len(clip.labels) > 1 for clip in every_clip)
-    extractor = build_extractor(config, options.network, options.pooling, options.spec_augment, options.seed)
+    dilations = DILATIONS if options.multiscale else ()
+    extractor = build_extractor(config, options.network, options.pooling, options.spec_augment, options.seed, dilations)
     model = add_head(extractor, len(names), multi_label, options.dropout)
     augmentation = Augmentation(
         random_crop=not options.no_random_crop,
@@ -187,6 +195,7 @@ def train(options, config, parts, store, output_dir, run_dir):
     card = {
         "network": options.network,
         "network_citation": backbone(options.network).CITATION,
+        "multiscale": dilations,
         "pooling": options.pooling,
         "labels": names,
         "multi_label": multi_label,

@@ -178,6 +178,43 @@ def test_unknown_network():
         backbone("convnet6")
 
 
+@every_network
+def test_one_to_four_channels(network):
+    for n_channels in (1, 4):
+        spectrogram = keras.Input((None, 8, n_channels))
+        model = keras.Model(spectrogram, backbone(network).maps(spectrogram, SMALL))
+        for name, values in model(noise(1, 31, 8, n_channels)).items():
+            assert np.isfinite(values).all(), name
+
+
+@every_network
+def test_one_step_of_training_moves_every_weight(network):
+    keras.utils.set_random_seed(0)
+    extractor = build_extractor(SMALL, network, dilations=(1, 2, 3, 4))
+    model = add_head(extractor, 3)
+    model = keras.Model(model.input, model.output["scores"])
+    model.compile("sgd", "categorical_crossentropy")
+    before = [weight.numpy() for weight in model.trainable_weights]
+    model.train_on_batch(noise(6, SMALL.n_samples), np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.isfinite(weight).all(), weight.path
+        # A bias before a batch normalisation has no slope.
+        assert (weight.numpy() != old).any() or "bias" in weight.path, weight.path
+
+
+def test_multiscale_input_stands_before_the_network():
+    model = build_extractor(SMALL, "sbcnn", dilations=(1, 3))
+    assert model.get_layer("multiscale").output.shape[-1] == 2
+    assert model.get_layer("layer1_convolution").input is model.get_layer("multiscale").output
+
+
+@pytest.mark.parametrize("n_channels", [2, 4])
+def test_imagenet_weights_need_three_channels(n_channels):
+    spectrogram = keras.Input((None, 32, n_channels))
+    with pytest.raises(InputError, match=f"weights: imagenet takes 1 or 3 channels, not {n_channels}"):
+        backbone("resnet50").maps(spectrogram, SMALL, weights="imagenet")
+
+
 # ConvNet-5
 
 
