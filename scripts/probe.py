@@ -84,7 +84,9 @@ def tables(arguments, flag):
             raise InputError(f"{flag}: {argument!r} names no table; expected NAME=SCORES.csv")
         table = read_scores(path)
         if table is None:
-            raise InputError(f"{flag}: {path} has no scores; expected the scores.csv of scripts/probe.py")
+            raise InputError(
+                f"{flag}: {path} has no scores, one a combination; expected the scores.csv of scripts/probe.py"
+            )
         result.append((name, table))
     return result
 
@@ -95,7 +97,9 @@ def read_scores(path, columns=("score",)):
         table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float))
     except ValueError:  # empty, no text, no table, or text where a number belongs
         return None
-    return table if {"layers", *columns} <= {*table} and len(table) and table["score"].notna().all() else None
+    if not {"layers", *columns} <= {*table} or table.empty or table["score"].isna().any():
+        return None
+    return table if table["layers"].is_unique else None
 
 
 def finished_scores(path, prober, wanted):

@@ -43,6 +43,7 @@ def inputs(tmp_path_factory):
     mood = {"labels": np.zeros((24, 2)), "label_names": np.array(["arousal", "valence"])}
     write_features(root / "mood.npz", **mood)
     (root / "scores.csv").write_text("layers,score\nlayer1,0.5\n")
+    (root / "twice.csv").write_text("layers,score\nlayer1,0.5\nlayer1,0.6\n")
     write_features(root / "other_clips.npz", layer_names=np.array(["mfcc"]), clip_ids=np.arange(24).astype(str))
     return root
 
@@ -271,12 +272,17 @@ REFUSED = {
     "comparison with an empty table": (
         "probe",
         "{data}/features.npz --compare random={data}/bad/nothing.flac --output-dir {out}/probes",
-        "--compare: {data}/bad/nothing.flac has no scores; expected the scores.csv of scripts/probe.py",
+        "--compare: {data}/bad/nothing.flac has no scores, one a combination; expected the scores.csv of ",
     ),
     "comparison with no text": (
         "probe",
         "{data}/features.npz --beside random={data}/good/0.wav --output-dir {out}/probes",
-        "--beside: {data}/good/0.wav has no scores; expected the scores.csv of scripts/probe.py",
+        "--beside: {data}/good/0.wav has no scores, one a combination; expected the scores.csv of scripts/probe.py",
+    ),
+    "table with a combination twice": (
+        "probe",
+        "{data}/features.npz --beside a={data}/twice.csv --output-dir {out}/probes",
+        "--beside: {data}/twice.csv has no scores, one a combination; expected the scores.csv of scripts/probe.py",
     ),
     "two tables of one name": (
         "probe",
