@@ -261,7 +261,7 @@ def test_reproduce_does_not_continue_with_other_features(repository, run_script,
     run = run_script("reproduce_choi2017", repository, "--task", "gtzan_genre", "--output", tmp_path / "scores.csv")
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1
-    assert "are of another run (features of gtzan_genre was " in run.stderr
+    assert 'settings.json: is of another run (features of gtzan_genre was "others", is "' in run.stderr
 
 
 @pytest.fixture(scope="module")
