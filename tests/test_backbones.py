@@ -208,13 +208,6 @@ def test_multiscale_input_stands_before_the_network():
     assert model.get_layer("layer1_convolution").input is model.get_layer("multiscale").output
 
 
-@pytest.mark.parametrize("n_channels", [2, 4])
-def test_imagenet_weights_need_three_channels(n_channels):
-    spectrogram = keras.Input((None, 32, n_channels))
-    with pytest.raises(InputError, match=f"weights: imagenet takes 1 or 3 channels, not {n_channels}"):
-        backbone("resnet50").maps(spectrogram, SMALL, weights="imagenet")
-
-
 # ConvNet-5
 
 

@@ -5,10 +5,12 @@ The stem makes the maps sixteen times smaller than those of the published networ
 
 import keras
 
-from keras_audio_transfer.backbones.applications import DENSENET_CITATION
 from keras_audio_transfer.config import AudioConfig
 
-CITATION = DENSENET_CITATION
+CITATION = (
+    "G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger: Densely connected convolutional networks. "
+    "CVPR 2017, arXiv:1608.06993"
+)
 GROWTH = 12
 STAGES = ("stage1", "stage2", "stage3")
 LAYERS_A_STAGE = 12

@@ -2,10 +2,9 @@
 
 import keras
 
-from keras_audio_transfer.backbones.applications import RESNET_CITATION
 from keras_audio_transfer.config import AudioConfig
 
-CITATION = RESNET_CITATION
+CITATION = "K. He, X. Zhang, S. Ren, J. Sun: Deep residual learning for image recognition. CVPR 2016, arXiv:1512.03385"
 # One row a stage: name, filters, stride of its first block.
 STAGES = (("stage1", 64, 1), ("stage2", 128, 2), ("stage3", 256, 2), ("stage4", 512, 2))
 BLOCKS_A_STAGE = 2
