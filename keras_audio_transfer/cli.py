@@ -99,10 +99,15 @@ def check_output(options: argparse.Namespace) -> None:
     """Refuse what cannot end in a features file, before any work is done."""
     if options.workers < 1:
         raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
-    if options.output.is_dir():
-        raise InputError(f"--output: {options.output} is a folder; name a file")
+    refuse_folder(options.output)
     if options.output.suffix != ".npz":
         raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
+
+
+def refuse_folder(output: Path) -> None:
+    """Refuse a folder as the `--output` that is to be a file, before any work is done."""
+    if output.is_dir():
+        raise InputError(f"--output: {output} is a folder; name a file")
 
 
 def write_features(options: argparse.Namespace, features: Features, failures: list[tuple[str, str]]) -> int:

@@ -8,6 +8,8 @@ from keras_audio_transfer.errors import InputError
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
+DILATIONS = (1, 2, 3, 4)  # McMahan and Rao 2018, section 3
+
 
 @_register
 class ClampedMaxPooling2D(keras.layers.MaxPooling2D):
@@ -115,7 +117,7 @@ class MultiscaleDilatedConv2D(keras.layers.Layer):
     dilation first. Beyond its edges the input counts as zero.
     """
 
-    def __init__(self, filters=1, kernel_size=3, dilations=(1, 2, 3, 4), activation=None, **kwargs):
+    def __init__(self, filters=1, kernel_size=3, dilations=DILATIONS, activation=None, **kwargs):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.dilations = filters, kernel_size, tuple(dilations)
         if filters < 1:

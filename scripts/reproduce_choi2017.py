@@ -114,8 +114,7 @@ def main():
         raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(probes.PROTOCOLS)}")
     if options.jobs < 1:
         raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
-    if options.output.is_dir():
-        raise InputError(f"--output: {options.output} is a folder; name a file")
+    cli.refuse_folder(options.output)
     if options.pictures and options.pictures.is_file():
         raise InputError(f"--pictures: {options.pictures} is a file; name a folder")
     protocols = dict.fromkeys([probes.CHOI2017, options.protocol])

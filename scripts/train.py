@@ -25,8 +25,6 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures, write_json, written_whole
 from keras_audio_transfer.parts import divide
 
-DILATIONS = (1, 2, 3, 4)  # McMahan and Rao 2018, section 3
-
 
 def arguments():
     parser = cli.parser(__doc__)
@@ -147,6 +145,7 @@ def train(options, config, parts, store, output_dir, run_dir):
     from keras_audio_transfer.backbones import backbone
     from keras_audio_transfer.features import build_extractor
     from keras_audio_transfer.heads import add_head
+    from keras_audio_transfer.layers import DILATIONS
     from keras_audio_transfer.waveforms import Augmentation, evaluation_batches, targets, training_batches
 
     keras.utils.set_random_seed(options.seed)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_audio_transfer.backbones.convolutions import convolved, normalised
 from keras_audio_transfer.config import AudioConfig
 
 CITATION = "K. He, X. Zhang, S. Ren, J. Sun: Deep residual learning for image recognition. CVPR 2016, arXiv:1512.03385"
@@ -39,7 +40,4 @@ def maps(spectrogram, config: AudioConfig) -> dict:
 
 
 def _convolved(x, filters, size, strides, name):
-    x = keras.layers.Conv2D(
-        filters, size, strides=strides, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
-    )(x)
-    return keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_normalisation")(x)
+    return normalised(convolved(x, filters, size, name, strides), name)
