@@ -6,7 +6,6 @@ to the loudest cell of the batch; the published features were computed in batche
 author's repair of December 2017: stored statistics, each clip standardised, features taken before the pools.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     Args:
         form: 'v1_published': the paper's, to be called with the paper's batches; a clip's features depend on its batch.
             'v1': the same with ordinary batch normalisation, whose statistics have still to be collected
-            (`calibrate`). 'v2': the repaired version.
+            (`features.calibrate`). 'v2': the repaired version.
         weights: from `read_weights`; empty for random ones.
 
     Returns:
@@ -162,36 +161,3 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     for name, arrays in weights.items():
         model.get_layer(name).set_weights(arrays)
     return model
-
-
-def calibrate(model: keras.Model, waveforms: Iterable[np.ndarray]) -> None:
-    """Collect the statistics of every batch normalisation over a set of clips, and freeze them in the model.
-
-    They are what one batch of all the clips would have had: layer by layer, each with those before it already frozen.
-
-    Args:
-        model: with ordinary batch normalisation layers, in order of depth.
-        waveforms: float32 (batch, samples) arrays; iterated over once per layer.
-    """
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in normalisations:
-        moments = _moments(keras.Model(model.input, layer.input), waveforms)
-        layer.moving_mean.assign(moments[0])
-        layer.moving_variance.assign(moments[1])
-
-
-def _moments(maps_of, waveforms):
-    """Mean and biased variance over clips, frames and bands: float64 (channels,) each."""
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
-    def sums(x):
-        maps = tf.reshape(tf.cast(maps_of(x, training=False), tf.float64), [-1, maps_of.output.shape[-1]])
-        return tf.reduce_sum(maps, 0), tf.reduce_sum(tf.square(maps), 0), tf.shape(maps)[0]
-
-    total, squares, count = 0.0, 0.0, 0
-    for waveform in waveforms:
-        first, second, number = sums(waveform)
-        total, squares, count = total + first.numpy(), squares + second.numpy(), count + int(number)
-    mean = total / count
-    return mean, squares / count - mean**2

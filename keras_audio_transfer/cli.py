@@ -15,6 +15,9 @@ from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features, write_failures
 
+# TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 # Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; interrupted.
 DONE, SOME_FAILED, NOT_DONE, INTERRUPTED = 0, 1, 2, 130
 

@@ -139,6 +139,10 @@ PRESETS = {
     "short16k": AudioConfig(
         sample_rate=16000, clip_seconds=4.0, n_fft=512, hop_length=256, n_mels=64, mel_f_min=0.0, mel_f_max=8000.0
     ),
+    # Ours: half as many frames, which halves the cost of the deep networks.
+    "light16k": AudioConfig(
+        sample_rate=16000, clip_seconds=4.0, n_fft=1024, hop_length=512, n_mels=64, mel_f_min=0.0, mel_f_max=8000.0
+    ),
 }
 
 

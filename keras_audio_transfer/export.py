@@ -54,14 +54,13 @@ def served_outputs(model: keras.Model, waveform) -> dict:
 
 def write_saved_model(model: keras.Model, path: Path) -> None:
     """Write a SavedModel with input `waveform` float32 [batch, samples], both free, and a dict of outputs."""
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        name="serve",
-        fn=lambda waveform: served_outputs(model, waveform),
+    module = tf.Module()
+    module.weights = [variable.value for variable in model.variables]  # once; Keras's ExportArchive writes them twice
+    module.serve = tf.function(
+        lambda waveform: served_outputs(model, waveform),
         input_signature=[tf.TensorSpec([None, None], tf.float32, name="waveform")],
     )
-    archive.write_out(str(path), verbose=False)
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
 
 
 def largest_difference(model: keras.Model, config: AudioConfig, saved_model: Path, seed: int = 0) -> float:

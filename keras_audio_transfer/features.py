@@ -1,10 +1,13 @@
 """The extractor: waveform -> a dict of features, every layer of the network in one pass."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_audio_transfer.backbones import backbone
+from keras_audio_transfer.backbones.applications import check_weights
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layers import GlobalMeanAndDeviationPooling2D, MultiscaleDilatedConv2D
@@ -15,6 +18,8 @@ POOLINGS = {
     "max": keras.layers.GlobalMaxPooling2D,
     "mean_deviation": GlobalMeanAndDeviationPooling2D,
 }
+# The layers that a front end may end in, in order.
+_FRONT_END = ("power_to_decibel", "standardise", "spec_augment")
 
 
 def build_extractor(
@@ -24,6 +29,7 @@ def build_extractor(
     spec_augment: int = 0,
     seed: int = 0,
     dilations: Sequence[int] = (),
+    weights: str | None = None,
 ) -> keras.Model:
     """A flat functional model from waveforms to the features of every layer.
 
@@ -36,24 +42,29 @@ def build_extractor(
         seed: of the masks.
         dilations: those of a `MultiscaleDilatedConv2D` between spectrogram and network, such as (1, 2, 3, 4) of McMahan
             and Rao 2018; none for the spectrogram alone.
+        weights: the network's initial ones. None: random. 'imagenet': for the networks of `backbones.applications`.
 
     Returns:
         Model with input `waveform`, float32 (batch, samples) at `config.sample_rate`, any batch and length, and a dict
-        of outputs, layer name -> float32 (batch, channels), in order of depth. Weights are random.
+        of outputs, layer name -> float32 (batch, channels), in order of depth.
 
     Raises:
-        InputError: unknown network or pooling.
+        InputError: unknown network, pooling or weights; weights that this network or number of channels does not have,
+            or that cannot be downloaded.
     """
     module = backbone(network)
     if pooling not in POOLINGS:
         raise InputError(f"pooling: {pooling!r} is unknown; choose from {', '.join(POOLINGS)}")
+    if weights is not None:
+        check_weights(weights, network)
     waveform = keras.Input((None,), dtype="float32", name="waveform")
     spectrogram = waveform_to_spectrogram(waveform, config)
     if spec_augment:
         spectrogram = mask_spectrogram(spectrogram, config, spec_augment, seed)
     if dilations:
         spectrogram = MultiscaleDilatedConv2D(dilations=dilations, name="multiscale")(spectrogram)
-    maps = module.maps(spectrogram, config)
+    initial = {} if weights is None else {"weights": weights}
+    maps = module.maps(spectrogram, config, **initial)
     features = {name: POOLINGS[pooling](name=f"{name}_features")(x) for name, x in maps.items()}
     return keras.Model(waveform, features, name=network)
 
@@ -68,3 +79,47 @@ def select_layers(model: keras.Model, names: Sequence[str]) -> keras.Model:
         if name not in model.output:
             raise InputError(f"layer: {name!r} is unknown; this network has {', '.join(model.output)}")
     return keras.Model(model.input, {name: model.output[name] for name in names}, name=model.name)
+
+
+def spectrogram_of(model: keras.Model) -> keras.KerasTensor:
+    """What the network in a model sees: the end of its front end, (batch, frames, mels, 1)."""
+    name = next(name for name in reversed(_FRONT_END) if name in {layer.name for layer in model.layers})
+    return model.get_layer(name).output
+
+
+def maps_of(model: keras.Model, name: str) -> keras.KerasTensor:
+    """The maps that a layer's features are pooled from, (batch, frames, bands, channels)."""
+    return model.get_layer(f"{name}_features").input
+
+
+def calibrate(model: keras.Model, inputs: Iterable[np.ndarray], start: keras.KerasTensor | None = None) -> None:
+    """Collect the statistics of every batch normalisation over a set of clips, and freeze them in the model.
+
+    They are what one batch of all the clips would have had: layer by layer, each with those before it already frozen.
+
+    Args:
+        model: with ordinary batch normalisation layers, in order of depth.
+        inputs: float32 arrays, batches; iterated over once per layer.
+        start: where they enter the model; None for its input.
+    """
+    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalisations:
+        moments = _moments(keras.Model(model.input if start is None else start, layer.input), inputs)
+        layer.moving_mean.assign(moments[0])
+        layer.moving_variance.assign(moments[1])
+
+
+def _moments(maps_of, inputs):
+    """Mean and biased variance over clips, frames and bands: float64 (channels,) each."""
+
+    @tf.function(input_signature=[tf.TensorSpec(maps_of.input.shape, tf.float32)])
+    def sums(x):
+        maps = tf.reshape(tf.cast(maps_of(x, training=False), tf.float64), [-1, maps_of.output.shape[-1]])
+        return tf.reduce_sum(maps, 0), tf.reduce_sum(tf.square(maps), 0), tf.shape(maps)[0]
+
+    total, squares, count = 0.0, 0.0, 0
+    for batch in inputs:
+        first, second, number = sums(batch)
+        total, squares, count = total + first.numpy(), squares + second.numpy(), count + int(number)
+    mean = total / count
+    return mean, squares / count - mean**2

@@ -1,6 +1,9 @@
 """Which clips train, which decide when to stop, which are scored. A recording is never on two sides."""
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from keras_audio_transfer.datasets import hold_out
 from keras_audio_transfer.datasets.clip import Clip
@@ -70,6 +73,37 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
         share = len(validation) / (len(train) + len(validation))
         how += f"; {share:.0%} of the training recordings for validation (seed {seed})"
     return Parts(train, validation, test, how)
+
+
+def nested_subset(clips: list[Clip], fraction: float, seed: int) -> list[Clip]:
+    """A share of the clips, the labels in proportion. Of one seed, a larger share contains every smaller one.
+
+    Args:
+        clips: each with one label.
+        fraction: above 0, up to 1.
+        seed: which clips.
+
+    Returns:
+        For each label the fraction of its clips, rounded; in the order of `clips`.
+
+    Raises:
+        InputError: a fraction out of range, or one that leaves a label without clips.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"--fractions: {fraction} is not allowed; expected more than 0 and at most 1")
+    by_label = {}
+    for i, clip in enumerate(clips):
+        by_label.setdefault(clip.labels[0], []).append(i)
+    chosen = []
+    for number, (label, rows) in enumerate(sorted(by_label.items())):
+        wanted = round(fraction * len(rows))
+        if not wanted:
+            raise InputError(
+                f"--fractions: {fraction} leaves {label!r} without a clip of its {len(rows)} for training; "
+                f"expected at least {math.ceil(1000 / len(rows)) / 1000:g}"
+            )
+        chosen += [*np.random.default_rng([seed, number]).permutation(rows)[:wanted]]
+    return [clips[i] for i in sorted(chosen)]
 
 
 def _listed(folds):

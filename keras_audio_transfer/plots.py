@@ -15,9 +15,17 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from keras_audio_transfer import transfer_results
 from keras_audio_transfer.files import written_whole
 
-BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
+_STRATEGY_STYLES = {
+    "finetune": (BLUE, "o"),
+    "scratch": (VERMILION, "s"),
+    "head": (ORANGE, "^"),
+    "probe": (GREEN, "D"),
+    "random": (GREY, "v"),
+}
 _METRIC_NAMES = {
     "loss": "loss (cross-entropy)",
     "accuracy": "accuracy",
@@ -62,7 +70,7 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
     if names:
         axes[0, 0].legend()
     else:
-        axes[0, 0].text(0.5, 0.5, "not trained: random weights", ha="center", va="center")
+        axes[0, 0].text(0.5, 0.5, "not trained: initial weights", ha="center", va="center")
     figure.suptitle(title)
     _save(figure, path)
 
@@ -250,6 +258,55 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     axis.set(xlabel="named by the probe", ylabel="true class")
     figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
     figure.suptitle(f"{title}: {np.trace(counts)} of {counts.sum()} clips right", size=10)
+    _save(figure, path)
+
+
+def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
+    """Accuracy against the share of the training clips: a line a strategy, dots for seeds, 95 % intervals of the means.
+
+    Args:
+        table: of one source and target, as `transfer_results.read` returns it; a plain and a multiscale network of one
+            name are drawn solid and dashed.
+        path: of the PNG or SVG file.
+        title: above the picture.
+    """
+    figure, axis = plt.subplots(figsize=(7.0, 4.6), layout="constrained")
+    summary = transfer_results.means(table)
+    both = summary["multiscale"].nunique() > 1
+    groups = [*summary.groupby(["strategy", "multiscale"])]
+    order = {name: place for place, name in enumerate(transfer_results.STRATEGIES)}
+    groups.sort(key=lambda group: (order[group[0][0]], group[0][1]))
+    for place, ((strategy, multiscale), rows) in enumerate(groups):
+        colour, marker = _STRATEGY_STYLES[strategy]
+        dashed = bool(both and multiscale)
+        shift = 0.007 * (place - (len(groups) - 1) / 2)  # so that intervals of equal shares do not hide each other
+        label = strategy + (", multiscale" if dashed else ", plain" if both else "")
+        seeds = table[(table["strategy"] == strategy) & (table["multiscale"] == multiscale)]
+        axis.plot(seeds["fraction"] + shift, seeds["accuracy"], ".", color=colour, alpha=0.45, markersize=4)
+        axis.errorbar(
+            rows["fraction"] + shift,
+            rows["accuracy"],
+            yerr=rows["accuracy_interval"].fillna(0.0),
+            color=colour,
+            marker=marker,
+            markersize=6,
+            markerfacecolor="white" if dashed else colour,
+            linestyle="--" if dashed else "-",
+            capsize=3,
+            linewidth=1.5,
+            label=label,
+        )
+    shares = sorted(table["fraction"].unique())
+    axis.set_xticks(shares, [f"{share:g}" for share in shares])
+    axis.set(xlabel="share of the training clips", ylabel="accuracy on the test clips")
+    axis.set_xlim(0.0, 1.05)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    seeds = sorted(summary["seeds"].unique())
+    of_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    how = "mean and 95 % interval" if seeds[-1] > 1 else "accuracy"
+    axis.set_title(f"{how} of {of_seeds} seed{'s' * (seeds[-1] > 1)}", fontsize="small", color=GREY)
+    figure.suptitle(title)
     _save(figure, path)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -55,16 +56,24 @@ class _KeepState(keras.callbacks.Callback):
         """Whether the loss has not fallen for `patience` epochs."""
         return bool(self.history) and len(self.history) - 1 - self.best_epoch >= self.patience
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check("loss", logs["loss"], f"epoch {self.epoch + 1}, batch {batch + 1}")
+
     def on_epoch_end(self, epoch, logs=None):
         values = {name: float(value) for name, value in logs.items()}
-        for name in ("loss", self.monitor):
-            if not np.isfinite(values[name]):
-                raise InputError(f"training: the {name} is {values[name]} in epoch {epoch + 1}; lower --learning-rate")
+        self._check(self.monitor, values[self.monitor], f"epoch {epoch + 1}")
         self.history.append({"epoch": epoch + 1, **values})
         if self.best_epoch == len(self.history) - 1:
             self.best_weights = self.model.get_weights()
         self.save()
         self.model.stop_training = self.has_ended()
+
+    def _check(self, name, value, where):
+        if not np.isfinite(value):
+            raise InputError(f"training: the {name} is {value} in {where}; lower --learning-rate")
 
     def save(self):
         arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
@@ -78,6 +87,25 @@ class _KeepState(keras.callbacks.Callback):
             for i, variable in enumerate(self._variables()):
                 variable.assign(state[f"variable_{i}"])
             self.best_weights = [state[f"best_{i}"] for i in range(len(self.model.weights))]
+
+
+class _TwoRatesAdam(keras.optimizers.Adam):
+    """Adam with a rate of its own for the weights below the head.
+
+    Args:
+        learning_rate: of the head, as in Adam.
+        share_below: what the rate of the other weights is multiplied by.
+        head: the head's weights.
+    """
+
+    def __init__(self, learning_rate, share_below: float, head: list):
+        super().__init__(learning_rate)
+        self.share_below, self.head = share_below, head
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one weight."""
+        in_head = self._get_variable_index(variable) in map(self._get_variable_index, self.head)
+        super().update_step(gradient, variable, learning_rate * (1.0 if in_head else self.share_below))
 
 
 class EpochLine(keras.callbacks.Callback):
@@ -114,17 +142,18 @@ def fit(
     patience: int = 15,
     resume: bool = False,
     callbacks: tuple = (),
+    share_below_head: float = 1.0,
+    trained_from: Mapping[keras.layers.Layer, int] | None = None,
 ) -> pd.DataFrame:
     """Train with Adam and leave the best weights in the model.
 
     Args:
         model: with a `scores` output (`heads.add_head`).
-        batches: function from `range` of epochs to a dataset of (waveforms, targets), see
-            `waveforms.training_batches`.
+        batches: function from `range` of epochs to a dataset of (inputs, targets), see `waveforms.training_batches`.
         validation: batches that decide which epoch was best and when to stop; None: the training loss decides.
         steps_per_epoch: batches in an epoch.
         epochs: at most so many; 0 leaves the weights as they are.
-        run_dir: where the state of the run and TensorBoard's logs are kept. Must exist.
+        run_dir: where the state of the run is kept. Must exist.
         multi_label: see `heads.add_head`.
         learning_rate: of Adam in the first step; it falls to zero along half a cosine over `epochs`.
         label_smoothing: see `heads.compile_settings`.
@@ -132,6 +161,10 @@ def fit(
         resume: continue from the state in `run_dir`, if there is one. Ends with the same weights as a run that was
             never interrupted.
         callbacks: further Keras callbacks.
+        share_below_head: the weights below the head learn at this share of the rate.
+        trained_from: layers that are trained from that epoch on only (from 0; `epochs`: never). Until then their
+            weights stay, and their batch normalisation works with its stored statistics and does not update them:
+            statistics of a few clips of another data set would change what the frozen weights were trained with.
 
     Returns:
         One row per epoch: epoch (from 1), loss and metrics, on training data and (`val_...`) on validation data.
@@ -140,24 +173,35 @@ def fit(
         InputError: the loss is no longer finite.
     """
     trained = keras.Model(model.input, model.output[SCORES])
+    trained_from = trained_from or {}
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
-    trained.compile(optimizer=keras.optimizers.Adam(schedule), **compile_settings(multi_label, label_smoothing))
-    trained.optimizer.build(trained.trainable_variables)
+    head = [variable for variable in trained.trainable_variables if variable.path.split("/")[-2] == SCORES]
+    optimizer = _TwoRatesAdam(schedule, share_below_head, head)
+    optimizer.build(trained.trainable_variables)
     state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience)
+    trained.compile(optimizer)
     state.set_model(trained)
     if resume and state.path.exists():
         state.restore()
-    done = len(state.history)
-    if done < epochs and not state.has_ended():
+    starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
+    for start, stop in zip(starts, [*starts[1:], epochs], strict=True):
+        done = len(state.history)
+        if done >= stop or state.has_ended():
+            continue
+        for layer, epoch in trained_from.items():
+            layer.trainable = epoch <= start
+        trained.compile(optimizer, **compile_settings(multi_label, label_smoothing))
         trained.fit(
-            batches(range(done, epochs)),
+            batches(range(done, stop)),
             validation_data=validation,
             steps_per_epoch=steps_per_epoch,
             initial_epoch=done,
-            epochs=epochs,
+            epochs=stop,
             verbose=0,
-            callbacks=[state, keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False), *callbacks],
+            callbacks=[state, *callbacks],
         )
+    for layer in trained_from:
+        layer.trainable = True
     if state.best_weights is not None:
         trained.set_weights(state.best_weights)
     return pd.DataFrame(state.history or {"epoch": [], "loss": []})
@@ -191,11 +235,15 @@ def score(targets: np.ndarray, scores: np.ndarray, multi_label: bool) -> dict[st
     }
 
 
-def evaluate(model: keras.Model, batches: tf.data.Dataset, multi_label: bool) -> dict[str, float]:
-    """`score` of the model's `scores` on batches of (waveforms, targets)."""
+def predict(model: keras.Model, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and the model's `scores`, float32 (clips, labels) each, of batches of (inputs, targets)."""
     scorer = keras.Model(model.input, model.output[SCORES])
-    predict = tf.function(
-        lambda x: scorer(x, training=False), input_signature=[tf.TensorSpec([None, None], tf.float32)]
-    )
-    pairs = [(y.numpy(), predict(x).numpy()) for x, y in batches]
-    return score(*map(np.concatenate, zip(*pairs, strict=True)), multi_label)
+    signature = [tf.TensorSpec(model.input.shape, tf.float32)]
+    scores_of = tf.function(lambda x: scorer(x, training=False), input_signature=signature)
+    pairs = [(y.numpy(), scores_of(x).numpy()) for x, y in batches]
+    return tuple(map(np.concatenate, zip(*pairs, strict=True)))
+
+
+def evaluate(model: keras.Model, batches: tf.data.Dataset, multi_label: bool) -> dict[str, float]:
+    """`score` of the model's `scores` on batches of (inputs, targets)."""
+    return score(*predict(model, batches), multi_label)

@@ -1,4 +1,7 @@
-"""Clips -> tf.data of waveforms and targets: shuffle, cut, augment, batch, prefetch. One seed, one sequence."""
+"""Clips -> tf.data of waveforms and targets: shuffle, cut, augment, batch, prefetch. One seed, one sequence.
+
+Where nothing is augmented, what was computed from the waveforms once is batched instead (`array_batches`).
+"""
 
 from dataclasses import dataclass
 
@@ -59,7 +62,7 @@ def evaluation_batches(
         ]
         return np.stack(waveforms), clip_targets[rows]
 
-    return _dataset(batch, range(-(-len(clips) // batch_size)), config, clip_targets.shape[1])
+    return _dataset(batch, range(-(-len(clips) // batch_size)), (config.n_samples,), clip_targets)
 
 
 def training_batches(
@@ -108,15 +111,47 @@ def training_batches(
             _augment(clip_x, augmentation, config, noise, rng)
         return _mixed(x, y, augmentation.mixup, rng) if augmentation.mixup else (x, y)
 
-    return _dataset(batch, range(epochs.start * n_batches, epochs.stop * n_batches), config, clip_targets.shape[1])
+    return _dataset(batch, range(epochs.start * n_batches, epochs.stop * n_batches), (config.n_samples,), clip_targets)
 
 
-def _dataset(batch, numbers, config, n_labels):
+def array_batches(
+    arrays: np.ndarray,
+    clip_targets: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    numbers: range | None = None,
+) -> tf.data.Dataset:
+    """Batches of what was computed from the waveforms before: spectrograms, maps or features.
+
+    Args:
+        arrays: (clips, ...), in memory or mapped from a file.
+        clip_targets: float32 (clips, labels).
+        rows: the clips to take.
+        batch_size: clips a batch; the last one of a pass over the rows is smaller.
+        shuffle_seed: None: in order. Otherwise each pass is shuffled anew; a batch depends on the seed and its number.
+        numbers: of the batches; they run on from pass to pass. None: one pass.
+
+    Returns:
+        Dataset of (float32 (batch, ...), targets float32 (batch, labels)).
+    """
+    n_batches = -(-len(rows) // batch_size)
+
+    def batch(number):
+        epoch, place = divmod(number, n_batches)
+        order = rows if shuffle_seed is None else np.random.default_rng([shuffle_seed, epoch]).permutation(rows)
+        chosen = order[place * batch_size : (place + 1) * batch_size]
+        return arrays[chosen], clip_targets[chosen]
+
+    return _dataset(batch, numbers or range(n_batches), arrays.shape[1:], clip_targets)
+
+
+def _dataset(batch, numbers, shape, clip_targets):
     """`batch(number)` for each of the numbers, in order, made while the network works."""
 
     def tensors(number):
         x, y = tf.numpy_function(batch, [number], (tf.float32, tf.float32))
-        return tf.ensure_shape(x, (None, config.n_samples)), tf.ensure_shape(y, (None, n_labels))
+        return tf.ensure_shape(x, (None, *shape)), tf.ensure_shape(y, (None, clip_targets.shape[1]))
 
     dataset = tf.data.Dataset.range(numbers.start, numbers.stop)
     return dataset.map(tensors, num_parallel_calls=2, deterministic=True).prefetch(2)

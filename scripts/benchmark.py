@@ -8,11 +8,14 @@ extraction   scripts/extract.py's way from wav files to the features of all five
 memory       the highest memory use of scripts/extract.py with few and with four times as many files.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
+training     clips a second of densenet40 (and of others, see --training) in training, a second of sound each: waveforms
+             through tf.data into one process with all cores, the spectrogram in every step, as scripts/train.py does;
+             against spectrograms that are computed once and one process a core, as scripts/transfer.py does.
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by scripts/probe.py's way and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
 
-Each part whose data folder is not given is left out.
+Each part whose data folder is not given is left out; training needs none, but has to be asked for.
 """
 
 import json
@@ -49,6 +52,10 @@ def arguments():
     )
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each kind")
     parser.add_argument("--epoch-clips", type=int, default=640, help="clips in an epoch")
+    parser.add_argument(
+        "--training", nargs="+", default=[], metavar="NETWORK:PRESET", help="such as densenet40:light16k, for training"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="timed batches of 32 clips, for training")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
     return parser
 
@@ -246,11 +253,69 @@ def probes(options):
     }
 
 
+def steps_of_training(network, preset_name, steps, threads, computed_once, barrier=None):
+    """Clips a second of that many batches, after two for tracing."""
+    import keras
+    import tensorflow as tf
+
+    from keras_audio_transfer.datasets import load
+    from keras_audio_transfer.decoding import WaveformStore
+    from keras_audio_transfer.features import build_extractor, spectrogram_of
+    from keras_audio_transfer.heads import SCORES, add_head, compile_settings
+    from keras_audio_transfer.waveforms import array_batches, evaluation_batches, targets, training_batches
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    keras.utils.set_random_seed(0)
+    tf.config.experimental.enable_op_determinism()
+    config = preset(preset_name).with_clip_seconds(1.0)
+    clips = load("synthetic")[: 32 * 4]
+    clip_targets = targets(clips, ["harmonic", "noisy", "impulsive", "swept", "modulated"])
+    store = WaveformStore(config, cache="memory")
+    model = add_head(build_extractor(config, network), clip_targets.shape[1])
+    if computed_once:
+        front_end = keras.Model(model.input, spectrogram_of(model))
+        waveforms = evaluation_batches(clips, clip_targets, store, config, 32)
+        spectrograms = np.concatenate([front_end(x).numpy() for x, _ in waveforms])
+        rows = np.arange(len(clips))
+        batches = array_batches(spectrograms, clip_targets, rows, 32, 0, range(steps + 2))
+        model = keras.Model(spectrogram_of(model), model.output[SCORES])
+    else:
+        batches = training_batches(clips, clip_targets, store, config, 32, 0, range(-(-(steps + 2) // 4)))
+        model = keras.Model(model.input, model.output[SCORES])
+    model.compile(optimizer="adam", **compile_settings(multi_label=False))
+    batches = iter(batches)
+    for _ in range(2):
+        model.train_on_batch(*next(batches))
+    if barrier is not None:
+        barrier.wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        model.train_on_batch(*next(batches))
+    return 32 * steps / (time.perf_counter() - start)
+
+
+def training(options, network, preset_name):
+    """Clips a second both ways, and their ratio."""
+    cores = os.cpu_count() or 1
+    arguments = network, preset_name, options.steps
+    then = in_a_process(steps_of_training, *arguments, cores, False)
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(cores, mp_context=context) as pool:
+        together = manager.Barrier(cores)
+        runs = [pool.submit(steps_of_training, *arguments, 1, True, together) for _ in range(cores)]
+        now = sum(run.result() for run in runs)
+    return {"clips_a_second_one_process": then, "clips_a_second": now, "ratio": now / then}
+
+
 def main():
     options = arguments().parse_args()
     figures = {"cores": os.cpu_count()}
-    if options.esc_dir is None and options.urbansound_dir is None and options.choi2017_dir is None:
-        raise InputError("--esc-dir, --urbansound-dir, --choi2017-dir: none is given; name at least one folder")
+    if not any((options.esc_dir, options.urbansound_dir, options.choi2017_dir, options.training)):
+        raise InputError("--esc-dir, --urbansound-dir, --choi2017-dir, --training: none is given; name at least one")
+    networks = [argument.partition(":")[::2] for argument in options.training]
+    for _, preset_name in networks:
+        preset(preset_name)  # refuses an unknown one before any work is done
     if options.esc_dir is not None:
         with tempfile.TemporaryDirectory() as folder:
             model_dir = Path(folder) / "model"
@@ -265,6 +330,8 @@ def main():
         figures["epoch_with_augmentation"] = in_a_process(epoch, options, default)
     if options.choi2017_dir is not None:
         figures["probes"] = probes(options)
+    for network, preset_name in networks:
+        figures[f"training_{network}_{preset_name}"] = training(options, network, preset_name)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)

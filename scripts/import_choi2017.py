@@ -60,6 +60,7 @@ def main():
     import keras
 
     from keras_audio_transfer import choi2017, export
+    from keras_audio_transfer.features import calibrate
     from keras_audio_transfer.training import weights_hash
 
     keras.utils.set_random_seed(options.seed)
@@ -93,7 +94,7 @@ def main():
                     yield fit_length(waveform, config.n_samples, config.short_clips)[np.newaxis]
 
         progress = cli.progress_bar(options, "calibrating", len(clips))
-        choi2017.calibrate(model, Waveforms())
+        calibrate(model, Waveforms())
         card["calibration"] = {"dataset": options.dataset, "clips": len(clips)}
     card["weights_sha256"] = weights_hash(model)
     with written_whole(options.output_dir) as partial:

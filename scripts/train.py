@@ -35,6 +35,11 @@ def arguments():
         action="store_true",
         help="parallel convolutions of growing dilation in front of the network (McMahan and Rao 2018)",
     )
+    parser.add_argument(
+        "--weights",
+        help="the network's initial weights: imagenet (the networks of keras.applications have them; downloaded); "
+        "random if not given",
+    )
     parser.add_argument("--preset", default="short16k", help=f"front end, one of {', '.join(PRESETS)}")
     parser.add_argument(
         "--clip-seconds",
@@ -44,7 +49,7 @@ def arguments():
     parser.add_argument(
         "--pooling", default="mean_deviation", help="how maps become features: mean, max or mean_deviation"
     )
-    parser.add_argument("--epochs", type=int, default=40, help="at most so many; 0 keeps the random weights")
+    parser.add_argument("--epochs", type=int, default=40, help="at most so many; 0 keeps the initial weights")
     parser.add_argument(
         "--patience", type=int, default=15, help="epochs without a lower validation loss before it stops"
     )
@@ -148,6 +153,8 @@ def train(options, config, parts, store, output_dir, run_dir):
     from keras_audio_transfer.layers import DILATIONS
     from keras_audio_transfer.waveforms import Augmentation, evaluation_batches, targets, training_batches
 
+    if options.quiet:
+        keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
     data_set = DATASETS[options.dataset]
@@ -156,7 +163,9 @@ def train(options, config, parts, store, output_dir, run_dir):
     names = label_names(every_clip, data_set.LABELS)
     multi_label = any(len(clip.labels) > 1 for clip in every_clip)
     dilations = DILATIONS if options.multiscale else ()
-    extractor = build_extractor(config, options.network, options.pooling, options.spec_augment, options.seed, dilations)
+    extractor = build_extractor(
+        config, options.network, options.pooling, options.spec_augment, options.seed, dilations, options.weights
+    )
     model = add_head(extractor, len(names), multi_label, options.dropout)
     augmentation = Augmentation(
         random_crop=not options.no_random_crop,
@@ -176,6 +185,9 @@ def train(options, config, parts, store, output_dir, run_dir):
     if run_dir.exists() and not options.resume:
         shutil.rmtree(run_dir)
     write_json(run_dir / "settings.json", settings_of(options))
+    callbacks = [keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False)]
+    if not options.quiet:
+        callbacks.append(training.EpochLine(options.epochs))
     history = training.fit(
         model,
         batches,
@@ -188,13 +200,14 @@ def train(options, config, parts, store, output_dir, run_dir):
         label_smoothing=options.label_smoothing,
         patience=options.patience,
         resume=options.resume,
-        callbacks=() if options.quiet else (training.EpochLine(options.epochs),),
+        callbacks=callbacks,
     )
     scores = {part: training.evaluate(model, scored(clips), multi_label) for part, clips in clips_of.items() if clips}
     card = {
         "network": options.network,
         "network_citation": backbone(options.network).CITATION,
         "multiscale": dilations,
+        "initial_weights": options.weights,
         "pooling": options.pooling,
         "labels": names,
         "multi_label": multi_label,

@@ -1,5 +1,11 @@
 """Every network keeps the same contract; ConvNet-5 is the network of Choi et al. 2017."""
 
+import functools
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import keras
@@ -9,16 +15,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_audio_transfer.backbones import BACKBONES, backbone
-from keras_audio_transfer.config import AudioConfig, fitted_pools, preset
+from keras_audio_transfer.backbones.applications import APPLICATIONS, TAPS
+from keras_audio_transfer.config import PRESETS, AudioConfig, fitted_pools, preset
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import largest_difference, write_saved_model
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.training import weights_hash
 
 # One second at 2 kHz: 32 frames of 8 mels. Ten minutes are 18,751 frames.
 SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 TEN_MINUTES = 600 * SMALL.sample_rate
 
+# Loads models that `test_a_fresh_process_loads_every_network` saved, and writes their features.
+LOAD = """
+import sys
+from pathlib import Path
+import keras, numpy as np
+import keras_audio_transfer
+folder, *networks = sys.argv[1:]
+waveforms = np.load(Path(folder) / "waveforms.npy")
+for network in networks:
+    model = keras.models.load_model(Path(folder) / f"{network}.keras")
+    np.savez(Path(folder) / f"{network}.npz", **model(waveforms, training=False))
+"""
+
 every_network = pytest.mark.parametrize("network", BACKBONES)
+every_application = pytest.mark.parametrize("network", APPLICATIONS)
+OWN = [network for network in BACKBONES if network not in APPLICATIONS]
+# One network of each of Keras's architectures, for what takes long.
+ARCHITECTURES = ("densenet121", "resnet50")
+each_architecture = pytest.mark.parametrize("network", ARCHITECTURES)
 
 
 def noise(*shape, seed=0):
@@ -31,8 +58,19 @@ def with_n_mels(n_mels):
 
 def maps_model(network, config):
     """Spectrogram (batch, frames, mels, 1) -> the maps of every layer, with weights that are all different."""
+    if network in APPLICATIONS:
+        return application_model(network)
     spectrogram = keras.Input((None, config.n_mels, 1))
     model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config))
+    randomise(model)
+    return model
+
+
+@functools.cache
+def application_model(network):
+    """The same for any front end and number of mels, because building it takes seconds. Not to be changed."""
+    spectrogram = keras.Input((None, None, 1))
+    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config=None))
     randomise(model)
     return model
 
@@ -47,15 +85,30 @@ def randomise(model):
             layer.set_weights(drawn)
 
 
+def with_seed(seed, network):
+    keras.utils.set_random_seed(seed)
+    return build_extractor(SMALL, network)
+
+
 @pytest.fixture(scope="module")
-def extractors():
+def extractors_and_hashes():
+    extractors = {network: with_seed(0, network) for network in BACKBONES}
+    hashes = {network: weights_hash(model) for network, model in extractors.items()}
+    for model in extractors.values():
+        randomise(model)
+    return extractors, hashes
+
+
+@pytest.fixture(scope="module")
+def extractors(extractors_and_hashes):
     """The extractor of each network at the small settings."""
-    result = {}
-    for network in BACKBONES:
-        keras.utils.set_random_seed(0)
-        result[network] = build_extractor(SMALL, network)
-        randomise(result[network])
-    return result
+    return extractors_and_hashes[0]
+
+
+@pytest.fixture(scope="module")
+def hashes(extractors_and_hashes):
+    """The hash of the weights that seed 0 gives each network."""
+    return extractors_and_hashes[1]
 
 
 @every_network
@@ -101,9 +154,14 @@ def test_declared_sizes_are_the_real_ones(network):
 @every_network
 def test_maps_with_static_shapes_declare_them(network):
     spectrogram = keras.Input((SMALL.n_frames, SMALL.n_mels, 1))
-    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, SMALL))
+    if network in APPLICATIONS:
+        declared = application_model(network)(spectrogram)
+        model = application_model(network)
+    else:
+        declared = backbone(network).maps(spectrogram, SMALL)
+        model = keras.Model(spectrogram, declared)
     for name, values in model(noise(2, SMALL.n_frames, SMALL.n_mels, 1)).items():
-        assert model.output[name].shape[1:] == values.shape[1:], name
+        assert declared[name].shape[1:] == values.shape[1:], name
 
 
 @every_network
@@ -158,14 +216,10 @@ def test_an_input_of_another_length_needs_no_new_weights(network):
     assert weights[0] == weights[1] == weights[2]
 
 
-@every_network
-def test_seeds_decide_the_random_weights(network):
-    def weights(seed):
-        keras.utils.set_random_seed(seed)
-        return np.concatenate([w.ravel() for w in build_extractor(SMALL, network).get_weights()])
-
-    np.testing.assert_array_equal(weights(5), weights(5))
-    assert (weights(5) != weights(6)).any()
+@pytest.mark.parametrize("network", [*OWN, *ARCHITECTURES])
+def test_seeds_decide_the_random_weights(hashes, network):
+    assert weights_hash(with_seed(0, network)) == hashes[network]
+    assert weights_hash(with_seed(1, network)) != hashes[network]
 
 
 @every_network
@@ -178,9 +232,13 @@ def test_unknown_network():
         backbone("convnet6")
 
 
-@every_network
-def test_one_to_four_channels(network):
-    for n_channels in (1, 4):
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [*((network, (1, 4)) for network in OWN), *((network, (2, 3)) for network in ARCHITECTURES)],
+)
+def test_one_to_four_channels(network, channels):
+    """All networks of `APPLICATIONS` have one channel in the tests above, and four in the next."""
+    for n_channels in channels:
         spectrogram = keras.Input((None, 8, n_channels))
         model = keras.Model(spectrogram, backbone(network).maps(spectrogram, SMALL))
         for name, values in model(noise(1, 31, 8, n_channels)).items():
@@ -193,7 +251,7 @@ def test_one_step_of_training_moves_every_weight(network):
     extractor = build_extractor(SMALL, network, dilations=(1, 2, 3, 4))
     model = add_head(extractor, 3)
     model = keras.Model(model.input, model.output["scores"])
-    model.compile("sgd", "categorical_crossentropy")
+    model.compile("sgd", "categorical_crossentropy", run_eagerly=network in APPLICATIONS)  # tracing takes far longer
     before = [weight.numpy() for weight in model.trainable_weights]
     model.train_on_batch(noise(6, SMALL.n_samples), np.eye(3)[[0, 1, 2, 0, 1, 2]])
     for weight, old in zip(model.trainable_weights, before, strict=True):
@@ -202,10 +260,172 @@ def test_one_step_of_training_moves_every_weight(network):
         assert (weight.numpy() != old).any() or "bias" in weight.path, weight.path
 
 
+def test_a_fresh_process_loads_every_network(extractors, tmp_path):
+    waveforms = noise(2, 700)
+    np.save(tmp_path / "waveforms.npy", waveforms)
+    for network, model in extractors.items():
+        model.save(tmp_path / f"{network}.keras")
+    command = [sys.executable, "-c", LOAD, tmp_path, *extractors]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert run.returncode == 0, run.stderr
+    for network, model in extractors.items():
+        with np.load(tmp_path / f"{network}.npz") as loaded:
+            assert loaded.files == list(model.output)
+            for name, values in model(waveforms, training=False).items():
+                np.testing.assert_allclose(loaded[name], values, rtol=1e-5, atol=1e-5, err_msg=f"{network} {name}")
+
+
+@each_architecture
+def test_a_saved_model_of_keras_networks_gives_the_same_features(extractors, network, tmp_path):
+    write_saved_model(extractors[network], tmp_path / "1")
+    assert largest_difference(extractors[network], SMALL, tmp_path / "1") <= 1e-4
+
+
 def test_multiscale_input_stands_before_the_network():
     model = build_extractor(SMALL, "sbcnn", dilations=(1, 3))
     assert model.get_layer("multiscale").output.shape[-1] == 2
     assert model.get_layer("layer1_convolution").input is model.get_layer("multiscale").output
+
+
+# The networks of keras.applications
+
+
+@every_application
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("clip_seconds", [0.5, None])
+def test_applications_at_the_presets(network, name, clip_seconds):
+    config = preset(name).with_clip_seconds(clip_seconds)
+    maps = application_model(network)(-80 * np.abs(noise(1, config.n_frames, config.n_mels, 1)))
+    for tap, shrunk in (("stem", 4), ("stage1", 4), ("stage2", 8), ("stage3", 16), ("stage4", 32)):
+        assert maps[tap].shape[1:3] == (math.ceil(config.n_frames / shrunk), math.ceil(config.n_mels / shrunk)), tap
+        assert np.isfinite(maps[tap]).all(), tap
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [
+        ("densenet121", (64, 256, 512, 1024, 1024)),
+        ("densenet169", (64, 256, 512, 1280, 1664)),
+        ("densenet201", (64, 256, 512, 1792, 1920)),
+        ("resnet50", (64, 256, 512, 1024, 2048)),
+    ],
+)
+def test_applications_channels_are_those_of_the_papers(network, channels):
+    assert tuple(maps.shape[-1] for maps in application_model(network).output.values()) == channels
+
+
+@every_application
+def test_applications_are_flat_and_normalise_as_the_other_networks_do(extractors, network):
+    layers = extractors[network].layers
+    assert not any(isinstance(layer, keras.Model) for layer in layers)
+    assert {layer.momentum for layer in layers if isinstance(layer, keras.layers.BatchNormalization)} == {0.9}
+
+
+def as_published(monkeypatch, network):
+    """Let Keras give random weights where it would download; the network with them is put into the list."""
+    given = []
+    constructor = getattr(keras.applications, APPLICATIONS[network].constructor)
+
+    def constructed(weights, **settings):
+        given.append(constructor(weights=None, **settings))
+        assert weights == "imagenet"
+        randomise(given[-1])
+        return given[-1]
+
+    monkeypatch.setattr(keras.applications, APPLICATIONS[network].constructor, constructed)
+    return given
+
+
+def assert_equal_maps(model, spectrogram, given, network, picture):
+    """The model's maps of the spectrogram are those of Keras's own network of the picture."""
+    inner = [given.get_layer(name).output for name in APPLICATIONS[network].last_layers]
+    expected = keras.Model(given.input, inner)(picture, training=False)
+    got = model(spectrogram, training=False)
+    for (name, values), wanted in zip(got.items(), expected, strict=True):
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max(), err_msg=name)
+        assert np.std(wanted) > 0, name
+
+
+@each_architecture
+def test_imagenets_weights_give_the_maps_of_keras_own_network(monkeypatch, network):
+    given = as_published(monkeypatch, network)
+    model = build_extractor(with_n_mels(64), network, weights="imagenet")
+    spectrogram = model.get_layer("power_to_decibel").output
+    maps = keras.Model(spectrogram, {tap: model.get_layer(tap).output for tap in TAPS})
+    decibel = np.random.default_rng(0).uniform(-80, 0, (1, 64, 64, 1)).astype(np.float32)
+    largest = {"densenet121": 2.0, "resnet50": 128.0}[network]
+    picture = np.repeat((decibel + 40) / 40 * largest, 3, axis=-1)
+    assert_equal_maps(maps, decibel, given[0], network, picture)
+
+
+@pytest.fixture
+def tiny_network(monkeypatch):
+    """Stands for Keras's ResNet-50 with published weights: five convolutions."""
+    x = picture = keras.Input((None, None, 3))
+    for name in APPLICATIONS["resnet50"].last_layers:
+        x = keras.layers.Conv2D(4, 3, padding="same", name=name)(x)
+    network = keras.Model(picture, x)
+    monkeypatch.setattr(keras.applications, "ResNet50", lambda **settings: network)
+    return network
+
+
+def test_imagenets_weights_take_three_channels_as_they_are(tiny_network):
+    spectrogram = keras.Input((None, None, 3))
+    model = keras.Model(spectrogram, backbone("resnet50").maps(spectrogram, SMALL, weights="imagenet"))
+    decibel = np.random.default_rng(0).uniform(-80, 0, (1, 9, 8, 3)).astype(np.float32)
+    assert_equal_maps(model, decibel, tiny_network, "resnet50", (decibel + 40) / 40 * 128)
+    extractor = build_extractor(SMALL, "resnet50", dilations=(1, 2, 3), weights="imagenet")
+    assert extractor.get_layer("stem").input.shape[-1] == 3
+
+
+def test_imagenets_weights_take_a_standardised_spectrogram(tiny_network):
+    spectrogram = keras.Input((None, None, 1))
+    config = replace(SMALL, standardise=True)
+    model = keras.Model(spectrogram, backbone("resnet50").maps(spectrogram, config, weights="imagenet"))
+    standardised = noise(1, 9, 8, 1)
+    assert_equal_maps(model, standardised, tiny_network, "resnet50", np.repeat(standardised * 64, 3, axis=-1))
+
+
+def test_a_model_with_imagenets_weights_survives_saving(tiny_network, tmp_path):
+    model = build_extractor(SMALL, "resnet50", weights="imagenet")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    waveforms = noise(2, 700)
+    for name, values in model(waveforms).items():
+        np.testing.assert_array_equal(loaded(waveforms)[name], values)
+
+
+@pytest.mark.parametrize("dilations", [(1, 2), (1, 2, 3, 4)])
+def test_imagenets_weights_take_no_other_number_of_channels(dilations):
+    with pytest.raises(InputError, match=rf"^weights: imagenet takes 1 or 3 channels, not {len(dilations)}; leave the"):
+        build_extractor(SMALL, "resnet50", dilations=dilations, weights="imagenet")
+
+
+@pytest.mark.parametrize("network", OWN)
+def test_only_keras_networks_have_imagenets_weights(network):
+    names = ", ".join(APPLICATIONS)
+    with pytest.raises(InputError, match=f"^weights: imagenet exists for {names} only, not for {network}; choose one"):
+        build_extractor(SMALL, network, weights="imagenet")
+
+
+@pytest.mark.parametrize("weights", ["places365", "", "model.keras"])
+def test_unknown_weights(weights):
+    with pytest.raises(InputError, match=f"^weights: '{weights}' is unknown; choose imagenet, or leave weights out$"):
+        build_extractor(SMALL, "resnet50", weights=weights)
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    def without_network(**settings):
+        raise Exception("URL fetch failure on https://x/y.h5: None --\n [Errno -2] Name or service not known")
+
+    monkeypatch.setattr(keras.applications, "DenseNet169", without_network)
+    with pytest.raises(InputError) as error:
+        build_extractor(SMALL, "densenet169", weights="imagenet")
+    assert str(error.value) == (
+        "weights: imagenet of DenseNet169 could not be downloaded (URL fetch failure on https://x/y.h5: None -- "
+        "[Errno -2] Name or service not known); check the network, or leave weights out"
+    )
 
 
 # ConvNet-5

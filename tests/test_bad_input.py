@@ -80,6 +80,12 @@ REFUSED = {
     "an argument is missing": ("export", "{model}", "the following arguments are required: --output-dir; see --help"),
     "unknown network": ("train", f"{FROM_TABLE} --network convnet6", "network: 'convnet6' is unknown; choose from "),
     "unknown pooling": ("train", f"{FROM_TABLE} --pooling median", "pooling: 'median' is unknown; choose from mean, "),
+    "unknown weights": ("train", f"{FROM_TABLE} --weights sound", "weights: 'sound' is unknown; choose imagenet, or "),
+    "weights for another number of channels": (
+        "train",
+        f"{FROM_TABLE} --network resnet50 --multiscale --weights imagenet",
+        "weights: imagenet takes 1 or 3 channels, not 4; leave the multiscale input out, or give it 3 dilations",
+    ),
     "unknown preset": (
         "train",
         "--preset choi --output-dir {out}/model",

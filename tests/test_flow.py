@@ -53,6 +53,7 @@ def test_training_learns_and_the_model_folder_is_complete(model_dir):
     assert card["labels"] == ["harmonic", "noisy", "impulsive", "swept", "modulated"]
     assert card["training_data"]["clips"] == {"train": 300, "validation": 100, "test": 100}
     assert card["scores"]["test"]["accuracy"] > 0.4  # chance is 0.2
+    assert card["initial_weights"] is None
     names = {path.name for path in model_dir.iterdir()}
     assert names == {"1", "card.json", "history.csv", "model.keras", "tensorboard", "training.png"}
     assert [*pd.read_csv(model_dir / "history.csv")["epoch"]] == [1, 2, 3, 4, 5, 6]

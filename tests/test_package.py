@@ -28,6 +28,8 @@ WITHOUT_TENSORFLOW = [
     "parts",
     "plots",
     "probes",
+    "transfer_plan",
+    "transfer_results",
 ]
 
 _IMPORT = "import sys, importlib; importlib.import_module(sys.argv[1])"

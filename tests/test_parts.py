@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras_audio_transfer.datasets import load
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.parts import divide
+from keras_audio_transfer.parts import divide, nested_subset
 
 
 def clips_of(n_groups, per_group, labels=("a", "b"), **place):
@@ -220,3 +220,45 @@ def test_a_clip_without_a_label():
     clips = [*clips_of(10, 1), Clip("stray.wav", None)]
     with pytest.raises(InputError, match=r"^stray\.wav: has no label; training needs one for every clip$"):
         divide(clips, None, 0.0, seed=0)
+
+
+# ---- shares of the training clips
+
+
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.integers(10, 40), min_size=2, max_size=5),
+    shares=st.lists(st.floats(0.1, 1.0), min_size=2, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shares_are_nested_and_keep_the_proportions(counts, shares, seed):
+    clips = [Clip(f"{label}/{i}", None, (f"label{label}",)) for i in range(40) for label in range(len(counts))]
+    clips = [clip for clip in clips if int(clip.clip_id.split("/")[1]) < counts[int(clip.labels[0][5:])]]
+    smaller = []
+    for share in sorted(shares):
+        subset = nested_subset(clips, share, seed)
+        assert [clip for clip in clips if clip in subset] == subset
+        assert all(clip in subset for clip in smaller)
+        found = Counter(clip.labels[0] for clip in subset)
+        assert found == {f"label{label}": round(share * count) for label, count in enumerate(counts)}
+        smaller = subset
+    assert nested_subset(clips, 1.0, seed) == clips
+
+
+def test_seeds_choose_other_clips():
+    clips = [Clip(f"{label}{i}", None, (label,)) for label in "ab" for i in range(20)]
+    assert nested_subset(clips, 0.5, 0) == nested_subset(clips, 0.5, 0)
+    assert nested_subset(clips, 0.5, 0) != nested_subset(clips, 0.5, 1)
+
+
+def test_a_share_that_leaves_a_label_empty():
+    clips = [Clip(f"{label}{i}", None, (label,)) for label, n in (("a", 20), ("b", 4)) for i in range(n)]
+    with pytest.raises(InputError, match=r"--fractions: 0.1 leaves 'b' without a clip of its 4 .* at least 0.25$"):
+        nested_subset(clips, 0.1, 0)
+    assert len(nested_subset(clips, 0.25, 0)) == 6
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
+def test_a_share_out_of_range(fraction):
+    with pytest.raises(InputError, match=r"--fractions: .* is not allowed; expected more than 0 and at most 1"):
+        nested_subset([Clip("a", None, ("a",))], fraction, 0)

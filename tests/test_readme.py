@@ -48,8 +48,3 @@ def test_every_flag_in_an_example_exists():
         source = (ROOT / "scripts" / f"{script}.py").read_text() + (ROOT / "keras_audio_transfer/cli.py").read_text()
         for flag in re.findall(r"--[a-z-]+", arguments):
             assert f'"{flag}"' in source, f"{script}.py has no {flag}"
-
-
-def test_a_model_in_git_is_small_and_its_card_complete():
-    for folder in (ROOT / "saved_models").glob("convnet5.urbansound8k"):
-        assert sum(path.stat().st_size for path in folder.rglob("*") if "tensorboard" not in path.parts) < 5e6

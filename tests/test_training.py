@@ -184,6 +184,58 @@ def test_interrupted_and_continued_in_the_same_process(tmp_path):
     assert weights_hash(continued) == weights_hash(whole)
 
 
+def test_the_weights_below_the_head_learn_at_a_share_of_the_rate(tmp_path):
+    # Adam's first step is the rate itself, in the gradient's direction.
+    steps = {}
+    for share in (1.0, 0.1):
+        model = new_model()
+        before = {layer.name: layer.get_weights() for layer in model.layers}
+        one_batch = batches_of(*low_and_high_tones(BATCH, seed=1))
+        settings = {"steps_per_epoch": 1, "epochs": 1, "run_dir": tmp_path, "learning_rate": 1e-3}
+        fit(model, one_batch, None, share_below_head=share, **settings)
+        kernels = {name: (model.get_layer(name).get_weights()[0] - w[0]) for name, w in before.items() if w}
+        steps[share] = {name: np.median(np.abs(kernels[name])) for name in (SCORES, "layer1_convolution")}
+    assert steps[1.0] == pytest.approx({SCORES: 1e-3, "layer1_convolution": 1e-3}, rel=0.01)
+    assert steps[0.1] == pytest.approx({SCORES: 1e-3, "layer1_convolution": 1e-4}, rel=0.01)
+
+
+def test_frozen_layers_keep_weights_and_statistics_until_their_epoch(tmp_path):
+    model, recorded = new_model(), RecordWeights()
+    start = model.get_weights()
+    late = [model.get_layer(f"layer1_{part}") for part in ("convolution", "normalisation")]
+    never = [model.get_layer(f"layer2_{part}") for part in ("convolution", "normalisation")]
+    trained_from = {**dict.fromkeys(late, 2), **dict.fromkeys(never, 4)}
+    fit_tones(model, tmp_path, epochs=4, patience=4, callbacks=(recorded,), trained_from=trained_from)
+
+    def moved(layers, epoch):
+        places = [i for i, w in enumerate(model.weights) if any(w is own for layer in layers for own in layer.weights)]
+        assert places
+        return [not np.array_equal(start[i], recorded.weights[epoch][i]) for i in places]
+
+    assert not any(moved(late, 0))
+    assert not any(moved(late, 1))
+    assert all(moved(late, 2))
+    assert not any(moved(never, 3))
+    assert all(layer.trainable for layer in model.layers)
+
+
+def test_interrupted_while_layers_are_unfrozen(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+
+    def fit_gradually(model, folder, **settings):
+        trained_from = {model.get_layer("layer1_convolution"): 1, model.get_layer("layer2_normalisation"): 3}
+        return fit_tones(model, tmp_path / folder, epochs=4, trained_from=trained_from, **settings)
+
+    whole = new_model()
+    history = fit_gradually(whole, "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit_gradually(new_model(), "parts", callbacks=(Interrupt(),))
+    continued = new_model(seed=5)
+    pd.testing.assert_frame_equal(fit_gradually(continued, "parts", resume=True), history)
+    assert weights_hash(continued) == weights_hash(whole)
+
+
 def test_without_resume_an_old_state_is_ignored(tmp_path):
     first, second = new_model(), new_model()
     fit_tones(first, tmp_path, epochs=2)
@@ -196,7 +248,9 @@ def test_without_resume_an_old_state_is_ignored(tmp_path):
 def test_a_loss_that_is_not_finite(tmp_path, bad):
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=1)
     targets[0] = bad
-    with pytest.raises(InputError, match=r"training: the loss is (nan|inf) in epoch 1; lower --learning-rate"):
+    with pytest.raises(
+        InputError, match=r"training: the loss is (nan|inf) in epoch 1, batch \d; lower --learning-rate"
+    ):
         fit_tones(new_model(), tmp_path, epochs=2, batches=batches_of(waveforms, targets))
     assert not (tmp_path / "state.npz").exists(), "the state of a broken run was kept"
 
@@ -205,7 +259,7 @@ def test_a_learning_rate_that_breaks_the_weights(tmp_path):
     # One batch an epoch: its loss is that of the weights before the step, and only the validation shows the damage.
     waveforms, targets = low_and_high_tones(BATCH, seed=1)
     one_batch = {"batches": batches_of(waveforms, targets), "learning_rate": 1e38}
-    with pytest.raises(InputError, match=r"loss is (nan|inf) in epoch 1; lower --learning-rate"):
+    with pytest.raises(InputError, match=r"val_loss is (nan|inf) in epoch 1; lower --learning-rate"):
         fit(
             new_model(),
             validation=validation_of(*low_and_high_tones(BATCH, seed=2)),

@@ -12,7 +12,13 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.decoding import WaveformStore
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.waveforms import Augmentation, evaluation_batches, targets, training_batches
+from keras_audio_transfer.waveforms import (
+    Augmentation,
+    array_batches,
+    evaluation_batches,
+    targets,
+    training_batches,
+)
 
 SMALL = AudioConfig(
     sample_rate=1000, clip_seconds=0.1, n_fft=32, hop_length=16, n_mels=4, mel_f_min=0.0, mel_f_max=500.0
@@ -347,3 +353,36 @@ def test_targets_of_one_label_of_tags_and_of_none():
     y = targets(clips, ["cow", "cat", "dog"])
     assert y.dtype == np.float32
     assert y.tolist() == [[0, 0, 1], [0, 1, 1], [0, 0, 0], [1, 0, 0]]
+
+
+# ---- arrays
+
+
+ARRAYS = np.arange(10 * 3, dtype=np.float32).reshape(10, 3)
+ROWS = np.array([9, 2, 4, 5, 7])
+
+
+def rows_of(**options):
+    """The rows in each batch; targets and arrays have to be of the same row."""
+    result = []
+    for x, y in array_batches(ARRAYS, np.eye(10, dtype=np.float32), ROWS, 2, **options):
+        rows = y.numpy().argmax(axis=1)
+        np.testing.assert_array_equal(x, ARRAYS[rows])
+        result.append(rows.tolist())
+    return result
+
+
+def test_arrays_in_order_once():
+    assert rows_of() == [[9, 2], [4, 5], [7]]
+
+
+def test_arrays_shuffled_anew_in_each_pass():
+    batches = rows_of(shuffle_seed=0, numbers=range(6))
+    passes = [[row for batch in part for row in batch] for part in (batches[:3], batches[3:])]
+    assert [sorted(rows) for rows in passes] == [sorted(ROWS)] * 2
+    assert passes[0] != passes[1]
+    assert batches != rows_of(shuffle_seed=1, numbers=range(6))
+
+
+def test_arrays_continue_with_the_same_batches():
+    assert rows_of(shuffle_seed=0, numbers=range(4, 8)) == rows_of(shuffle_seed=0, numbers=range(8))[4:]

@@ -5,13 +5,14 @@ tests then run it on every clip length, save and reload it, and compare its decl
 """
 
 from keras_audio_transfer.backbones import convnet5, densenet40, resnet18, sbcnn
+from keras_audio_transfer.backbones.applications import APPLICATIONS
 from keras_audio_transfer.errors import InputError
 
-BACKBONES = {"convnet5": convnet5, "sbcnn": sbcnn, "densenet40": densenet40, "resnet18": resnet18}
+BACKBONES = {"convnet5": convnet5, "sbcnn": sbcnn, "densenet40": densenet40, "resnet18": resnet18, **APPLICATIONS}
 
 
 def backbone(name: str):
-    """The module of that network. Raises InputError for an unknown name."""
+    """The module (or `Application`) of that network. Raises InputError for an unknown name."""
     if name not in BACKBONES:
         raise InputError(f"network: {name!r} is unknown; choose from {', '.join(BACKBONES)}")
     return BACKBONES[name]

@@ -1,0 +1,264 @@
+"""Transfer of a trained network to another data set: five strategies, compared on nested shares of its clips.
+
+The target's clips become spectrograms once; what a strategy leaves frozen is computed once, too, and only the rest is
+trained.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import log_loss
+
+from keras_audio_transfer import export, training
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets import DATASETS
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.features import calibrate, maps_of, select_layers, spectrogram_of
+from keras_audio_transfer.files import Features, written_whole
+from keras_audio_transfer.heads import SCORES, add_head
+from keras_audio_transfer.model_folder import read_card
+from keras_audio_transfer.parts import Parts, nested_subset
+from keras_audio_transfer.probes import Prober, parse_combinations
+from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
+from keras_audio_transfer.transfer_plan import Cell, Recipe
+from keras_audio_transfer.waveforms import array_batches, targets
+
+_CALIBRATION_CLIPS = 512
+
+
+@dataclass(frozen=True)
+class Task:
+    """The target: its clips as spectrograms in a file, and who of them trains, validates and tests.
+
+    Attributes:
+        dataset: its name in `datasets.DATASETS`.
+        parts: the division; the rows of the file are its train, validation and test clips, one after the other.
+        label_names: of all of them.
+        config: the front end: the source's, with the target's clip length.
+        spectrograms: path of the `.npy` file, float32 (clips, frames, mels, 1).
+    """
+
+    dataset: str
+    parts: Parts
+    label_names: list[str]
+    config: AudioConfig
+    spectrograms: Path
+
+    @property
+    def clips(self) -> list:
+        """All clips, in the order of the file."""
+        return [*self.parts.train, *self.parts.validation, *self.parts.test]
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of a part: 'train', 'validation' or 'test'."""
+        ends = np.cumsum([len(self.parts.train), len(self.parts.validation), len(self.parts.test)])
+        return np.split(np.arange(ends[-1]), ends[:-1])[("train", "validation", "test").index(part)]
+
+    def subset(self, cell: Cell) -> np.ndarray:
+        """The rows that train in a cell."""
+        chosen = {clip.clip_id for clip in nested_subset(self.parts.train, cell.fraction, cell.seed)}
+        return np.array([row for row, clip in enumerate(self.parts.train) if clip.clip_id in chosen])
+
+
+def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
+    """Compute the spectrograms of a task's clips.
+
+    Args:
+        task: names the file and the front end.
+        waveforms: batches of (waveforms, targets) of `task.clips` in order.
+    """
+    waveform = keras.Input((None,), dtype="float32")
+    front_end = keras.Model(waveform, waveform_to_spectrogram(waveform, task.config))
+    compute = tf.function(lambda x: front_end(x, training=False))
+    shape = (len(task.clips), task.config.n_frames, task.config.n_mels, 1)
+    with written_whole(task.spectrograms) as partial:
+        file = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        start = 0
+        for batch, _ in waveforms:
+            file[start : start + len(batch)] = compute(batch).numpy()
+            start += len(batch)
+        file.flush()
+
+
+def load_network(model_dir: Path) -> keras.Model:
+    """The network of a model folder, without its head. Raises InputError where Keras cannot load it."""
+    path = model_dir / "model.keras"
+    if not path.is_file():
+        raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
+    try:
+        model = keras.models.load_model(path, compile=False)
+        return select_layers(model, export.layer_names(model))
+    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); export the model again") from error
+
+
+def run_cell(cell: Cell, source: Path, task: Task, recipe: Recipe, run_dir: Path, models: Path | None) -> dict:
+    """Train and test one cell. The same cell gives the same numbers, on any number of processes.
+
+    Args:
+        cell: which.
+        source: the model folder to transfer from.
+        task: the target.
+        recipe: how.
+        run_dir: an existing folder; a killed training continues from it.
+        models: folder that gets the trained network as a model folder; None for none.
+
+    Returns:
+        Its row of the table, without source, target, network and multiscale: strategy, fraction, seed, train_clips,
+        accuracy, f1_macro and loss (cross-entropy) of the test clips, epochs (trained), seconds, and
+        validation_accuracy of the best epoch. A probe does not use the validation clips and has no loss and epochs.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    start = time.monotonic()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(cell.seed)
+    tf.config.experimental.enable_op_determinism()
+    network = load_network(source)
+    if cell.strategy in ("scratch", "random"):
+        network = keras.models.clone_model(network)  # draws new weights
+    spectrograms = np.load(task.spectrograms, mmap_mode="r")
+    rows = task.subset(cell)
+    row = {**asdict(cell), "train_clips": len(rows)}
+    if cell.strategy == "probe":
+        row |= _probe(network, spectrograms, rows, task, recipe, cell.seed)
+    else:
+        row |= _train(network, spectrograms, rows, task, recipe, cell, source, run_dir, models)
+    return {**row, "seconds": time.monotonic() - start}
+
+
+def _probe(network, spectrograms, rows, task, recipe, seed):
+    """A linear or RBF machine on the features; its parameters chosen by cross-validation among the training clips."""
+    names = recipe.probed([*network.output])
+    seen = np.concatenate([rows, task.rows("test")])
+    features_of = keras.Model(spectrogram_of(network), {name: network.output[name] for name in names})
+    outputs = _outputs(features_of, spectrograms, seen)
+    features = Features.of_clips(outputs, [task.clips[i] for i in seen], task.label_names)
+    features.splits = np.array(["train"] * len(rows) + ["test"] * len(task.rows("test")))
+    prober = Prober(features, seed=seed)
+    (result,) = prober.rows(parse_combinations("+".join(names), names))
+    counts = prober.confusion(result)
+    expected, got = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
+    one_hot = np.eye(len(task.label_names), dtype=np.float32)
+    return training.score(one_hot[expected], one_hot[got], multi_label=False)
+
+
+def _train(network, spectrograms, rows, task, recipe, cell, source, run_dir, models):
+    model = add_head(network, len(task.label_names), dropout=recipe.dropout)
+    spectrogram, layers = spectrogram_of(model), [*network.output]
+    features = model.output[layers[-1]]
+    if cell.strategy == "random":
+        some = rows[:_CALIBRATION_CLIPS]
+        batches = [spectrograms[some[i : i + recipe.batch_size]] for i in range(0, len(some), recipe.batch_size)]
+        calibrate(network, batches, spectrogram)
+
+    frozen_end, trained_from = spectrogram, {}
+    if cell.strategy in ("head", "random"):
+        frozen_end = features
+    elif cell.strategy == "finetune":
+        frozen_end, trained_from = _freezing(model, layers, recipe)
+    inputs = spectrograms
+    if frozen_end is not spectrogram:
+        inputs = _outputs(keras.Model(spectrogram, frozen_end), spectrograms, np.arange(len(spectrograms)))
+    rest = keras.Model(frozen_end, {SCORES: model.output[SCORES]})
+    if recipe.spec_augment and frozen_end is spectrogram:
+        start = keras.Input(inputs.shape[1:])
+        masked = mask_spectrogram(start, task.config, recipe.spec_augment, cell.seed)
+        trained = keras.Model(start, rest(masked))
+    else:
+        trained = rest
+
+    clip_targets = targets(task.clips, task.label_names)
+    steps = max(recipe.min_steps, math.ceil(len(rows) / recipe.batch_size))
+
+    def batches_of(epochs):
+        numbers = range(epochs.start * steps, epochs.stop * steps)
+        return array_batches(inputs, clip_targets, rows, recipe.batch_size, cell.seed, numbers)
+
+    def part(name):
+        return array_batches(inputs, clip_targets, task.rows(name), recipe.batch_size)
+
+    history = training.fit(
+        trained,
+        batches_of,
+        part("validation"),
+        steps_per_epoch=steps,
+        epochs=recipe.epochs,
+        run_dir=run_dir,
+        learning_rate=recipe.head_learning_rate if frozen_end is features else recipe.learning_rate,
+        label_smoothing=recipe.label_smoothing,
+        patience=recipe.patience,
+        resume=True,
+        share_below_head=recipe.share_below_head if cell.strategy == "finetune" else 1.0,
+        trained_from=trained_from,
+    )
+    expected, scores = training.predict(trained, part("test"))
+    result = training.score(expected, scores, multi_label=False)
+    result["loss"] = float(log_loss(expected.argmax(axis=1), scores, labels=range(len(task.label_names))))
+    result |= {"epochs": len(history), "validation_accuracy": history["val_accuracy"][history["val_loss"].idxmin()]}
+    if models is not None:
+        _export(model, source, task, cell, recipe, rows, result, models / cell.file_name)
+    return result
+
+
+def _freezing(model, layers, recipe):
+    """Where the part begins that is trained or masked, and from which epoch on each layer above it is trained.
+
+    Everything is trained from epoch 0 on that is named nowhere.
+    """
+    spectrogram = spectrogram_of(model)
+    lowest = 0 if recipe.finetune_from is None else layers.index(recipe.finetune_from)
+    below = [{layer.name for layer in keras.Model(model.input, maps_of(model, name)).layers} for name in layers]
+    never = below[lowest - 1] if lowest else set()
+    trained_from, known = {}, set(never)
+    for place in range(len(layers)):
+        for layer_name in sorted(below[place] - known):
+            trained_from[layer_name] = (len(layers) - place) * recipe.unfreeze_epochs
+        known |= below[place]
+    if recipe.spec_augment:  # the masks come before the frozen layers
+        trained_from |= dict.fromkeys(sorted(never), recipe.epochs)
+    cut = maps_of(model, layers[lowest - 1]) if lowest and not recipe.spec_augment else spectrogram
+    inside = {layer.name for layer in keras.Model(cut, model.output[SCORES]).layers}
+    return cut, {model.get_layer(name): epoch for name, epoch in trained_from.items() if epoch and name in inside}
+
+
+def _outputs(model, arrays, rows, batch_size=64):
+    """What the model makes of these rows: an array, or a dict of arrays."""
+    compute = tf.function(lambda x: model(x, training=False))
+    parts = [compute(arrays[rows[i : i + batch_size]]) for i in range(0, len(rows), batch_size)]
+    return tf.nest.map_structure(lambda *values: np.concatenate(values), *parts)
+
+
+def _export(model, source, task, cell, recipe, rows, result, folder):
+    """Write a model folder whose card names both data sets, with their licences."""
+    card, data_set = read_card(source), DATASETS[task.dataset]
+    fresh = cell.strategy in ("scratch", "random")
+    content = {
+        **{name: card[name] for name in ("network", "network_citation", "multiscale", "pooling") if name in card},
+        "labels": task.label_names,
+        "multi_label": False,
+        "training_data": {
+            "dataset": task.dataset,
+            "licence": data_set.LICENSE,
+            "citation": data_set.CITATION,
+            "division": task.parts.how,
+            "clips": {"train": len(rows), "validation": len(task.parts.validation), "test": len(task.parts.test)},
+        },
+        "transferred_from": None if fresh else card.get("training_data"),
+        "epochs_trained": result["epochs"],
+        "scores": {"test": {name: result[name] for name in ("accuracy", "f1_macro", "loss")}},
+        "settings": {**asdict(cell), **asdict(recipe)},
+        "seed": cell.seed,
+        "versions": export.package_versions(),
+        "weights_sha256": training.weights_hash(model),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder) as partial:
+        partial.mkdir()
+        export.write_model(partial, model, task.config, content)

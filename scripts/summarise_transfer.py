@@ -1,0 +1,72 @@
+"""Tables and pictures of several transfers, from the results.csv of each.
+
+    python scripts/summarise_transfer.py transfers/*/results.csv --page transfers/README.md
+
+The page gets its tables between the lines '<!-- table: NAME -->' and '<!-- end -->'; what stands around them is kept.
+A page that does not exist is made, with every table. Pictures are written beside it, one a source, target and network.
+Numbers are means, plus or minus half the 95 % interval over the seeds, whose number stands in brackets.
+"""
+
+import re
+from pathlib import Path
+
+from keras_audio_transfer import cli, plots
+from keras_audio_transfer import transfer_results as results
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import written_whole
+
+TITLES = {
+    "accuracy": "Accuracy on the test clips, by share of the training clips",
+    "transfer": "Fine-tuning minus scratch",
+    "multiscale": "Multiscale minus plain input",
+    "interaction": "What transfer brings with multiscale input, minus what it brings with plain input",
+    "network": "Difference between networks",
+    "enough": "The share of the training clips at which fine-tuning matches scratch on all of them",
+    "effort": "Training clips, epochs and minutes of one training",
+}
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("tables", type=Path, nargs="+", metavar="RESULTS.csv", help="from scripts/transfer.py")
+    parser.add_argument("--page", type=Path, required=True, metavar="PAGE.md", help="to write the tables to")
+    return parser
+
+
+def markdown(table):
+    rows = [[*table], ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def with_tables(text, tables, page):
+    """The page's text with its tables made anew."""
+
+    def made(match):
+        if match[1] not in tables:
+            raise InputError(f"{page}: wants a table {match[1]!r}; these results have {', '.join(tables)}")
+        return f"<!-- table: {match[1]} -->\n{markdown(tables[match[1]])}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", made, text, flags=re.DOTALL)
+
+
+def main():
+    options = arguments().parse_args()
+    cli.refuse_folder(options.page)
+    table = results.read(options.tables)
+    tables = results.tables(table)
+    if options.page.exists():
+        text = options.page.read_text(encoding="utf-8")
+    else:
+        text = "".join(f"## {TITLES[name]}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in tables)
+    text = with_tables(text, tables, options.page)
+    for (source, target, network), rows in table.groupby(["source", "target", "network"]):
+        name = f"{source}.{target}.{network}"
+        title = f"{source} to {target}, {network}"
+        plots.transfer_curves(rows, options.page.with_name(f"{name}.png"), title)
+    with written_whole(options.page) as partial:
+        partial.write_text(text, encoding="utf-8")
+    print(f"written: {options.page}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

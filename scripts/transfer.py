@@ -1,0 +1,279 @@
+"""Transfer a trained network to another data set, and compare that with doing without.
+
+    python scripts/transfer.py saved_models/densenet40.urbansound8k --dataset fsdd --data-dir data/FSDD \\
+        --output-dir transfers/fsdd --strategy finetune scratch --fractions 0.1 1.0 --seeds 3
+
+finetune  new head, all trained on; or from a layer on (--finetune-from), or layer by layer (--unfreeze-epochs)
+scratch   the same network with fresh weights
+head      new head on the frozen network
+probe     support vector machine on the frozen network's layers (--layers)
+random    new head on a frozen network with random weights
+
+What is frozen keeps its weights, and its batch normalisation the stored statistics; what is trained normalises each
+batch by its own. The random network's statistics, but no weights, are taken from up to 512 training clips.
+
+results.csv gets a row per training, at once: a killed run continues with the same command, and the same command with
+more strategies, fractions or seeds adds to it. transfer.png shows accuracy against the share of the training clips.
+"""
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from keras_audio_transfer import cli
+from keras_audio_transfer import transfer_results as results
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets import DATASETS, label_names, target_names
+from keras_audio_transfer.decoding import WaveformStore, readable_clips
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_failures, written_whole
+from keras_audio_transfer.journal import check_settings
+from keras_audio_transfer.model_folder import read_card
+from keras_audio_transfer.parts import divide, nested_subset
+from keras_audio_transfer.transfer_plan import Cell, Recipe
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="the source: a model folder")
+    cli.add_dataset_arguments(parser)
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for results.csv and the picture")
+    parser.add_argument(
+        "--strategy",
+        nargs="+",
+        default=["finetune", "scratch"],
+        metavar="NAME",
+        help=f"one or more of {', '.join(results.STRATEGIES)}",
+    )
+    parser.add_argument(
+        "--fractions",
+        nargs="+",
+        type=float,
+        default=[0.1, 0.2, 0.4, 0.7, 1.0],
+        metavar="SHARE",
+        help="of the training clips, the labels in proportion; each contains the smaller ones",
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="repetitions, with seeds from --seed on")
+    parser.add_argument(
+        "--clip-seconds",
+        type=float,
+        help="clip length; if not given, the source's or that of the longest clip, whichever is shorter",
+    )
+    parser.add_argument(
+        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
+    )
+    parser.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.2,
+        help="share of the training recordings held out for early stopping where there is no official validation split",
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time, a core each")
+    parser.add_argument("--save-models", action="store_true", help="keep every trained network, in DIR/models")
+    recipe = parser.add_argument_group("training")
+    of_recipe = {
+        "--epochs": "at most so many",
+        "--min-steps": "batches an epoch at least, for small shares",
+        "--patience": "epochs without a lower validation loss before it stops",
+        "--batch-size": "clips a batch",
+        "--learning-rate": "of Adam at the start; falls to 0 by a cosine",
+        "--head-learning-rate": "the same for head and random",
+        "--share-below-head": "finetune: share of the rate for the weights below the head",
+        "--unfreeze-epochs": "finetune: epochs until the next lower layer is trained, too; 0: all at once",
+        "--label-smoothing": "share of the target spread over all labels",
+        "--dropout": "share of the last layer's features, in training",
+        "--spec-augment": "masks of frames, and as many of bands",
+    }
+    for flag, text in of_recipe.items():
+        default = getattr(Recipe, flag[2:].replace("-", "_"))
+        recipe.add_argument(flag, type=type(default), default=default, help=text)
+    recipe.add_argument(
+        "--finetune-from", metavar="LAYER", help="finetune: the lowest layer to train; all if not given"
+    )
+    recipe.add_argument("--layers", help="probe: such as stage1+stage3; all if not given")
+    return parser
+
+
+def check(options, card):
+    """Refuse what cannot end well, before any work is done."""
+    for name in options.strategy:
+        if name not in results.STRATEGIES:
+            raise InputError(f"--strategy: {name!r} is unknown; choose from {', '.join(results.STRATEGIES)}")
+    for flag, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
+        if value < 1:
+            raise InputError(f"{flag}: {value} is not allowed; expected 1 or more")
+    if options.dataset is None:
+        raise InputError(f"--dataset: none given; name the target, one of {', '.join(DATASETS)}")
+    if target_names(options.dataset):
+        raise InputError(f"--dataset: {options.dataset} has numbers, no labels; extract its features and probe them")
+    if not 0 < options.validation_fraction <= 0.5:
+        raise InputError(
+            f"--validation-fraction: {options.validation_fraction} is not allowed; expected more than 0, up to 0.5: "
+            "the validation clips decide when a training stops"
+        )
+    if card["audio"].get("decibel_maximum") == "batch":
+        raise InputError(
+            f"{options.model_dir}: its features depend on the whole batch, which no training can use; import the "
+            "calibrated version"
+        )
+
+
+def load_task(options, config):
+    """The target's parts, label names, store and front end; and the clips that cannot be read."""
+    clips = cli.load_clips(options)
+    if any(len(clip.labels) > 1 for clip in clips):
+        raise InputError(
+            f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
+        )
+    store = WaveformStore(config.with_clip_seconds(options.clip_seconds), cache="memory")
+    clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
+    write_failures(options.output_dir, failures)
+    if not clips:
+        raise InputError(f"{options.dataset}: none of its {len(failures)} clips can be read; {failures[0][1]}")
+    if options.clip_seconds is None:
+        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+    else:
+        config = config.with_clip_seconds(options.clip_seconds)
+    parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
+    names = label_names(clips, DATASETS[options.dataset].LABELS)
+    trained = {label for clip in parts.train for label in clip.labels}
+    for name in names:
+        if name not in trained:
+            raise InputError(f"{options.dataset}: {name!r} has no clip for training; add some, or leave the label out")
+    if len(names) < 2:
+        raise InputError(f"{options.dataset}: has one label, {names[0]!r}; expected at least two")
+    for fraction in options.fractions:
+        nested_subset(parts.train, fraction, options.seed)  # before any work is done
+    return parts, names, store, config, failures
+
+
+def train_cells(options, cells, task, recipe, finished):
+    """Train the cells, several at a time; call `finished` with each row as it comes."""
+    from keras_audio_transfer.transfer import run_cell
+
+    runs = options.output_dir / "unfinished"
+    models = options.output_dir / "models" if options.save_models else None
+    # A process a cell, with one thread: its numbers then depend on nothing that ran before or beside it.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(options.jobs, len(cells)), context, _start_worker, max_tasks_per_child=1)
+    try:
+        futures = {}
+        for cell in cells:
+            (runs / cell.file_name).mkdir(parents=True, exist_ok=True)
+            arguments = cell, options.model_dir, task, recipe, runs / cell.file_name, models
+            futures[pool.submit(run_cell, *arguments)] = cell
+        for future in as_completed(futures):
+            try:
+                finished(future.result())
+            except InputError as error:
+                raise InputError(f"{futures[future]}: {error}") from error
+            except BrokenProcessPool as error:
+                raise InputError(
+                    f"{futures[future]}: its process was killed, by a lack of memory perhaps; repeat the command with "
+                    "fewer --jobs, and it continues"
+                ) from error
+            shutil.rmtree(runs / futures[future].file_name)
+    finally:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker():
+    """One thread of TensorFlow; and no life without the process that started it."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main():
+    options = arguments().parse_args()
+    card = read_card(options.model_dir)
+    check(options, card)
+    from keras_audio_transfer import plots, transfer
+    from keras_audio_transfer.waveforms import evaluation_batches, targets
+
+    recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
+    recipe.check_layers([*transfer.load_network(options.model_dir).output])
+    cells = [
+        Cell(strategy, fraction, options.seed + number)
+        for number in range(options.seeds)
+        for strategy in dict.fromkeys(options.strategy)
+        for fraction in sorted({*options.fractions}, reverse=True)
+    ]
+    parts, names, store, config, failures = load_task(options, AudioConfig.from_dict(card["audio"]))
+    cli.say(options, f"{options.dataset}: {parts.how}; resampled to {config.sample_rate} Hz, the source's sample rate")
+    settings = {
+        "source": str(card.get("weights_sha256")),
+        "dataset": options.dataset,
+        "labels": names,
+        "clips": [len(parts.train), len(parts.validation), len(parts.test)],
+        "division": parts.how,
+        "audio": config.to_dict(),
+        "seed": options.seed,
+        **asdict(recipe),
+    }
+    check_settings(options.output_dir / "settings.json", settings)
+    path = options.output_dir / "results.csv"
+    key = {
+        "source": card.get("training_data", {}).get("dataset", options.model_dir.name),
+        "target": options.dataset,
+        "network": card.get("network", options.model_dir.name),
+        "multiscale": bool(card.get("multiscale")),
+    }
+    rows = results.read([path]).to_dict("records") if path.exists() else []
+    done = {(row["strategy"], row["fraction"], row["seed"]) for row in rows}
+    cells = [cell for cell in cells if (cell.strategy, cell.fraction, cell.seed) not in done]
+    progress = cli.progress_bar(options, "training", len(cells), unit="cell")(None)
+
+    def finished(row):
+        rows.append({**key, **row})
+        table = pd.DataFrame(rows, columns=results.COLUMNS)
+        table = table.sort_values(["strategy", "fraction", "seed"]).astype({"epochs": "Int64"})
+        with written_whole(path) as partial:
+            table.to_csv(partial, index=False)
+        progress.update()
+
+    if cells:
+        task = transfer.Task(
+            options.dataset, parts, names, config, options.output_dir / "unfinished" / "spectrograms.npy"
+        )
+        clip_targets = targets(task.clips, names)
+        transfer.write_spectrograms(task, evaluation_batches(task.clips, clip_targets, store, config, 32))
+        train_cells(options, cells, task, recipe, finished)
+        shutil.rmtree(options.output_dir / "unfinished")
+    progress.close()
+
+    table = results.read([path])
+    for suffix in ("png", "svg"):
+        title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
+        plots.transfer_curves(table, options.output_dir / f"transfer.{suffix}", title)
+    shown = results.means(table).drop(columns=[*key, "train_clips"])
+    print(shown.to_string(index=False, float_format="{:.3f}".format))
+    for row in results.matching_fractions(table).itertuples():
+        smallest = table.loc[table["strategy"] == "finetune", "fraction"].min()
+        text = results.fraction_text(row.fraction, row.low, row.high, smallest)
+        print(f"share at which finetune matches scratch on all clips ({row.scratch:.3f}): {text}")
+    print(f"written: {options.output_dir}")
+    return cli.report_failures(failures, options.output_dir)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,366 @@
+"""Strategies train what they say and nothing else; cells are reproducible; a killed run continues."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from keras_audio_transfer import transfer_results as results
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.features import build_extractor, spectrogram_of
+from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.parts import Parts
+from keras_audio_transfer.transfer import Task, run_cell, write_spectrograms
+from keras_audio_transfer.transfer_plan import Cell, Recipe
+from keras_audio_transfer.waveforms import array_batches
+
+CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=16, mel_f_min=0.0, mel_f_max=1000.0)
+LABELS = ["high", "low"]
+LAYERS = ["layer1", "layer2", "layer3"]
+
+
+def tones(n_clips, seed):
+    rng = np.random.default_rng(seed)
+    hertz = np.where(np.arange(n_clips) % 2, 150, 600) * rng.uniform(0.9, 1.1, n_clips)
+    waves = np.sin(2 * np.pi * hertz[:, None] * np.arange(CONFIG.n_samples) / CONFIG.sample_rate)
+    return (0.5 * waves + rng.normal(0, 0.02, waves.shape)).astype(np.float32)
+
+
+def write_source(folder, network="sbcnn", spec_augment=0):
+    """A model folder without SavedModel: a network with random weights and a head for three other labels."""
+    keras.utils.set_random_seed(7)
+    model = add_head(build_extractor(CONFIG, network, spec_augment=spec_augment), 3)
+    for layer in model.layers:  # statistics that can be told from those of a new layer
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.full(layer.moving_mean.shape, -0.5))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "model.keras")
+    card = {"audio": CONFIG.to_dict(), "layer_names": [*model.output][:-1], "network": network}
+    (folder / "card.json").write_text(json.dumps({**card, "training_data": {"licence": "the source's"}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    clips = [Clip(str(i), None, (LABELS[i % 2],)) for i in range(56)]
+    parts = Parts(clips[:32], clips[32:40], clips[40:], "as they come")
+    task = Task("folder", parts, LABELS, CONFIG, tmp_path_factory.mktemp("task") / "spectrograms.npy")
+    waveforms = tones(len(clips), seed=0)
+    write_spectrograms(task, array_batches(waveforms, np.zeros((len(clips), 1), np.float32), np.arange(len(clips)), 9))
+    return task
+
+
+def run(cell, source, task, tmp_path, **settings):
+    """The cell's row, and the network before and after, as model folders' weights by layer."""
+    run_dir = tmp_path / cell.file_name
+    run_dir.mkdir(exist_ok=True)
+    recipe = Recipe(**{"epochs": 2, "min_steps": 3, "batch_size": 8, "learning_rate": 1e-2, **settings})
+    row = run_cell(cell, source, task, recipe, run_dir, tmp_path / "models")
+    if cell.strategy == "probe":
+        return row, None, None
+    models = (source / "model.keras", tmp_path / "models" / cell.file_name / "model.keras")
+    before, after = (keras.models.load_model(path, compile=False) for path in models)
+    weights = [{layer.name: layer.get_weights() for layer in model.layers} for model in (before, after)]
+    return row, *weights
+
+
+def changed(before, after):
+    """The layers with weights that are not bitwise what they were."""
+    with_weights = [name for name, arrays in before.items() if arrays and name != "scores"]
+    return [name for name in with_weights if not all(map(np.array_equal, before[name], after[name]))]
+
+
+def test_the_spectrograms_are_those_of_the_model(source, task):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    expected = keras.Model(model.input, spectrogram_of(model))(tones(56, seed=0)).numpy()
+    np.testing.assert_allclose(np.load(task.spectrograms), expected, atol=1e-4)
+
+
+def test_finetune_trains_everything_and_learns(source, task, tmp_path):
+    row, before, after = run(Cell("finetune", 1.0, 0), source, task, tmp_path, epochs=8)
+    weighted = [name for name, arrays in before.items() if arrays and not name.startswith("power_to_mel")]
+    assert changed(before, after) == [name for name in weighted if name != "scores"]
+    assert after["scores"][0].shape == (before["scores"][0].shape[0], 2)
+    assert row["train_clips"] == 32
+    assert row["accuracy"] > 0.9
+    assert row["f1_macro"] > 0.9
+    assert row["loss"] < 0.5
+    assert 1 <= row["epochs"] <= 8
+    card = json.loads((tmp_path / "models" / "finetune.1.seed0" / "card.json").read_text())
+    assert card["scores"]["test"]["accuracy"] == row["accuracy"]
+    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["transferred_from"]["licence"] == "the source's"
+
+
+@pytest.mark.parametrize("spec_augment", [0, 1])
+def test_finetune_from_a_layer_leaves_all_below_as_it_was(source, task, tmp_path, spec_augment):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    below = {layer.name for layer in keras.Model(model.input, model.output[LAYERS[1]]).layers}
+    settings = {"finetune_from": LAYERS[2], "spec_augment": spec_augment}
+    _, before, after = run(Cell("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    moved = changed(before, after)  # statistics of normalisation count as weights
+    assert moved
+    assert not below & set(moved)
+    assert set(moved) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
+
+
+def test_gradual_unfreezing_ends_with_everything_trained(source, task, tmp_path):
+    settings = {"unfreeze_epochs": 1, "epochs": 5, "patience": 5}
+    _, before, after = run(Cell("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    _, _, at_once = run(Cell("finetune", 1.0, 0), source, task, whole, **{**settings, "unfreeze_epochs": 0})
+    assert changed(before, after) == changed(before, at_once)
+    assert changed(after, at_once)
+
+
+def test_head_trains_the_head_alone(source, task, tmp_path):
+    row, before, after = run(Cell("head", 1.0, 0), source, task, tmp_path, epochs=40, patience=40)
+    assert changed(before, after) == []
+    assert row["accuracy"] > 0.8
+
+
+def test_random_has_other_weights_statistics_of_the_target_and_a_trained_head(source, task, tmp_path):
+    _, before, after = run(Cell("random", 1.0, 0), source, task, tmp_path, epochs=1)
+    kernels = [name for name, arrays in before.items() if arrays and arrays[0].ndim > 1 and name != "power_to_mel"]
+    assert set(kernels) - {"scores"} <= set(changed(before, after))
+    other = tmp_path / "other"
+    other.mkdir()
+    _, _, untrained = run(Cell("random", 1.0, 0), source, task, other, epochs=1, head_learning_rate=1e-30)
+    assert changed(after, untrained) == []
+    assert not np.array_equal(after["scores"][0], untrained["scores"][0])
+
+
+def test_scratch_starts_anew_for_each_seed(source, task, tmp_path):
+    _, before, first = run(Cell("scratch", 1.0, 0), source, task, tmp_path, epochs=1, learning_rate=1e-30)
+    _, _, second = run(Cell("scratch", 1.0, 1), source, task, tmp_path, epochs=1, learning_rate=1e-30)
+    kernels = {name for name, arrays in before.items() if arrays and arrays[0].ndim == 4}
+    assert kernels <= set(changed(before, first))
+    assert kernels <= set(changed(first, second))
+
+
+def test_probe_scores_without_training(source, task, tmp_path):
+    row, *_ = run(Cell("probe", 0.5, 0), source, task, tmp_path, layers=f"{LAYERS[0]}+{LAYERS[1]}")
+    assert row["train_clips"] == 16
+    assert row["accuracy"] > 0.8
+    assert not {"loss", "epochs"} & set(row)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "random", "probe"])
+def test_a_cell_gives_the_same_numbers_again(source, task, tmp_path, strategy):
+    rows = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        row, *_ = run(Cell(strategy, 0.5, 3), source, task, tmp_path / name)
+        rows.append({key: value for key, value in row.items() if key != "seconds"})
+    assert rows[0] == rows[1]
+
+
+def test_finetune_of_a_deep_network(task, tmp_path):
+    folder = write_source(tmp_path / "source", "densenet40", spec_augment=1)
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    middle = [name for name in model.output if name != "scores"][2]
+    settings = {"epochs": 1, "min_steps": 1, "finetune_from": middle}
+    _, before, after = run(Cell("finetune", 1.0, 0), folder, task, tmp_path, **settings)
+    below = {layer.name for layer in keras.Model(model.input, model.output[[*model.output][1]]).layers}
+    assert not below & set(changed(before, after))
+    assert set(changed(before, after)) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs: 0 is not allowed; expected at least 1"),
+        ({"learning_rate": 0.0}, "--learning-rate: 0.0 is not allowed; expected a number above 0"),
+        ({"dropout": 1.0}, "--dropout: 1.0 is not allowed; expected 0 to below 1"),
+        ({"spec_augment": -1}, "--spec-augment: -1 is not allowed; expected 0 or more"),
+        ({"finetune_from": "stage9"}, "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
+        ({"layers": "layer1+stage9"}, "--layers: 'stage9' is no layer of this network; it has layer1, layer2"),
+        ({"unfreeze_epochs": 9, "epochs": 20}, "--unfreeze-epochs: 9 would train layer1 from epoch 28 on, of 20"),
+    ],
+)
+def test_recipes_that_cannot_be(settings, message):
+    with pytest.raises(InputError) as error:
+        Recipe(**settings).check_layers(LAYERS)
+    assert str(error.value).startswith(message)
+
+
+def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, run_script, tmp_path):
+    arguments = ["--strategy", "finetune", "--fractions", 1, "--learning-rate", 1e30, "--epochs", 3]
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path / "out", *arguments)
+    assert finished.returncode == 2
+    expected = r"transfer.py: error: finetune, fraction 1, seed 0: training: the (val_)?loss is (nan|inf) in epoch \d"
+    assert pd.Series([finished.stderr]).str.match(expected).all(), finished.stderr
+    assert not (tmp_path / "out" / "results.csv").exists()
+
+
+# The script
+
+
+FAST = ["--epochs", 1, "--min-steps", 1, "--validation-fraction", 0.2]
+
+
+def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_path):
+    out = tmp_path / "out"
+    command = ["transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST, "--save-models"]
+    finished = run_script(*command, "--strategy", "finetune", "probe", "--fractions", 0.5, 1.0)
+    assert finished.returncode == 0, finished.stderr
+    table = results.read([out / "results.csv"])
+    assert table[["strategy", "fraction"]].to_numpy().tolist() == [
+        [strategy, fraction] for strategy in ("finetune", "probe") for fraction in (0.5, 1.0)
+    ]
+    assert set(table["source"]) == {"synthetic"}
+    assert set(table["network"]) == {"convnet5"}
+    assert table.loc[table["strategy"] == "finetune", "epochs"].tolist() == [1, 1]
+    assert {"results.csv", "settings.json", "transfer.png", "transfer.svg", "models"} == {p.name for p in out.iterdir()}
+    extracted = run_script("extract", out / "models" / "finetune.1.seed0", "--dataset", "synthetic", "--output",
+                           tmp_path / "features.npz")  # fmt: skip
+    assert extracted.returncode == 0, extracted.stderr
+
+    # The same command adds what is new and repeats nothing.
+    before = (out / "results.csv").read_text().splitlines()
+    finished = run_script(*command, "--strategy", "probe", "random", "--fractions", 1.0)
+    assert finished.returncode == 0, finished.stderr
+    after = (out / "results.csv").read_text().splitlines()
+    assert [line for line in after if ",random," not in line] == before
+    assert len(after) == len(before) + 1
+
+    # Other settings belong elsewhere.
+    finished = run_script(*command, "--strategy", "head", "--batch-size", 7)
+    assert finished.returncode == 2
+    assert "settings.json: is of another run (batch_size was 32, is 7); remove it" in finished.stderr
+
+
+def test_a_killed_run_continues_with_the_same_numbers(model_dir, tmp_path):
+    command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
+    command += [
+        "--fractions",
+        "0.2",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2",
+        "--min-steps",
+        "1",
+        "--jobs",
+        "1",
+        "--quiet",
+        "--output-dir",
+    ]
+    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
+    process = subprocess.Popen([*map(str, command), interrupted], cwd=ROOT, stderr=subprocess.PIPE)
+    while not (interrupted / "results.csv").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()  # ends when the workers, which share its stderr, have ended, too
+    rows = (interrupted / "results.csv").read_text().splitlines()
+    assert len(rows) == 2
+    for folder in (interrupted, whole):
+        subprocess.run([*map(str, command), folder], cwd=ROOT, check=True, capture_output=True)
+    first, second = (results.read([folder / "results.csv"]).drop(columns="seconds") for folder in (interrupted, whole))
+    pd.testing.assert_frame_equal(first, second)
+    assert not (interrupted / "unfinished").exists()
+
+
+def test_transfer_on_a_page(model_dir, run_script, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 1]
+    assert run_script("transfer", model_dir, *arguments).returncode == 0
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- table: accuracy -->\nold\n<!-- end -->\nAfter.\n")
+    for _ in range(2):
+        finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+        assert finished.returncode == 0, finished.stderr
+        text = page.read_text()
+        assert text.startswith("Before.\n<!-- table: accuracy -->\n| source | target |")
+        assert text.endswith("<!-- end -->\nAfter.\n")
+        assert "old" not in text
+    assert (tmp_path / "synthetic.synthetic.convnet5.png").stat().st_size > 10_000
+    page.write_text("<!-- table: enough -->\n<!-- end -->\n")
+    finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+    assert finished.returncode == 2
+    assert "page.md: wants a table 'enough'; these results have accuracy, effort" in finished.stderr
+
+
+def manifest(path, *rows):
+    path.write_text("path,label,split\n" + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
+    import soundfile
+
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", np.sin(np.arange(4000) * (0.1 + 0.05 * i)), 16000)
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    cases = {
+        "one_label.csv": (["a"] * 12, [], "manifest: has one label, 'a'; expected at least two"),
+        "test_only.csv": (["a", "b"] * 5 + ["c", "a"], [], "manifest: 'c' has no clip for training; add some"),
+        "few.csv": (["a", "b"] * 6, ["--fractions", 0.01], "--fractions: 0.01 leaves 'a' without a clip of its 4"),
+        "share.csv": (["a", "b"] * 6, ["--fractions", 1.5], "--fractions: 1.5 is not allowed; expected more than 0"),
+    }
+    for name, (labels, arguments, message) in cases.items():
+        rows = [f"{i}.wav,{label},{split}" for i, (label, split) in enumerate(zip(labels, splits, strict=True))]
+        data = manifest(tmp_path / name, *rows)
+        command = ["--dataset", "manifest", "--data-dir", data, "--output-dir", tmp_path / "out", *FAST, *arguments]
+        finished = run_script("transfer", model_dir, *command)
+        assert finished.returncode == 2
+        assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
+        assert finished.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "magic"], "--strategy: 'magic' is unknown; choose from finetune, scratch, head, probe, random"),
+        (["--seeds", 0], "--seeds: 0 is not allowed; expected 1 or more"),
+        (["--finetune-from", "stage9"], "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
+        (["--validation-fraction", 0], "--validation-fraction: 0.0 is not allowed; expected more than 0, up to 0.5"),
+        (["--dataset", "emomusic"], "--dataset: emomusic has numbers, no labels"),
+    ],
+)
+def test_arguments_that_cannot_be(model_dir, run_script, tmp_path, arguments, message):
+    command = ["--dataset", "synthetic", *arguments, "--output-dir", tmp_path / "out"]
+    finished = run_script("transfer", model_dir, *command)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
+    card = json.loads((model_dir / "card.json").read_text())
+    command = ["--dataset", "synthetic", "--output-dir", tmp_path / "out"]
+    (tmp_path / "model").mkdir()
+
+    def error():
+        finished = run_script("transfer", tmp_path / "model", *command)
+        assert finished.returncode == 2
+        return finished.stderr
+
+    assert "model: has no card.json; expected a model folder" in error()
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    assert "model: has no model.keras to train on; export the model again" in error()
+    card["audio"]["decibel_maximum"] = "batch"
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    (tmp_path / "model" / "model.keras").write_bytes(b"")
+    assert "model: its features depend on the whole batch, which no training can use" in error()
+    card["audio"]["decibel_maximum"] = "clip"
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    assert "model.keras: cannot be loaded" in error()
+    assert not os.path.exists(tmp_path / "out" / "results.csv")
