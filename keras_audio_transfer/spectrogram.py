@@ -10,6 +10,9 @@ from keras_audio_transfer.config import AudioConfig
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
+# Whatever the global policy: powers span more digits than half precision has, and there is no FFT in it.
+_PRECISION = {"dtype": "float32"}
+
 
 @_register
 class MagnitudeToPower(keras.layers.Layer):
@@ -173,14 +176,14 @@ def waveform_to_power_mel(waveform, config: AudioConfig):
         "htk": False,
         "norm": "slaney",
     }
-    formats = {"input_data_format": "channels_last", "output_data_format": "channels_last"}
-    x = keras.layers.Reshape((-1, 1), name="add_channel")(waveform)  # (batch, samples, 1)
-    padding = FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames")
+    formats = {"input_data_format": "channels_last", "output_data_format": "channels_last", **_PRECISION}
+    x = keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION)(waveform)  # (batch, samples, 1)
+    padding = FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames", **_PRECISION)
     x = padding(x)  # (batch, padded samples, 1)
     x = STFT(n_fft=config.n_fft, hop_length=config.hop_length, **formats, name="waveform_to_stft")(x)
-    x = Magnitude(name="stft_to_magnitude")(x)  # (batch, frames, frequencies, 1)
-    x = MagnitudeToPower(name="magnitude_to_power")(x)
-    mel_layer = ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel")
+    x = Magnitude(name="stft_to_magnitude", **_PRECISION)(x)  # (batch, frames, frequencies, 1)
+    x = MagnitudeToPower(name="magnitude_to_power", **_PRECISION)(x)
+    mel_layer = ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel", **_PRECISION)
     return mel_layer(x)  # (batch, frames, mels, 1)
 
 
@@ -196,10 +199,10 @@ def waveform_to_spectrogram(waveform, config: AudioConfig):
     """
     power = waveform_to_power_mel(waveform, config)
     to_decibel = PowerToRelativeDecibel(
-        config.decibel_floor, config.decibel_range, config.decibel_maximum, name="power_to_decibel"
+        config.decibel_floor, config.decibel_range, config.decibel_maximum, name="power_to_decibel", **_PRECISION
     )
     spectrogram = to_decibel(power)
-    return ClipStandardisation(name="standardise")(spectrogram) if config.standardise else spectrogram
+    return ClipStandardisation(name="standardise", **_PRECISION)(spectrogram) if config.standardise else spectrogram
 
 
 def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):

@@ -46,8 +46,8 @@ class Recipe:
         layers: probe: the combination of layers, such as 'stage1+stage3'; None for all of them.
     """
 
-    epochs: int = 20
-    min_steps: int = 25
+    epochs: int = 12
+    min_steps: int = 40
     patience: int = 8
     batch_size: int = 32
     learning_rate: float = 5e-3

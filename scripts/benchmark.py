@@ -8,9 +8,9 @@ extraction   scripts/extract.py's way from wav files to the features of all five
 memory       the highest memory use of scripts/extract.py with few and with four times as many files.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
-training     clips a second of densenet40 (and of others, see --training) in training, a second of sound each: waveforms
-             through tf.data into one process with all cores, the spectrogram in every step, as scripts/train.py does;
-             against spectrograms that are computed once and one process a core, as scripts/transfer.py does.
+training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
+             through tf.data into one process with all cores, the spectrogram in every step; and what each change
+             makes of that (TRAININGS, below).
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by scripts/probe.py's way and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
@@ -253,8 +253,24 @@ def probes(options):
     }
 
 
-def steps_of_training(network, preset_name, steps, threads, computed_once, barrier=None):
+# Four steps, each on top of those before; then what was tried and left out. scripts/train.py works as 'fast_kernels'
+# does, scripts/transfer.py as 'process_a_core'.
+TRAININGS = {
+    "default_kernels": {"fast_kernels": False, "computed_once": False, "process_a_core": False},
+    "fast_kernels": {"computed_once": False, "process_a_core": False},
+    "computed_once": {"process_a_core": False},
+    "process_a_core": {},
+    "jit_compile": {"jit_compile": True},
+    "bfloat16": {"policy": "mixed_bfloat16"},
+}
+
+
+def steps_of_training(
+    network, preset_name, steps, threads, barrier=None, fast_kernels=True, computed_once=True, jit_compile=False,
+    policy="float32",
+):  # fmt: skip
     """Clips a second of that many batches, after two for tracing."""
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(fast_kernels))
     import keras
     import tensorflow as tf
 
@@ -267,6 +283,7 @@ def steps_of_training(network, preset_name, steps, threads, computed_once, barri
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
     tf.config.experimental.enable_op_determinism()
     config = preset(preset_name).with_clip_seconds(1.0)
     clips = load("synthetic")[: 32 * 4]
@@ -276,14 +293,14 @@ def steps_of_training(network, preset_name, steps, threads, computed_once, barri
     if computed_once:
         front_end = keras.Model(model.input, spectrogram_of(model))
         waveforms = evaluation_batches(clips, clip_targets, store, config, 32)
-        spectrograms = np.concatenate([front_end(x).numpy() for x, _ in waveforms])
+        spectrograms = np.concatenate([front_end(x).numpy() for x, _ in waveforms]).astype(np.float32)
         rows = np.arange(len(clips))
         batches = array_batches(spectrograms, clip_targets, rows, 32, 0, range(steps + 2))
         model = keras.Model(spectrogram_of(model), model.output[SCORES])
     else:
         batches = training_batches(clips, clip_targets, store, config, 32, 0, range(-(-(steps + 2) // 4)))
         model = keras.Model(model.input, model.output[SCORES])
-    model.compile(optimizer="adam", **compile_settings(multi_label=False))
+    model.compile(optimizer="adam", jit_compile=jit_compile, **compile_settings(multi_label=False))
     batches = iter(batches)
     for _ in range(2):
         model.train_on_batch(*next(batches))
@@ -296,16 +313,20 @@ def steps_of_training(network, preset_name, steps, threads, computed_once, barri
 
 
 def training(options, network, preset_name):
-    """Clips a second both ways, and their ratio."""
+    """Clips a second of each of `TRAININGS`, and how many times those of the first."""
     cores = os.cpu_count() or 1
-    arguments = network, preset_name, options.steps
-    then = in_a_process(steps_of_training, *arguments, cores, False)
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(cores, mp_context=context) as pool:
-        together = manager.Barrier(cores)
-        runs = [pool.submit(steps_of_training, *arguments, 1, True, together) for _ in range(cores)]
-        now = sum(run.result() for run in runs)
-    return {"clips_a_second_one_process": then, "clips_a_second": now, "ratio": now / then}
+    figures = {}
+    for name, how in TRAININGS.items():
+        how = dict(how)
+        processes = cores if how.pop("process_a_core", True) else 1
+        with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
+            arguments = network, preset_name, options.steps, cores // processes, manager.Barrier(processes)
+            runs = [pool.submit(steps_of_training, *arguments, **how) for _ in range(processes)]
+            speed = sum(run.result() for run in runs)
+        first = figures.get("default_kernels", {"clips_a_second": speed})["clips_a_second"]
+        figures[name] = {"clips_a_second": speed, "ratio": speed / first}
+    return figures
 
 
 def main():
