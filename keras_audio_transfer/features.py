@@ -82,9 +82,15 @@ def select_layers(model: keras.Model, names: Sequence[str]) -> keras.Model:
 
 
 def spectrogram_of(model: keras.Model) -> keras.KerasTensor:
-    """What the network in a model sees: the end of its front end, (batch, frames, mels, 1)."""
-    name = next(name for name in reversed(_FRONT_END) if name in {layer.name for layer in model.layers})
-    return model.get_layer(name).output
+    """What the network in a model sees: the end of its front end, (batch, frames, mels, 1).
+
+    Raises:
+        InputError: it is not a model of `build_extractor`.
+    """
+    names = [name for name in _FRONT_END if name in {layer.name for layer in model.layers}]
+    if not names:
+        raise InputError(f"{model.name}: has none of the layers {', '.join(_FRONT_END)}; build it with build_extractor")
+    return model.get_layer(names[-1]).output
 
 
 def maps_of(model: keras.Model, name: str) -> keras.KerasTensor:

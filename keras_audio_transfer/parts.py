@@ -75,6 +75,12 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
     return Parts(train, validation, test, how)
 
 
+def check_fraction(fraction: float) -> None:
+    """Raise InputError for a share that is not above 0 and up to 1."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"--fractions: {fraction} is not allowed; expected more than 0 and at most 1")
+
+
 def nested_subset(clips: list[Clip], fraction: float, seed: int) -> list[Clip]:
     """A share of the clips, the labels in proportion. Of one seed, a larger share contains every smaller one.
 
@@ -89,8 +95,7 @@ def nested_subset(clips: list[Clip], fraction: float, seed: int) -> list[Clip]:
     Raises:
         InputError: a fraction out of range, or one that leaves a label without clips.
     """
-    if not 0 < fraction <= 1:
-        raise InputError(f"--fractions: {fraction} is not allowed; expected more than 0 and at most 1")
+    check_fraction(fraction)
     by_label = {}
     for i, clip in enumerate(clips):
         by_label.setdefault(clip.labels[0], []).append(i)

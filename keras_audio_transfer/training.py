@@ -37,9 +37,9 @@ class _KeepState(keras.callbacks.Callback):
     far, and the history. It replaces its predecessor in one step, so a run killed at any moment can continue.
     """
 
-    def __init__(self, path: Path, monitor: str, patience: int):
+    def __init__(self, path: Path, monitor: str, patience: int, all_trained_from: int = 0):
         super().__init__()
-        self.path, self.monitor, self.patience = path, monitor, patience
+        self.path, self.monitor, self.patience, self.all_trained_from = path, monitor, patience, all_trained_from
         self.history = []
         self.best_weights = None
 
@@ -53,8 +53,8 @@ class _KeepState(keras.callbacks.Callback):
         return int(np.argmin(losses)) if losses else -1
 
     def has_ended(self) -> bool:
-        """Whether the loss has not fallen for `patience` epochs."""
-        return bool(self.history) and len(self.history) - 1 - self.best_epoch >= self.patience
+        """Whether the loss has not fallen for `patience` epochs, counted once all layers are trained."""
+        return len(self.history) - 1 - max(self.best_epoch, self.all_trained_from) >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -178,12 +178,12 @@ def fit(
     head = [variable for variable in trained.trainable_variables if variable.path.split("/")[-2] == SCORES]
     optimizer = _TwoRatesAdam(schedule, share_below_head, head)
     optimizer.build(trained.trainable_variables)
-    state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience)
+    starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
+    state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience, starts[-1])
     trained.compile(optimizer)
     state.set_model(trained)
     if resume and state.path.exists():
         state.restore()
-    starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
     for start, stop in zip(starts, [*starts[1:], epochs], strict=True):
         done = len(state.history)
         if done >= stop or state.has_ended():

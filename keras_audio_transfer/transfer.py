@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from keras_audio_transfer import export, training
+from keras_audio_transfer import export, plots, training
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.errors import InputError
@@ -86,15 +86,19 @@ def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
 
 
 def load_network(model_dir: Path) -> keras.Model:
-    """The network of a model folder, without its head. Raises InputError where Keras cannot load it."""
-    path = model_dir / "model.keras"
+    """The network of a model folder, without its head. Raises InputError where it is not what its card describes."""
+    card, path = read_card(model_dir), model_dir / "model.keras"
     if not path.is_file():
         raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
     try:
         model = keras.models.load_model(path, compile=False)
-        return select_layers(model, export.layer_names(model))
+        names = export.layer_names(model)
+        network = select_layers(model, names)
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); export the model again") from error
+    if names != card["layer_names"] or card.get("weights_sha256") not in (None, training.weights_hash(model)):
+        raise InputError(f"{path}: is not the network that card.json beside it describes; export the model again")
+    return network
 
 
 def run_cell(cell: Cell, source: Path, task: Task, recipe: Recipe, run_dir: Path, models: Path | None) -> dict:
@@ -154,7 +158,7 @@ def _train(network, spectrograms, rows, task, recipe, cell, source, run_dir, mod
     spectrogram, layers = spectrogram_of(model), [*network.output]
     features = model.output[layers[-1]]
     if cell.strategy == "random":
-        some = rows[:_CALIBRATION_CLIPS]
+        some = np.random.default_rng(cell.seed).permutation(rows)[:_CALIBRATION_CLIPS]
         batches = [spectrograms[some[i : i + recipe.batch_size]] for i in range(0, len(some), recipe.batch_size)]
         calibrate(network, batches, spectrogram)
 
@@ -162,7 +166,7 @@ def _train(network, spectrograms, rows, task, recipe, cell, source, run_dir, mod
     if cell.strategy in ("head", "random"):
         frozen_end = features
     elif cell.strategy == "finetune":
-        frozen_end, trained_from = _freezing(model, layers, recipe)
+        frozen_end, trained_from = layers_trained_from(model, layers, recipe)
     inputs = spectrograms
     if frozen_end is not spectrogram:
         inputs = _outputs(keras.Model(spectrogram, frozen_end), spectrograms, np.arange(len(spectrograms)))
@@ -203,14 +207,20 @@ def _train(network, spectrograms, rows, task, recipe, cell, source, run_dir, mod
     result["loss"] = float(log_loss(expected.argmax(axis=1), scores, labels=range(len(task.label_names))))
     result |= {"epochs": len(history), "validation_accuracy": history["val_accuracy"][history["val_loss"].idxmin()]}
     if models is not None:
-        _export(model, source, task, cell, recipe, rows, result, models / cell.file_name)
+        _export(model, source, task, cell, recipe, rows, result, history, models / cell.file_name)
     return result
 
 
-def _freezing(model, layers, recipe):
+def layers_trained_from(model, layers, recipe):
     """Where the part begins that is trained or masked, and from which epoch on each layer above it is trained.
 
-    Everything is trained from epoch 0 on that is named nowhere.
+    Args:
+        model: with a head.
+        layers: its network's, in order of depth.
+        recipe: how it is fine-tuned.
+
+    Returns:
+        The tensor where the part begins, and the epoch (from 0) of each layer that is not trained from the first on.
     """
     spectrogram = spectrogram_of(model)
     lowest = 0 if recipe.finetune_from is None else layers.index(recipe.finetune_from)
@@ -235,7 +245,7 @@ def _outputs(model, arrays, rows, batch_size=64):
     return tf.nest.map_structure(lambda *values: np.concatenate(values), *parts)
 
 
-def _export(model, source, task, cell, recipe, rows, result, folder):
+def _export(model, source, task, cell, recipe, rows, result, history, folder):
     """Write a model folder whose card names both data sets, with their licences."""
     card, data_set = read_card(source), DATASETS[task.dataset]
     fresh = cell.strategy in ("scratch", "random")
@@ -262,3 +272,5 @@ def _export(model, source, task, cell, recipe, rows, result, folder):
     with written_whole(folder) as partial:
         partial.mkdir()
         export.write_model(partial, model, task.config, content)
+        history.to_csv(partial / "history.csv", index=False)
+        plots.learning_curves(history, partial / "training.png", f"{card.get('network')} on {task.dataset}, {cell}")

@@ -32,21 +32,22 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
             raise InputError(f"{path}: no such file; expected the results.csv of scripts/transfer.py")
         try:
             table = pd.read_csv(path, float_precision="round_trip")
-            broken = [*table] != COLUMNS or table[[*KEY, "accuracy"]].isna().to_numpy().any()
+            broken = [*table] != COLUMNS or table.empty or table[[*KEY, "accuracy"]].isna().to_numpy().any()
             table = table.astype({"multiscale": bool, "seed": int, "fraction": float, "accuracy": float})
         except (ValueError, KeyError):  # no table, or text where a number belongs
             broken = True
         if broken:
             raise InputError(
-                f"{path}: is not a table of scripts/transfer.py; expected the columns {', '.join(COLUMNS)}"
+                f"{path}: is not a table of scripts/transfer.py; expected rows of {', '.join(COLUMNS)}; remove it, or "
+                "put it back as it was"
             )
         tables.append(table)
-    table = pd.concat(tables, ignore_index=True)
-    twice = table[table.duplicated(KEY)]
-    if len(twice):
-        cell = ", ".join(f"{name} {value}" for name, value in twice.iloc[0][KEY].items())
-        raise InputError(f"{paths[-1]}: there are two rows of one cell ({cell}); leave one of the tables out")
-    return table
+        so_far = pd.concat(tables, ignore_index=True)
+        twice = so_far[so_far.duplicated(KEY)]
+        if len(twice):
+            cell = ", ".join(f"{name} {value}" for name, value in twice.iloc[0][KEY].items())
+            raise InputError(f"{path}: has a second row of one cell ({cell}); leave one of the two out")
+    return so_far
 
 
 def interval(values: Sequence[float]) -> float:
@@ -173,17 +174,22 @@ def tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What a page about a comparison shows, as text: name -> table; those without rows are left out.
 
     accuracy: of every cell. transfer: fine-tuning minus scratch. multiscale: multiscale minus plain input. interaction:
-    what transfer brings with multiscale input minus what it brings without. network: each network minus the first.
-    enough: `matching_fractions`. effort: clips, epochs and minutes.
+    what transfer brings with multiscale input minus what it brings without. network: each network minus the one with
+    the most rows. against_all: fine-tuning on a share minus scratch on all clips. enough: `matching_fractions`. effort:
+    clips, epochs and minutes.
     """
     transfer = contrast(table, "strategy", "finetune", "scratch")
-    first, *others = table["network"].unique()
+    first, *others = table["network"].value_counts().index
+    on_all = table[(table["strategy"] == "scratch") & (table["fraction"] == 1.0)].drop(columns="fraction")
+    shares = table.loc[table["strategy"] == "finetune", "fraction"].unique()
+    repeated = pd.concat([table[table["strategy"] == "finetune"], *(on_all.assign(fraction=share) for share in shares)])
     networks = [contrast(table, "network", other, first).assign(network=f"{other} - {first}") for other in others]
     differences = {
         "transfer": transfer,
         "multiscale": contrast(table, "multiscale", True, False),
         "interaction": contrast(transfer, "multiscale", True, False),
         "network": pd.concat(networks, ignore_index=True) if networks else table[:0],
+        "against_all": contrast(repeated, "strategy", "finetune", "scratch"),
     }
     summary = means(table)
     result = {"accuracy": _by_share(summary, "{:.3f}")}

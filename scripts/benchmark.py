@@ -270,7 +270,8 @@ def steps_of_training(
     policy="float32",
 ):  # fmt: skip
     """Clips a second of that many batches, after two for tracing."""
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(fast_kernels))
+    if not fast_kernels:
+        del os.environ["TF_ENABLE_ONEDNN_OPTS"]  # set by `cli`
     import keras
     import tensorflow as tf
 

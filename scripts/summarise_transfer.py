@@ -21,6 +21,7 @@ TITLES = {
     "multiscale": "Multiscale minus plain input",
     "interaction": "What transfer brings with multiscale input, minus what it brings with plain input",
     "network": "Difference between networks",
+    "against_all": "Fine-tuning on a share of the training clips minus scratch on all of them",
     "enough": "The share of the training clips at which fine-tuning matches scratch on all of them",
     "effort": "Training clips, epochs and minutes of one training",
 }
@@ -56,6 +57,8 @@ def main():
     tables = results.tables(table)
     if options.page.exists():
         text = options.page.read_text(encoding="utf-8")
+        if "<!-- table: " not in text:
+            raise InputError(f"{options.page}: has no line '<!-- table: NAME -->' for a table; name another page")
     else:
         text = "".join(f"## {TITLES[name]}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in tables)
     text = with_tables(text, tables, options.page)

@@ -16,12 +16,13 @@ results.csv gets a row per training, at once: a killed run continues with the sa
 more strategies, fractions or seeds adds to it. transfer.png shows accuracy against the share of the training clips.
 """
 
+import fcntl
 import multiprocessing
 import os
 import shutil
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -37,8 +38,10 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures, written_whole
 from keras_audio_transfer.journal import check_settings
 from keras_audio_transfer.model_folder import read_card
-from keras_audio_transfer.parts import divide, nested_subset
+from keras_audio_transfer.parts import check_fraction, divide, nested_subset
 from keras_audio_transfer.transfer_plan import Cell, Recipe
+
+RESULTS = "results.csv"
 
 
 def arguments():
@@ -77,7 +80,9 @@ def arguments():
         help="share of the training recordings held out for early stopping where there is no official validation split",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time, a core each")
-    parser.add_argument("--save-models", action="store_true", help="keep every trained network, in DIR/models")
+    parser.add_argument(
+        "--save-models", action="store_true", help="keep the networks that are trained now, in DIR/models"
+    )
     recipe = parser.add_argument_group("training")
     of_recipe = {
         "--epochs": "at most so many",
@@ -110,6 +115,14 @@ def check(options, card):
     for flag, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
         if value < 1:
             raise InputError(f"{flag}: {value} is not allowed; expected 1 or more")
+    if options.seed + options.seeds > 2**32:
+        raise InputError(
+            f"--seeds: {options.seeds} from {options.seed} on go beyond {2**32 - 1}; choose a smaller --seed"
+        )
+    for fraction in options.fractions:
+        check_fraction(fraction)
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise InputError(f"--output-dir: {options.output_dir} is a file; name a folder")
     if options.dataset is None:
         raise InputError(f"--dataset: none given; name the target, one of {', '.join(DATASETS)}")
     if target_names(options.dataset):
@@ -126,6 +139,15 @@ def check(options, card):
         )
 
 
+def lock(folder):
+    """Refuse to work beside another run in the same folder; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"{folder}: another transfer.py works there; wait for it, or name another folder") from error
+
+
 def load_task(options, config):
     """The target's parts, label names, store and front end; and the clips that cannot be read."""
     clips = cli.load_clips(options)
@@ -135,7 +157,7 @@ def load_task(options, config):
         )
     store = WaveformStore(config.with_clip_seconds(options.clip_seconds), cache="memory")
     clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
-    write_failures(options.output_dir, failures)
+    write_failures(options.output_dir / RESULTS, failures)
     if not clips:
         raise InputError(f"{options.dataset}: none of its {len(failures)} clips can be read; {failures[0][1]}")
     if options.clip_seconds is None:
@@ -161,15 +183,18 @@ def train_cells(options, cells, task, recipe, finished):
 
     runs = options.output_dir / "unfinished"
     models = options.output_dir / "models" if options.save_models else None
-    # A process a cell, with one thread: its numbers then depend on nothing that ran before or beside it.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(options.jobs, len(cells)), context, _start_worker, max_tasks_per_child=1)
-    try:
-        futures = {}
-        for cell in cells:
-            (runs / cell.file_name).mkdir(parents=True, exist_ok=True)
+
+    def in_its_process(cell):
+        # A process a cell, with one thread: its numbers then depend on nothing that ran before or beside it.
+        (runs / cell.file_name).mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor(1, context, _start_worker) as process:
             arguments = cell, options.model_dir, task, recipe, runs / cell.file_name, models
-            futures[pool.submit(run_cell, *arguments)] = cell
+            return process.submit(run_cell, *arguments).result()
+
+    threads = ThreadPoolExecutor(options.jobs)
+    futures = {threads.submit(in_its_process, cell): cell for cell in cells}
+    try:
         for future in as_completed(futures):
             try:
                 finished(future.result())
@@ -182,9 +207,11 @@ def train_cells(options, cells, task, recipe, finished):
                 ) from error
             shutil.rmtree(runs / futures[future].file_name)
     finally:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        pool.shutdown(cancel_futures=True)
+        threads.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in futures):
+            for process in multiprocessing.active_children():
+                process.terminate()
+            time.sleep(0.1)
 
 
 def _start_worker():
@@ -208,10 +235,13 @@ def main():
     card = read_card(options.model_dir)
     check(options, card)
     from keras_audio_transfer import plots, transfer
+    from keras_audio_transfer.features import spectrogram_of
     from keras_audio_transfer.waveforms import evaluation_batches, targets
 
     recipe = Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
-    recipe.check_layers([*transfer.load_network(options.model_dir).output])
+    network = transfer.load_network(options.model_dir)
+    spectrogram_of(network)  # refuses what can be served, but not be trained from the spectrogram on
+    recipe.check_layers([*network.output])
     cells = [
         Cell(strategy, fraction, options.seed + number)
         for number in range(options.seeds)
@@ -219,7 +249,10 @@ def main():
         for fraction in sorted({*options.fractions}, reverse=True)
     ]
     parts, names, store, config, failures = load_task(options, AudioConfig.from_dict(card["audio"]))
-    cli.say(options, f"{options.dataset}: {parts.how}; resampled to {config.sample_rate} Hz, the source's sample rate")
+    cli.say(
+        options,
+        f"{options.dataset}: {parts.how}; at the source's {config.sample_rate} Hz, clips of other rates resampled",
+    )
     settings = {
         "source": str(card.get("weights_sha256")),
         "dataset": options.dataset,
@@ -230,8 +263,8 @@ def main():
         "seed": options.seed,
         **asdict(recipe),
     }
-    check_settings(options.output_dir / "settings.json", settings)
-    path = options.output_dir / "results.csv"
+    lock(options.output_dir)
+    path = options.output_dir / RESULTS
     key = {
         "source": card.get("training_data", {}).get("dataset", options.model_dir.name),
         "target": options.dataset,
@@ -239,6 +272,12 @@ def main():
         "multiscale": bool(card.get("multiscale")),
     }
     rows = results.read([path]).to_dict("records") if path.exists() else []
+    for row in rows:
+        other = {name: row[name] for name in key if row[name] != key[name]}
+        if other:
+            was, now = (", ".join(f"{name} {values[name]}" for name in other) for values in (row, key))
+            raise InputError(f"{path}: is of another transfer ({was}, not {now}); choose another --output-dir")
+    check_settings(options.output_dir / "settings.json", settings)
     done = {(row["strategy"], row["fraction"], row["seed"]) for row in rows}
     cells = [cell for cell in cells if (cell.strategy, cell.fraction, cell.seed) not in done]
     progress = cli.progress_bar(options, "training", len(cells), unit="cell")(None)
@@ -272,7 +311,7 @@ def main():
         text = results.fraction_text(row.fraction, row.low, row.high, smallest)
         print(f"share at which finetune matches scratch on all clips ({row.scratch:.3f}): {text}")
     print(f"written: {options.output_dir}")
-    return cli.report_failures(failures, options.output_dir)
+    return cli.report_failures(failures, path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Strategies train what they say and nothing else; cells are reproducible; a killed run continues."""
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.features import build_extractor, spectrogram_of
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.parts import Parts
-from keras_audio_transfer.transfer import Task, run_cell, write_spectrograms
+from keras_audio_transfer.transfer import Task, layers_trained_from, run_cell, write_spectrograms
 from keras_audio_transfer.transfer_plan import Cell, Recipe
 from keras_audio_transfer.waveforms import array_batches
 
@@ -127,6 +129,24 @@ def test_gradual_unfreezing_ends_with_everything_trained(source, task, tmp_path)
     _, _, at_once = run(Cell("finetune", 1.0, 0), source, task, whole, **{**settings, "unfreeze_epochs": 0})
     assert changed(before, after) == changed(before, at_once)
     assert changed(after, at_once)
+
+
+def test_the_upper_layers_are_unfrozen_first(source):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    _, trained_from = layers_trained_from(model, LAYERS, Recipe(unfreeze_epochs=2, finetune_from=LAYERS[1]))
+    by_name = {layer.name: epoch for layer, epoch in trained_from.items() if layer.weights}
+    assert by_name == {
+        "layer2_convolution": 4,
+        "layer2_normalisation": 4,
+        "layer3_convolution": 2,
+        "layer3_normalisation": 2,
+    }
+
+
+def test_patience_is_counted_once_everything_is_trained(source, task, tmp_path):
+    settings = {"unfreeze_epochs": 2, "epochs": 12, "patience": 1, "learning_rate": 1e-30}
+    row, *_ = run(Cell("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    assert row["epochs"] == 8  # the lowest layer is trained from epoch 7 on
 
 
 def test_head_trains_the_head_alone(source, task, tmp_path):
@@ -240,7 +260,12 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
     assert [line for line in after if ",random," not in line] == before
     assert len(after) == len(before) + 1
 
-    # Other settings belong elsewhere.
+    # Another network belongs elsewhere, and so do other settings.
+    (out / "other").mkdir()
+    (out / "other" / "results.csv").write_text((out / "results.csv").read_text().replace(",convnet5,", ",sbcnn,"))
+    finished = run_script(*command[:5], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
+    assert finished.returncode == 2
+    assert "results.csv: is of another transfer (network sbcnn, not network convnet5); choose" in finished.stderr
     finished = run_script(*command, "--strategy", "head", "--batch-size", 7)
     assert finished.returncode == 2
     assert "settings.json: is of another run (batch_size was 32, is 7); remove it" in finished.stderr
@@ -277,6 +302,16 @@ def test_a_killed_run_continues_with_the_same_numbers(model_dir, tmp_path):
     assert not (interrupted / "unfinished").exists()
 
 
+def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
+    os.close(handle)
+    assert finished.returncode == 2
+    assert "another transfer.py works there; wait for it, or name another folder" in finished.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_transfer_on_a_page(model_dir, run_script, tmp_path):
     out = tmp_path / "out"
     arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 1]
@@ -291,6 +326,10 @@ def test_transfer_on_a_page(model_dir, run_script, tmp_path):
         assert text.endswith("<!-- end -->\nAfter.\n")
         assert "old" not in text
     assert (tmp_path / "synthetic.synthetic.convnet5.png").stat().st_size > 10_000
+    page.write_text("No place for a table.\n")
+    finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+    assert finished.returncode == 2
+    assert "page.md: has no line '<!-- table: NAME -->' for a table; name another page" in finished.stderr
     page.write_text("<!-- table: enough -->\n<!-- end -->\n")
     finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
     assert finished.returncode == 2
@@ -330,6 +369,8 @@ def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
     [
         (["--strategy", "magic"], "--strategy: 'magic' is unknown; choose from finetune, scratch, head, probe, random"),
         (["--seeds", 0], "--seeds: 0 is not allowed; expected 1 or more"),
+        (["--seed", 2**32 - 1, "--seeds", 2], "--seeds: 2 from 4294967295 on go beyond 4294967295; choose a smaller"),
+        (["--fractions", 0.5, "nan"], "--fractions: nan is not allowed; expected more than 0 and at most 1"),
         (["--finetune-from", "stage9"], "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
         (["--validation-fraction", 0], "--validation-fraction: 0.0 is not allowed; expected more than 0, up to 0.5"),
         (["--dataset", "emomusic"], "--dataset: emomusic has numbers, no labels"),
@@ -363,4 +404,8 @@ def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
     card["audio"]["decibel_maximum"] = "clip"
     (tmp_path / "model" / "card.json").write_text(json.dumps(card))
     assert "model.keras: cannot be loaded" in error()
+    shutil.copyfile(model_dir / "model.keras", tmp_path / "model" / "model.keras")
+    for name, value in (("layer_names", ["stem"]), ("weights_sha256", "of other weights")):
+        (tmp_path / "model" / "card.json").write_text(json.dumps({**card, name: value}))
+        assert "model.keras: is not the network that card.json beside it describes; export" in error()
     assert not os.path.exists(tmp_path / "out" / "results.csv")

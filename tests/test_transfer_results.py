@@ -56,7 +56,7 @@ def test_contrasts_pair_the_seeds():
 
 def test_tables_show_means_intervals_and_seeds():
     tables = results.tables(FACTORIAL)
-    assert [*tables] == ["accuracy", "transfer", "multiscale", "interaction", "network", "effort"]
+    assert [*tables] == ["accuracy", "transfer", "multiscale", "interaction", "network", "against_all", "effort"]
     assert tables["interaction"]["0.5"].tolist() == [f"+0.065 ± {results.interval([0.05, 0.08]):.3f} (2)"]
     assert tables["network"]["0.5"].tolist() == ["+0.030 (1)"]
     assert tables["network"]["network"].tolist() == ["large - small"]
@@ -120,6 +120,20 @@ def test_matching_fractions_of_a_table():
     assert results.tables(table)["enough"]["share that matches it"].tolist() == ["0.60"]
 
 
+def test_fine_tuning_on_a_share_against_scratch_on_everything():
+    table = table_of(
+        {
+            ("net", False, "finetune", 0.4): [0.6, 0.8],
+            ("net", False, "finetune", 1.0): [0.8, 0.9],
+            ("net", False, "scratch", 0.4): [0.1, 0.1],
+            ("net", False, "scratch", 1.0): [0.7, 0.7],
+        }
+    )
+    (row,) = results.tables(table)["against_all"].to_dict("records")
+    assert row["0.4"] == f"+0.000 ± {results.interval([-0.1, 0.1]):.3f} (2)"
+    assert row["1"] == f"+0.150 ± {results.interval([0.1, 0.2]):.3f} (2)"
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
@@ -143,11 +157,14 @@ def test_read_refuses_what_is_no_table(tmp_path):
     with pytest.raises(InputError, match=r"results.csv: no such file; expected"):
         results.read([path])
     path.write_text("layers,score\nlayer1,0.5\n")
-    with pytest.raises(InputError, match=r"is not a table of scripts/transfer.py; expected the columns source, target"):
+    with pytest.raises(InputError, match=r"is not a table of scripts/transfer.py; expected rows of source, target"):
         results.read([path])
     FACTORIAL.assign(accuracy="good").to_csv(path, index=False)
     with pytest.raises(InputError, match=r"is not a table"):
         results.read([path])
+    FACTORIAL[:0].to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"is not a table"):
+        results.read([path])
     FACTORIAL.to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"two rows of one cell \(source a, target b, .*seed 0\); leave one"):
+    with pytest.raises(InputError, match=r"csv: has a second row of one cell \(source a, target b, .*seed 0\); leave"):
         results.read([path, path])
