@@ -44,7 +44,7 @@ def model():
 @pytest.fixture(scope="module")
 def extractor(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "1"
-    write_saved_model(model, path)
+    write_saved_model(model, path, CONFIG, {})
     return SavedExtractor(path)
 
 
@@ -103,8 +103,8 @@ def test_names_belong_to_their_values_in_any_order(tmp_path):
     outputs = {}
     for i, name in enumerate(names):
         outputs[name] = keras.layers.Lambda(lambda x, i=i: x + i, output_shape=(1,), name=name)(pooled)
-    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1")
-    got = SavedExtractor(tmp_path / "1")(np.zeros((1, 5), np.float32))
+    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1", CONFIG, {})
+    got = SavedExtractor(tmp_path / "1")(np.zeros((1, 1000), np.float32))
     assert {name: float(got[name][0, 0]) for name in names} == {name: i for i, name in enumerate(names)}
     np.testing.assert_array_equal(got["features"], [[0, 1, 2, 3, 4]])
 
