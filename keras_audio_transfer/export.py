@@ -29,7 +29,8 @@ serve = tf.saved_model.load(saved_model).signatures["serving_default"]
 results = {}
 for number, waveform in np.load(clips).items():
     for name, values in serve(waveform=tf.constant(waveform)).items():
-        results[number + "/" + name] = values.numpy()
+        if values.dtype != tf.string:
+            results[number + "/" + name] = values.numpy()
 np.savez(outputs, **results)
 """
 

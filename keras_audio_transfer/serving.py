@@ -140,7 +140,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         specs = {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in of_one.items()}
         outputs = tf.map_fn(
             lambda start: network(around[:, start : start + window]),
-            tf.cast(tf.round(places * hop), tf.int32),
+            tf.cast(tf.minimum(tf.round(places * hop), n_samples - 1), tf.int32),
             fn_output_signature=specs,
         )
         seconds = tf.cast(places * tf.cast(hop_seconds, tf.float64), tf.float32)
