@@ -10,7 +10,11 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 
 _FRAMEWORKS = ("kapre", "tensorflow", "keras")  # they import one another
-_MODULES_WITH_LAYERS = ("keras_audio_transfer.spectrogram", "keras_audio_transfer.layers")
+_MODULES_WITH_LAYERS = (
+    "keras_audio_transfer.spectrogram",
+    "keras_audio_transfer.layers",
+    "keras_audio_transfer.resampling",
+)
 
 
 def _register_layers():

@@ -13,9 +13,8 @@ import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.heads import SCORES
+from keras_audio_transfer.serving import layer_names, servable, served_outputs
 
-FEATURES = "features"
 LARGEST_DIFFERENCE = 1e-4
 _VERSIONS_OF = ("keras_audio_transfer", "tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "soxr", "soundfile")
 
@@ -30,7 +29,8 @@ serve = tf.saved_model.load(saved_model).signatures["serving_default"]
 results = {}
 for number, waveform in np.load(clips).items():
     for name, values in serve(waveform=tf.constant(waveform)).items():
-        results[number + "/" + name] = values.numpy()
+        if values.dtype != tf.string:
+            results[number + "/" + name] = values.numpy()
 np.savez(outputs, **results)
 """
 
@@ -40,27 +40,10 @@ def package_versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **{name: version(name) for name in _VERSIONS_OF}}
 
 
-def layer_names(model: keras.Model) -> list[str]:
-    """The model's layers in order of depth: its outputs without the head's scores."""
-    return [name for name in model.output if name != SCORES]
-
-
-def served_outputs(model: keras.Model, waveform) -> dict:
-    """What the SavedModel returns: each layer's features, `features` (all of them in order), and `scores` if any."""
-    outputs = dict(model(waveform, training=False))
-    concatenated = tf.concat([outputs[name] for name in layer_names(model)], axis=1)
-    return {**outputs, FEATURES: concatenated}
-
-
-def write_saved_model(model: keras.Model, path: Path) -> None:
-    """Write a SavedModel with input `waveform` float32 [batch, samples], both free, and a dict of outputs."""
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]  # once; Keras's ExportArchive writes them twice
-    module.serve = tf.function(
-        lambda waveform: served_outputs(model, waveform),
-        input_signature=[tf.TensorSpec([None, None], tf.float32, name="waveform")],
-    )
-    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+def write_saved_model(model: keras.Model, path: Path, config: AudioConfig, card: dict) -> None:
+    """Write a SavedModel with the signatures of `serving.servable`."""
+    served, signatures = servable(model, config, card)
+    tf.saved_model.save(served, str(path), signatures=signatures)
 
 
 def largest_difference(model: keras.Model, config: AudioConfig, saved_model: Path, seed: int = 0) -> float:
@@ -79,7 +62,7 @@ def largest_difference(model: keras.Model, config: AudioConfig, saved_model: Pat
         InputError: the SavedModel cannot be run, or lacks an output.
     """
     rng = np.random.default_rng(seed)
-    shapes = [(2, config.n_samples), (1, config.n_samples // 4 + 1)]
+    shapes = [(batch, max(n, config.n_fft)) for batch, n in ((2, config.n_samples), (1, config.n_samples // 4 + 1))]
     clips = {str(i): rng.normal(0, 0.1, shape).astype(np.float32) for i, shape in enumerate(shapes)}
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "clips.npz", Path(folder) / "outputs.npz"
@@ -122,9 +105,9 @@ def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dic
     if number < 1:
         raise InputError(f"--version: {number} is not allowed; expected a positive integer (TF Serving skips others)")
     model.save(folder / "model.keras")
-    write_saved_model(model, folder / str(number))
     sizes = {name: int(model.output[name].shape[-1]) for name in layer_names(model)}
     content = {"audio": config.to_dict(), "layer_names": [*sizes], "layer_sizes": sizes, **card}
+    write_saved_model(model, folder / str(number), config, content)
     (folder / "card.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     difference = largest_difference(model, config, folder / str(number))
     if not difference <= LARGEST_DIFFERENCE:

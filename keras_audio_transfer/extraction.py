@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keras_audio_transfer.collecting import collect
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.decoding import fit_length, load_waveform
+from keras_audio_transfer.datasets.clip import Clip, segment_id
+from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features
+from keras_audio_transfer.windows import windows
 
 
 class SavedExtractor:
@@ -105,3 +107,51 @@ def extract(
         return extractor(np.stack(waveforms))
 
     return collect(compute, load, layer_names, clips, label_names, workers, batch_clips, progress)
+
+
+def extract_windows(
+    extractor: SavedExtractor,
+    layer_names: list[str],
+    clips: list[Clip],
+    label_names: list[str],
+    config: AudioConfig,
+    hop_seconds: float,
+    workers: int = 2,
+    progress=iter,
+) -> tuple[Features, list[tuple[str, str]]]:
+    """Compute the features of every layer over time, in recordings of any length.
+
+    Args:
+        extractor, layer_names, label_names, workers: see `extract`.
+        clips: the recordings.
+        config: the front end; its `clip_seconds` is the window's length.
+        hop_seconds: from window to window, see `windows.windows`.
+        progress: wraps the iterator of the recordings, e.g. `tqdm`.
+
+    Returns:
+        The features, a row a window, with `times`; its `clip_ids` name recording and time (`segment_id`). And (clip id,
+        reason) of the recordings that could not be read to their end.
+    """
+
+    def compute(window):
+        time, waveform = window
+        outputs = extractor(waveform[np.newaxis])
+        return time, [outputs[name][0] for name in layer_names]
+
+    rows, row_clips, times, failures = [], [], [], []
+    for clip in progress(clips):
+        try:
+            of_clip = [*in_order(compute, windows(clip, config, hop_seconds), workers)]
+        except InputError as error:
+            failures.append((clip.clip_id, str(error)))
+            continue
+        rows += [features for _, features in of_clip]
+        times += [time for time, _ in of_clip]
+        row_clips += [replace(clip, clip_id=segment_id(clip.clip_id, time)) for time, _ in of_clip]
+    layers = (
+        {name: np.stack(column) for name, column in zip(layer_names, zip(*rows, strict=True), strict=True)}
+        if rows
+        else {}
+    )
+    features = Features.of_clips(layers, row_clips, label_names)
+    return replace(features, times=np.array(times)), failures

@@ -22,6 +22,7 @@ _NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
 _TEXTS = ((1,), "U", "texts in one dimension")
 _EXPECTED = {
     "folds": ((1,), "iu", "whole numbers in one dimension"),
+    "times": ((1,), "f", "seconds in one dimension"),
     "labels": ((1, 2), "iuf", "numbers, a row a clip"),
 }
 _EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits"), _TEXTS)
@@ -92,6 +93,7 @@ class Features:
         label_names: the labels' names in order; for regression, the targets' names.
         folds: int64 (clips,), -1 where there are none.
         splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
+        times: float64 (clips,), where the rows are windows of recordings: seconds to their centres. Else None.
     """
 
     layers: dict[str, np.ndarray]
@@ -100,6 +102,7 @@ class Features:
     label_names: list[str]
     folds: np.ndarray
     splits: np.ndarray
+    times: np.ndarray | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -138,6 +141,8 @@ class Features:
             "folds": np.asarray(self.folds, dtype=np.int64),
             "splits": np.array(self.splits, dtype=str),
         }
+        if self.times is not None:
+            about["times"] = np.asarray(self.times, dtype=np.float64)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         with written_whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, **layers, **about)
@@ -163,14 +168,18 @@ class Features:
         _check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}
         n_clips = len(content["clip_ids"])
-        for name, values in {**layers, **{name: content[name] for name in _ABOUT_CLIPS}}.items():
+        about = {name: content[name] for name in _ABOUT_CLIPS}
+        if "times" in content and "times" not in layers:
+            _check_array(content, "times", *_EXPECTED["times"], path)
+            about["times"] = content["times"]
+        for name, values in {**layers, **about}.items():
             if len(values) != n_clips:
                 raise InputError(f"{path}: {name!r} has {len(values)} rows; expected {n_clips}, one a clip")
         for name, values in layers.items():
             if not np.isfinite(values).all():
                 clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
                 raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
-        result = cls(layers, label_names=[*map(str, content["label_names"])], **{n: content[n] for n in _ABOUT_CLIPS})
+        result = cls(layers, label_names=[*map(str, content["label_names"])], **about)
         _check_labels(result, path)
         return result
 

@@ -24,6 +24,7 @@ from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.model_folder import read_card
 from keras_audio_transfer.parts import Parts, nested_subset
 from keras_audio_transfer.probes import Prober, parse_combinations
+from keras_audio_transfer.serving import layer_names
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
 from keras_audio_transfer.transfer_plan import Cell, Recipe
 from keras_audio_transfer.waveforms import array_batches, targets
@@ -92,7 +93,7 @@ def load_network(model_dir: Path) -> keras.Model:
         raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
     try:
         model = keras.models.load_model(path, compile=False)
-        names = export.layer_names(model)
+        names = layer_names(model)
         network = select_layers(model, names)
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); export the model again") from error

@@ -278,7 +278,7 @@ def test_a_fresh_process_loads_every_network(extractors, tmp_path):
 
 @each_architecture
 def test_a_saved_model_of_keras_networks_gives_the_same_features(extractors, network, tmp_path):
-    write_saved_model(extractors[network], tmp_path / "1")
+    write_saved_model(extractors[network], tmp_path / "1", SMALL, {})
     assert largest_difference(extractors[network], SMALL, tmp_path / "1") <= 1e-4
 
 

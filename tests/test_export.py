@@ -95,10 +95,11 @@ def test_signature(signature):
     assert inputs["waveform"].shape.as_list() == [None, None]
     assert inputs["waveform"].dtype == tf.float32
     sizes = {name: output.shape.as_list() for name, output in signature.structured_outputs.items()}
-    assert sizes == {**{name: [None, 64] for name in LAYERS}, "features": [None, 320], "scores": [None, 3]}
+    expected = {"features": [None, 320], "scores": [None, 3], "labels": [None]}
+    assert sizes == {**{name: [None, 64] for name in LAYERS}, **expected}
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (3, 500), (2, 20_000)])
+@pytest.mark.parametrize("shape", [(1, 64), (1, 70), (3, 500), (2, 20_000)])
 def test_batch_and_samples_are_free(signature, model, shape):
     waveform = noise(*shape)
     served = signature(waveform=tf.constant(waveform))
@@ -118,15 +119,15 @@ def test_features_are_in_order_of_depth_where_that_is_not_alphabetical(tmp_path)
     stem = keras.layers.Dense(2, name="stem")(pooled)
     block10 = keras.layers.Dense(3, name="block10")(stem)
     model = keras.Model(waveform, {"stem": stem, "block10": block10})
-    write_saved_model(model, tmp_path / "1")
-    served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"](waveform=tf.constant(noise(2, 9)))
+    write_saved_model(model, tmp_path / "1", CONFIG, {})
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"](waveform=tf.constant(noise(2, 64)))
     np.testing.assert_array_equal(served["features"], np.concatenate([served["stem"], served["block10"]], axis=1))
     assert export.layer_names(model) == ["stem", "block10"]
 
 
 def test_a_model_without_head_serves_no_scores(tmp_path):
     model = build_extractor(CONFIG)
-    write_saved_model(model, tmp_path / "1")
+    write_saved_model(model, tmp_path / "1", CONFIG, {})
     served = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_default"]
     assert set(served.structured_outputs) == {*LAYERS, "features"}
 
@@ -134,8 +135,8 @@ def test_a_model_without_head_serves_no_scores(tmp_path):
 def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
     model = new_model()
 
-    def write_then_change_the_model(model, path):
-        write_saved_model(model, path)
+    def write_then_change_the_model(model, path, config, card):
+        write_saved_model(model, path, config, card)
         kernel = model.get_layer("layer4_convolution")
         kernel.set_weights([1.01 * weight for weight in kernel.get_weights()])
 
@@ -146,7 +147,7 @@ def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
 
 
 def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_path):
-    def write_half(model, path):
+    def write_half(model, path, config, card):
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"half a model")
 
@@ -165,7 +166,9 @@ def test_a_model_that_gives_nan_is_not_exported(tmp_path):
 
 
 def test_an_output_that_is_missing_is_noticed(model, tmp_path):
-    write_saved_model(keras.Model(model.input, {name: model.output[name] for name in LAYERS}), tmp_path / "1")
+    write_saved_model(
+        keras.Model(model.input, {name: model.output[name] for name in LAYERS}), tmp_path / "1", CONFIG, {}
+    )
     with pytest.raises(InputError, match="has no output 'scores' after loading"):
         largest_difference(model, CONFIG, tmp_path / "1")
 

@@ -14,7 +14,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import served_outputs, write_saved_model
-from keras_audio_transfer.extraction import SavedExtractor, extract
+from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.files import Features
 from keras_audio_transfer.heads import add_head
@@ -42,10 +42,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def extractor(model, tmp_path_factory):
+def saved_model(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "1"
-    write_saved_model(model, path)
-    return SavedExtractor(path)
+    write_saved_model(model, path, CONFIG, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def extractor(saved_model):
+    return SavedExtractor(saved_model)
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +108,8 @@ def test_names_belong_to_their_values_in_any_order(tmp_path):
     outputs = {}
     for i, name in enumerate(names):
         outputs[name] = keras.layers.Lambda(lambda x, i=i: x + i, output_shape=(1,), name=name)(pooled)
-    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1")
-    got = SavedExtractor(tmp_path / "1")(np.zeros((1, 5), np.float32))
+    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1", CONFIG, {})
+    got = SavedExtractor(tmp_path / "1")(np.zeros((1, 1000), np.float32))
     assert {name: float(got[name][0, 0]) for name in names} == {name: i for i, name in enumerate(names)}
     np.testing.assert_array_equal(got["features"], [[0, 1, 2, 3, 4]])
 
@@ -225,6 +230,32 @@ def test_short_and_long_clips_are_treated_as_the_config_says(extractor):
     features, _ = extract(extractor, ["layer1"], clips, [], centre)
     expected = extractor(np.stack([ramp[1000:2000], np.pad(ramp[:9], (0, 991))]))["layer1"]
     np.testing.assert_allclose(features.layers["layer1"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_features_over_time_are_those_of_the_signature(extractor, saved_model, clips):
+    features, failures = extract_windows(extractor, LAYERS, clips[:3], ["noise", "other"], CONFIG, hop_seconds=0.2)
+    assert failures == []
+    signature = tf.saved_model.load(str(saved_model)).signatures["timestamps"]
+    row = 0
+    for clip in clips[:3]:
+        waveform = load_waveform(clip, CONFIG.sample_rate)[np.newaxis]
+        seconds = {"hop_seconds": tf.constant(0.2), "window_seconds": tf.constant(CONFIG.clip_seconds)}
+        served = signature(waveform=tf.constant(waveform), **seconds)
+        rows = slice(row, row := row + len(served["timestamps"][0]))
+        np.testing.assert_allclose(features.times[rows], served["timestamps"][0], atol=1e-6)
+        assert features.clip_ids[rows][0] == f"{clip.clip_id}#00000.000"
+        for name in LAYERS:
+            np.testing.assert_allclose(features.layers[name][rows], served[name][0], atol=1e-4)
+    assert row == len(features.times)
+
+
+def test_features_over_time_are_saved_with_their_times(extractor, clips, bad_clips, tmp_path):
+    features, failures = extract_windows(extractor, LAYERS, [*bad_clips, clips[0]], ["noise", "other"], CONFIG, 0.2)
+    assert [clip_id for clip_id, _ in failures] == [clip.clip_id for clip in bad_clips]
+    features.save(tmp_path / "features.npz")
+    loaded = Features.load(tmp_path / "features.npz")
+    np.testing.assert_array_equal(loaded.times, features.times)
+    assert len(loaded.times) == len(loaded.layers[LAYERS[0]])
 
 
 def test_progress_sees_every_clip(extractor, clips, bad_clips):

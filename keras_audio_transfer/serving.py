@@ -1,0 +1,226 @@
+"""What a SavedModel serves: one network behind several signatures, in TensorFlow's own operations only."""
+
+import json
+
+import keras
+import tensorflow as tf
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.heads import SCORES
+from keras_audio_transfer.resampling import resample
+
+FEATURES, LABELS, TIMESTAMPS = "features", "labels", "timestamps"
+CARD = "card"
+
+
+def layer_names(model: keras.Model) -> list[str]:
+    """The model's layers in order of depth: its outputs without the head's scores."""
+    return [name for name in model.output if name != SCORES]
+
+
+def served_outputs(model: keras.Model, waveform) -> dict:
+    """Each layer's features, `features` (all of them in order), and `scores` if any, of (batch, samples)."""
+    outputs = dict(model(waveform, training=False))
+    concatenated = tf.concat([outputs[name] for name in layer_names(model)], axis=1)
+    return {**outputs, FEATURES: concatenated}
+
+
+def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.train.Checkpoint, dict]:
+    """A model as `tf.saved_model.save` takes it.
+
+    Args:
+        model: from waveforms to a dict of features, and `scores` where there is a head.
+        config: its front end.
+        card: what `info` returns. Its `labels`, where it has one label a clip, are what `labels` is chosen from.
+
+    Returns:
+        The object to save and its signatures. Each takes tensors by name and returns a dict of tensors:
+
+        serving_default: `waveform` float32 (batch, samples) at the model's sample rate -> every layer's features by
+            name (batch, channels), `features` (all of them in order) and, where there is a head, `scores`
+            (batch, labels) and `labels` string (batch,): the one with the highest score.
+        padded: `waveform`, and `num_samples` int32 (batch,): each clip's own length, what follows it is ignored. Every
+            clip gets what it gets alone.
+        waveform_at: `waveform`, and `sample_rate` int32 (batch,) in Hz: resampled to the model's.
+        audio_bytes: `audio_bytes` string (batch,): 16-bit PCM WAV files of any sample rate and length; channels are
+            averaged.
+        timestamps: `waveform`, and float32 scalars `hop_seconds`, `window_seconds` -> (batch, times, channels), and
+            `timestamps` float32 (batch, times) in seconds: every multiple of `hop_seconds` before the end. Features at
+            a time are those of the window around it. At both ends the waveform is reflected; one shorter than a window
+            is filled first, as in training.
+        info: nothing -> `card`: string, the card as JSON.
+
+        Called itself, the object takes `waveform` as serving_default does, or one clip (samples,), and returns the
+        outputs without batch dimension for that. It lists `variables` and `trainable_variables`, through which
+        gradients pass; batch normalisation works with its stored statistics.
+
+        All but `info` raise InvalidArgumentError, with a message that names the input, for an empty batch, clips
+        shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose features depend on the
+        whole batch (`decibel_maximum='batch'`) have serving_default and info only.
+    """
+    named = bool(card.get("labels")) and not card.get("multi_label") and SCORES in model.output
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="waveform")])
+    def network(waveform):
+        outputs = served_outputs(model, waveform)
+        if named:
+            outputs[LABELS] = tf.gather(tf.constant(card["labels"]), tf.argmax(outputs[SCORES], axis=1))
+        return outputs
+
+    specs = network.get_concrete_function().structured_outputs
+    of_one = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
+
+    def each_alone(waveform_of, *arguments):
+        """The network's outputs for `waveform_of(*argument)`, (samples,), of each of the arguments."""
+
+        def one(elements):
+            waveform = _checked(waveform_of(*elements)[None], *_clip_checks(config))
+            return {name: values[0] for name, values in network(waveform).items()}
+
+        return tf.map_fn(one, arguments, fn_output_signature=of_one)
+
+    def serving_default(waveform):
+        return network(_checked(waveform, *_batch_checks("waveform"), *_clip_checks(config)))
+
+    def padded(waveform, num_samples):
+        waveform = _checked(waveform, *_batch_checks("waveform"))
+        width = tf.shape(waveform)[1]
+        num_samples = _checked(
+            num_samples,
+            *_one_a_clip_checks("num_samples", waveform),
+            ("num_samples: exceeds the width of waveform; expected at most its width", lambda n: n <= width),
+        )
+        length = num_samples[0]
+        return tf.cond(
+            tf.reduce_all(tf.equal(num_samples, length)),
+            lambda: serving_default(waveform[:, :length]),
+            lambda: each_alone(lambda clip, length: clip[:length], waveform, num_samples),
+        )
+
+    def at_model_rate(waveform, sample_rate):
+        return resample(waveform, sample_rate, config.sample_rate)
+
+    def waveform_at(waveform, sample_rate):
+        waveform = _checked(waveform, *_batch_checks("waveform"))
+        sample_rate = _checked(sample_rate, *_one_a_clip_checks("sample_rate", waveform))
+        rate = sample_rate[0]
+        return tf.cond(
+            tf.reduce_all(tf.equal(sample_rate, rate)),
+            lambda: serving_default(at_model_rate(waveform, rate)),
+            lambda: each_alone(lambda clip, rate: at_model_rate(clip[None], rate)[0], waveform, sample_rate),
+        )
+
+    def audio_bytes(audio_bytes):
+        def decoded(content):
+            content = _checked(
+                content,
+                (
+                    "audio_bytes: is no WAV file; expected 16-bit PCM WAV",
+                    lambda content: tf.equal(tf.strings.substr(content, 0, 4), "RIFF"),
+                ),
+            )
+            samples, sample_rate = tf.audio.decode_wav(content)
+            sample_rate = _checked(sample_rate, _positive("sample_rate"))
+            return at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
+
+        return each_alone(decoded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
+
+    def timestamps(waveform, hop_seconds, window_seconds):
+        waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, _FINITE)
+        hop = tf.cast(_checked(hop_seconds, _positive("hop_seconds")), tf.float64) * config.sample_rate
+        window = _checked(
+            tf.cast(tf.round(window_seconds * config.sample_rate), tf.int32),
+            (f"window_seconds: is shorter than a frame; expected at least {config.n_fft / config.sample_rate:g}",
+             lambda window: window >= config.n_fft),
+        )  # fmt: skip
+        n_samples = tf.cast(tf.shape(waveform)[1], tf.float64)
+        places = tf.range(tf.math.ceil(n_samples / hop))  # float64
+        filled = _filled(waveform, window, config.short_clips)
+        around = tf.pad(filled, [[0, 0], [window // 2, window - window // 2 - 1]], "REFLECT")
+        specs = {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in of_one.items()}
+        outputs = tf.map_fn(
+            lambda start: network(around[:, start : start + window]),
+            tf.cast(tf.minimum(tf.round(places * hop), n_samples - 1), tf.int32),
+            fn_output_signature=specs,
+        )
+        seconds = tf.cast(places * tf.cast(hop_seconds, tf.float64), tf.float32)
+        seconds = tf.repeat(seconds[None], tf.shape(waveform)[0], axis=0)
+        return {name: _batch_first(values) for name, values in outputs.items()} | {TIMESTAMPS: seconds}
+
+    def info():
+        return {CARD: tf.constant(json.dumps(card, ensure_ascii=False))}
+
+    def called(waveform):
+        if waveform.shape.rank == 1:
+            return {name: values[0] for name, values in serving_default(waveform[None]).items()}
+        return serving_default(waveform)
+
+    waveform = tf.TensorSpec([None, None], tf.float32, name="waveform")
+    one_a_clip = [tf.TensorSpec([None], tf.int32, name=name) for name in ("num_samples", "sample_rate")]
+    seconds = [tf.TensorSpec([], tf.float32, name=name) for name in ("hop_seconds", "window_seconds")]
+    endpoints = {"serving_default": (serving_default, [waveform]), "info": (info, [])}
+    if config.decibel_maximum != "batch":
+        endpoints |= {
+            "padded": (padded, [waveform, one_a_clip[0]]),
+            "waveform_at": (waveform_at, [waveform, one_a_clip[1]]),
+            "audio_bytes": (audio_bytes, [tf.TensorSpec([None], tf.string, name="audio_bytes")]),
+            "timestamps": (timestamps, [waveform, *seconds]),
+        }
+    result = tf.train.Checkpoint()  # unlike a tf.Module, it may have attributes called `variables`
+    result.variables = [variable.value for variable in model.variables]
+    result.trainable_variables = [variable.value for variable in model.trainable_variables]
+    result.regularization_losses = []
+    signatures = {}
+    for name, (endpoint, inputs) in endpoints.items():
+        signatures[name] = tf.function(endpoint, input_signature=inputs)
+        setattr(result, name, signatures[name])
+    result.__call__ = tf.function(called)
+    for spec in (waveform, tf.TensorSpec([None], tf.float32, name="waveform")):
+        result.__call__.get_concrete_function(spec)
+    return result, signatures
+
+
+def _batch_first(values):
+    """(times, batch, ...) -> (batch, times, ...)."""
+    rank = values.shape.rank
+    return tf.transpose(values, [1, 0, *range(2, rank)])
+
+
+def _filled(waveform, window, short_clips):
+    """At least `window` samples: as they are, repeated, or with zeros after them; see `decoding.fit_length`."""
+    n_samples = tf.shape(waveform)[1]
+    length = tf.maximum(n_samples, window)
+    if short_clips == "repeat":
+        return tf.tile(waveform, [1, -(-length // n_samples)])[:, :length]
+    return tf.pad(waveform, [[0, 0], [0, length - n_samples]])
+
+
+def _checked(value, *checks):
+    """The value, once it has passed the checks: pairs of a message and a function to what must be true everywhere."""
+    for message, passes in checks:
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(passes(value)), [message, tf.shape(value)])]):
+            value = tf.identity(value)
+    return value
+
+
+_NOT_EMPTY = ("waveform: has no samples; expected at least one", lambda waveform: tf.shape(waveform)[1] > 0)
+_FINITE = ("waveform: holds NaN or infinity; expected samples in [-1, 1]", tf.math.is_finite)
+
+
+def _positive(name):
+    return f"{name}: is 0 or less; expected more", lambda values: values > 0
+
+
+def _batch_checks(name):
+    return [(f"{name}: the batch is empty; expected at least one clip", lambda batch: tf.shape(batch)[0] > 0)]
+
+
+def _clip_checks(config):
+    message = f"waveform: is shorter than a frame; expected at least {config.n_fft} samples at {config.sample_rate} Hz"
+    return [(message, lambda waveform: tf.shape(waveform)[1] >= config.n_fft), _FINITE]
+
+
+def _one_a_clip_checks(name, waveform):
+    batch = tf.shape(waveform)[0]
+    one_each = (f"{name}: is not one a clip; expected as many as waveform has rows", lambda n: tf.shape(n)[0] == batch)
+    return [one_each, _positive(name)]
