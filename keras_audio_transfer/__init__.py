@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 
 _FRAMEWORKS = ("kapre", "tensorflow", "keras")  # they import one another
-_MODULES_WITH_LAYERS = ("keras_audio_transfer.spectrogram", "keras_audio_transfer.layers")
+_MODULES_WITH_LAYERS = tuple(f"keras_audio_transfer.{name}" for name in ("spectrogram", "layers", "probe_layers"))
 
 
 def _register_layers():
