@@ -736,7 +736,7 @@ def test_all_clips_choose_a_machine_for_use():
     assert scored["two folds"] == [everything[24:], everything[:24]]
     assert len(scored["folds"]) == 4
     assert len(scored["neither"]) == 5
-    assert sorted(sum(scored["neither"], [])) == everything
+    assert sorted(row for rows in scored["neither"] for row in rows) == everything
 
 
 @pytest.mark.parametrize("grid", [SMALL_GRID[:4], SMALL_GRID[4:]], ids=["rbf", "linear"])
