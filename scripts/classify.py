@@ -100,19 +100,19 @@ def check_enough(options, clips, names):
             raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
 
 
-def write(options, source, config, features, prober, row, counts):
+def write(options, source, network, config, prober, row):
     """Choose and fit the machine on all clips, and write the model folder."""
     from keras_audio_transfer import export, plots, probe_layers
     from keras_audio_transfer.training import weights_hash
-    from keras_audio_transfer.transfer import load_network
 
+    features, counts = prober.features, prober.confusion(row)
     method, names = best(features), features.label_names
     progress = cli.progress_bar(options, "choosing", prober.n_steps_to_choose(method), unit="fit")(None)
     prober.step = progress.update
     layers, point = prober.choose(method)
     progress.close()
     scaler, machine = probes.fit_machine(features, layers, point)
-    model = probe_layers.add_probe(load_network(options.model), layers, scaler, machine)
+    model = probe_layers.add_probe(network, layers, scaler, machine)
     low, high = probes.interval(row, counts)
     part = "test" if (features.splits != "").any() else "cross-validation"
     numbers = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
@@ -177,8 +177,10 @@ def main():
         config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+    from keras_audio_transfer.transfer import load_network
 
     use_one_thread_a_clip(options.workers)
+    network = load_network(options.model)  # before any work is done with it
     extractor = SavedExtractor(latest_saved_model(options.model))
     progress = cli.progress_bar(options, "extracting", len(clips))
     features, _ = extract(extractor, card["layer_names"], clips, names, config, options.workers, progress=progress)
@@ -188,7 +190,7 @@ def main():
     prober.step = progress.update
     (row,) = prober.rows(best(features))
     progress.close()
-    write(options, card, config, features, prober, row, prober.confusion(row))
+    write(options, card, network, config, prober, row)
     return cli.report_failures(failures, options.output_dir)
 
 

@@ -333,6 +333,15 @@ def test_arguments_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+def test_a_model_folder_without_the_keras_model(source, sounds, run_script, tmp_path):
+    shutil.copytree(source, tmp_path / "served", ignore=shutil.ignore_patterns("model.keras"))
+    run = run_script("classify", sounds, "--model", tmp_path / "served", "--output-dir", tmp_path / "mine")
+    assert run.returncode == 2
+    assert run.stderr.endswith("served: has no model.keras to train on; export the model again\n")
+    assert run.stderr.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
+
+
 def test_predictions_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
     clip = sounds / "tone" / "tone0.wav"
 
