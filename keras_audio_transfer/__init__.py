@@ -13,6 +13,7 @@ _FRAMEWORKS = ("kapre", "tensorflow", "keras")  # they import one another
 _MODULES_WITH_LAYERS = (
     "keras_audio_transfer.spectrogram",
     "keras_audio_transfer.layers",
+    "keras_audio_transfer.probe_layers",
     "keras_audio_transfer.resampling",
 )
 

@@ -92,7 +92,7 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
         for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
             if given:
                 raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
-        return _clips_below(options.inputs), []
+        return clips_below(options.inputs), []
     clips = load_clips(options)
     names = datasets.target_names(options.dataset)
     return clips, names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
@@ -122,7 +122,7 @@ def write_features(options: argparse.Namespace, features: Features, failures: li
     return report_failures(failures, options.output)
 
 
-def _clips_below(inputs: list[Path]) -> list[Clip]:
+def clips_below(inputs: list[Path]) -> list[Clip]:
     """One unlabelled clip per audio file; folders are searched to any depth. Clip ids are the paths as given."""
     clips = []
     for path in inputs:
@@ -147,12 +147,13 @@ def say(options: argparse.Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def report_failures(failures: list[tuple[str, str]], output: Path) -> int:
-    """Name the failed files on stderr; the exit code that goes with them."""
+def report_failures(failures: list[tuple[str, str]], output: Path | None) -> int:
+    """Name the failed files on stderr; the exit code that goes with them. `output`: None if there is no failed.csv."""
     for _, reason in failures:
         print(f"failed: {reason}", file=sys.stderr)
     if failures:
-        print(f"{len(failures)} failed, see {output.parent / 'failed.csv'}", file=sys.stderr)
+        see = "" if output is None else f", see {output.parent / 'failed.csv'}"
+        print(f"{len(failures)} failed{see}", file=sys.stderr)
     return SOME_FAILED if failures else DONE
 
 

@@ -16,7 +16,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.serving import layer_names, servable, served_outputs
 
 LARGEST_DIFFERENCE = 1e-4
-_VERSIONS_OF = ("keras_audio_transfer", "tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "soxr", "soundfile")
+_VERSIONS_OF = ("tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "scikit-learn", "soxr", "soundfile")
 
 # Runs where Keras, kapre and this package cannot be imported: a SavedModel has to do without them.
 _RELOAD = """
@@ -37,7 +37,10 @@ np.savez(outputs, **results)
 
 def package_versions() -> dict[str, str]:
     """Versions of what a result depends on, for cards."""
-    return {"python": sys.version.split()[0], **{name: version(name) for name in _VERSIONS_OF}}
+    return {
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in ("keras_audio_transfer", *_VERSIONS_OF)},
+    }
 
 
 def write_saved_model(model: keras.Model, path: Path, config: AudioConfig, card: dict) -> None:

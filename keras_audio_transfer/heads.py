@@ -3,8 +3,7 @@
 import keras
 
 from keras_audio_transfer.errors import InputError
-
-SCORES = "scores"
+from keras_audio_transfer.model_folder import SCORES
 
 
 def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, dropout: float = 0.0) -> keras.Model:

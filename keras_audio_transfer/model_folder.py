@@ -5,6 +5,8 @@ from pathlib import Path
 
 from keras_audio_transfer.errors import InputError
 
+SCORES = "scores"  # the output that is no layer's
+
 
 def read_card(model_dir: Path) -> dict:
     """The card of a model folder. Raises InputError where there is none, or it lacks what a model needs."""
@@ -20,6 +22,22 @@ def read_card(model_dir: Path) -> dict:
         if key not in card:
             raise InputError(f"{path}: has no {key!r}; export the model again")
     return card
+
+
+def require_single_clips(model_dir: Path, card: dict, use: str) -> None:
+    """Refuse a model whose features of a clip depend on the clips beside it, and say that this `use` cannot have it."""
+    if card["audio"].get("decibel_maximum") == "batch":
+        raise InputError(
+            f"{model_dir}: its features depend on the whole batch, which {use}; import the calibrated version"
+        )
+
+
+def meaning_of_scores(model_dir: Path, card: dict) -> str:
+    """What a model's scores are, in words. Raises InputError for a model without labels, which has no scores."""
+    if not card.get("labels"):
+        raise InputError(f"{model_dir / 'card.json'}: names no labels, so there are no scores; expected a classifier")
+    of_head = "a probability for each tag by itself" if card.get("multi_label") else "probabilities, whose sum is 1"
+    return card.get("scores_are", of_head)
 
 
 def latest_saved_model(model_dir: Path) -> Path:

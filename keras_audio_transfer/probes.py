@@ -9,6 +9,8 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer import selection
@@ -71,6 +73,22 @@ def rounds(features: Features, seed: int = 0, protocol: str = NESTED) -> tuple[l
                     f"labels: {r.name} leaves one class to fit on; expected at least two classes in every part"
                 )
     return result, how
+
+
+def parts_of_all(features: Features, seed: int = 0) -> list[tuple[Rows, Rows]]:
+    """The pairs of clips to fit and to score on that choose a machine for use, which is then fitted on all clips.
+
+    Each fold, and of splits validation and test, is scored by a machine fitted on all the others. With neither: as many
+    folds as for choosing inside a round, shuffled by the seed.
+    """
+    everything = np.arange(len(features.labels))
+    if (features.splits != "").any():
+        held_out = [features.splits == split for split in SPLITS[1:] if (features.splits == split).any()]
+    elif (features.folds >= 0).any():
+        held_out = [features.folds == fold for fold in np.unique(features.folds)]
+    else:
+        return [*_shuffled_folds(features, everything, seed, fewer=True)]
+    return [(everything[~scored], everything[scored]) for scored in held_out]
 
 
 def _check_labels(features):
@@ -281,6 +299,22 @@ class Prober:
             return number * (2 * len(self.rounds) - 1)
         return sum(number * (2 * len(r.inner) - 1) + (len(wanted) if listed else 1) for r in self.rounds)
 
+    def n_steps_to_choose(self, method: Callable) -> int:
+        """How often `choose` will call `step`."""
+        number = selection.n_evaluations(method, len(self.features.layers))
+        return number * (2 * len(parts_of_all(self.features, self.seed)) - 1)
+
+    def choose(self, method: Callable) -> tuple[Combination, Point]:
+        """The layers and parameters of a machine for use, chosen on all clips: see `parts_of_all`.
+
+        The score by which they were chosen is optimistic and not returned; `rows` with the nested protocol tells how
+        good such a choice is.
+        """
+        self._products.clear()
+        parts = enumerate(parts_of_all(self.features, self.seed), 1)
+        chosen, best, _ = self._select(method, [(f"all clips, {number}", *part) for number, part in parts])
+        return chosen, GRID[best]
+
     def rows(self, wanted: Sequence[Combination] | Callable) -> Iterator[dict]:
         """Fit and score SVMs.
 
@@ -297,8 +331,9 @@ class Prober:
             takes for independent; of one round Wilson's over its clips, NaN for r2), chance (score of always naming
             the most frequent class, or the mean, of the clips fitted on), chosen_on ('training parts' or 'reported
             folds'), parameters (those chosen, one a round if nested), for a method chosen (the combinations it chose,
-            most frequent first), and each round's score under its name. `score` is the mean over the rounds; under
-            'choi2017', as scikit-learn computed it then, weighted by the rounds' clips.
+            most frequent first) and chosen_by_round (in the order of the parameters), and each round's score under its
+            name. `score` is the mean over the rounds; under 'choi2017', as scikit-learn computed it then, weighted by
+            the rounds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -431,27 +466,62 @@ class Prober:
                 "+".join(layers) + (f" ({times} of {len(choices)})" if len(choices) > 1 else "")
                 for layers, times in _by_frequency(choices)
             )
+            row["chosen_by_round"] = "; ".join(map("+".join, choices))
         return row | {r.name: score for r, score in zip(self.rounds, scores, strict=True)}
 
     def confusion(self, row: Mapping) -> np.ndarray:
         """How often each class was taken for each, over all rounds.
 
         Args:
-            row: of `rows`, of a named combination.
+            row: of `rows`.
 
         Returns:
             int64 (classes, classes): the clips of the first class that were named as the second.
         """
-        layers, points = tuple(row["layers"].split("+")), row["parameters"].split("; ")
-        points = points * len(self.rounds) if len(points) == 1 else points
+        columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
+        choices, points = (texts * len(self.rounds) if len(texts) == 1 else texts for texts in columns)
         counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
-        for r, text in zip(self.rounds, points, strict=True):
+        for r, choice, text in zip(self.rounds, choices, points, strict=True):
+            layers = tuple(choice.split("+"))
             point = next(point for point in GRID if str(point) == text)
             self._products.hold(r.name, r.fit, r.score, layers)
             products, features = self._products.sums(r.name, layers), self._products.features(r.name, layers)
             ((_, predicted),) = predictions(products, features, self.features.labels[r.fit], [point])
             np.add.at(counts, (self.features.labels[r.score], predicted), 1)
         return counts
+
+
+def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of an accuracy, within 0 to 1, that does not vanish where all rounds score alike.
+
+    Args:
+        row: of `Prober.rows`.
+        counts: its `Prober.confusion`.
+
+    Returns:
+        From the lower to the higher end of two intervals: the row's, over its rounds, and Wilson's, over all clips.
+    """
+    low, high = stats.binomtest(int(np.trace(counts)), int(counts.sum())).proportion_ci(CONFIDENCE, "wilson")
+    return max(0.0, float(min(low, row["interval_low"]))), min(1.0, float(max(high, row["interval_high"])))
+
+
+def fit_machine(features: Features, layers: Combination, point: Point) -> tuple[StandardScaler, SVC]:
+    """A scaler and a machine fitted on all clips.
+
+    Args:
+        features: with one label a clip.
+        layers: concatenated in this order.
+        point: the machine's parameters.
+
+    Returns:
+        Both as scikit-learn fits them to float64; the machine's classes are indices into `features.label_names`.
+    """
+    x = np.concatenate([features.layers[name] for name in layers], axis=1).astype(np.float64)
+    gamma = 1 / x.shape[1] if point.gamma == "auto" else point.gamma
+    scaler = StandardScaler().fit(x)
+    parameters = {} if gamma is None else {"gamma": gamma}
+    machine = SVC(kernel=point.kernel, C=point.C, **parameters).fit(scaler.transform(x), features.labels)
+    return scaler, machine
 
 
 def _inner(r):

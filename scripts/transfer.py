@@ -37,7 +37,7 @@ from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures, written_whole
 from keras_audio_transfer.journal import check_settings
-from keras_audio_transfer.model_folder import read_card
+from keras_audio_transfer.model_folder import read_card, require_single_clips
 from keras_audio_transfer.parts import check_fraction, divide, nested_subset
 from keras_audio_transfer.transfer_plan import Cell, Recipe
 
@@ -132,11 +132,7 @@ def check(options, card):
             f"--validation-fraction: {options.validation_fraction} is not allowed; expected more than 0, up to 0.5: "
             "the validation clips decide when a training stops"
         )
-    if card["audio"].get("decibel_maximum") == "batch":
-        raise InputError(
-            f"{options.model_dir}: its features depend on the whole batch, which no training can use; import the "
-            "calibrated version"
-        )
+    require_single_clips(options.model_dir, card, "no training can use")
 
 
 def lock(folder):

@@ -646,6 +646,7 @@ def test_selection_finds_the_layers_that_know(protocol, text, small_grid):
     assert row["score"] > 0.9
     assert row["n_features"] == 4
     assert row["chosen"] == ("b+c (3 of 3)" if protocol == "nested" else "b+c")
+    assert row["chosen_by_round"] == ("b+c; b+c; b+c" if protocol == "nested" else "b+c")
     assert len(steps) == prober.n_steps(method)
 
 
@@ -697,11 +698,12 @@ def test_confusion(small_grid):
     features = make_features(labels, layers, folds=np.arange(120) // 30)
     for protocol in probes.PROTOCOLS:
         prober = Prober(features, protocol)
-        (row,) = prober.rows([("layer1", "layer3")])
-        counts = prober.confusion(row)
-        assert counts.sum() == 120
-        np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(labels))
-        assert np.trace(counts) / 120 == pytest.approx(row["score"])
+        for wanted in ([("layer1", "layer3")], selection.forward):
+            (row,) = prober.rows(wanted)
+            counts = prober.confusion(row)
+            assert counts.sum() == 120
+            np.testing.assert_array_equal(counts.sum(axis=1), np.bincount(labels))
+            assert np.trace(counts) / 120 == pytest.approx(row["score"])
 
 
 def test_interval_by_hand(small_grid):
@@ -710,3 +712,48 @@ def test_interval_by_hand(small_grid):
     half = 3.182446 * row["deviation"] / 2  # Student's t of 3 degrees of freedom
     assert row["interval_high"] - row["score"] == pytest.approx(half, rel=1e-6)
     assert row["score"] - row["interval_low"] == pytest.approx(half, rel=1e-6)
+
+
+def test_the_interval_of_rounds_that_score_alike_does_not_vanish():
+    counts = np.array([[20, 0], [0, 20]])
+    low, high = probes.interval({"interval_low": 1.0, "interval_high": 1.0}, counts)
+    assert (low, high) == pytest.approx((1 / (1 + 1.959964**2 / 40), 1.0))  # Wilson's of 40 of 40
+    assert probes.interval({"interval_low": 0.5, "interval_high": 1.2}, counts) == (0.5, 1.0)
+
+
+# ---- a machine for use
+
+
+def test_all_clips_choose_a_machine_for_use():
+    labels = np.arange(48) % 3
+    pairs_of = {name: probes.parts_of_all(make_features(labels, **e)) for name, e in EVALUATIONS.items()}
+    everything = list(range(48))
+    for pairs in pairs_of.values():
+        assert all(sorted([*fit, *score]) == everything for fit, score in pairs)
+    scored = {name: [sorted(score.tolist()) for _, score in pairs] for name, pairs in pairs_of.items()}
+    assert scored["splits"] == [everything[24:36], everything[36:]]
+    assert scored["splits without validation"] == [everything[36:]]
+    assert scored["two folds"] == [everything[24:], everything[:24]]
+    assert len(scored["folds"]) == 4
+    assert len(scored["neither"]) == 5
+    assert sorted(row for rows in scored["neither"] for row in rows) == everything
+
+
+@pytest.mark.parametrize("grid", [SMALL_GRID[:4], SMALL_GRID[4:]], ids=["rbf", "linear"])
+@pytest.mark.parametrize("folds", [None, np.arange(120) // 4 % 3], ids=["without folds", "folds"])
+def test_the_machine_for_use_is_what_scikit_learn_would_find(folds, grid, monkeypatch):
+    monkeypatch.setattr(probes, "GRID", grid)
+    labels, layers = knowing()
+    features, steps = make_features(labels, layers, folds=folds, names="abcd"), []
+    prober = Prober(features, step=lambda: steps.append(1))
+    chosen, point = prober.choose(selection.exhaustive)
+    assert len(steps) == prober.n_steps_to_choose(selection.exhaustive)
+    assert chosen == ("b", "c")
+    x = np.concatenate([layers["b"], layers["c"]], axis=1)
+    points = [{f"svc__{name}": [value] for name, value in p._asdict().items() if value is not None} for p in grid]
+    pipeline = make_pipeline(StandardScaler(), SVC())
+    search = GridSearchCV(pipeline, points, cv=probes.parts_of_all(features)).fit(x, labels)
+    assert point == Point(**{name[5:]: value for name, value in search.best_params_.items()})
+    scaler, machine = probes.fit_machine(features, chosen, point)
+    np.testing.assert_array_equal(machine.predict(scaler.transform(x)), search.predict(x))
+    assert machine.kernel == "linear" or isinstance(machine.gamma, float)

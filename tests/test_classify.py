@@ -1,0 +1,394 @@
+"""A folder of classes becomes a model folder that names what scikit-learn names; predict.py shows it."""
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets import esc10, load
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import write_saved_model
+from keras_audio_transfer.extraction import SavedExtractor, extract
+from keras_audio_transfer.features import select_layers
+from keras_audio_transfer.kernels import Point
+from keras_audio_transfer.model_folder import read_card
+from keras_audio_transfer.probes import fit_machine
+from keras_audio_transfer.transfer import load_network
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_DATA = os.environ.get("KAT_TEST_DATA")
+needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="KAT_TEST_DATA does not name a folder with the data sets")
+RATE, SAMPLES = 16000, 3200
+
+
+def sound(kind, number):
+    """0.2 s of tones, noise or clicks, in as much noise as makes some of them hard to tell apart."""
+    rng = np.random.default_rng([number, *kind.encode()])
+    t = np.arange(SAMPLES) / RATE
+    pure = {
+        "tone": np.sin(2 * np.pi * rng.uniform(300, 3000) * t),
+        "noise": rng.normal(0, 1, SAMPLES),
+        "click": (np.arange(SAMPLES) % rng.integers(150, 500) == 0) * 3.0,
+    }[kind]
+    return (0.1 * (pure + rng.normal(0, rng.uniform(0.1, 2), SAMPLES))).clip(-1, 1)
+
+
+def write_sounds(folder, kind, numbers):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        soundfile.write(folder / f"{kind}{number}.wav", sound(kind, number), RATE)
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """Three classes, unbalanced; not to be written to."""
+    root = tmp_path_factory.mktemp("sounds")
+    for kind, n in (("tone", 8), ("noise", 7), ("click", 12)):
+        write_sounds(root / kind, kind, range(n))
+    return root
+
+
+@pytest.fixture(scope="module")
+def source(model_dir, tmp_path_factory):
+    """A model folder with two layers, which leave three combinations to choose from; not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / "two_layers"
+    folder.mkdir()
+    card = {**read_card(model_dir), "layer_names": ["layer2", "layer4"]}
+    (folder / "card.json").write_text(json.dumps(card))
+    model = select_layers(load_network(model_dir), card["layer_names"])
+    model.save(folder / "model.keras")
+    write_saved_model(model, folder / "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classified(run_script, source, sounds, tmp_path_factory):
+    """The process that made a classifier, and the model folder it wrote; not to be written to."""
+    folder = tmp_path_factory.mktemp("classified") / "mine"
+    run = run_script("classify", sounds, "--model", source, "--output-dir", folder)
+    assert run.returncode == 0, run.stderr
+    return run, folder
+
+
+def scikit_learn_says(features, new, card):
+    """The labels that scikit-learn names for the `new` features, having seen `features`; as the card says it was."""
+    chosen = card["probe"]
+    point = Point(chosen["kernel"], chosen["C"], chosen["gamma"])
+    scaler, machine = fit_machine(features, chosen["layers"], point)
+    x = np.concatenate([new[name] for name in chosen["layers"]], axis=1).astype(np.float64)
+    assert len(machine.support_) == chosen["support_vectors"]
+    return [features.label_names[label] for label in machine.predict(scaler.transform(x))]
+
+
+def served(model_dir, clips, names):
+    card = read_card(model_dir)
+    layers = [*card["layer_names"], "scores"]
+    features, failures = extract(
+        SavedExtractor(model_dir / "1"), layers, clips, names, AudioConfig.from_dict(card["audio"])
+    )
+    assert failures == []
+    return features.layers
+
+
+def compare(model_dir, source, clips, new):
+    """Of each new clip the served class is scikit-learn's; returns the classes."""
+    card = read_card(model_dir)
+    config, names = AudioConfig.from_dict(card["audio"]), card["labels"]
+    seen, _ = extract(SavedExtractor(source / "1"), card["layer_names"], clips, names, config)
+    outputs = served(model_dir, new, names)
+    classes = [names[column] for column in outputs["scores"].argmax(axis=1)]
+    assert classes == scikit_learn_says(seen, outputs, card)
+    return classes
+
+
+def test_the_served_classes_are_scikit_learns(classified, source, sounds, tmp_path):
+    for kind in ("tone", "noise", "click"):
+        write_sounds(tmp_path / kind, kind, range(100, 120))
+    clips = load("folder", sounds)
+    compare(classified[1], source, clips, clips)
+    new = load("folder", tmp_path)
+    classes = compare(classified[1], source, clips, new)
+    right = sum(name == clip.labels[0] for name, clip in zip(classes, new, strict=True))
+    assert 30 < right <= 60  # chance is 20
+
+
+def test_what_it_says_and_writes(classified, source):
+    run, folder = classified
+    assert run.stderr == ""
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"1", "card.json", "model.keras", "confusion.png", "confusion.svg"}
+    card, before = read_card(folder), read_card(source)
+    assert card["labels"] == ["click", "noise", "tone"]
+    assert card["layer_names"] == before["layer_names"]
+    assert set(card["probe"]["layers"]) <= {*card["layer_names"]}
+    assert "no probabilities" in card["scores_are"]
+    assert card["audio"]["n_samples"] == SAMPLES  # that of the longest clip: shorter than the model's
+    assert card["training_data"]["clips_by_label"] == {"click": 12, "noise": 7, "tone": 8}
+    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["transferred_from"] == before["training_data"]
+    scores = card["scores"]["cross-validation"]
+    assert 0 <= scores["interval_low"] <= scores["accuracy"] <= scores["interval_high"] <= 1
+    assert scores["accuracy"] > scores["chance"] == pytest.approx(12 / 27, abs=0.05)
+    (line,) = re.findall(r"^cross-validation: accuracy .*$", run.stdout, re.MULTILINE)
+    low, high = scores["interval_low"], scores["interval_high"]
+    assert f"accuracy {scores['accuracy']:.3f} (95 % interval {low:.3f} to {high:.3f}, chance" in line
+    rows = re.findall(r"^ *(click|noise|tone) +(\d+) +(\d+) +(\d+)$", run.stdout, re.MULTILINE)
+    counts = np.array([row[1:] for row in rows], dtype=int)
+    assert [row[0] for row in rows] == card["labels"]
+    assert [*counts.sum(axis=1)] == [12, 7, 8]
+    assert abs(np.trace(counts) / 27 - scores["accuracy"]) < 0.05  # that is the mean over folds of five or six clips
+    assert f"chosen and fitted on all 27 clips: {'+'.join(card['probe']['layers'])}, " in run.stdout
+
+
+def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tmp_path):
+    """A classifier of a classifier: its card names the data of both; the output is replaced when told to."""
+    root, out = tmp_path / "split", tmp_path / "out" / "mine"
+    for split, numbers in (("train", range(6)), ("validation", range(6, 9)), ("test", range(9, 14))):
+        for kind in ("tone", "click"):
+            write_sounds(root / split / kind, kind, numbers)
+    (root / "train" / "tone" / "text.wav").write_text("not audio")
+    shutil.copytree(classified[1], out)
+    arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1)
+    run = run_script("classify", *arguments, "--overwrite")
+    assert run.returncode == 1, run.stderr
+    assert run.stderr.startswith(f"failed: {root / 'train' / 'tone' / 'text.wav'}: cannot be decoded")
+    assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", "train/tone/text.wav"]
+    card, before = read_card(out), read_card(classified[1])
+    assert card["labels"] == ["click", "tone"]
+    assert "official splits, parameters chosen on the validation split" in card["training_data"]["division"]
+    assert [*card["scores"]] == ["test"]
+    assert card["audio"]["n_samples"] == 1600
+    assert card["training_data"]["clips"] == {"all": 28}
+    assert card["transferred_from"] == {**before["training_data"], "transferred_from": before["transferred_from"]}
+    assert re.search(r"^click +\d +\d$", run.stdout, re.MULTILINE)
+
+
+# ---- predict.py
+
+
+# Where these packages are not installed, as on a server.
+_WITHOUT = """
+import runpy, sys
+from importlib.machinery import PathFinder
+find, without = PathFinder.find_spec, {"keras", "kapre", "sklearn"}
+PathFinder.find_spec = lambda name, *where: None if name.partition(".")[0] in without else find(name, *where)
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    assert not without & {*sys.modules}
+"""
+
+
+def test_a_table_without_keras_and_scikit_learn(classified, sounds):
+    files = [sounds / "tone" / "tone0.wav", sounds / "click"]
+    command = [sys.executable, "-c", _WITHOUT, ROOT / "scripts" / "predict.py", classified[1], *files, "--quiet"]
+    run = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    header, *rows = (line.split() for line in run.stdout.splitlines())
+    assert header == ["file", "label", "score"]
+    clips = [files[0], *sorted((sounds / "click").iterdir())]
+    assert [row[0] for row in rows] == [str(path) for path in clips]
+    by_id = {str(clip.path): clip for clip in load("folder", sounds)}
+    scores = served(classified[1], [by_id[row[0]] for row in rows], ["click", "noise", "tone"])["scores"]
+    assert [row[1] for row in rows] == [["click", "noise", "tone"][column] for column in scores.argmax(axis=1)]
+    np.testing.assert_allclose([float(row[2]) for row in rows], scores.max(axis=1), atol=6e-4)
+
+
+def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sounds, tmp_path):
+    (tmp_path / "text.wav").write_text("not audio")
+    good = sounds / "noise" / "noise3.wav"
+    arguments = (classified[1], tmp_path / "text.wav", good, "--format", "csv", "--top", 3)
+    run = run_script("predict", *arguments, "--output", tmp_path / "out" / "classes.csv")
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith(f"failed: {tmp_path / 'text.wav'}: cannot be decoded")
+    assert run.stderr.endswith(f"1 failed, see {tmp_path / 'out' / 'failed.csv'}\n")
+    assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", f"{tmp_path}/text.wav"]
+    header, *rows = csv.reader((tmp_path / "out" / "classes.csv").open())
+    assert header == ["file", "label", "score"]
+    assert [row[0] for row in rows] == [str(good)] * 3
+    assert {row[1] for row in rows} == {"click", "noise", "tone"}
+    scores = [float(row[2]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    again = run_script("predict", *arguments)
+    assert again.returncode == 1
+    assert again.stderr.endswith("\n1 failed\n")  # there is no file beside which to list them
+    assert [*csv.reader(io.StringIO(again.stdout))] == [header, *rows]
+
+
+def test_json_of_probabilities(model_dir, run_script, sounds):
+    """A network that train.py trained has a head: probabilities."""
+    run = run_script("predict", model_dir, sounds / "tone" / "tone1.wav", "--format", "json", "--top", 5)
+    assert run.returncode == 0, run.stderr
+    content = json.loads(run.stdout)
+    assert content["model"] == str(model_dir)
+    assert content["scores_are"] == "probabilities, whose sum is 1"
+    (clip,) = content["files"]
+    assert clip["file"] == str(sounds / "tone" / "tone1.wav")
+    assert sum(label["score"] for label in clip["labels"]) == pytest.approx(1, abs=1e-5)
+    assert {label["label"] for label in clip["labels"]} == {*read_card(model_dir)["labels"]}
+
+
+# ---- refused
+
+
+def run_main(name, monkeypatch, *arguments):
+    """Run the script's main function in this process."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments), "--quiet"])
+    return script.main()
+
+
+def copy_with_card(model_dir, folder, change):
+    shutil.copytree(model_dir, folder)
+    card = read_card(folder)
+    change(card)
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+FOLDERS = {
+    "one class": ({"a": 6}, "{root}: labels: every clip is 'a'; expected at least two classes"),
+    "two clips": (
+        {"a": 6, "b": 2},
+        "{root}: labels: class 'b' has 2 clips, 5-fold cross-validation needs 5; add clips or leave the class out",
+    ),
+    "nested": (
+        {"a/x": 6, "a/y": 6, "b": 6},
+        "{root}/a: has audio only in its sub-folders; expected the audio of one class in it; name the folder whose ",
+    ),
+    "nested in splits": (
+        {"train/a": 6, "train/b/deep": 6, "test/a": 6, "test/b": 6},
+        "{root}/train/b: has audio only in its sub-folders; ",
+    ),
+    "splits and something else": ({"train/a": 6, "train/b": 6, "old/a": 6}, "{root}/old: has audio only in its "),
+    "not trained": (
+        {"train/a": 6, "train/b": 6, "test/a": 6, "test/c": 6},
+        "{root}: 'c' has no clip for training; add some, or leave the class out",
+    ),
+    "unreadable": (
+        {"a": 6, "b": 4, "b/bad": 2},
+        "{root}: labels: class 'b' has 4 clips, 5-fold cross-validation needs 5; add clips or leave the class out; "
+        "2 files cannot be read, the first: {root}/b/bad/0.wav: cannot be decoded",
+    ),
+    "no audio": ({"a": 6, "b": 0}, "folder: {root}/b has no audio"),
+    "no folders": ({}, "folder: {root} has no class folders; "),
+}
+
+
+@pytest.mark.parametrize("what", FOLDERS)
+def test_folders_that_cannot_be(what, model_dir, monkeypatch, tmp_path):
+    folders, message = FOLDERS[what]
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, n in folders.items():
+        (root / name).mkdir(parents=True)
+        for number in range(n):
+            if name.endswith("bad"):
+                (root / name / f"{number}.wav").write_text("not audio")
+            else:
+                soundfile.write(root / name / f"{number}.wav", sound("tone", number), RATE)
+    with pytest.raises(InputError, match=re.escape(message.format(root=root))) as error:
+        run_main("classify", monkeypatch, root, "--model", model_dir, "--output-dir", tmp_path / "out" / "mine")
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.rglob("out/*")] == (["failed.csv"] if what == "unreadable" else [])
+
+
+def test_arguments_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
+    def refused(message, *arguments, folder=sounds, model=model_dir, output=tmp_path / "mine"):
+        with pytest.raises(InputError, match=message):
+            run_main("classify", monkeypatch, folder, "--model", model, "--output-dir", output, *arguments)
+
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "diary.txt").write_text("not to be lost")
+    refused(r"there: exists; pass --overwrite to replace it or another --output-dir", output=tmp_path / "there")
+    refused(r"there: has no card.json; expected a model folder", "--overwrite", output=tmp_path / "there")
+    assert (tmp_path / "there" / "diary.txt").exists()
+    refused(r"--output-dir: \. is the current folder; name a new one", output=".")
+    refused("there: has no card.json; expected a model folder", model=tmp_path / "there")
+    refused("gone is not a folder; expected one sub-folder per class", folder=tmp_path / "gone")
+    refused("--workers: 0 is not allowed; expected 1 or more", "--workers", 0)
+    refused("--jobs: 0 is not allowed; expected 1 or more", "--jobs", 0)
+    refused(r"clip_seconds: 0.0 is not allowed; expected ", "--clip-seconds", 0)
+    batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
+    refused(
+        "batch: its features depend on the whole batch, which a served clip does not have; import the calibrated",
+        model=batch,
+    )
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_model_folder_without_the_keras_model(source, sounds, run_script, tmp_path):
+    shutil.copytree(source, tmp_path / "served", ignore=shutil.ignore_patterns("model.keras"))
+    run = run_script("classify", sounds, "--model", tmp_path / "served", "--output-dir", tmp_path / "mine")
+    assert run.returncode == 2
+    assert run.stderr.endswith("served: has no model.keras to train on; export the model again\n")
+    assert run.stderr.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
+
+
+def test_predictions_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
+    clip = sounds / "tone" / "tone0.wav"
+
+    def refused(message, *arguments, model=model_dir, clip=clip):
+        with pytest.raises(InputError, match=message):
+            run_main("predict", monkeypatch, model, clip, *arguments)
+
+    refused("--format: 'xml' is unknown; choose from table, csv, json", "--format", "xml")
+    refused("--top: 0 is not allowed; expected 1 to 5, the model's labels", "--top", 0)
+    refused("--top: 6 is not allowed; expected 1 to 5, the model's labels", "--top", 6)
+    refused("--workers: 0 is not allowed", "--workers", 0)
+    refused("is a folder; name a file", "--output", tmp_path)
+    refused("has no card.json; expected a model folder", model=sounds)
+    (tmp_path / "empty").mkdir()
+    refused("empty: holds no audio", clip=tmp_path / "empty")
+    unlabelled = copy_with_card(model_dir, tmp_path / "unlabelled", lambda card: card.pop("labels"))
+    refused("card.json: names no labels, so there are no scores; expected a classifier", model=unlabelled)
+    batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
+    refused("batch: its features depend on the whole batch, which a file alone does not have", model=batch)
+
+
+def test_a_saved_model_without_scores(source, run_script, sounds):
+    run = run_script("predict", source, sounds / "tone")
+    assert run.returncode == 2
+    assert run.stderr.endswith("two_layers: its SavedModel returns no scores; expected a classifier\n")
+    assert run.stderr.count("\n") == 1
+
+
+# ---- real sounds
+
+
+@needs_real_data
+def test_esc10_by_class(run_script, tmp_path):
+    """Ten clips a class of folds 1 to 4; on those of fold 5 the served classes are scikit-learn's, and mostly right."""
+    clips, held_out = [], []
+    for clip in load("esc10", Path(REAL_DATA) / "ESC-50"):
+        (held_out if clip.fold == 5 else clips).append(clip)
+    kept = [c for name in esc10.LABELS for c in [clip for clip in clips if clip.labels[0] == name][::3][:10]]
+    for clip in kept:
+        link = tmp_path / "sounds" / clip.labels[0] / clip.path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(clip.path.resolve())
+    source, out = ROOT / "saved_models" / "convnet5.urbansound8k", tmp_path / "mine"
+    run = run_script("classify", tmp_path / "sounds", "--model", source, "--output-dir", out)
+    assert run.returncode == 0, run.stderr
+    classes = compare(out, source, load("folder", tmp_path / "sounds"), held_out)
+    accuracy = np.mean([name == clip.labels[0] for name, clip in zip(classes, held_out, strict=True)])
+    scores = read_card(out)["scores"]["cross-validation"]
+    assert scores["interval_low"] - 0.1 < accuracy < scores["interval_high"] + 0.1
+    assert accuracy > 0.5  # chance is 0.1
