@@ -128,15 +128,14 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
     def timestamps(waveform, hop_seconds, window_seconds):
         waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, _FINITE)
         hop = tf.cast(_checked(hop_seconds, _positive("hop_seconds")), tf.float64) * config.sample_rate
-        window = _checked(
-            tf.cast(tf.round(window_seconds * config.sample_rate), tf.int32),
-            (f"window_seconds: is shorter than a frame; expected at least {config.n_fft / config.sample_rate:g}",
-             lambda window: window >= config.n_fft),
-        )  # fmt: skip
+        window = tf.cast(tf.round(window_seconds * config.sample_rate), tf.int32)
+        frame = f"expected at least {config.n_fft / config.sample_rate:g}"
+        window = _checked(window, (f"window_seconds: is shorter than a frame; {frame}", lambda w: w >= config.n_fft))
         n_samples = tf.cast(tf.shape(waveform)[1], tf.float64)
         places = tf.range(tf.math.ceil(n_samples / hop))  # float64
-        filled = _filled(waveform, window, config.short_clips)
-        around = tf.pad(filled, [[0, 0], [window // 2, window - window // 2 - 1]], "REFLECT")
+        around = tf.pad(
+            filled(waveform, window, config.short_clips), [[0, 0], [window // 2, window - window // 2 - 1]], "REFLECT"
+        )
         specs = {name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in of_one.items()}
         outputs = tf.map_fn(
             lambda start: network(around[:, start : start + window]),
@@ -186,8 +185,8 @@ def _batch_first(values):
     return tf.transpose(values, [1, 0, *range(2, rank)])
 
 
-def _filled(waveform, window, short_clips):
-    """At least `window` samples: as they are, repeated, or with zeros after them; see `decoding.fit_length`."""
+def filled(waveform, window, short_clips):
+    """Waveforms (batch, samples) of at least `window` samples: as they are, or filled as `decoding.fit_length` does."""
     n_samples = tf.shape(waveform)[1]
     length = tf.maximum(n_samples, window)
     if short_clips == "repeat":

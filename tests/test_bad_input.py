@@ -84,7 +84,7 @@ REFUSED = {
     "weights for another number of channels": (
         "train",
         f"{FROM_TABLE} --network resnet50 --multiscale --weights imagenet",
-        "weights: imagenet takes 1 or 3 channels, not 4; leave the multiscale input out, or give it 3 dilations",
+        "weights: imagenet takes 1 or 3 channels, not 4; leave the multiscale input out",
     ),
     "unknown preset": (
         "train",

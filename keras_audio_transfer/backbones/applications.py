@@ -71,10 +71,7 @@ class Application:
         """The spectrogram as the pictures of ImageNet were: three channels, values in [-largest, largest]."""
         channels = spectrogram.shape[-1]
         if channels not in (1, 3):
-            raise InputError(
-                f"weights: imagenet takes 1 or 3 channels, not {channels}; leave the multiscale input out, or give "
-                "it 3 dilations"
-            )
+            raise InputError(f"weights: imagenet takes 1 or 3 channels, not {channels}; leave the multiscale input out")
         if config.standardise:  # two deviations reach the limits
             scale, offset = self.largest / 2, 0.0
         else:

@@ -1,0 +1,94 @@
+"""The interface of the HEAR benchmark (Turian et al. 2022, hearbenchmark.com, version 2021.0) for our model folders."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import latest_saved_model, read_card, require_single_clips
+from keras_audio_transfer.resampling import resample
+from keras_audio_transfer.serving import FEATURES, TIMESTAMPS, filled
+
+SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)  # those that HEAR has its audio in
+
+
+class HearModel(tf.Module):
+    """A model folder as HEAR knows models.
+
+    Attributes:
+        sample_rate: of the audio it takes, in Hz: the network's, or the next one of HEAR's above it; then the audio is
+            resampled inside.
+        scene_embedding_size, timestamp_embedding_size: channels of all layers together.
+    """
+
+    def __init__(self, model_dir: Path, hop_seconds: float, window_seconds: float):
+        super().__init__(name="hear")
+        card = read_card(model_dir)
+        require_single_clips(model_dir, card, "one clip at a time does not have")
+        self.config = AudioConfig.from_dict(card["audio"])
+        for name, value, least in (
+            ("hop_seconds", hop_seconds, 0.001),
+            ("window_seconds", window_seconds, self.config.n_fft / self.config.sample_rate),
+        ):
+            if not value >= least:
+                raise InputError(f"{name}: {value} is not allowed; expected at least {least:g}")
+        if self.config.sample_rate > SAMPLE_RATES[-1]:
+            raise InputError(f"{model_dir}: takes {self.config.sample_rate} Hz; HEAR has at most {SAMPLE_RATES[-1]}")
+        self.hop_seconds, self.window_seconds = hop_seconds, window_seconds
+        self.sample_rate = next(rate for rate in SAMPLE_RATES if rate >= self.config.sample_rate)
+        self.scene_embedding_size = self.timestamp_embedding_size = sum(card["layer_sizes"].values())
+        self.saved_model = tf.saved_model.load(str(latest_saved_model(model_dir)))
+
+    def at_its_rate(self, audio: tf.Tensor) -> tf.Tensor:
+        """The audio at the network's sample rate. Raises ValueError where it is not (sounds, samples)."""
+        audio = tf.convert_to_tensor(audio, tf.float32)
+        if audio.shape.rank != 2:
+            raise ValueError(f"audio: has shape {tuple(audio.shape)}; expected (sounds, samples)")
+        return resample(audio, self.sample_rate, self.config.sample_rate)
+
+
+def load_model(model_file_path: str = "", hop_seconds: float = 0.05, window_seconds: float = 1.0) -> HearModel:
+    """Load a model folder.
+
+    Args:
+        model_file_path: the model folder, such as `saved_models/convnet5.urbansound8k`.
+        hop_seconds: from timestamp to timestamp; HEAR wants at most 0.05.
+        window_seconds: what an embedding at a time hears: so much around it.
+
+    Raises:
+        InputError: no model folder, or one whose features depend on the whole batch; seconds that cannot be.
+    """
+    if not model_file_path:
+        raise InputError("model_file_path: is empty; name a model folder, such as saved_models/convnet5.urbansound8k")
+    return HearModel(Path(model_file_path), hop_seconds, window_seconds)
+
+
+def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
+    """One embedding a sound: the features of all layers, over all of it.
+
+    Args:
+        audio: float32 (sounds, samples) at `model.sample_rate`, in [-1, 1]. Sounds shorter than a frame of the STFT
+            are filled up to that, as in training.
+        model: from `load_model`.
+
+    Returns:
+        float32 (sounds, scene_embedding_size).
+    """
+    waveform = filled(model.at_its_rate(audio), model.config.n_fft, model.config.short_clips)
+    return model.saved_model.signatures["serving_default"](waveform=waveform)[FEATURES]
+
+
+def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Tensor, tf.Tensor]:
+    """Embeddings over time: the features of all layers over a window around each time.
+
+    Args:
+        audio, model: as for `get_scene_embeddings`.
+
+    Returns:
+        float32 (sounds, times, timestamp_embedding_size), and the times in milliseconds, float32 (sounds, times):
+        every `hop_seconds` from 0 to before the end.
+    """
+    seconds = {name: tf.constant(getattr(model, name)) for name in ("hop_seconds", "window_seconds")}
+    outputs = model.saved_model.signatures["timestamps"](waveform=model.at_its_rate(audio), **seconds)
+    return outputs[FEATURES], 1000.0 * outputs[TIMESTAMPS]

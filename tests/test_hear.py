@@ -1,0 +1,115 @@
+"""HEAR's rules, as its validator states them, and the embeddings against the SavedModel's features."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import soxr
+import tensorflow as tf
+
+from keras_audio_transfer import hear
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import write_model
+from keras_audio_transfer.features import build_extractor
+
+CONFIGS = {
+    12000: AudioConfig(12000, 1.0, n_fft=512, hop_length=256, n_mels=16, mel_f_min=0.0, mel_f_max=6000.0),
+    16000: AudioConfig(16000, 1.0, n_fft=512, hop_length=256, n_mels=16, mel_f_min=0.0, mel_f_max=8000.0),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def model(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    keras.utils.set_random_seed(0)
+    write_model(folder, build_extractor(CONFIGS[request.param], "sbcnn"), CONFIGS[request.param], {})
+    loaded = hear.load_model(str(folder), hop_seconds=0.05, window_seconds=0.3)
+    loaded.folder = folder
+    return loaded
+
+
+def sounds(model, seconds, number=2):
+    """Sines with frequencies that every rate has."""
+    time = np.arange(round(seconds * model.sample_rate)) / model.sample_rate
+    waves = [np.sin(2 * np.pi * hertz * time) * np.hanning(len(time)) for hertz in (300, 1700)[:number]]
+    return tf.constant(np.stack(waves), tf.float32)
+
+
+def test_attributes(model):
+    assert isinstance(model, tf.Module)
+    assert model.sample_rate == 16000
+    for name in ("sample_rate", "scene_embedding_size", "timestamp_embedding_size"):
+        assert type(getattr(model, name)) is int
+    assert model.scene_embedding_size == 24 + 48 + 48
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5, 2.0])
+def test_scene_embeddings(model, seconds):
+    embeddings = hear.get_scene_embeddings(sounds(model, seconds), model)
+    assert embeddings.dtype == tf.float32
+    assert embeddings.shape == (2, model.scene_embedding_size)
+    assert np.isfinite(embeddings).all()
+    alone = hear.get_scene_embeddings(sounds(model, seconds)[1:], model)
+    np.testing.assert_allclose(embeddings[1:], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.23])
+def test_timestamp_embeddings(model, seconds):
+    embeddings, times = hear.get_timestamp_embeddings(sounds(model, seconds), model)
+    assert embeddings.dtype == times.dtype == tf.float32
+    assert embeddings.shape == (2, len(times[0]), model.timestamp_embedding_size)
+    assert times.shape == embeddings.shape[:2]
+    times = times.numpy()
+    np.testing.assert_array_equal(times[0], times[1])
+    assert times[0, 0] == 0
+    np.testing.assert_allclose(np.diff(times), 50.0, atol=1e-3)  # milliseconds; HEAR allows 1 ms, and hops up to 50
+    assert times.max() < 1000 * seconds
+    assert 1000 * seconds - times.max() <= 50.001
+    assert np.isfinite(embeddings).all()
+
+
+def test_an_embedding_hears_the_window_around_its_time(model):
+    audio = sounds(model, 1.0)
+    embeddings, times = hear.get_timestamp_embeddings(audio, model)
+    number = 10  # at 0.5 s
+    assert times[0, number] == 500
+    start = round(0.35 * model.sample_rate)
+    around = audio[:, start : start + round(0.3 * model.sample_rate)]
+    expected = hear.get_scene_embeddings(around, model)
+    if model.config.sample_rate == model.sample_rate:
+        np.testing.assert_allclose(embeddings[:, number], expected, atol=1e-4)
+    else:  # cut before or after it was resampled: the window's ends differ
+        assert np.abs(embeddings[:, number] - expected).max() < 0.2 * np.abs(expected).max()
+
+
+def test_audio_is_resampled_for_the_network(model):
+    audio = sounds(model, 0.5)
+    served = model.saved_model.signatures["serving_default"]
+    resampled = soxr.resample(audio.numpy().T, model.sample_rate, model.config.sample_rate).T
+    expected = served(waveform=tf.constant(resampled))["features"]
+    np.testing.assert_allclose(hear.get_scene_embeddings(audio, model), expected, rtol=0.01, atol=0.05)
+
+
+def test_models_that_cannot_be(model, tmp_path):
+    with pytest.raises(InputError, match=r"^model_file_path: is empty; name a model folder"):
+        hear.load_model()
+    with pytest.raises(InputError, match=r"nowhere: is not a folder; expected a model folder"):
+        hear.load_model(str(tmp_path / "nowhere"))
+    folder = shutil.copytree(model.folder, tmp_path / "model")
+    for name, value in (("hop_seconds", 0.0), ("window_seconds", 0.001)):
+        with pytest.raises(InputError, match=rf"^{name}: {value} is not allowed; expected at least 0\.0"):
+            hear.load_model(str(folder), **{name: value})
+    card = json.loads((folder / "card.json").read_text())
+    card["audio"]["decibel_maximum"] = "batch"
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="its features depend on the whole batch"):
+        hear.load_model(str(folder))
+
+
+@pytest.mark.parametrize("shape", [(16000,), (1, 16000, 1)])
+def test_audio_of_another_rank(model, shape):
+    with pytest.raises(ValueError, match=r"audio: has shape .*; expected \(sounds, samples\)"):
+        hear.get_scene_embeddings(tf.zeros(shape), model)
