@@ -24,6 +24,7 @@ from keras_audio_transfer.features import select_layers
 from keras_audio_transfer.kernels import Point
 from keras_audio_transfer.model_folder import read_card
 from keras_audio_transfer.probes import fit_machine
+from keras_audio_transfer.training import weights_hash
 from keras_audio_transfer.transfer import load_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,11 +65,11 @@ def source(model_dir, tmp_path_factory):
     """A model folder with two layers, which leave three combinations to choose from; not to be written to."""
     folder = tmp_path_factory.mktemp("models") / "two_layers"
     folder.mkdir()
-    card = {**read_card(model_dir), "layer_names": ["layer2", "layer4"]}
+    model = select_layers(load_network(model_dir), ["layer2", "layer4"])
+    card = {**read_card(model_dir), "layer_names": [*model.output], "weights_sha256": weights_hash(model)}
     (folder / "card.json").write_text(json.dumps(card))
-    model = select_layers(load_network(model_dir), card["layer_names"])
     model.save(folder / "model.keras")
-    write_saved_model(model, folder / "1")
+    write_saved_model(model, folder / "1", AudioConfig.from_dict(card["audio"]), card)
     return folder
 
 

@@ -158,7 +158,7 @@ def test_a_model_with_a_probe(machine, layers, tmp_path):
     with np.load(tmp_path / "outputs.npz") as loaded:
         np.testing.assert_allclose(loaded["scores"], scores, atol=1e-4)
 
-    write_saved_model(model, tmp_path / "1")
+    write_saved_model(model, tmp_path / "1", CONFIG, {})
     np.testing.assert_allclose(SavedExtractor(tmp_path / "1")(waveforms)["scores"], scores, atol=1e-4)
 
 
