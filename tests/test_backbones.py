@@ -184,7 +184,9 @@ def test_features_do_not_depend_on_the_neighbours(extractors, network):
     for i in range(len(sounds)):
         alone = extractors[network](sounds[i : i + 1], training=False)
         for name, values in alone.items():
-            np.testing.assert_allclose(together[name][i], values[0], rtol=1e-5, atol=1e-5, err_msg=name)
+            # Rounding grows with what is summed: features of an untrained network reach 30 and more.
+            atol = 2e-6 * max(5.0, np.abs(values).max())
+            np.testing.assert_allclose(together[name][i], values[0], rtol=1e-5, atol=atol, err_msg=name)
 
 
 @every_network
