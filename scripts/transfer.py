@@ -184,7 +184,7 @@ def train_cells(options, cells, task, recipe, finished):
     def in_its_process(cell):
         # A process a cell, with one thread: its numbers then depend on nothing that ran before or beside it.
         (runs / cell.file_name).mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(1, context, _start_worker) as process:
+        with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as process:
             arguments = cell, options.model_dir, task, recipe, runs / cell.file_name, models
             return process.submit(run_cell, *arguments).result()
 
@@ -210,13 +210,8 @@ def train_cells(options, cells, task, recipe, finished):
             time.sleep(0.1)
 
 
-def _start_worker():
-    """One thread of TensorFlow; and no life without the process that started it."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    parent = os.getppid()
+def _start_worker(parent):
+    """No life without the process that started it, which may be gone already; and one thread of TensorFlow."""
 
     def watch():
         while os.getppid() == parent:
@@ -224,6 +219,10 @@ def _start_worker():
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def main():
