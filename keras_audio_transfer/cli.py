@@ -11,7 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from keras_audio_transfer import datasets
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
+from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import Features, write_failures
 
@@ -72,6 +74,48 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
             raise InputError("--download: needs --data-dir, the folder to download to")
         datasets.download(options.dataset, options.data_dir, progress=not options.quiet)
     return datasets.load(options.dataset, options.data_dir)
+
+
+def add_division_arguments(arguments: argparse.ArgumentParser) -> None:
+    """`--test-fold`, `--validation-fraction`: see `parts.divide`."""
+    arguments.add_argument(
+        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
+    )
+    arguments.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.2,
+        help="share of the training recordings held out for early stopping where there is no official validation split",
+    )
+
+
+def decode_clips(
+    options: argparse.Namespace, clips: list[Clip], config: AudioConfig, output: Path, **store_arguments
+) -> tuple[list[Clip], list[tuple[str, str]], WaveformStore, AudioConfig]:
+    """Decode every clip once; those that cannot be read are listed in `failed.csv`.
+
+    Args:
+        options: with `clip_seconds` (None: the config's length, or that of the longest clip, whichever is shorter).
+        clips: of a data set.
+        config: the front end.
+        output: what the failures are listed beside.
+        **store_arguments: see `WaveformStore`.
+
+    Returns:
+        The clips that can be read, (clip id, reason) of the others, the store, and the front end for their length.
+
+    Raises:
+        InputError: none can be read.
+    """
+    config = config.with_clip_seconds(options.clip_seconds)
+    store = WaveformStore(config, **store_arguments)
+    clips, failures, longest = readable_clips(clips, store, progress_bar(options, "decoding", len(clips)))
+    write_failures(output, failures)
+    if not clips:
+        raise InputError(f"data set: none of its {len(failures)} clips can be read; {failures[0][1]}")
+    if options.clip_seconds is None:
+        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+    return clips, failures, store, config
 
 
 def add_input_arguments(arguments: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.serving import layer_names, servable, served_outputs
+from keras_audio_transfer.training import weights_hash
 
 LARGEST_DIFFERENCE = 1e-4
 _VERSIONS_OF = ("tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "scikit-learn", "soxr", "soundfile")
@@ -96,7 +97,7 @@ def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dic
         folder: to write into; give a temporary one and rename it (`files.written_whole`).
         model: with a dict of outputs.
         config: its front end.
-        card: what else the card says.
+        card: what else the card says, besides versions and a hash of the weights.
         number: the version, a positive integer (TF Serving skips anything else).
 
     Returns:
@@ -110,6 +111,7 @@ def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dic
     model.save(folder / "model.keras")
     sizes = {name: int(model.output[name].shape[-1]) for name in layer_names(model)}
     content = {"audio": config.to_dict(), "layer_names": [*sizes], "layer_sizes": sizes, **card}
+    content |= {"versions": package_versions(), "weights_sha256": weights_hash(model)}
     write_saved_model(model, folder / str(number), config, content)
     (folder / "card.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     difference = largest_difference(model, config, folder / str(number))

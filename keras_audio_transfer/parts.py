@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_audio_transfer.datasets import hold_out
+from keras_audio_transfer.datasets import DATASETS, hold_out
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
@@ -18,6 +18,19 @@ class Parts:
     validation: list[Clip]
     test: list[Clip]
     how: str
+
+
+def training_data(dataset: str, parts: Parts) -> dict:
+    """What a card says of the data that a model was trained on, with its licence."""
+    module = DATASETS[dataset]
+    clips = {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)}
+    return {
+        "dataset": dataset,
+        "licence": module.LICENSE,
+        "citation": module.CITATION,
+        "division": parts.how,
+        "clips": clips,
+    }
 
 
 def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float, seed: int) -> Parts:

@@ -6,7 +6,7 @@ trained.
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -16,13 +16,12 @@ from sklearn.metrics import log_loss
 
 from keras_audio_transfer import export, plots, training
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.features import calibrate, maps_of, select_layers, spectrogram_of
 from keras_audio_transfer.files import Features, written_whole
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.model_folder import read_card
-from keras_audio_transfer.parts import Parts, nested_subset
+from keras_audio_transfer.parts import Parts, nested_subset, training_data
 from keras_audio_transfer.probes import Prober, parse_combinations
 from keras_audio_transfer.serving import layer_names
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
@@ -248,26 +247,18 @@ def _outputs(model, arrays, rows, batch_size=64):
 
 def _export(model, source, task, cell, recipe, rows, result, history, folder):
     """Write a model folder whose card names both data sets, with their licences."""
-    card, data_set = read_card(source), DATASETS[task.dataset]
+    card = read_card(source)
     fresh = cell.strategy in ("scratch", "random")
     content = {
         **{name: card[name] for name in ("network", "network_citation", "multiscale", "pooling") if name in card},
         "labels": task.label_names,
         "multi_label": False,
-        "training_data": {
-            "dataset": task.dataset,
-            "licence": data_set.LICENSE,
-            "citation": data_set.CITATION,
-            "division": task.parts.how,
-            "clips": {"train": len(rows), "validation": len(task.parts.validation), "test": len(task.parts.test)},
-        },
+        "training_data": training_data(task.dataset, replace(task.parts, train=[task.clips[i] for i in rows])),
         "transferred_from": None if fresh else card.get("training_data"),
         "epochs_trained": result["epochs"],
         "scores": {"test": {name: result[name] for name in ("accuracy", "f1_macro", "loss")}},
         "settings": {**asdict(cell), **asdict(recipe)},
         "seed": cell.seed,
-        "versions": export.package_versions(),
-        "weights_sha256": training.weights_hash(model),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(folder) as partial:

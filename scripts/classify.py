@@ -103,7 +103,6 @@ def check_enough(options, clips, names):
 def write(options, source, network, config, prober, row):
     """Choose and fit the machine on all clips, and write the model folder."""
     from keras_audio_transfer import export, plots, probe_layers
-    from keras_audio_transfer.training import weights_hash
 
     features, counts = prober.features, prober.confusion(row)
     method, names = best(features), features.label_names
@@ -145,8 +144,6 @@ def write(options, source, network, config, prober, row):
         "scores": {part: {name: float(value) for name, value in numbers.items()}},
         "settings": {"model": options.model.resolve().name, "clip_seconds": options.clip_seconds},
         "seed": options.seed,
-        "versions": export.package_versions(),
-        "weights_sha256": weights_hash(model),
     }
     with written_whole(options.output_dir) as partial:
         partial.mkdir()

@@ -39,21 +39,19 @@ def main():
     import keras
 
     from keras_audio_transfer import export
-    from keras_audio_transfer.training import weights_hash
 
     try:
         model = keras.models.load_model(keras_file, compile=False)
     except (ValueError, TypeError, OSError) as error:
         raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
     config = AudioConfig.from_dict(card["audio"])
-    changed = {"weights_sha256": weights_hash(model), "versions": export.package_versions()}
     with written_whole(options.output_dir) as partial:
         if options.output_dir.exists():
             shutil.copytree(options.output_dir, partial)
             shutil.rmtree(partial / version_dir.name, ignore_errors=True)
         else:
             partial.mkdir()
-        difference = export.write_model(partial, model, config, {**card, **changed}, options.version)
+        difference = export.write_model(partial, model, config, card, options.version)
         for name in ("history.csv", "training.png"):
             if (keras_file.parent / name).is_file():
                 shutil.copyfile(keras_file.parent / name, partial / name)

@@ -61,7 +61,6 @@ def main():
 
     from keras_audio_transfer import choi2017, export
     from keras_audio_transfer.features import calibrate
-    from keras_audio_transfer.training import weights_hash
 
     keras.utils.set_random_seed(options.seed)
     form = {"v1": "v1" if clips else "v1_published", "v2": "v2", "random": "v2"}[options.weights]
@@ -80,7 +79,6 @@ def main():
         "training_data": choi2017.TRAINING_DATA if weights else {"dataset": "none: random weights"},
         "weights": f"{options.weights}: {choi2017.FILES.get(options.weights, 'drawn by the seed')}",
         "seed": options.seed,
-        "versions": export.package_versions(),
     }
     if form == "v1_published":
         card["batch_clips"] = choi2017.PUBLISHED_BATCH
@@ -96,7 +94,6 @@ def main():
         progress = cli.progress_bar(options, "calibrating", len(clips))
         calibrate(model, Waveforms())
         card["calibration"] = {"dataset": options.dataset, "clips": len(clips)}
-    card["weights_sha256"] = weights_hash(model)
     with written_whole(options.output_dir) as partial:
         partial.mkdir()
         difference = export.write_model(partial, model, config, card)

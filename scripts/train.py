@@ -20,10 +20,9 @@ from pathlib import Path
 from keras_audio_transfer import cli
 from keras_audio_transfer.config import PRESETS, preset
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
-from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import write_failures, write_json, written_whole
-from keras_audio_transfer.parts import divide
+from keras_audio_transfer.files import write_json, written_whole
+from keras_audio_transfer.parts import divide, training_data
 
 
 def arguments():
@@ -59,15 +58,7 @@ def arguments():
     )
     parser.add_argument("--label-smoothing", type=float, default=0.1, help="where there is one label a clip")
     parser.add_argument("--dropout", type=float, default=0.0, help="share of the last layer's features, in training")
-    parser.add_argument(
-        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
-    )
-    parser.add_argument(
-        "--validation-fraction",
-        type=float,
-        default=0.2,
-        help="share of the training recordings held out for early stopping where there is no official validation split",
-    )
+    cli.add_division_arguments(parser)
     augment = parser.add_argument_group("augmentation, in training only; 0 switches a part off")
     augment.add_argument("--gain-decibel", type=float, default=0.0, help="random gain up to this")
     augment.add_argument("--shift-seconds", type=float, default=1.0, help="random rotation up to this")
@@ -120,7 +111,7 @@ def main():
     output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
     run_dir = output_dir.parent / f"{output_dir.name}.training"
     check(options, output_dir, run_dir)
-    config = preset(options.preset).with_clip_seconds(options.clip_seconds)
+    config = preset(options.preset)
     if target_names(options.dataset):
         targets = " and ".join(target_names(options.dataset))
         raise InputError(
@@ -129,13 +120,8 @@ def main():
         )
     clips = cli.load_clips(options)
     cache = None if options.cache == "none" else options.cache
-    store = WaveformStore(config, whole_clips=not options.no_random_crop, cache=cache)
-    clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
-    write_failures(output_dir, failures)
-    if not clips:
-        raise InputError(f"data set: none of its {len(failures)} clips can be read; {failures[0][1]}")
-    if options.clip_seconds is None:
-        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+    kept = {"whole_clips": not options.no_random_crop, "cache": cache}
+    clips, failures, store, config = cli.decode_clips(options, clips, config, output_dir, **kept)
     parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     cli.say(options, f"{options.dataset}: {parts.how}")
     train(options, config, parts, store, output_dir, run_dir)
@@ -157,10 +143,9 @@ def train(options, config, parts, store, output_dir, run_dir):
         keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    data_set = DATASETS[options.dataset]
     clips_of = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     every_clip = [clip for clips in clips_of.values() for clip in clips]
-    names = label_names(every_clip, data_set.LABELS)
+    names = label_names(every_clip, DATASETS[options.dataset].LABELS)
     multi_label = any(len(clip.labels) > 1 for clip in every_clip)
     dilations = DILATIONS if options.multiscale else ()
     extractor = build_extractor(
@@ -211,19 +196,11 @@ def train(options, config, parts, store, output_dir, run_dir):
         "pooling": options.pooling,
         "labels": names,
         "multi_label": multi_label,
-        "training_data": {
-            "dataset": options.dataset,
-            "licence": data_set.LICENSE,
-            "citation": data_set.CITATION,
-            "division": parts.how,
-            "clips": {part: len(clips) for part, clips in clips_of.items()},
-        },
+        "training_data": training_data(options.dataset, parts),
         "epochs_trained": len(history),
         "scores": scores,
         "settings": {name: value for name, value in settings_of(options).items() if name != "data_dir"},
         "seed": options.seed,
-        "versions": export.package_versions(),
-        "weights_sha256": training.weights_hash(model),
     }
     with written_whole(output_dir) as partial:
         partial.mkdir()

@@ -33,15 +33,14 @@ from keras_audio_transfer import cli
 from keras_audio_transfer import transfer_results as results
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
-from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import write_failures, written_whole
+from keras_audio_transfer.files import written_whole
 from keras_audio_transfer.journal import check_settings
 from keras_audio_transfer.model_folder import read_card, require_single_clips
 from keras_audio_transfer.parts import check_fraction, divide, nested_subset
 from keras_audio_transfer.transfer_plan import Cell, Recipe
 
-RESULTS = "results.csv"
+RESULTS, MODELS = "results.csv", "models"
 
 
 def arguments():
@@ -70,15 +69,7 @@ def arguments():
         type=float,
         help="clip length; if not given, the source's or that of the longest clip, whichever is shorter",
     )
-    parser.add_argument(
-        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
-    )
-    parser.add_argument(
-        "--validation-fraction",
-        type=float,
-        default=0.2,
-        help="share of the training recordings held out for early stopping where there is no official validation split",
-    )
+    cli.add_division_arguments(parser)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time, a core each")
     parser.add_argument(
         "--save-models", action="store_true", help="keep the networks that are trained now, in DIR/models"
@@ -151,15 +142,9 @@ def load_task(options, config):
         raise InputError(
             f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
         )
-    store = WaveformStore(config.with_clip_seconds(options.clip_seconds), cache="memory")
-    clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
-    write_failures(options.output_dir / RESULTS, failures)
-    if not clips:
-        raise InputError(f"{options.dataset}: none of its {len(failures)} clips can be read; {failures[0][1]}")
-    if options.clip_seconds is None:
-        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
-    else:
-        config = config.with_clip_seconds(options.clip_seconds)
+    clips, failures, store, config = cli.decode_clips(
+        options, clips, config, options.output_dir / RESULTS, cache="memory"
+    )
     parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     trained = {label for clip in parts.train for label in clip.labels}
@@ -178,7 +163,7 @@ def train_cells(options, cells, task, recipe, finished):
     from keras_audio_transfer.transfer import run_cell
 
     runs = options.output_dir / "unfinished"
-    models = options.output_dir / "models" if options.save_models else None
+    models = options.output_dir / MODELS if options.save_models else None
     context = multiprocessing.get_context("spawn")
 
     def in_its_process(cell):
@@ -208,6 +193,12 @@ def train_cells(options, cells, task, recipe, finished):
             for process in multiprocessing.active_children():
                 process.terminate()
             time.sleep(0.1)
+
+
+def say_what_has_no_model(options, ended, path):
+    for cell in ended:
+        if cell.strategy != "probe" and not (options.output_dir / MODELS / cell.file_name).is_dir():
+            cli.say(options, f"{cell}: ended before, without a model; remove its row from {path} to train it once more")
 
 
 def _start_worker(parent):
@@ -274,7 +265,10 @@ def main():
             raise InputError(f"{path}: is of another transfer ({was}, not {now}); choose another --output-dir")
     check_settings(options.output_dir / "settings.json", settings)
     done = {(row["strategy"], row["fraction"], row["seed"]) for row in rows}
-    cells = [cell for cell in cells if (cell.strategy, cell.fraction, cell.seed) not in done]
+    ended = [cell for cell in cells if (cell.strategy, cell.fraction, cell.seed) in done]
+    cells = [cell for cell in cells if cell not in ended]
+    if options.save_models:
+        say_what_has_no_model(options, ended, path)
     progress = cli.progress_bar(options, "training", len(cells), unit="cell")(None)
 
     def finished(row):

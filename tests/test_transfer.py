@@ -266,35 +266,30 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
     assert "settings.json: is of another run (batch_size was 32, is 7); remove it" in finished.stderr
 
 
-def test_a_killed_run_continues_with_the_same_numbers(model_dir, tmp_path):
+def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, tmp_path):
     command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
-    command += [
-        "--fractions",
-        "0.2",
-        "--seeds",
-        "2",
-        "--epochs",
-        "2",
-        "--min-steps",
-        "1",
-        "--jobs",
-        "1",
-        "--quiet",
-        "--output-dir",
-    ]
+    command += "--fractions 0.2 --seeds 2 --epochs 30 --patience 30 --min-steps 1 --jobs 1 --save-models --output-dir".split()
     interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
     process = subprocess.Popen([*map(str, command), interrupted], cwd=ROOT, stderr=subprocess.PIPE)
-    while not (interrupted / "results.csv").exists() and process.poll() is None:
-        time.sleep(0.05)
+    state = interrupted / "unfinished" / "scratch.0.2.seed1" / "state.npz"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()  # ends when the workers, which share its stderr, have ended, too
-    rows = (interrupted / "results.csv").read_text().splitlines()
-    assert len(rows) == 2
+    assert len((interrupted / "results.csv").read_text().splitlines()) == 2
+    shutil.rmtree(interrupted / "models" / "scratch.0.2.seed0")
+    with np.load(state) as file:
+        assert 1 <= json.loads(str(file["history"]))[-1]["epoch"] < 30
+    said = []
     for folder in (interrupted, whole):
-        subprocess.run([*map(str, command), folder], cwd=ROOT, check=True, capture_output=True)
+        finished = subprocess.run([*map(str, command), folder], cwd=ROOT, check=True, capture_output=True, text=True)
+        said.append(finished.stderr)
     first, second = (results.read([folder / "results.csv"]).drop(columns="seconds") for folder in (interrupted, whole))
     pd.testing.assert_frame_equal(first, second)
     assert not (interrupted / "unfinished").exists()
+    assert f"scratch, fraction 0.2, seed 0: ended before, without a model; remove its row from {interrupted}" in said[0]
+    assert "ended before" not in said[1]
+    assert "at the source's 16000 Hz, clips of other rates resampled" in said[1]
 
 
 def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
