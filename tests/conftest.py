@@ -1,10 +1,9 @@
 """What several test modules share: the scripts as a user runs them, and one exported model."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 # Before anything imports TensorFlow. The kernels are those that the scripts choose, see `cli`.
@@ -15,12 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def run_script():
+def run_script(tmp_path_factory):
     """Run `python scripts/NAME.py ARGUMENTS... --quiet` from the repository's root; returns the finished process."""
+    streams = tmp_path_factory.mktemp("streams")
 
     def run(name, *arguments):
-        command = [sys.executable, f"scripts/{name}.py", *map(str, arguments), "--quiet"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        return forked.run(ROOT / "scripts" / f"{name}.py", [*map(str, arguments), "--quiet"], streams, timeout=300)
 
     return run
 

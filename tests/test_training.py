@@ -389,13 +389,13 @@ def killed(tmp_path_factory):
         (("--seed", "4"), "had seed 3, not 4"),
     ],
 )
-def test_resumed_with_another_setting(killed, setting, message):
-    code, output, errors = finish(train(killed, "--resume", *setting))
-    assert code == 2
-    assert output == ""
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith("train.py: error: --resume: the interrupted run ")
-    assert message in errors
+def test_resumed_with_another_setting(killed, run_script, setting, message):
+    run = run_script("train", *SETTINGS, "--output-dir", killed, "--resume", *setting)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stderr.startswith("train.py: error: --resume: the interrupted run ")
+    assert message in run.stderr
     assert (killed.with_name("model.training") / "state.npz").exists()
 
 
@@ -416,9 +416,9 @@ def test_killed_and_resumed_equals_never_interrupted(killed, tmp_path):
     assert sorted(path.name for path in copy.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
 
 
-def test_an_existing_model_is_refused(tmp_path):
+def test_an_existing_model_is_refused(run_script, tmp_path):
     (tmp_path / "model").mkdir()
-    code, _, errors = finish(train(tmp_path / "model"))
-    assert code == 2
+    run = run_script("train", *SETTINGS, "--output-dir", tmp_path / "model")
+    assert run.returncode == 2
     refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or --output-dir for another place"
-    assert errors.splitlines() == [f"train.py: error: {refused}"]
+    assert run.stderr.splitlines() == [f"train.py: error: {refused}"]

@@ -268,7 +268,8 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
 
 def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, tmp_path):
     command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
-    command += "--fractions 0.2 --seeds 2 --epochs 30 --patience 30 --min-steps 1 --jobs 1 --save-models --output-dir".split()
+    command += ["--fractions", "0.2", "--seeds", "2", "--epochs", "30", "--patience", "30", "--min-steps", "1"]
+    command += ["--jobs", "1", "--save-models", "--output-dir"]
     interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
     process = subprocess.Popen([*map(str, command), interrupted], cwd=ROOT, stderr=subprocess.PIPE)
     state = interrupted / "unfinished" / "scratch.0.2.seed1" / "state.npz"
