@@ -6,6 +6,8 @@ extraction   scripts/extract.py's way from wav files to the features of all five
              code: librosa.load, five models for five layers, `predict` one clip at a time. Both at the published
              settings (12 kHz, 29 s), each in a process of its own, after a warm-up clip, imports not counted.
 memory       the highest memory use of scripts/extract.py with few and with four times as many files.
+recordings   the highest memory use and the time of scripts/extract.py with recordings of noise, every second the
+             features of the 4 s around it.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
 training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
@@ -15,7 +17,7 @@ probes       all 31 combinations of five layers on GTZAN-genre, the published fe
              by scripts/probe.py's way and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
 
-Each part whose data folder is not given is left out; training needs none, but has to be asked for.
+Each part whose data folder is not given is left out; recordings and training need none, but have to be asked for.
 """
 
 import json
@@ -30,6 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from keras_audio_transfer import cli
 from keras_audio_transfer.config import AudioConfig, preset
@@ -54,6 +57,9 @@ def arguments():
     parser.add_argument("--epoch-clips", type=int, default=640, help="clips in an epoch")
     parser.add_argument(
         "--training", nargs="+", default=[], metavar="NETWORK:PRESET", help="such as densenet40:light16k, for training"
+    )
+    parser.add_argument(
+        "--recording-minutes", nargs="+", type=int, default=[], metavar="N", help="lengths, for recordings"
     )
     parser.add_argument("--steps", type=int, default=20, help="timed batches of 32 clips, for training")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
@@ -89,7 +95,6 @@ def the_2017_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     import keras
     import librosa
-    import soundfile
 
     from keras_audio_transfer.features import select_layers
 
@@ -136,8 +141,6 @@ def in_a_process(function, *parameters):
 
 
 def extraction(options, model_dir):
-    import soundfile
-
     wavs = some_wavs(options.esc_dir, options.clips)
     audio_seconds = sum(soundfile.info(path).duration for path in wavs)
     then, features_then = in_a_process(the_2017_way, model_dir, wavs)
@@ -154,18 +157,37 @@ def extraction(options, model_dir):
 
 
 def memory(options, model_dir):
-    megabytes = {}
+    figures = {}
+    for number in (options.clips, 4 * options.clips):
+        wavs = some_wavs(options.esc_dir, number)
+        figures[f"peak_megabytes_{len(wavs)}_files"], _ = cost_of_extraction(model_dir, *wavs)
+    return figures
+
+
+def recordings(options, model_dir):
+    """Megabytes and seconds for each length, 16 kHz noise, mono."""
+    figures = {}
+    for minutes in options.recording_minutes:
+        with tempfile.TemporaryDirectory() as folder:
+            path, rng = Path(folder) / "recording.flac", np.random.default_rng(options.seed)
+            with soundfile.SoundFile(path, "w", 16000, 1) as file:
+                for _ in range(minutes):
+                    file.write(rng.normal(0, 0.1, 60 * 16000).astype(np.float32))
+            megabytes, seconds = cost_of_extraction(model_dir, path, "--hop-seconds", "1", "--clip-seconds", "4")
+        figures[f"{minutes}_minutes"] = {"peak_megabytes": megabytes, "seconds": seconds}
+    return figures
+
+
+def cost_of_extraction(model_dir, *arguments):
+    """The highest memory use of scripts/extract.py in megabytes, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        for number in (options.clips, 4 * options.clips):
-            wavs = some_wavs(options.esc_dir, number)
-            command = [sys.executable, SCRIPTS / "extract.py", model_dir, *wavs, "--quiet"]
-            command += ["--output", Path(folder) / "features.npz"]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            if status:
-                raise InputError("memory: scripts/extract.py failed; see its message above")
-            megabytes[len(wavs)] = usage.ru_maxrss / 1024
-    return {f"peak_megabytes_{number}_files": value for number, value in megabytes.items()}
+        command = [sys.executable, SCRIPTS / "extract.py", model_dir, *arguments, "--quiet"]
+        start = time.perf_counter()
+        process = subprocess.Popen([*command, "--output", Path(folder) / "features.npz"], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise InputError("memory, recordings: scripts/extract.py failed; see its message above")
+        return usage.ru_maxrss / 1024, time.perf_counter() - start
 
 
 def epoch(options, augmentation):
@@ -333,17 +355,22 @@ def training(options, network, preset_name):
 def main():
     options = arguments().parse_args()
     figures = {"cores": os.cpu_count()}
-    if not any((options.esc_dir, options.urbansound_dir, options.choi2017_dir, options.training)):
-        raise InputError("--esc-dir, --urbansound-dir, --choi2017-dir, --training: none is given; name at least one")
+    parts = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training")
+    if not any(getattr(options, name) for name in parts):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in parts)
+        raise InputError(f"{flags}: none is given; name at least one")
     networks = [argument.partition(":")[::2] for argument in options.training]
     for _, preset_name in networks:
         preset(preset_name)  # refuses an unknown one before any work is done
-    if options.esc_dir is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            model_dir = Path(folder) / "model"
+    with tempfile.TemporaryDirectory() as folder:
+        model_dir = Path(folder) / "model"
+        if options.esc_dir is not None or options.recording_minutes:
             in_a_process(make_model, model_dir, options.seed)
+        if options.esc_dir is not None:
             figures["extraction"] = extraction(options, model_dir)
             figures["memory"] = memory(options, model_dir)
+        if options.recording_minutes:
+            figures["recordings"] = recordings(options, model_dir)
     if options.urbansound_dir is not None:
         from keras_audio_transfer.waveforms import Augmentation
 
