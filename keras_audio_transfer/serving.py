@@ -60,8 +60,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         gradients pass; batch normalisation works with its stored statistics.
 
         All raise InvalidArgumentError, with a message that names the input, for one of another rank, and all but `info`
-        for an empty batch, clips shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose features depend on the
-        whole batch (`decibel_maximum='batch'`) have serving_default and info only.
+        for an empty batch, clips shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose
+        features depend on the whole batch (`decibel_maximum='batch'`) have serving_default and info only.
     """
     named = bool(card.get("labels")) and not card.get("multi_label") and SCORES in model.output
 
@@ -164,6 +164,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         return serving_default(waveform)
 
     waveform = tf.TensorSpec([None, None], tf.float32, name="waveform")
+
     def one_a_clip(name, dtype=tf.int32):
         return tf.TensorSpec([None], dtype, name=name)
 
@@ -208,7 +209,7 @@ def filled(waveform, window, short_clips):
 
 
 def _of_declared_rank(endpoint, specs):
-    """The endpoint behind a check of its inputs' ranks: a server feeds what the request holds, whatever was declared."""
+    """The endpoint behind a check of its inputs' ranks: a server feeds what a request holds, unchecked."""
 
     @wraps(endpoint)
     def checked(*inputs):

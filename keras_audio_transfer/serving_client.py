@@ -129,7 +129,9 @@ def _rest(client):
             raise client.error(_reason(error)) from error
         except OSError as error:
             reason = getattr(error, "reason", error)
-            raise client.error(f"cannot be reached ({reason}); is the server running, and the address right?") from error
+            raise client.error(
+                f"cannot be reached ({reason}); is the server running, and the address right?"
+            ) from error
         except (ValueError, KeyError) as error:
             raise client.error("answers, but not as TensorFlow Serving does; expected its REST port") from error
         if not isinstance(outputs, dict):  # TF Serving leaves out the name of a lone output; only info has one

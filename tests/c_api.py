@@ -1,4 +1,4 @@
-"""A SavedModel through TensorFlow's C API, as TF Serving loads it: ctypes and NumPy, neither Python's TensorFlow nor Keras.
+"""A SavedModel through TensorFlow's C API, as TF Serving loads it: ctypes and NumPy, no Python of TensorFlow's.
 
     python tests/c_api.py SAVED_MODEL REQUESTS.pickle ANSWERS.pickle
 

@@ -178,12 +178,13 @@ import tensorflow as tf
 signatures = tf.saved_model.load(sys.argv[1]).signatures
 waveform = tf.sin(tf.reshape(tf.range(1000.0), [2, 500]))
 wav = tf.audio.encode_wav(waveform[0, :, None], 4000)
+seconds = tf.constant([0.1, 0.1])
 results = [
     signatures["serving_default"](waveform=waveform),
     signatures["padded"](waveform=waveform, num_samples=tf.constant([500, 100])),
     signatures["waveform_at"](waveform=waveform, sample_rate=tf.constant([3000, 1500])),
     signatures["audio_bytes"](audio_bytes=tf.stack([wav, wav])),
-    signatures["timestamps"](waveform=waveform, hop_seconds=tf.constant([0.1, 0.1]), window_seconds=tf.constant([0.1, 0.1])),
+    signatures["timestamps"](waveform=waveform, hop_seconds=seconds, window_seconds=seconds),
 ]
 print(all(bool(tf.reduce_all(tf.math.is_finite(r["features"]))) for r in results), len(signatures))
 """
