@@ -105,7 +105,8 @@ class Client:
 
     def error(self, message: str) -> ServingError:
         """An error that names the server and the model, without TensorFlow's traces of the graph."""
-        message = re.sub(r"\[\[\{\{.*?\}\}\]\]|assertion failed: ", "", message)
+        message = re.sub(r"\[\[\{\{.*?\}\}\]\]", "", message)
+        message = re.sub(r"assertion failed: \[(.*)\] (\[[^\]]*\])", r"\1 \2", message)
         return ServingError(f"{self.address}, model {self.model}: {' '.join(message.split())}")
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,13 @@ from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
-NAME = "tönes & co"  # no name for a URL
-SERVED = "t_nes_co"
+SERVED = "urban"
+README = (
+    (TESTS.parent / "README.md")
+    .read_text(encoding="utf-8")
+    .split("<!-- serve commands -->")[1]
+    .split("<!-- end -->")[0]
+)
 SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "timestamps", "info"}
 
 
@@ -71,8 +77,11 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(source, tmp_path_factory):
-    path = tmp_path_factory.mktemp("served") / NAME
-    assert export_script(source, "--output-dir", path, "--serving") == 0
+    """What the README's command writes."""
+    path = tmp_path_factory.mktemp("served") / "served" / SERVED
+    (line,) = (line for line in README.splitlines() if "scripts/export.py" in line)
+    places = {"saved_models/convnet5.urbansound8k": source, "served/urban": path}
+    assert export_script(*(places.get(word, word) for word in shlex.split(line)[2:])) == 0
     return path
 
 
@@ -250,11 +259,14 @@ def test_the_client_gives_each_clip_what_it_gets_alone(address, python_answers, 
 def test_the_clients_errors_are_one_line(address):
     client = Client(address, SERVED)
     at = re.escape(f"{address}, model {SERVED}: ")
-    with pytest.raises(ServingError, match=rf"^{at}\[waveform: is shorter than a frame; expected [^\n]+\] \[1 63\]$"):
+    with pytest.raises(
+        ServingError,
+        match=rf"^{at}waveform: is shorter than a frame; expected at least 64 samples at 2000 Hz \[1 63\]$",
+    ):
         client.predict([noise(63)])
-    with pytest.raises(ServingError, match=rf"^{at}\[waveform: holds NaN or infinity[^\n]+$"):
+    with pytest.raises(ServingError, match=rf"^{at}waveform: holds NaN or infinity[^\n]+$"):
         client.predict([noise(500) * np.nan])
-    with pytest.raises(ServingError, match=rf"^{at}\[waveform: has another rank[^\n]+\] \[500\]$"):
+    with pytest.raises(ServingError, match=rf"^{at}waveform: has another rank[^\n]+ shape \[500\]$"):
         client.ask("serving_default", waveform=noise(500))
     with pytest.raises(ServingError, match=rf"^{at}a waveform of shape \(1, 500\); expected \(samples,\)$"):
         client.predict([noise(1, 500)])
@@ -285,42 +297,59 @@ def test_the_clients_command_line(address, capsys, tmp_path):
     assert (outputs["file"], len(outputs["scores"])) == (str(clip), 3)
     assert outputs["labels"] in ("a", "b", "ç")
     (line,) = printed.err.splitlines()
-    assert line.startswith(f"failed: {text}: {address}, model {SERVED}: [audio_bytes: is no WAV file; ")
+    assert line.startswith(f"failed: {text}: {address}, model {SERVED}: audio_bytes: is no WAV file; ")
     assert main([address, "other", "--info"]) == 2
 
 
 # What a user copies
 
 
+def run_commands(page, folder, rest, grpc):
+    """Run a page's shell blocks, all but Docker's and the export, with the stub's ports; a JSON object a command."""
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    page = "".join(block for block in blocks if not block.startswith("docker") and "scripts/export.py" not in block)
+    page = re.sub(r"(\.venv/bin/python|python3) ", f"{sys.executable} ", page)
+    page = page.replace("localhost:8501", rest.removeprefix("http://"))
+    page = page.replace("localhost:8500", grpc.removeprefix("grpc://"))
+    page = page.replace("curl ", "curl --silent --show-error --fail --write-out '\\n' ")
+    command = ["bash", "-euo", "pipefail", "-c", page]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_what_serving_md_says_can_be_copied(folder, model, python_answers):
-    (folder / "clip.wav").write_bytes(wav(noise(500), 2000))
+def test_what_the_pages_say_can_be_copied(folder, model, python_answers, tmp_path, capsys):
     page = (folder / "SERVING.md").read_text()
+    root = folder.parents[1]
+    shutil.copytree(folder, tmp_path / "copy")
+    for place in (tmp_path / "copy", root):
+        (place / "clip.wav").write_bytes(wav(noise(500), 2000))
     assert f'-v "$PWD:/models/{SERVED}:ro" tensorflow/serving' in page
+    assert f'-v "$PWD/served/{SERVED}:/models/{SERVED}:ro" tensorflow/serving' in README
     with rest_server(model) as rest, grpc_server(model) as grpc:
-        page = page.replace("localhost:8501", rest.removeprefix("http://"))
-        page = page.replace("localhost:8500", grpc.removeprefix("grpc://"))
-        blocks = [b for b in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if not b.startswith("docker")]
-        answers = []
-        for block in blocks:
-            block = re.sub(r"\bpython3\b", sys.executable, block)
-            block = block.replace("curl ", "curl --silent --show-error --fail --write-out '\\n' ")
-            command = ["bash", "-euo", "pipefail", "-c", block]
-            run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-            assert run.returncode == 0, run.stderr
-            answers += [json.loads(line) for line in run.stdout.splitlines()]
-    (folder / "clip.wav").unlink()
-    metadata, info, row, columns, bytes_, by_rest, by_grpc = answers
+        metadata, info, row, columns, *scored = run_commands(page, tmp_path / "copy", rest, grpc)
+        scored += run_commands(README, root, rest, grpc)
+        (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        exec(python.replace("http://localhost:8501", rest), {})
     assert {*metadata["metadata"]["signature_def"]["signature_def"]} == SIGNATURES
     assert json.loads(info["predictions"][0])["labels"] == ["a", "b", "ç"]
     sine = np.sin(np.arange(500) / 9).astype(np.float32)[None]
-    expected = python_answers("serving_default", {"waveform": sine})
-    shorter = python_answers("serving_default", {"waveform": sine[:, :250]})
-    np.testing.assert_allclose(row["predictions"][0]["features"], expected["features"][0], atol=1e-5)
-    both = [expected["features"][0], shorter["features"][0]]
-    np.testing.assert_allclose(columns["outputs"]["features"], both, atol=1e-5)
-    np.testing.assert_allclose(bytes_["predictions"][0]["scores"], by_rest["scores"], atol=1e-6)
-    np.testing.assert_allclose(by_grpc["scores"], by_rest["scores"], atol=1e-6)
+    expected = python_answers("serving_default", {"waveform": sine})["features"][0]
+    shorter = python_answers("serving_default", {"waveform": sine[:, :250]})["features"][0]
+    np.testing.assert_allclose(row["predictions"][0]["features"], expected, atol=1e-5)
+    np.testing.assert_allclose(columns["outputs"]["features"], [expected, shorter], atol=1e-5)
+    scores = [answer["predictions"][0]["scores"] if "predictions" in answer else answer["scores"] for answer in scored]
+    alone = python_answers("audio_bytes", {"audio_bytes": [wav(noise(500), 2000)]})["scores"][0]
+    np.testing.assert_allclose(scores, [alone] * 6, atol=1e-5)
+    assert re.fullmatch(r"\['[abç]', '[abç]'\]\n", capsys.readouterr().out.replace("np.str_(", "").replace(")", ""))
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "name"), [("tönes & co", "t_nes_co"), ("convnet5.urban-8k", "convnet5.urban-8k"), ("a/b:c", "b_c")]
+)
+def test_the_served_name_can_stand_in_a_url(folder_name, name):
+    assert serving_kit.served_name(Path(folder_name)) == name
 
 
 def test_the_client_needs_no_tensorflow_over_rest(folder, model):
