@@ -58,6 +58,36 @@ def written_whole(path: Path) -> Iterator[Path]:
                 leftover.unlink(missing_ok=True)
 
 
+@contextmanager
+def added_whole(folder: Path, replace_folders: bool = False) -> Iterator[Path]:
+    """Give a temporary folder; when the block ends well, all that is in it moves into `folder`; else nothing is left.
+
+    `folder` and what else it holds stay in their places all the time, because a server may watch it. Each file and
+    folder appears at once, whole: folders first. A folder that is replaced is gone for a moment.
+
+    Raises:
+        InputError: a folder of that name is there, and `replace_folders` is not set.
+    """
+    if not folder.is_dir():
+        with written_whole(folder) as partial:
+            partial.mkdir()
+            yield partial
+        return
+    partial = folder / f".{os.getpid()}.{get_ident()}.partial"  # inside: `folder` may be a file system of its own
+    partial.mkdir()
+    try:
+        yield partial
+        for path in sorted(partial.iterdir(), key=Path.is_file):
+            target = folder / path.name
+            if path.is_dir() and target.exists():
+                if not replace_folders:
+                    raise InputError(f"{target}: exists; expected to add it, not to replace it")
+                target.rename(partial / f"{path.name}.replaced")
+            path.rename(target)
+    finally:
+        shutil.rmtree(partial)
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write a dict as indented UTF-8 JSON."""
     with written_whole(path) as partial:

@@ -89,6 +89,7 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
         float32 (sounds, times, timestamp_embedding_size), and the times in milliseconds, float32 (sounds, times):
         every `hop_seconds` from 0 to before the end.
     """
-    seconds = {name: tf.constant(getattr(model, name)) for name in ("hop_seconds", "window_seconds")}
+    n_sounds = tf.shape(audio)[:1]
+    seconds = {name: tf.fill(n_sounds, getattr(model, name)) for name in ("hop_seconds", "window_seconds")}
     outputs = model.saved_model.signatures["timestamps"](waveform=model.at_its_rate(audio), **seconds)
     return outputs[FEATURES], 1000.0 * outputs[TIMESTAMPS]

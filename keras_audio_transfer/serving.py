@@ -1,6 +1,7 @@
 """What a SavedModel serves: one network behind several signatures, in TensorFlow's own operations only."""
 
 import json
+from functools import wraps
 
 import keras
 import tensorflow as tf
@@ -44,19 +45,23 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         waveform_at: `waveform`, and `sample_rate` int32 (batch,) in Hz: resampled to the model's.
         audio_bytes: `audio_bytes` string (batch,): 16-bit PCM WAV files of any sample rate and length; channels are
             averaged.
-        timestamps: `waveform`, and float32 scalars `hop_seconds`, `window_seconds` -> (batch, times, channels), and
-            `timestamps` float32 (batch, times) in seconds: every multiple of `hop_seconds` before the end. Features at
-            a time are those of the window around it. At both ends the waveform is reflected; one shorter than a window
-            is filled first, as in training.
-        info: nothing -> `card`: string, the card as JSON.
+        timestamps: `waveform`, and float32 `hop_seconds`, `window_seconds` (batch,), the same for all clips of a batch
+            -> (batch, times, channels), and `timestamps` float32 (batch, times) in seconds: every multiple of
+            `hop_seconds` before the end. Features at a time are those of the window around it. At both ends the
+            waveform is reflected; one shorter than a window is filled first, as in training.
+        info: `query` int32 (batch,), any numbers, by default one -> `card` string (batch,): the card as JSON, once for
+            each number.
+
+        Every input and output has the batch as its first dimension, because TF Serving's row form and its batching
+        take no others; nor do they take a signature without inputs, hence `query`.
 
         Called itself, the object takes `waveform` as serving_default does, or one clip (samples,), and returns the
         outputs without batch dimension for that. It lists `variables` and `trainable_variables`, through which
         gradients pass; batch normalisation works with its stored statistics.
 
-        All but `info` raise InvalidArgumentError, with a message that names the input, for an empty batch, clips
-        shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose features depend on the
-        whole batch (`decibel_maximum='batch'`) have serving_default and info only.
+        All raise InvalidArgumentError, with a message that names the input, for one of another rank, and all but `info`
+        for an empty batch, clips shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose
+        features depend on the whole batch (`decibel_maximum='batch'`) have serving_default and info only.
     """
     named = bool(card.get("labels")) and not card.get("multi_label") and SCORES in model.output
 
@@ -127,7 +132,11 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
 
     def timestamps(waveform, hop_seconds, window_seconds):
         waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, _FINITE)
-        hop = tf.cast(_checked(hop_seconds, _positive("hop_seconds")), tf.float64) * config.sample_rate
+        hop_seconds = _checked(hop_seconds, *_one_a_clip_checks("hop_seconds", waveform), _same("hop_seconds"))[0]
+        window_seconds = _checked(
+            window_seconds, *_one_a_clip_checks("window_seconds", waveform), _same("window_seconds")
+        )[0]
+        hop = tf.cast(hop_seconds, tf.float64) * config.sample_rate
         window = tf.cast(tf.round(window_seconds * config.sample_rate), tf.int32)
         frame = f"expected at least {config.n_fft / config.sample_rate:g}"
         window = _checked(window, (f"window_seconds: is shorter than a frame; {frame}", lambda w: w >= config.n_fft))
@@ -146,8 +155,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         seconds = tf.repeat(seconds[None], tf.shape(waveform)[0], axis=0)
         return {name: _batch_first(values) for name, values in outputs.items()} | {TIMESTAMPS: seconds}
 
-    def info():
-        return {CARD: tf.constant(json.dumps(card, ensure_ascii=False))}
+    def info(query=tf.constant([0])):  # noqa: B008 - TensorFlow writes it into the SavedModel
+        return {CARD: tf.fill(tf.shape(query), json.dumps(card, ensure_ascii=False))}
 
     def called(waveform):
         if waveform.shape.rank == 1:
@@ -155,15 +164,20 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         return serving_default(waveform)
 
     waveform = tf.TensorSpec([None, None], tf.float32, name="waveform")
-    one_a_clip = [tf.TensorSpec([None], tf.int32, name=name) for name in ("num_samples", "sample_rate")]
-    seconds = [tf.TensorSpec([], tf.float32, name=name) for name in ("hop_seconds", "window_seconds")]
-    endpoints = {"serving_default": (serving_default, [waveform]), "info": (info, [])}
+
+    def one_a_clip(name, dtype=tf.int32):
+        return tf.TensorSpec([None], dtype, name=name)
+
+    endpoints = {"serving_default": (serving_default, [waveform]), "info": (info, [one_a_clip("query")])}
     if config.decibel_maximum != "batch":
         endpoints |= {
-            "padded": (padded, [waveform, one_a_clip[0]]),
-            "waveform_at": (waveform_at, [waveform, one_a_clip[1]]),
-            "audio_bytes": (audio_bytes, [tf.TensorSpec([None], tf.string, name="audio_bytes")]),
-            "timestamps": (timestamps, [waveform, *seconds]),
+            "padded": (padded, [waveform, one_a_clip("num_samples")]),
+            "waveform_at": (waveform_at, [waveform, one_a_clip("sample_rate")]),
+            "audio_bytes": (audio_bytes, [one_a_clip("audio_bytes", tf.string)]),
+            "timestamps": (
+                timestamps,
+                [waveform, *(one_a_clip(name, tf.float32) for name in ("hop_seconds", "window_seconds"))],
+            ),
         }
     result = tf.train.Checkpoint()  # unlike a tf.Module, it may have attributes called `variables`
     result.variables = [variable.value for variable in model.variables]
@@ -171,7 +185,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
     result.regularization_losses = []
     signatures = {}
     for name, (endpoint, inputs) in endpoints.items():
-        signatures[name] = tf.function(endpoint, input_signature=inputs)
+        signatures[name] = tf.function(_of_declared_rank(endpoint, inputs), input_signature=inputs)
         setattr(result, name, signatures[name])
     result.__call__ = tf.function(called)
     for spec in (waveform, tf.TensorSpec([None], tf.float32, name="waveform")):
@@ -194,6 +208,25 @@ def filled(waveform, window, short_clips):
     return tf.pad(waveform, [[0, 0], [0, length - n_samples]])
 
 
+def _of_declared_rank(endpoint, specs):
+    """The endpoint behind a check of its inputs' ranks: a server feeds what a request holds, unchecked."""
+
+    @wraps(endpoint)
+    def checked(*inputs):
+        return endpoint(*(_checked(value, _rank_check(spec)) for value, spec in zip(inputs, specs, strict=True)))
+
+    return checked
+
+
+def _rank_check(spec):
+    dimensions, shape = ("[batch]", r"\[\d+\]") if spec.shape.rank == 1 else ("[batch, samples]", r"\[\d+ \d+\]")
+
+    def has_rank(value):  # TensorFlow computes the rank from what was declared, but only the shape's text from what is
+        return tf.strings.regex_full_match(tf.strings.format("{}", tf.shape(value)), shape)
+
+    return f"{spec.name}: has another rank; expected {spec.dtype.name} {dimensions}, received the shape", has_rank
+
+
 def _checked(value, *checks):
     """The value, once it has passed the checks: pairs of a message and a function to what must be true everywhere."""
     for message, passes in checks:
@@ -208,6 +241,11 @@ _FINITE = ("waveform: holds NaN or infinity; expected samples in [-1, 1]", tf.ma
 
 def _positive(name):
     return f"{name}: is 0 or less; expected more", lambda values: values > 0
+
+
+def _same(name):
+    message = f"{name}: differs within the batch; expected the same for every clip"
+    return message, lambda values: tf.equal(values, values[0])
 
 
 def _batch_checks(name):

@@ -2,19 +2,20 @@
 
     python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 2
     python scripts/export.py fine_tuned.keras --output-dir served/mine
+    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 3 --serving
 
 What is written is loaded again in a process without Keras, kapre and this package, compared with the model on random
-clips, and only then appears under its name.
+clips, and only then appears under its name: a server that watches the folder sees all of a version or nothing of it.
 """
 
 import shutil
 from pathlib import Path
 
-from keras_audio_transfer import cli
+from keras_audio_transfer import cli, serving_kit
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import written_whole
-from keras_audio_transfer.model_folder import read_card
+from keras_audio_transfer.files import added_whole
+from keras_audio_transfer.model_folder import read_card, require_single_clips
 
 
 def arguments():
@@ -23,6 +24,9 @@ def arguments():
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument("--version", type=int, default=1, metavar="N", help="TF Serving's version, a positive integer")
     parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
+    parser.add_argument(
+        "--serving", action="store_true", help="add warm-up requests, configurations and a client for TF Serving"
+    )
     return parser
 
 
@@ -35,6 +39,9 @@ def main():
     version_dir = options.output_dir / str(options.version)
     if version_dir.exists() and not options.overwrite:
         raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
+    if options.serving:
+        serving_kit.check_installed()
+        require_single_clips(keras_file.parent, card, "a server puts together anew")
 
     import keras
 
@@ -45,12 +52,7 @@ def main():
     except (ValueError, TypeError, OSError) as error:
         raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
     config = AudioConfig.from_dict(card["audio"])
-    with written_whole(options.output_dir) as partial:
-        if options.output_dir.exists():
-            shutil.copytree(options.output_dir, partial)
-            shutil.rmtree(partial / version_dir.name, ignore_errors=True)
-        else:
-            partial.mkdir()
+    with added_whole(options.output_dir, options.overwrite) as partial:
         difference = export.write_model(partial, model, config, card, options.version)
         for name in ("history.csv", "training.png"):
             if (keras_file.parent / name).is_file():

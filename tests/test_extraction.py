@@ -239,7 +239,7 @@ def test_features_over_time_are_those_of_the_signature(extractor, saved_model, c
     row = 0
     for clip in clips[:3]:
         waveform = load_waveform(clip, CONFIG.sample_rate)[np.newaxis]
-        seconds = {"hop_seconds": tf.constant(0.2), "window_seconds": tf.constant(CONFIG.clip_seconds)}
+        seconds = {"hop_seconds": tf.constant([0.2]), "window_seconds": tf.constant([CONFIG.clip_seconds])}
         served = signature(waveform=tf.constant(waveform), **seconds)
         rows = slice(row, row := row + len(served["timestamps"][0]))
         np.testing.assert_allclose(features.times[rows], served["timestamps"][0], atol=1e-6)

@@ -2,14 +2,79 @@
 
 import csv
 import re
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import Features, write_failures, write_json, write_table, written_whole
+from keras_audio_transfer.files import Features, added_whole, write_failures, write_json, write_table, written_whole
+
+# ---- added_whole
+
+
+def test_what_is_added_appears_whole_and_the_rest_stays_in_its_place(tmp_path):
+    folder = tmp_path / "served"
+    with added_whole(folder) as partial:
+        (partial / "1").mkdir()
+        (partial / "1" / "saved_model.pb").write_text("first")
+        (partial / "card.json").write_text("old")
+    first, ended, seen = (folder / "1").stat().st_ino, threading.Event(), []
+
+    def poll():  # as a server does
+        while not ended.is_set():
+            seen.append([path.name for path in folder.iterdir() if path.name.isdecimal()])
+            assert (folder / "1" / "saved_model.pb").read_text() == "first"
+            if (folder / "2").exists():
+                assert len([*(folder / "2").iterdir()]) == 100
+
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(poll)
+        with added_whole(folder) as partial:
+            (partial / "2").mkdir()
+            for number in range(100):
+                (partial / "2" / str(number)).write_text("second")
+            (partial / "card.json").write_text("new")
+        n_seen = len(seen)
+        while len(seen) < n_seen + 2 and not polling.done():
+            time.sleep(0.001)
+        ended.set()
+        polling.result()
+    assert (seen[0], sorted(seen[-1])) == (["1"], ["1", "2"])
+    assert (folder / "1").stat().st_ino == first
+    assert (folder / "card.json").read_text() == "new"
+    assert {path.name for path in folder.iterdir()} == {"1", "2", "card.json"}
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_is_replaced_only_if_told_so(tmp_path, replace):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "old").touch()
+
+    def add():
+        with added_whole(tmp_path, replace) as partial:
+            (partial / "1").mkdir()
+            (partial / "1" / "new").touch()
+
+    if replace:
+        add()
+    else:
+        with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path / '1'))}: exists; expected to add it"):
+            add()
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["new" if replace else "old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_nothing_is_added_where_the_block_fails(tmp_path):
+    with pytest.raises(OSError, match="half way"), added_whole(tmp_path) as partial:  # noqa: PT012
+        (partial / "2").mkdir()
+        raise OSError("half way")
+    assert [*tmp_path.iterdir()] == []
+
 
 # ---- written_whole
 

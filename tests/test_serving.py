@@ -133,7 +133,8 @@ def test_audio_bytes_of_any_rate_length_and_number_of_channels(call):
 def test_timestamps(call, n_samples):
     hop, window = 0.11, 0.2
     waveform = noise(2, n_samples)
-    served = call("timestamps", waveform=waveform, hop_seconds=np.float32(hop), window_seconds=np.float32(window))
+    hops, windows = np.float32([hop, hop]), np.float32([window, window])
+    served = call("timestamps", waveform=waveform, hop_seconds=hops, window_seconds=windows)
     times = np.arange(np.ceil(n_samples / 2000 / hop)) * hop
     np.testing.assert_allclose(served["timestamps"], np.stack([times, times]), atol=1e-6)
     filled = np.stack([np.resize(clip, max(n_samples, 400)) for clip in waveform])
@@ -146,8 +147,10 @@ def test_timestamps(call, n_samples):
                 np.testing.assert_allclose(served[name][:, number], values, atol=1e-5)
 
 
-def test_info_is_the_card(call):
-    assert json.loads(call("info")["card"].numpy()) == CARD
+def test_info_is_the_card(call, loaded):
+    (card,) = loaded.info()["card"].numpy()
+    assert json.loads(card) == CARD
+    assert call("info", query=[1, 2])["card"].numpy().tolist() == [card, card]
 
 
 def test_called_with_one_clip_or_a_batch(loaded, call):
@@ -175,12 +178,13 @@ import tensorflow as tf
 signatures = tf.saved_model.load(sys.argv[1]).signatures
 waveform = tf.sin(tf.reshape(tf.range(1000.0), [2, 500]))
 wav = tf.audio.encode_wav(waveform[0, :, None], 4000)
+seconds = tf.constant([0.1, 0.1])
 results = [
     signatures["serving_default"](waveform=waveform),
     signatures["padded"](waveform=waveform, num_samples=tf.constant([500, 100])),
     signatures["waveform_at"](waveform=waveform, sample_rate=tf.constant([3000, 1500])),
     signatures["audio_bytes"](audio_bytes=tf.stack([wav, wav])),
-    signatures["timestamps"](waveform=waveform, hop_seconds=tf.constant(0.1), window_seconds=tf.constant(0.1)),
+    signatures["timestamps"](waveform=waveform, hop_seconds=seconds, window_seconds=seconds),
 ]
 print(all(bool(tf.reduce_all(tf.math.is_finite(r["features"]))) for r in results), len(signatures))
 """
@@ -216,11 +220,15 @@ BAD = [
     ("audio_bytes", {"audio_bytes": [wav(noise(9), 2000)]}, "waveform: is shorter than a frame"),
     ("audio_bytes", {"audio_bytes": [wav(noise(500), 2000, "FLOAT")]}, "Bad audio format"),
 ]
-HOP, WINDOW = {"hop_seconds": np.float32(0.1)}, {"window_seconds": np.float32(0.1)}
+HOP, WINDOW = ({name: np.float32([0.1, 0.1])} for name in ("hop_seconds", "window_seconds"))
+SHORT = {"window_seconds": np.float32([0.03, 0.03])}
+OTHER, FEW = {"hop_seconds": np.float32([0.1, 0.2])}, {"hop_seconds": np.float32([0.1])}
 BAD += [
     ("timestamps", {"waveform": CLIPS[:, :0], **HOP, **WINDOW}, "waveform: has no samples; expected at least one"),
-    ("timestamps", {"waveform": CLIPS, "hop_seconds": np.float32(0), **WINDOW}, "hop_seconds: is 0 or less"),
-    ("timestamps", {"waveform": CLIPS, **HOP, "window_seconds": np.float32(0.03)}, "window_seconds: is shorter than a"),
+    ("timestamps", {"waveform": CLIPS, "hop_seconds": np.float32([0, 0]), **WINDOW}, "hop_seconds: is 0 or less"),
+    ("timestamps", {"waveform": CLIPS, **OTHER, **WINDOW}, "hop_seconds: differs within the batch; expected the same"),
+    ("timestamps", {"waveform": CLIPS, **FEW, **WINDOW}, "hop_seconds: is not one a clip; expected as many"),
+    ("timestamps", {"waveform": CLIPS, **HOP, **SHORT}, "window_seconds: is shorter than a"),
 ]
 
 
