@@ -43,6 +43,18 @@ def test_the_file_map_names_every_file_and_no_other():
         assert listed == {path.name for path in (ROOT / folder).glob("*.py")}
 
 
+def test_files_import_only_from_files_above_them():
+    block = README.split("\nkeras_audio_transfer/\n")[1].split("\nscripts/")[0]
+    order = re.findall(r"^  (\w+)(?:\.py|/) ", block, re.MULTILINE)
+    assert order.index("config") < order.index("cli")
+    for number, module in enumerate(order):
+        path = ROOT / "keras_audio_transfer" / module
+        for source in [*path.glob("*.py")] or [path.with_suffix(".py")]:
+            text = source.read_text(encoding="utf-8")
+            imported = re.findall(r"^ *(?:from|import) keras_audio_transfer\.(\w+)", text, re.MULTILINE)
+            assert set(imported) <= {*order[:number], path.name}, f"{source.name} imports from below"
+
+
 def test_every_flag_in_an_example_exists():
     for script, arguments in re.findall(r"scripts/(\w+)\.py((?:[^\n`]|\\\n)*)", README):
         source = (ROOT / "scripts" / f"{script}.py").read_text() + (ROOT / "keras_audio_transfer/cli.py").read_text()
