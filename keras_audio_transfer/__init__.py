@@ -10,26 +10,23 @@ from importlib import import_module
 from importlib.machinery import PathFinder
 
 _FRAMEWORKS = ("kapre", "tensorflow", "keras")  # they import one another
-_MODULES_WITH_LAYERS = (
-    "keras_audio_transfer.spectrogram",
-    "keras_audio_transfer.layers",
-    "keras_audio_transfer.probe_layers",
-    "keras_audio_transfer.resampling",
-)
 
 
 def _register_layers():
-    for module in _MODULES_WITH_LAYERS:
-        import_module(module)
+    import_module("keras_audio_transfer.layers")
 
 
 class _RegisterLayersWithKeras:
-    """An import hook: lets the frameworks be imported as usual; when the outermost is done, registers the layers."""
+    """An import hook: lets the frameworks and our modules be imported as usual, and registers the layers afterwards.
+
+    Afterwards is when the outermost of them is done: our modules import the frameworks, and the layers our modules,
+    which have to be whole by then.
+    """
 
     depth = 0
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname not in _FRAMEWORKS:
+        if fullname not in _FRAMEWORKS and not fullname.startswith(f"{__name__}."):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
@@ -10,6 +11,7 @@ from keras_audio_transfer.model_folder import latest_saved_model, read_card, req
 from keras_audio_transfer.resampling import resample
 from keras_audio_transfer.serving import FEATURES, TIMESTAMPS, filled
 
+DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "saved_models" / "convnet5.urbansound8k"
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)  # those that HEAR has its audio in
 
 
@@ -52,16 +54,15 @@ def load_model(model_file_path: str = "", hop_seconds: float = 0.05, window_seco
     """Load a model folder.
 
     Args:
-        model_file_path: the model folder, such as `saved_models/convnet5.urbansound8k`.
+        model_file_path: the model folder. Empty, as HEAR gives it where the user names none: the repository's
+            `saved_models/convnet5.urbansound8k`.
         hop_seconds: from timestamp to timestamp; HEAR wants at most 0.05.
         window_seconds: what an embedding at a time hears: so much around it.
 
     Raises:
         InputError: no model folder, or one whose features depend on the whole batch; seconds that cannot be.
     """
-    if not model_file_path:
-        raise InputError("model_file_path: is empty; name a model folder, such as saved_models/convnet5.urbansound8k")
-    return HearModel(Path(model_file_path), hop_seconds, window_seconds)
+    return HearModel(Path(model_file_path or DEFAULT_MODEL), hop_seconds, window_seconds)
 
 
 def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
@@ -92,4 +93,9 @@ def get_timestamp_embeddings(audio: tf.Tensor, model: HearModel) -> tuple[tf.Ten
     n_sounds = tf.shape(audio)[:1]
     seconds = {name: tf.fill(n_sounds, getattr(model, name)) for name in ("hop_seconds", "window_seconds")}
     outputs = model.saved_model.signatures["timestamps"](waveform=model.at_its_rate(audio), **seconds)
-    return outputs[FEATURES], 1000.0 * outputs[TIMESTAMPS]
+    # In float64 up to here: HEAR wants the same step everywhere, and float32 seconds times 1000 are off by some of it.
+    n_sounds, n_times = outputs[TIMESTAMPS].shape
+    milliseconds = np.arange(n_times) * (1000.0 * model.hop_seconds)
+    inside = milliseconds < 1000.0 * audio.shape[1] / model.sample_rate
+    times = tf.constant(np.tile(milliseconds[inside], (n_sounds, 1)), tf.float32)
+    return outputs[FEATURES][:, : len(times[0])], times

@@ -1,10 +1,35 @@
-"""Reusable Keras layers that are not about spectrograms."""
+"""Every reusable Keras layer, in one place: those that work on maps, and by import those of the other files."""
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.probe_layers import ChannelScaling, SupportVectorClassifier
+from keras_audio_transfer.resampling import SincResampling
+from keras_audio_transfer.spectrogram import (
+    ClipStandardisation,
+    FramePadding,
+    MagnitudeToPower,
+    PowerToRelativeDecibel,
+    SeededSpecAugment,
+    widened,
+)
+
+__all__ = [
+    "BatchStatisticsNormalization",
+    "ChannelScaling",
+    "ClampedMaxPooling2D",
+    "ClipStandardisation",
+    "FramePadding",
+    "GlobalMeanAndDeviationPooling2D",
+    "MagnitudeToPower",
+    "MultiscaleDilatedConv2D",
+    "PowerToRelativeDecibel",
+    "SeededSpecAugment",
+    "SincResampling",
+    "SupportVectorClassifier",
+]
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
@@ -55,27 +80,26 @@ class BatchStatisticsNormalization(keras.layers.BatchNormalization):
     What Keras 1 called mode 2. A clip's features then depend on the batch it is in; only the published weights of Choi
     et al. 2017 (version 1) need it.
 
-    Shapes: (batch, frames, bands, channels) -> the same.
+    Shapes: (batch, frames, bands, channels) -> the same. Computes in float32 at least.
     """
 
     def call(self, maps, training=None, mask=None):
         """Return the normalised maps."""
+        x = widened(maps)
         # Clip by clip: in one go, float32 sums lose two digits, and the maps of 256 clips of 29 s are gigabytes.
-        signature = (tf.float32, tf.float32)
-        means, variances = tf.map_fn(lambda clip: tf.nn.moments(clip, axes=(0, 1)), maps, fn_output_signature=signature)
+        signature = (x.dtype, x.dtype)
+        means, variances = tf.map_fn(lambda clip: tf.nn.moments(clip, axes=(0, 1)), x, fn_output_signature=signature)
         means, variances = tf.cast(means, tf.float64), tf.cast(variances, tf.float64)  # (batch, channels)
         mean = tf.reduce_mean(means, axis=0)
         variance = tf.reduce_mean(variances + tf.square(means - mean), axis=0)
-        normalised, *_ = tf.compat.v1.nn.fused_batch_norm(
-            maps,
-            self.gamma,
-            self.beta,
-            mean=tf.cast(mean, tf.float32),
-            variance=tf.cast(variance, tf.float32),
-            epsilon=self.epsilon,
-            is_training=False,
-        )
-        return normalised
+        slope = tf.math.rsqrt(variance + self.epsilon)
+        if self.scale:
+            slope *= tf.cast(self.gamma, tf.float64)
+        # Not TensorFlow's fused operation: given a mean and a variance, it passes no gradient to them.
+        normalised = (x - tf.cast(mean, x.dtype)) * tf.cast(slope, x.dtype)
+        if self.center:
+            normalised += tf.cast(self.beta, x.dtype)
+        return tf.cast(normalised, self.compute_dtype)
 
 
 @_register
@@ -83,13 +107,13 @@ class GlobalMeanAndDeviationPooling2D(keras.layers.Layer):
     """Mean and standard deviation over frames and bands, side by side.
 
     Shapes: (batch, frames, bands, channels) -> (batch, 2 * channels): all means, then all deviations. A variance of
-    1e-6 is added under the root, because the root has no slope at zero.
+    1e-6 is added under the root, because the root has no slope at zero. Computes in float32 at least.
     """
 
     def call(self, maps):
         """Return the pooled features."""
-        mean, variance = ops.moments(maps, axes=(1, 2))
-        return ops.concatenate([mean, ops.sqrt(variance + 1e-6)], axis=-1)
+        mean, variance = ops.moments(widened(maps), axes=(1, 2))
+        return ops.cast(ops.concatenate([mean, ops.sqrt(variance + 1e-6)], axis=-1), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """Return (batch, 2 * channels)."""
@@ -129,8 +153,9 @@ class MultiscaleDilatedConv2D(keras.layers.Layer):
                 f"dilations: {self.dilations} is not allowed; expected one or more whole numbers from 1 up"
             )
         self.activation = keras.activations.get(activation)
+        inherited = {"dtype": self.dtype_policy, "trainable": self.trainable}  # Keras hands down neither
         self.convolutions = [
-            keras.layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=d, name=f"dilation{d}")
+            keras.layers.Conv2D(filters, kernel_size, padding="same", dilation_rate=d, name=f"dilation{d}", **inherited)
             for d in self.dilations
         ]
 

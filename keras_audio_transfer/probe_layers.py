@@ -26,7 +26,7 @@ _register = keras.saving.register_keras_serializable(package="keras_audio_transf
 class ChannelScaling(keras.layers.Layer):
     """(features - mean) / scale, channel by channel, with a fixed mean and scale: scikit-learn's StandardScaler.
 
-    Shapes: (batch, channels) of any float type -> float64 (batch, channels).
+    Shapes: (batch, channels) of any float type -> float64 (batch, channels), whatever the global policy.
     """
 
     def __init__(self, dtype="float64", **kwargs):
@@ -39,7 +39,7 @@ class ChannelScaling(keras.layers.Layer):
 
     def call(self, features):
         """Return the scaled features."""
-        return (ops.cast(features, "float64") - self.mean) / self.scale
+        return ops.cast((ops.cast(features, "float64") - self.mean) / self.scale, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """Return the input's shape."""
@@ -59,7 +59,7 @@ class SupportVectorClassifier(keras.layers.Layer):
     Raises:
         InputError: fewer than two labels, an unknown kernel, or a gamma that does not go with it.
 
-    Shapes: (batch, channels) of any float type -> float32 (batch, labels).
+    Shapes: (batch, channels) of any float type -> float32 (batch, labels), whatever the global policy.
 
     Each machine votes for one label of its pair: the first if its decision value is above 0. A label's score is its
     votes plus s / (3 * (|s| + 1)), less than a third, where s is the sum of its decision values (those for the other
@@ -68,8 +68,8 @@ class SupportVectorClassifier(keras.layers.Layer):
     therefore gets two thirds more, which puts it above the others, and the largest score is the class named.
     """
 
-    def __init__(self, n_support, kernel="rbf", gamma=None, **kwargs):
-        super().__init__(autocast=False, **kwargs)
+    def __init__(self, n_support, kernel="rbf", gamma=None, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
         self.n_support, self.kernel, self.gamma = [int(n) for n in n_support], kernel, gamma
         if len(self.n_support) < 2:
             raise InputError(f"n_support: {self.n_support} is of {len(self.n_support)} labels; expected two or more")
@@ -128,7 +128,7 @@ class SupportVectorClassifier(keras.layers.Layer):
         has_most = ops.cast(votes == ops.max(votes, axis=1, keepdims=True), "float64")
         is_tied = ops.cast(ops.sum(has_most, axis=1, keepdims=True) > 1, "float64")
         is_named = has_most * ops.cast(ops.cumsum(has_most, axis=1) == 1, "float64")
-        return ops.cast(scores + 2 / 3 * is_tied * is_named, "float32")
+        return ops.cast(scores + 2 / 3 * is_tied * is_named, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """Return (batch, labels)."""

@@ -75,17 +75,19 @@ class SincResampling(keras.layers.Layer):
         source_rate, target_rate: in Hz, whole numbers.
 
     Raises:
-        InputError: a rate below 1.
+        InputError: a rate that is below 1 or no whole number.
 
     Shapes: (batch, samples) -> (batch, ceil(samples * target_rate / source_rate)).
+
+    Takes the waveform as it comes and computes in float32; only the result is rounded to a half precision policy.
     """
 
     def __init__(self, source_rate, target_rate, **kwargs):
-        super().__init__(**kwargs)
-        self.source_rate, self.target_rate = source_rate, target_rate
-        for name in ("source_rate", "target_rate"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} Hz is not allowed; expected a whole number from 1 up")
+        super().__init__(autocast=False, **kwargs)
+        for name, rate in (("source_rate", source_rate), ("target_rate", target_rate)):
+            if not rate >= 1 or rate % 1 != 0:
+                raise InputError(f"{name}: {rate} Hz is not allowed; expected a whole number from 1 up")
+        self.source_rate, self.target_rate = int(source_rate), int(target_rate)
 
     def call(self, waveform):
         """Return the resampled waveform."""

@@ -141,7 +141,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         frame = f"expected at least {config.n_fft / config.sample_rate:g}"
         window = _checked(window, (f"window_seconds: is shorter than a frame; {frame}", lambda w: w >= config.n_fft))
         n_samples = tf.cast(tf.shape(waveform)[1], tf.float64)
-        places = tf.range(tf.math.ceil(n_samples / hop))  # float64
+        # The hop comes in float32: a multiple of it that is the end must not lie before the end by rounding.
+        places = tf.range(tf.math.ceil(n_samples / hop * (1 - 1e-7)))  # float64
         around = tf.pad(
             filled(waveform, window, config.short_clips), [[0, 0], [window // 2, window - window // 2 - 1]], "REFLECT"
         )

@@ -14,13 +14,28 @@ _register = keras.saving.register_keras_serializable(package="keras_audio_transf
 _PRECISION = {"dtype": "float32"}
 
 
+def widened(x):
+    """The tensor as it is, or as float32 where it is in half precision: for sums, squares and small differences."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
 @_register
 class MagnitudeToPower(keras.layers.Layer):
-    """Squares a magnitude spectrogram of any shape."""
+    """Squares a magnitude spectrogram of any shape.
+
+    Works in float32, whatever the global policy: half precision would overflow at a magnitude of 256.
+    """
+
+    def __init__(self, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
 
     def call(self, magnitude):
         """Return the power, of the same shape."""
         return ops.square(magnitude)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
 
 
 @_register
@@ -40,24 +55,26 @@ class FramePadding(keras.layers.Layer):
 
     def call(self, waveform):
         """Return the padded waveform."""
-        half = self.n_fft // 2
-        if self.frame_padding == "tensorflow_same":
-            n_samples = tf.shape(waveform)[1]
-            n_frames = -(-n_samples // self.hop_length)
-            total = tf.maximum((n_frames - 1) * self.hop_length + self.n_fft - n_samples, 0)
-            before = total // 2
-            after = total - before
-        elif self.frame_padding == "theano_half":
-            # Theano flips the stored kernels in time. A flipped periodic Hann window is the window one sample on, with
-            # its zero at the end instead of the start: the usual STFT of frames that begin one sample earlier.
-            before, after = half + 1, half - 1
-        else:
-            before = after = half
+        before, after = self._zeros(tf.shape(waveform)[1], tf.maximum)
         return tf.pad(waveform, [[0, 0], [before, after], [0, 0]])
 
+    def _zeros(self, n_samples, maximum):
+        """How many zeros come before and after so many samples."""
+        half = self.n_fft // 2
+        if self.frame_padding == "tensorflow_same":
+            n_frames = -(-n_samples // self.hop_length)
+            total = maximum((n_frames - 1) * self.hop_length + self.n_fft - n_samples, 0)
+            return total // 2, total - total // 2
+        if self.frame_padding == "theano_half":
+            # Theano flips the stored kernels in time. A flipped periodic Hann window is the window one sample on, with
+            # its zero at the end instead of the start: the usual STFT of frames that begin one sample earlier.
+            return half + 1, half - 1
+        return half, half
+
     def compute_output_shape(self, input_shape):
-        """Return (batch, None, 1)."""
-        return (input_shape[0], None, input_shape[2])
+        """Return (batch, padded samples, 1); None stays None."""
+        batch, n_samples, channels = input_shape
+        return (batch, None if n_samples is None else n_samples + sum(self._zeros(n_samples, max)), channels)
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -82,19 +99,26 @@ class PowerToRelativeDecibel(keras.layers.Layer):
         maximum: 'clip' or 'batch'.
 
     Shapes: (batch, frames, bands, channels) -> the same, values in [-decibel_range, 0].
+
+    Takes the power as it comes and computes in float32 at least; only the decibels are rounded to a half precision
+    policy. The power itself must not come in half precision: quiet cells would be 0.
     """
 
     def __init__(self, decibel_floor=1e-10, decibel_range=80.0, maximum="clip", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.decibel_floor = decibel_floor
         self.decibel_range = decibel_range
         self.maximum = maximum
 
     def call(self, power):
         """Return decibels, of the same shape."""
-        decibel = 10.0 * ops.log10(ops.maximum(power, self.decibel_floor))
+        decibel = 10.0 * ops.log10(ops.maximum(widened(power), self.decibel_floor))
         decibel = decibel - ops.max(decibel, axis=(1, 2, 3) if self.maximum == "clip" else None, keepdims=True)
-        return ops.maximum(decibel, -self.decibel_range)
+        return ops.cast(ops.maximum(decibel, -self.decibel_range), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
 
     def get_config(self):
         """Return the constructor's arguments."""
@@ -106,13 +130,19 @@ class PowerToRelativeDecibel(keras.layers.Layer):
 class ClipStandardisation(keras.layers.Layer):
     """Brings each clip's spectrogram to mean 0 and deviation 1: `(x - mean) / (deviation + 1e-10)`.
 
-    Shapes: (batch, frames, bands, channels) -> the same.
+    Shapes: (batch, frames, bands, channels) -> the same. Constant clips become 0. Computes in float32 at least.
     """
 
     def call(self, spectrogram):
         """Return the standardised spectrogram."""
-        mean, variance = ops.moments(spectrogram, axes=(1, 2, 3), keepdims=True)
-        return (spectrogram - mean) / (ops.sqrt(variance) + 1e-10)
+        x = widened(spectrogram)
+        mean, variance = ops.moments(x, axes=(1, 2, 3), keepdims=True)
+        deviation = ops.sqrt(ops.maximum(variance, 1e-30))  # at 0 the root would have no finite gradient
+        return ops.cast((x - mean) / (deviation + 1e-10), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
 
 
 @_register
@@ -125,6 +155,8 @@ class SeededSpecAugment(SpecAugment):
     Args:
         seed: of the mask generator.
         **kwargs: kapre's: freq_mask_param, time_mask_param, n_freq_masks, n_time_masks, mask_value, data_format.
+
+    Shapes: (batch, frames, bands, 1) -> the same.
     """
 
     def __init__(self, *args, seed=0, **kwargs):
@@ -143,29 +175,34 @@ class SeededSpecAugment(SpecAugment):
 
     def _masked(self, batch, size, mask_param, n_masks):
         """Which of `size` cells are masked: bool (batch, size). Widths 0 ... mask_param - 1, as in the paper."""
-        draws = keras.random.uniform((2, batch, n_masks, 1), seed=self.seed_generator)
+        draws = keras.random.uniform((2, batch, n_masks, 1), dtype="float32", seed=self.seed_generator)
         width = tf.floor(draws[0] * tf.cast(tf.minimum(mask_param, size), tf.float32))
         start = tf.floor(draws[1] * (tf.cast(size, tf.float32) - width + 1.0))
         cells = tf.range(size, dtype=tf.float32)
         return tf.reduce_any((cells >= start) & (cells < start + width), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
 
     def get_config(self):
         """Return the constructor's arguments."""
         return {**super().get_config(), "seed": self.seed}
 
 
-def waveform_to_power_mel(waveform, config: AudioConfig):
-    """Waveform -> power mel spectrogram.
+def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
+    """The layers from waveform to decibel mel spectrogram, in order; each takes what the one before it returns.
 
-    With `frame_padding='centre'` it equals
-    `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2.0)`.
+    As they are for a `keras.Sequential` model; `waveform_to_spectrogram` applies them to a Keras tensor. Up to
+    `power_to_mel`, with `frame_padding='centre'`, they equal
+    `librosa.feature.melspectrogram(..., center=True, pad_mode="constant", power=2.0)`. All work in float32.
 
     Args:
-        waveform: Keras tensor (batch, samples), nominally in [-1, 1].
         config: the front end.
 
     Returns:
-        Keras tensor (batch, frames, mels, 1).
+        New layers, from (batch, samples), nominally in [-1, 1], to (batch, frames, mels, 1), values in
+        [-decibel_range, 0] dB, unless `config.standardise`.
     """
     mel = {
         "sample_rate": config.sample_rate,
@@ -177,18 +214,21 @@ def waveform_to_power_mel(waveform, config: AudioConfig):
         "norm": "slaney",
     }
     formats = {"input_data_format": "channels_last", "output_data_format": "channels_last", **_PRECISION}
-    x = keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION)(waveform)  # (batch, samples, 1)
-    padding = FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames", **_PRECISION)
-    x = padding(x)  # (batch, padded samples, 1)
-    x = STFT(n_fft=config.n_fft, hop_length=config.hop_length, **formats, name="waveform_to_stft")(x)
-    x = Magnitude(name="stft_to_magnitude", **_PRECISION)(x)  # (batch, frames, frequencies, 1)
-    x = MagnitudeToPower(name="magnitude_to_power", **_PRECISION)(x)
-    mel_layer = ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel", **_PRECISION)
-    return mel_layer(x)  # (batch, frames, mels, 1)
+    decibel = (config.decibel_floor, config.decibel_range, config.decibel_maximum)
+    layers = [
+        keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION),  # (batch, samples, 1)
+        FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames", **_PRECISION),
+        STFT(n_fft=config.n_fft, hop_length=config.hop_length, **formats, name="waveform_to_stft"),
+        Magnitude(name="stft_to_magnitude", **_PRECISION),  # (batch, frames, frequencies, 1)
+        MagnitudeToPower(name="magnitude_to_power", **_PRECISION),
+        ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel", **_PRECISION),
+        PowerToRelativeDecibel(*decibel, name="power_to_decibel", **_PRECISION),  # (batch, frames, mels, 1)
+    ]
+    return [*layers, ClipStandardisation(name="standardise", **_PRECISION)] if config.standardise else layers
 
 
 def waveform_to_spectrogram(waveform, config: AudioConfig):
-    """Waveform -> the decibel mel spectrogram that the networks see.
+    """Waveform -> the decibel mel spectrogram that the networks see, by `spectrogram_layers`.
 
     Args:
         waveform: Keras tensor (batch, samples), nominally in [-1, 1].
@@ -197,12 +237,10 @@ def waveform_to_spectrogram(waveform, config: AudioConfig):
     Returns:
         Keras tensor (batch, frames, mels, 1), values in [-decibel_range, 0] dB, unless `config.standardise`.
     """
-    power = waveform_to_power_mel(waveform, config)
-    to_decibel = PowerToRelativeDecibel(
-        config.decibel_floor, config.decibel_range, config.decibel_maximum, name="power_to_decibel", **_PRECISION
-    )
-    spectrogram = to_decibel(power)
-    return ClipStandardisation(name="standardise", **_PRECISION)(spectrogram) if config.standardise else spectrogram
+    x = waveform
+    for layer in spectrogram_layers(config):
+        x = layer(x)
+    return x
 
 
 def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):

@@ -54,6 +54,8 @@ def main():
     config = AudioConfig.from_dict(card["audio"])
     with added_whole(options.output_dir, options.overwrite) as partial:
         difference = export.write_model(partial, model, config, card, options.version)
+        if options.serving:
+            serving_kit.write_kit(partial, options.version, serving_kit.served_name(options.output_dir), config)
         for name in ("history.csv", "training.png"):
             if (keras_file.parent / name).is_file():
                 shutil.copyfile(keras_file.parent / name, partial / name)

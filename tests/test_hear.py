@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -71,6 +72,51 @@ def test_timestamp_embeddings(model, seconds):
     assert np.isfinite(embeddings).all()
 
 
+def test_as_the_validator_asks(model):
+    """hear-validator's own sounds, white noise: 4 of 2 s over time, 8 of 3.74 s; its step may vary by 0.001 ms."""
+    noise = tf.random.stateless_uniform((4, 2 * model.sample_rate), (0, 0), -1.0, 1.0)
+    embeddings, times = hear.get_timestamp_embeddings(noise, model)
+    assert embeddings.shape == (4, 40, model.timestamp_embedding_size)
+    steps = times[:, 1:] - times[:, :-1]
+    assert tf.reduce_all(tf.abs(steps - tf.reduce_mean(steps)) < 1e-3)
+    noise = tf.random.stateless_uniform((8, int(3.74 * model.sample_rate)), (0, 0), -1.0, 1.0)
+    scenes = hear.get_scene_embeddings(noise, model)
+    assert (scenes.shape, scenes.dtype) == ((8, model.scene_embedding_size), tf.float32)
+
+
+def test_times_of_a_long_sound_are_exact_and_end_before_it(model, monkeypatch):
+    """60 s at 10 ms, whose float32 is less than 10 ms; from a SavedModel that does not see it, one time too many."""
+    monkeypatch.setattr(model, "hop_seconds", 0.01)
+    audio, sizes = tf.zeros((1, 60 * model.sample_rate)), []
+
+    def timestamps(waveform, hop_seconds, window_seconds):
+        hops = waveform.shape[1] / (np.float64(hop_seconds.numpy()) * model.config.sample_rate)
+        sizes.append(int(np.ceil(hops)))
+        return {"features": tf.zeros((1, sizes[0], 3)), "timestamps": tf.zeros((1, sizes[0]))}
+
+    monkeypatch.setattr(model, "saved_model", SimpleNamespace(signatures={"timestamps": timestamps}))
+    embeddings, times = hear.get_timestamp_embeddings(audio, model)
+    assert sizes == [6001]
+    assert embeddings.shape == (1, 6000, 3)
+    np.testing.assert_array_equal(times[0], np.arange(6000) * 10)
+
+
+@pytest.mark.parametrize("n_sounds", [1, 3])
+def test_silence(model, n_sounds):
+    silence = tf.zeros((n_sounds, model.sample_rate // 4))
+    scenes = hear.get_scene_embeddings(silence, model)
+    embeddings, times = hear.get_timestamp_embeddings(silence, model)
+    assert (scenes.shape[0], embeddings.shape[:2], times.shape) == (n_sounds, (n_sounds, 5), (n_sounds, 5))
+    assert np.isfinite(scenes).all()
+    assert np.isfinite(embeddings).all()
+
+
+def test_without_a_name_the_repositorys_model_is_loaded():
+    default = hear.load_model()
+    assert (default.sample_rate, default.scene_embedding_size) == (16000, 320)
+    assert default.saved_model.signatures["info"]()["card"].numpy()
+
+
 def test_an_embedding_hears_the_window_around_its_time(model):
     audio = sounds(model, 1.0)
     embeddings, times = hear.get_timestamp_embeddings(audio, model)
@@ -94,8 +140,6 @@ def test_audio_is_resampled_for_the_network(model):
 
 
 def test_models_that_cannot_be(model, tmp_path):
-    with pytest.raises(InputError, match=r"^model_file_path: is empty; name a model folder"):
-        hear.load_model()
     with pytest.raises(InputError, match=r"nowhere: is not a folder; expected a model folder"):
         hear.load_model(str(tmp_path / "nowhere"))
     folder = shutil.copytree(model.folder, tmp_path / "model")

@@ -1,16 +1,246 @@
-"""The pooling layers equal Keras and NumPy where these are defined, and are defined where these are not."""
+"""What holds for every layer; then, layer by layer, that it equals Keras and NumPy where these are defined."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_audio_transfer import layers
+from keras_audio_transfer.config import FRAME_PADDINGS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layers import (
     ClampedMaxPooling2D,
+    FramePadding,
     GlobalMeanAndDeviationPooling2D,
     MultiscaleDilatedConv2D,
 )
+
+PACKAGE = Path(layers.__file__).parent
+MAPS, FREE_MAPS = (2, 12, 9, 3), (None, None, None, 3)
+# Name: constructor's arguments; shape of the input; what of it has to be known; range of the input.
+CASES = {
+    "BatchStatisticsNormalization": ({"epsilon": 1e-2}, MAPS, FREE_MAPS, 10),
+    "ChannelScaling": ({}, (2, 5), (None, 5), 10),
+    "ClampedMaxPooling2D": ({"pool_size": (20, 4)}, MAPS, FREE_MAPS, 10),
+    "ClipStandardisation": ({}, MAPS, (None,) * 4, 80),
+    "FramePadding": ({"n_fft": 8, "hop_length": 3, "frame_padding": "theano_half"}, (2, 31, 1), (None, None, 1), 1),
+    "GlobalMeanAndDeviationPooling2D": ({}, MAPS, FREE_MAPS, 300),  # a variance that float16 does not have
+    "MagnitudeToPower": ({}, MAPS, (None,) * 4, 1000),
+    "MultiscaleDilatedConv2D": ({"filters": 2, "dilations": (1, 3), "activation": "elu"}, MAPS, FREE_MAPS, 1),
+    "PowerToRelativeDecibel": ({"decibel_range": 90.0}, MAPS, (None,) * 4, 0.02),  # much of it 0 in float16
+    "SeededSpecAugment": (
+        {"freq_mask_param": 5, "time_mask_param": 6, "seed": 7},
+        (2, 12, 9, 1),
+        (None, None, 9, 1),
+        1,
+    ),
+    "SincResampling": ({"source_rate": 3, "target_rate": 2}, (2, 31), (None, None), 1),
+    "SupportVectorClassifier": ({"n_support": [3, 2, 4], "gamma": 0.1}, (2, 5), (None, 5), 1),
+}
+KEEPS = {"ChannelScaling": "float64", "MagnitudeToPower": "float32", "SupportVectorClassifier": "float32"}
+every_layer = pytest.mark.parametrize("name", CASES)
+
+
+def made(name, /, **arguments):
+    """The layer with weights of its own; the same ones in every call."""
+    layer = getattr(layers, name)(**CASES[name][0], **arguments)
+    layer.build(CASES[name][2])
+    rng = np.random.default_rng(0)
+    layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return layer
+
+
+def called(layer, x, training):
+    """The layer's output, with the argument `training` where it has one."""
+    return layer(x, training=training) if "training" in inspect.signature(layer.call).parameters else layer(x)
+
+
+def sound(name):
+    """An input of the layer, float32, of both signs where it may be."""
+    _, shape, _, size = CASES[name]
+    values = np.random.default_rng(1).normal(0, size, shape).astype(np.float32)
+    return np.abs(values) ** 3 if name == "PowerToRelativeDecibel" else values
+
+
+def test_all_layers_are_in_one_place_and_tested_here():
+    registered = {
+        node.name
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and any(getattr(d, "id", "") == "_register" for d in node.decorator_list)
+    }
+    assert registered == set(layers.__all__) == set(CASES)
+    assert [*layers.__all__] == sorted(layers.__all__)
+
+
+@every_layer
+def test_shapes_are_declared_as_they_are(name):
+    layer, x, free = made(name), sound(name), CASES[name][2]
+    real = tuple(layer(x).shape)
+    assert layer.compute_output_shape(x.shape) == real
+    assert tuple(layer(x[:1]).shape) == (1, *real[1:])
+    symbolic = layer(keras.Input(x.shape[1:]))
+    assert symbolic.shape == (None, *real[1:])
+    assert symbolic.dtype == layer(x).dtype
+    symbolic = layer(keras.Input(free[1:]))
+    assert symbolic.shape == layer.compute_output_shape(free)
+    assert len(symbolic.shape) == len(real)
+    assert all(size in (None, is_size) for size, is_size in zip(symbolic.shape, real, strict=True))
+    assert symbolic.shape[-1] == (real[-1] if free[-1] else None)
+
+
+@pytest.mark.parametrize("frame_padding", FRAME_PADDINGS)
+def test_padded_waveforms_are_as_long_as_declared(frame_padding):
+    layer = FramePadding(8, 3, frame_padding)
+    for n_samples in (1, 2, 3, 8, 20):
+        shape = (1, n_samples, 1)
+        assert layer.compute_output_shape(shape) == tuple(layer(np.zeros(shape, np.float32)).shape)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (9, 3), (17, 23)])
+@pytest.mark.parametrize("pool", [(1, 1), (4, 5), (30, 30)])
+def test_pooled_maps_are_as_large_as_declared(size, pool):
+    x = maps(*size)
+    layer = ClampedMaxPooling2D(pool)
+    assert layer.compute_output_shape(x.shape) == tuple(layer(x).shape)
+
+
+@every_layer
+def test_comes_back_from_its_config(name):
+    layer = made(name, name="given")
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    copy = keras.saving.deserialize_keras_object(config)
+    assert type(copy) is type(layer)
+    assert copy.get_config() == layer.get_config()
+    plain = type(layer).from_config(layer.get_config())
+    for again in (copy, plain):
+        assert again.name == "given"
+        if not again.built:
+            again.build(CASES[name][2])
+        again.set_weights(layer.get_weights())
+        for training in (False, True):
+            np.testing.assert_array_equal(
+                called(again, sound(name), training), called(made(name), sound(name), training)
+            )
+
+
+_LOAD = """
+import sys
+import keras_audio_transfer, keras
+import numpy as np
+model = keras.models.load_model(sys.argv[1])
+inputs = dict(np.load(sys.argv[2]))
+outputs = {f"{name} {t}": y.numpy() for t in (0, 1) for name, y in model(inputs, training=bool(t)).items()}
+np.savez(sys.argv[3], **outputs)
+"""
+
+
+def test_all_layers_in_one_functional_model_load_in_a_fresh_process(tmp_path):
+    inputs = {name: keras.Input(CASES[name][2][1:], name=name) for name in CASES}
+    model = keras.Model(inputs, {name: made(name)(x) for name, x in inputs.items()})
+    sounds = {name: sound(name) for name in CASES}
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "inputs.npz", **sounds)
+    paths = [tmp_path / name for name in ("model.keras", "inputs.npz", "outputs.npz")]
+    run = subprocess.run([sys.executable, "-c", _LOAD, *paths], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    with np.load(tmp_path / "outputs.npz") as loaded:
+        for training in (0, 1):
+            for name, expected in model(sounds, training=bool(training)).items():
+                np.testing.assert_allclose(loaded[f"{name} {training}"], expected, rtol=1e-6, err_msg=name)
+
+
+@every_layer
+def test_in_a_sequential_model(name):
+    x = sound(name)
+    model = keras.Sequential([keras.Input(CASES[name][2][1:]), made(name)])
+    np.testing.assert_allclose(model(x), made(name)(x), rtol=1e-6)
+
+
+@pytest.fixture
+def policy(request):
+    """The global policy that is asked for, while the test runs."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before)
+
+
+HALF = ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"]
+
+
+@every_layer
+@pytest.mark.parametrize("policy", HALF, indirect=True)
+def test_half_precision(name, policy):
+    """Close to float32 within what a result in half precision has; layers that say so keep their precision."""
+    x = sound(name)
+    layer, expected = made(name), made(name, dtype=KEEPS.get(name, "float32"))(x).numpy()
+    result = layer(x)
+    assert result.dtype == layer(keras.Input(x.shape[1:])).dtype == KEEPS.get(name, policy.compute_dtype)
+    got = tf.cast(result, tf.float64).numpy()
+    assert np.isfinite(got).all()
+    epsilon = 0 if name in KEEPS else 2.0**-10 if policy.compute_dtype == "float16" else 2.0**-7
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2 * epsilon * np.abs(expected).max())
+
+
+@every_layer
+@pytest.mark.parametrize("value", [0.0, 1e-30])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"], indirect=True)
+def test_silence_gives_finite_numbers_and_gradients(name, value, policy):
+    x = tf.Variable(np.full((1, *CASES[name][1][1:]), value, np.float32))
+    layer = made(name)
+    with tf.GradientTape() as tape:
+        result = called(layer, x, True)
+        total = tf.reduce_sum(tf.cast(result, tf.float32))
+    assert np.isfinite(tf.cast(result, tf.float32)).all()
+    assert np.isfinite(tape.gradient(total, x)).all()
+
+
+@every_layer
+def test_gradients_are_slopes(name):
+    """Along a random direction, against the difference of two values in that direction."""
+    x = sound(name)
+    rng = np.random.default_rng(2)
+    direction, layer = (np.abs(x) * rng.normal(size=x.shape)).astype(np.float32), made(name)
+    weights = rng.normal(size=layer(x).shape)
+
+    def value(x):
+        return tf.reduce_sum(tf.cast(layer(x), tf.float64) * weights)
+
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(x)
+        tape.watch(inputs)
+        total = value(inputs)
+    slope = np.sum(tape.gradient(total, inputs).numpy().astype(np.float64) * direction)
+    step = 1e-2
+    expected = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+    assert abs(slope) > 0
+    assert slope == pytest.approx(float(expected), rel=2e-3)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_training_step_changes_what_is_trainable(trainable):
+    """All layers in one model, each frozen or trainable from the start."""
+    made_layers = {name: made(name, trainable=trainable) for name in CASES}
+    inputs = {name: keras.Input(CASES[name][1][1:], name=name) for name in CASES}
+    parts = [keras.layers.Flatten()(layer(inputs[name])) for name, layer in made_layers.items()]
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Concatenate()(parts)))
+    model.compile("sgd", "mse")
+    before = {name: layer.get_weights() for name, layer in made_layers.items()}
+    model.train_on_batch({name: sound(name) for name in CASES}, np.ones(2))
+    changed = {
+        name: [w.name for w, old in zip(layer.weights, before[name], strict=True) if (w.numpy() != old).any()]
+        for name, layer in made_layers.items()
+    }
+    expected = {"BatchStatisticsNormalization": ["gamma", "beta"], "MultiscaleDilatedConv2D": ["kernel", "bias"] * 2}
+    assert changed == {name: expected.get(name, []) if trainable else [] for name in CASES}
 
 
 def maps(frames, bands, channels=3, batch=2, shift=0.0):
@@ -54,19 +284,6 @@ def test_clamped_pooling_of_a_single_cell_of_the_lowest_number():
     np.testing.assert_array_equal(ClampedMaxPooling2D((2, 2))(x).numpy(), x)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 9), (9, 3), (17, 23)])
-@pytest.mark.parametrize("pool", [(1, 1), (4, 5), (30, 30)])
-def test_clamped_pooling_declares_its_real_shape(size, pool):
-    layer = ClampedMaxPooling2D(pool)
-    x = maps(*size)
-    real = layer(x).shape
-    assert layer.compute_output_shape(x.shape) == tuple(real)
-    model_input = keras.Input((*size, 3))
-    assert layer(model_input).shape == (None, *real[1:])
-    free = layer(keras.Input((None, None, 3)))
-    assert free.shape == (None, None, None, 3)
-
-
 def test_clamped_pooling_of_any_length_in_one_model():
     model_input = keras.Input((None, 6, 2))
     model = keras.Model(model_input, ClampedMaxPooling2D((4, 2))(model_input))
@@ -76,8 +293,6 @@ def test_clamped_pooling_of_any_length_in_one_model():
 
 
 def test_clamped_pooling_passes_gradients_to_real_cells_only():
-    import tensorflow as tf
-
     x = tf.Variable(maps(2, 3, batch=1, shift=-5.0))
     with tf.GradientTape() as tape:
         pooled = tf.reduce_sum(ClampedMaxPooling2D((4, 4))(x))
@@ -94,43 +309,12 @@ def test_global_mean_and_deviation():
 
 
 def test_global_deviation_of_constant_maps_is_nearly_nothing_and_has_a_gradient():
-    import tensorflow as tf
-
     x = tf.Variable(np.full((1, 4, 4, 2), -3.0, np.float32))
     with tf.GradientTape() as tape:
         got = GlobalMeanAndDeviationPooling2D()(x)
         total = tf.reduce_sum(got)
     np.testing.assert_allclose(got.numpy(), [[-3.0, -3.0, 1e-3, 1e-3]], rtol=1e-4)
     assert np.isfinite(tape.gradient(total, x).numpy()).all()
-
-
-def test_global_mean_and_deviation_declares_its_real_shape():
-    layer = GlobalMeanAndDeviationPooling2D()
-    assert layer.compute_output_shape((None, None, None, 6)) == (None, 12)
-    assert layer(keras.Input((None, None, 6))).shape == (None, 12)
-    assert layer(maps(2, 3, channels=6)).shape == (2, 12)
-
-
-LAYERS = {
-    "ClampedMaxPooling2D": lambda: ClampedMaxPooling2D((4, 3), name="pool"),
-    "GlobalMeanAndDeviationPooling2D": lambda: GlobalMeanAndDeviationPooling2D(name="both"),
-}
-
-
-@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS.keys())
-def test_round_trips(make, tmp_path):
-    layer = make()
-    copy = type(layer).from_config(layer.get_config())
-    assert copy.get_config() == layer.get_config()
-    model_input = keras.Input((None, None, 2))
-    model = keras.Model(model_input, layer(model_input))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    for size in ((2, 2), (9, 10)):
-        x = maps(*size, channels=2)
-        expected = layer(x).numpy()
-        np.testing.assert_array_equal(copy(x).numpy(), expected)
-        np.testing.assert_array_equal(loaded(x).numpy(), expected)
 
 
 def numpy_multiscale(x, kernels, biases, dilations):
@@ -185,20 +369,6 @@ def test_gradients_of_multiscale_are_the_slopes_of_the_sum():
                 moved[number][place] += step
                 ends.append(loss_at(moved))
             assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-4)
-
-
-@pytest.mark.parametrize("activation", [None, "relu"])
-def test_multiscale_comes_back_from_its_config(activation):
-    layer = MultiscaleDilatedConv2D(filters=3, kernel_size=5, dilations=[1, 6], activation=activation, name="scales")
-    copy = MultiscaleDilatedConv2D.from_config(layer.get_config())
-    x = maps(7, 8)
-    layer.build(x.shape)
-    copy.build(x.shape)
-    copy.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(copy(x), layer(x))
-    assert copy.get_config() == layer.get_config()
-    if activation:
-        assert (layer(x).numpy() >= 0).all()
 
 
 @pytest.mark.parametrize(

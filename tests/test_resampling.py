@@ -1,6 +1,5 @@
 """Resampling in the graph against soxr, an independent implementation."""
 
-import keras
 import numpy as np
 import pytest
 import soxr
@@ -54,18 +53,19 @@ def test_any_length(n_samples):
 
 
 def test_layer():
-    layer = SincResampling(44100, 12000)
     waveform = band_limited(44100, 12000)
-    np.testing.assert_array_equal(layer(waveform), at_any_rate(waveform, 44100, 12000))
-    assert layer.compute_output_shape((None, 441)) == (None, 120)
-    assert layer.compute_output_shape((3, None)) == (3, None)
-    assert SincResampling.from_config(layer.get_config()).get_config() == layer.get_config()
-    model = keras.Sequential([keras.Input((None,)), layer])
-    np.testing.assert_allclose(model(waveform), layer(waveform), atol=1e-6)
-    assert SincResampling(2, 1, dtype="mixed_float16")(waveform).dtype == "float16"
+    np.testing.assert_array_equal(SincResampling(44100, 12000)(waveform), at_any_rate(waveform, 44100, 12000))
 
 
-@pytest.mark.parametrize("rates", [(0, 16000), (16000, -1)])
+def test_the_layer_rounds_its_result_only():
+    waveform = band_limited(44100, 12000)
+    got = SincResampling(44100, 12000, dtype="mixed_float16")(waveform)
+    np.testing.assert_array_equal(got, tf.cast(SincResampling(44100, 12000)(waveform), tf.float16))
+
+
+@pytest.mark.parametrize("rates", [(0, 16000), (16000, -1), (22050.5, 16000), (16000, float("nan"))])
 def test_rates_that_cannot_be(rates):
-    with pytest.raises(InputError, match=r"^(source|target)_rate: (0|-1) Hz is not allowed; expected a whole number"):
+    with pytest.raises(
+        InputError, match=r"^(source|target)_rate: \S+ Hz is not allowed; expected a whole number from 1"
+    ):
         SincResampling(*rates)
