@@ -129,9 +129,10 @@ def test_audio_bytes_of_any_rate_length_and_number_of_channels(call):
     assert_same(together[2], call("waveform_at", waveform=read[2][None], sample_rate=[4000]))
 
 
-@pytest.mark.parametrize("n_samples", [2000, 1999, 70])
-def test_timestamps(call, n_samples):
-    hop, window = 0.11, 0.2
+# The last: a multiple of the hop is the end itself, and float32 has the hop a little shorter than it is.
+@pytest.mark.parametrize(("n_samples", "hop"), [(2000, 0.11), (1999, 0.11), (70, 0.11), (1400, 0.35)])
+def test_timestamps(call, n_samples, hop):
+    window = 0.2
     waveform = noise(2, n_samples)
     hops, windows = np.float32([hop, hop]), np.float32([window, window])
     served = call("timestamps", waveform=waveform, hop_seconds=hops, window_seconds=windows)
