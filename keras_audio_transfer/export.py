@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.folding import folded
 from keras_audio_transfer.serving import layer_names, servable, served_outputs
 from keras_audio_transfer.training import weights_hash
 
@@ -45,8 +46,8 @@ def package_versions() -> dict[str, str]:
 
 
 def write_saved_model(model: keras.Model, path: Path, config: AudioConfig, card: dict) -> None:
-    """Write a SavedModel with the signatures of `serving.servable`."""
-    served, signatures = servable(model, config, card)
+    """Write a SavedModel with the signatures of `serving.servable`, of the folded model (`folding.folded`)."""
+    served, signatures = servable(folded(model), config, card)
     tf.saved_model.save(served, str(path), signatures=signatures)
 
 

@@ -20,7 +20,7 @@ from keras_audio_transfer.windows import windows
 
 
 class SavedExtractor:
-    """A SavedModel with its weights frozen into the graph, where TensorFlow folds the batch normalisation into them.
+    """A SavedModel with its weights frozen into the graph, where TensorFlow has less to do than with variables.
 
     Args:
         saved_model: the folder that holds `saved_model.pb`.
@@ -39,7 +39,7 @@ class SavedExtractor:
             raise InputError(f"{saved_model}: has no input named waveform; export it with scripts/export.py")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
         self.names = sorted(signature.structured_outputs)
-        with _native_messages_discarded():
+        with native_messages_discarded():
             self.frozen = convert_variables_to_constants_v2(signature)
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,8 +49,8 @@ class SavedExtractor:
 
 
 @contextmanager
-def _native_messages_discarded() -> Iterator[None]:
-    """TensorFlow's graph optimiser counts the GPUs on stderr, whatever the log level."""
+def native_messages_discarded() -> Iterator[None]:
+    """TensorFlow's graph optimiser and converter write to stderr whatever the log level: of GPUs, of dialects."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:

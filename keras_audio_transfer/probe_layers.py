@@ -110,24 +110,28 @@ class SupportVectorClassifier(keras.layers.Layer):
         lengths = ops.sum(ops.square(features), axis=1, keepdims=True)  # (batch, 1)
         distances = lengths + ops.sum(ops.square(self.support_vectors), axis=1) - 2 * products
         kernel = ops.exp(-self.gamma * ops.maximum(distances, 0))
+        return self._pair_values(kernel, self.dual_coefficients) + self.intercepts
+
+    def _pair_values(self, kernel, dual_coefficients):
         # What the support vectors of each label say against each other label: a list of (batch, labels - 1).
         ends = [*np.cumsum(self.n_support)[:-1]]
-        parts = zip(ops.split(kernel, ends, axis=1), ops.split(self.dual_coefficients, ends, axis=1), strict=True)
+        parts = zip(ops.split(kernel, ends, axis=1), ops.split(dual_coefficients, ends, axis=1), strict=True)
         against = [ops.matmul(of_label, ops.transpose(coefficients)) for of_label, coefficients in parts]
         values = [against[first][:, second - 1] + against[second][:, first] for first, second in self.pairs]
-        return ops.stack(values, axis=1) + self.intercepts
+        return ops.stack(values, axis=1)
 
     def call(self, features):
         """Return the scores."""
         values = self.decision_values(features)
-        is_first, is_second = np.eye(len(self.n_support))[np.array(self.pairs).T]  # (pairs, labels) each
-        for_first = ops.cast(values > 0, "float64")
+        # (pairs, labels) each
+        is_first, is_second = np.eye(len(self.n_support), dtype=values.dtype.name)[np.array(self.pairs).T]
+        for_first = ops.cast(values > 0, values.dtype)
         votes = ops.matmul(for_first, is_first) + ops.matmul(1 - for_first, is_second)
         sums = ops.matmul(values, is_first - is_second)
         scores = votes + sums / (3 * (ops.abs(sums) + 1))
-        has_most = ops.cast(votes == ops.max(votes, axis=1, keepdims=True), "float64")
-        is_tied = ops.cast(ops.sum(has_most, axis=1, keepdims=True) > 1, "float64")
-        is_named = has_most * ops.cast(ops.cumsum(has_most, axis=1) == 1, "float64")
+        has_most = ops.cast(votes == ops.max(votes, axis=1, keepdims=True), values.dtype)
+        is_tied = ops.cast(ops.sum(has_most, axis=1, keepdims=True) > 1, values.dtype)
+        is_named = has_most * ops.cast(ops.cumsum(has_most, axis=1) == 1, values.dtype)
         return ops.cast(scores + 2 / 3 * is_tied * is_named, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

@@ -57,7 +57,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
 
         Called itself, the object takes `waveform` as serving_default does, or one clip (samples,), and returns the
         outputs without batch dimension for that. It lists `variables` and `trainable_variables`, through which
-        gradients pass; batch normalisation works with its stored statistics.
+        gradients pass; batch normalisation works with its stored statistics. (Of a folded model they are the folded
+        ones: convolutions have taken in the normalisations.)
 
         All raise InvalidArgumentError, with a message that names the input, for one of another rank, and all but `info`
         for an empty batch, clips shorter than a frame, NaN or infinity, and what else the input cannot be. Models whose

@@ -3,9 +3,11 @@
     python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 2
     python scripts/export.py fine_tuned.keras --output-dir served/mine
     python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 3 --serving
+    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir phone --tflite --clip-seconds 1
 
 What is written is loaded again in a process without Keras, kapre and this package, compared with the model on random
 clips, and only then appears under its name: a server that watches the folder sees all of a version or nothing of it.
+With --tflite only model.tflite is written, the TensorFlow Lite twin of the model for one clip of a fixed length.
 """
 
 import shutil
@@ -14,7 +16,7 @@ from pathlib import Path
 from keras_audio_transfer import cli, serving_kit
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import added_whole
+from keras_audio_transfer.files import added_whole, written_whole
 from keras_audio_transfer.model_folder import read_card, require_single_clips
 
 
@@ -27,7 +29,43 @@ def arguments():
     parser.add_argument(
         "--serving", action="store_true", help="add warm-up requests, configurations and a client for TF Serving"
     )
+    parser.add_argument("--tflite", action="store_true", help="write model.tflite alone, for one clip at a time")
+    parser.add_argument(
+        "--clip-seconds", type=float, metavar="S", help="length of that clip, instead of the one trained on"
+    )
     return parser
+
+
+def load(keras_file):
+    import keras
+
+    try:
+        return keras.models.load_model(keras_file, compile=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
+
+
+def write_tflite(options, keras_file, card):
+    if options.serving:
+        raise InputError("--serving: TF Serving does not take a TensorFlow Lite model; leave --serving or --tflite out")
+    path = options.output_dir / "model.tflite"
+    if path.exists() and not options.overwrite:
+        raise InputError(f"{path}: exists; pass --overwrite to replace it or another --output-dir")
+    require_single_clips(keras_file.parent, card, "a TensorFlow Lite model of one clip does not see")
+    config = AudioConfig.from_dict(card["audio"]).with_clip_seconds(options.clip_seconds)
+    if config.n_samples < config.n_fft:
+        shortest = config.n_fft / config.sample_rate
+        raise InputError(
+            f"--clip-seconds: {options.clip_seconds:g} is shorter than a frame; expected at least {shortest:g}"
+        )
+
+    from keras_audio_transfer import tflite
+
+    with written_whole(path) as partial:
+        difference = tflite.write_tflite(partial, load(keras_file), config)
+    print(f"run in a fresh process: largest difference {difference:.1e}")
+    print(f"written: {path} (waveform: {config.n_samples} samples at {config.sample_rate} Hz)")
+    return cli.DONE
 
 
 def main():
@@ -36,6 +74,10 @@ def main():
     if not keras_file.is_file():
         raise InputError(f"{keras_file}: does not exist; expected a model folder or a model.keras")
     card = read_card(keras_file.parent)
+    if options.tflite:
+        return write_tflite(options, keras_file, card)
+    if options.clip_seconds is not None:
+        raise InputError("--clip-seconds: belongs to --tflite; a SavedModel takes clips of any length; leave it out")
     version_dir = options.output_dir / str(options.version)
     if version_dir.exists() and not options.overwrite:
         raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
@@ -43,14 +85,9 @@ def main():
         serving_kit.check_installed()
         require_single_clips(keras_file.parent, card, "a server puts together anew")
 
-    import keras
-
     from keras_audio_transfer import export
 
-    try:
-        model = keras.models.load_model(keras_file, compile=False)
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
+    model = load(keras_file)
     config = AudioConfig.from_dict(card["audio"])
     with added_whole(options.output_dir, options.overwrite) as partial:
         difference = export.write_model(partial, model, config, card, options.version)

@@ -20,6 +20,7 @@ from keras_audio_transfer.config import PRESETS, AudioConfig, fitted_pools, pres
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import largest_difference, write_saved_model
 from keras_audio_transfer.features import build_extractor
+from keras_audio_transfer.folding import folded
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.training import weights_hash
 
@@ -81,7 +82,7 @@ def randomise(model):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
-            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(1, 2, variance)
+            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(3, 5, variance)
             layer.set_weights(drawn)
 
 
@@ -276,6 +277,18 @@ def test_a_fresh_process_loads_every_network(extractors, tmp_path):
             assert loaded.files == list(model.output)
             for name, values in model(waveforms, training=False).items():
                 np.testing.assert_allclose(loaded[name], values, rtol=1e-5, atol=1e-5, err_msg=f"{network} {name}")
+
+
+@every_network
+def test_folding_changes_no_feature(extractors, network):
+    waveforms = noise(2, SMALL.n_samples)
+    result = folded(extractors[network])
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in result.layers)
+    features = result(waveforms, training=False)
+    assert list(features) == list(extractors[network].output)
+    for name, values in extractors[network](waveforms, training=False).items():
+        expected = values.numpy()
+        assert (np.abs(features[name] - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-5, name
 
 
 @each_architecture
