@@ -13,11 +13,16 @@ epoch        an epoch of training from the second on, waveforms through tf.data,
 training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
              through tf.data into one process with all cores, the spectrogram in every step; and what each change
              makes of that (TRAININGS, below).
+serving      for batches of 1, 8 and 32 clips of a model folder or a network with random weights: latency (50th and
+             99th percentile) and audio-seconds a second of the Keras model, called in one tf.function, and of its
+             SavedModel, each in a process of its own, requests in turn; the largest difference of an output; time to
+             load and size of a SavedModel of the model as it is, and folded as it is exported.
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by scripts/probe.py's way and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
 
-Each part whose data folder is not given is left out; recordings and training need none, but have to be asked for.
+Each part whose data folder is not given is left out; recordings, training and serving need none, but have to be asked
+for.
 """
 
 import json
@@ -38,6 +43,7 @@ from keras_audio_transfer import cli
 from keras_audio_transfer.config import AudioConfig, preset
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_json
+from keras_audio_transfer.model_folder import read_card
 
 SCRIPTS = Path(__file__).resolve().parent
 
@@ -62,6 +68,10 @@ def arguments():
         "--recording-minutes", nargs="+", type=int, default=[], metavar="N", help="lengths, for recordings"
     )
     parser.add_argument("--steps", type=int, default=20, help="timed batches of 32 clips, for training")
+    parser.add_argument(
+        "--serving", nargs="+", default=[], metavar="MODEL_DIR|NETWORK:PRESET", help="such as convnet5:choi2017"
+    )
+    parser.add_argument("--requests", type=int, default=100, help="timed requests of each kind and size, for serving")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
     return parser
 
@@ -120,7 +130,7 @@ def our_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     from keras_audio_transfer.datasets.clip import Clip
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-    from keras_audio_transfer.model_folder import latest_saved_model, read_card
+    from keras_audio_transfer.model_folder import latest_saved_model
 
     card = read_card(model_dir)
     config = AudioConfig.from_dict(card["audio"])
@@ -352,16 +362,126 @@ def training(options, network, preset_name):
     return figures
 
 
+BATCHES = (1, 8, 32)
+_served = {}  # in the process of one kind: what answers requests
+
+
+def write_both(name, folder, seed):
+    """Write the Keras model, and SavedModels of it as it is (`unfolded`) and as it is exported (`folded`); samples."""
+    import keras
+    import tensorflow as tf
+
+    from keras_audio_transfer.export import write_saved_model
+    from keras_audio_transfer.features import build_extractor
+    from keras_audio_transfer.serving import servable
+
+    if ":" in name:
+        network, _, preset_name = name.partition(":")
+        keras.utils.set_random_seed(seed)
+        config, card = preset(preset_name), {}
+        model = build_extractor(config, network)
+    else:
+        card = read_card(Path(name))
+        config = AudioConfig.from_dict(card["audio"])
+        model = keras.models.load_model(Path(name) / "model.keras", compile=False)
+    model.save(folder / "model.keras")
+    write_saved_model(model, folder / "folded", config, card)
+    served, signatures = servable(model, config, card)
+    tf.saved_model.save(served, str(folder / "unfolded"), signatures=signatures)
+    return config.n_samples, config.clip_seconds
+
+
+def load_keras(path, n_samples):
+    import keras
+    import tensorflow as tf
+
+    model = keras.models.load_model(path, compile=False)
+    function = tf.function(
+        lambda waveform: model(waveform, training=False), input_signature=[tf.TensorSpec([None, None], tf.float32)]
+    )
+    _served.update(answer=function, n_samples=n_samples)
+
+
+def load_saved_model(path, n_samples):
+    """Seconds to load it, TensorFlow's import not counted."""
+    import tensorflow as tf
+
+    start = time.perf_counter()
+    model = tf.saved_model.load(str(path))
+    seconds = time.perf_counter() - start
+    signature = model.signatures["serving_default"]
+    _served.update(model=model, answer=lambda waveform: signature(waveform=waveform), n_samples=n_samples)
+    return seconds
+
+
+def request(batch, seed=0):
+    """Seconds of one request, and its features."""
+    import tensorflow as tf
+
+    noise = np.random.default_rng(seed).normal(0, 0.1, (batch, _served["n_samples"]))
+    waveform = tf.constant(noise.astype(np.float32))
+    start = time.perf_counter()
+    outputs = {name: values.numpy() for name, values in _served["answer"](waveform).items()}
+    seconds = time.perf_counter() - start
+    return seconds, {name: values for name, values in outputs.items() if values.dtype.kind == "f"}
+
+
+def serving(options, name):
+    context = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, mp_context=context) as before,
+        ProcessPoolExecutor(1, mp_context=context) as after,
+    ):
+        folder = Path(folder)
+        n_samples, clip_seconds = in_a_process(write_both, name, folder, options.seed)
+        before.submit(load_keras, folder / "model.keras", n_samples).result()
+        figures = {
+            "seconds_to_load_unfolded": in_a_process(load_saved_model, folder / "unfolded", n_samples),
+            "seconds_to_load": after.submit(load_saved_model, folder / "folded", n_samples).result(),
+        }
+        for key, kind in (("megabytes_unfolded", "unfolded"), ("megabytes", "folded")):
+            figures[key] = sum(path.stat().st_size for path in (folder / kind).rglob("*") if path.is_file()) / 1e6
+        for batch in BATCHES:
+            (_, expected), (_, outputs) = (pool.submit(request, batch).result() for pool in (before, after))
+            differences = [
+                np.max(np.abs(outputs[layer] - values) / np.maximum(1, np.abs(values)))
+                for layer, values in expected.items()
+            ]
+            pairs = []
+            for _ in range(options.requests):
+                pairs.append([pool.submit(request, batch).result()[0] for pool in (before, after)])
+            of_both = np.transpose(pairs)
+            medians = np.median(of_both, axis=1)
+            figures[f"batch_{batch}"] = {
+                **{
+                    f"{who}_{what}": float(value)
+                    for who, seconds in zip(("keras", "saved_model"), of_both, strict=True)
+                    for what, value in (
+                        ("milliseconds_median", 1000 * np.median(seconds)),
+                        ("milliseconds_99th_percentile", 1000 * np.percentile(seconds, 99)),
+                        ("audio_seconds_a_second", batch * clip_seconds / np.median(seconds)),
+                    )
+                },
+                "ratio": float(medians[0] / medians[1]),
+                "largest_difference": float(max(differences)),
+            }
+    return figures
+
+
 def main():
     options = arguments().parse_args()
     figures = {"cores": os.cpu_count()}
-    parts = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training")
+    parts = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving")
     if not any(getattr(options, name) for name in parts):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in parts)
         raise InputError(f"{flags}: none is given; name at least one")
     networks = [argument.partition(":")[::2] for argument in options.training]
-    for _, preset_name in networks:
+    served = [argument for argument in options.serving if ":" in argument]
+    for preset_name in [preset_name for _, preset_name in networks] + [name.partition(":")[2] for name in served]:
         preset(preset_name)  # refuses an unknown one before any work is done
+    for model_dir in {*options.serving} - {*served}:
+        read_card(Path(model_dir))
     with tempfile.TemporaryDirectory() as folder:
         model_dir = Path(folder) / "model"
         if options.esc_dir is not None or options.recording_minutes:
@@ -381,6 +501,8 @@ def main():
         figures["probes"] = probes(options)
     for network, preset_name in networks:
         figures[f"training_{network}_{preset_name}"] = training(options, network, preset_name)
+    for name in options.serving:
+        figures[f"serving_{name}"] = serving(options, name)
     print(json.dumps(figures, indent=2))
     if options.output:
         write_json(options.output, figures)
