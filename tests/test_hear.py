@@ -114,7 +114,7 @@ def test_silence(model, n_sounds):
 def test_without_a_name_the_repositorys_model_is_loaded():
     default = hear.load_model()
     assert (default.sample_rate, default.scene_embedding_size) == (16000, 320)
-    assert default.saved_model.signatures["info"]()["card"].numpy()
+    assert default.saved_model.info()["card"].numpy()
 
 
 def test_an_embedding_hears_the_window_around_its_time(model):
