@@ -89,11 +89,17 @@ def run(command, folder):
     return finished.stdout
 
 
+def run_bash(commands, folder):
+    return run(["bash", "-ec", commands.replace(".venv/bin/python", sys.executable)], folder)
+
+
 @pytest.mark.parametrize("section", re.findall(r"^## (.*)", README, re.MULTILINE))
 def test_python_examples_print_what_they_say(section, request):
     """Each in a process of its own, in the order of the page. Where a server is asked, test_serving_kit.py has one."""
     examples = [] if section == "Serve it" else blocks("python", section)
-    assert examples or section not in ("Signatures", "Use the layers")
+    assert examples or section not in ("Signatures", "Use the layers", "TensorFlow Lite")
+    for commands in blocks("bash", section) if section == "TensorFlow Lite" else []:
+        run_bash(commands, request.getfixturevalue("repository"))
     for example in examples:
         said = re.findall(r"  # -> (.*)", example)
         assert said
@@ -123,7 +129,7 @@ def test_classify_your_own_sounds(repository):
         write_sounds(repository / "my_sounds" / part, names)
     write_sounds(repository / "recordings", [f"{name}.wav" for name in classes])
     (commands,) = blocks("bash", "Classify your own sounds")
-    printed = run(["bash", "-ec", commands.replace(".venv/bin/python", sys.executable)], repository)
+    printed = run_bash(commands, repository)
     for name in classes:
         row = next(line for line in printed.splitlines() if f"{name}.wav" in line)
         assert row.split(f"{name}.wav")[1].split()[0].strip(",:") == name
