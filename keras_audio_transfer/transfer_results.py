@@ -94,6 +94,23 @@ def mean_contrast(differences: pd.DataFrame) -> pd.DataFrame:
     return groups["accuracy"].agg(accuracy="mean", accuracy_interval=interval, seeds="size").reset_index()
 
 
+def overall(differences: pd.DataFrame) -> pd.DataFrame:
+    """A contrast's mean over all shares, inputs and strategies of a source, target and network, seed by seed.
+
+    Args:
+        differences: of `contrast`. Seeds that lack a cell which another seed has are left out.
+
+    Returns:
+        As `mean_contrast`, of the mean; none where there is one cell alone, or one seed.
+    """
+    names = ["source", "target", "network"]
+    by_seed = differences.groupby([*names, "seed"], sort=False)["accuracy"].agg(accuracy="mean", cells="size")
+    whole = by_seed.groupby(names)["cells"].transform("max")
+    by_seed = by_seed[(by_seed["cells"] == whole) & (whole > 1)].drop(columns="cells")
+    means = mean_contrast(by_seed.reset_index())
+    return means[means["seeds"] > 1]
+
+
 def matching_fraction(curve: Mapping[float, Sequence[float]], goal: Sequence[float], seed: int = 0) -> tuple:
     """The share of the training clips at which a curve reaches a goal, interpolated linearly between the shares.
 
@@ -174,9 +191,9 @@ def tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What a page about a comparison shows, as text: name -> table; those without rows are left out.
 
     accuracy: of every cell. transfer: fine-tuning minus scratch. multiscale: multiscale minus plain input. interaction:
-    what transfer brings with multiscale input minus what it brings without. network: each network minus the one with
-    the most rows. against_all: fine-tuning on a share minus scratch on all clips. enough: `matching_fractions`. effort:
-    clips, epochs and minutes.
+    what transfer brings with multiscale input minus what it brings without. overall: these three over all cells.
+    network: each network minus the one with the most rows. against_all: fine-tuning on a share minus scratch on all
+    clips. enough: `matching_fractions`. effort: clips, epochs and minutes.
     """
     transfer = contrast(table, "strategy", "finetune", "scratch")
     first, *others = table["network"].value_counts().index
@@ -196,6 +213,11 @@ def tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for name, rows in differences.items():
         if len(rows):
             result[name] = _by_share(mean_contrast(rows), "{:+.3f}")
+    means_over_all = {name: overall(differences[name]) for name in ("transfer", "multiscale", "interaction")}
+    of_all = pd.concat([rows.assign(difference=name) for name, rows in means_over_all.items()], ignore_index=True)
+    if len(of_all):
+        names = ["source", "target", "network", "difference"]
+        result["overall"] = of_all[names].assign(mean=_cells(of_all, "{:+.3f}"))
     enough = matching_fractions(table)
     if len(enough):
         smallest = table[table["strategy"] == "finetune"].groupby(["source", "target", "network", "multiscale"])
@@ -217,18 +239,22 @@ def tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _by_share(rows, number):
-    """A column a share: mean, half the interval's width, and in brackets the seeds."""
+    """A column a share."""
     names = [name for name in KEY if name in rows and name != "fraction"]
-    cells = [
+    wide = rows.assign(cell=_cells(rows, number)).pivot(index=names, columns="fraction", values="cell")
+    wide = wide.reindex(pd.MultiIndex.from_frame(rows[names].drop_duplicates())).fillna("")
+    wide.columns = [f"{share:g}" for share in wide.columns]
+    return _worded(wide.reset_index())
+
+
+def _cells(rows, number):
+    """Mean, half the interval's width, and in brackets the seeds."""
+    return [
         number.format(row.accuracy)
         + ("" if np.isnan(row.accuracy_interval) else f" ± {row.accuracy_interval:.3f}")
         + f" ({row.seeds})"
         for row in rows.itertuples()
     ]
-    wide = rows.assign(cell=cells).pivot(index=names, columns="fraction", values="cell")
-    wide = wide.reindex(pd.MultiIndex.from_frame(rows[names].drop_duplicates())).fillna("")
-    wide.columns = [f"{share:g}" for share in wide.columns]
-    return _worded(wide.reset_index())
 
 
 def _worded(rows):

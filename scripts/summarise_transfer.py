@@ -3,7 +3,8 @@
     python scripts/summarise_transfer.py transfers/*/results.csv --page transfers/README.md
 
 The page gets its tables between the lines '<!-- table: NAME -->' and '<!-- end -->'; what stands around them is kept.
-A page that does not exist is made, with every table. Pictures are written beside it, one a source, target and network.
+A page that does not exist is made, with every table. Pictures are written beside it, one a source, target and network
+with several shares.
 Numbers are means, plus or minus half the 95 % interval over the seeds, whose number stands in brackets.
 """
 
@@ -20,6 +21,7 @@ TITLES = {
     "transfer": "Fine-tuning minus scratch",
     "multiscale": "Multiscale minus plain input",
     "interaction": "What transfer brings with multiscale input, minus what it brings with plain input",
+    "overall": "These differences, over all shares, inputs and strategies",
     "network": "Difference between networks",
     "against_all": "Fine-tuning on a share of the training clips minus scratch on all of them",
     "enough": "The share of the training clips at which fine-tuning matches scratch on all of them",
@@ -63,9 +65,9 @@ def main():
         text = "".join(f"## {TITLES[name]}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in tables)
     text = with_tables(text, tables, options.page)
     for (source, target, network), rows in table.groupby(["source", "target", "network"]):
-        name = f"{source}.{target}.{network}"
-        title = f"{source} to {target}, {network}"
-        plots.transfer_curves(rows, options.page.with_name(f"{name}.png"), title)
+        if rows["fraction"].nunique() > 1:
+            path = options.page.with_name(f"{source}.{target}.{network}.png")
+            plots.transfer_curves(rows, path, f"{source} to {target}, {network}")
     with written_whole(options.page) as partial:
         partial.write_text(text, encoding="utf-8")
     print(f"written: {options.page}")

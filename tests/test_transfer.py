@@ -305,7 +305,7 @@ def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
 
 def test_transfer_on_a_page(model_dir, run_script, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 1]
+    arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 0.5, 1]
     assert run_script("transfer", model_dir, *arguments).returncode == 0
     page = tmp_path / "page.md"
     page.write_text("Before.\n<!-- table: accuracy -->\nold\n<!-- end -->\nAfter.\n")

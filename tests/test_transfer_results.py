@@ -56,7 +56,16 @@ def test_contrasts_pair_the_seeds():
 
 def test_tables_show_means_intervals_and_seeds():
     tables = results.tables(FACTORIAL)
-    assert [*tables] == ["accuracy", "transfer", "multiscale", "interaction", "network", "against_all", "effort"]
+    assert [*tables] == [
+        "accuracy",
+        "transfer",
+        "multiscale",
+        "interaction",
+        "network",
+        "against_all",
+        "overall",
+        "effort",
+    ]
     assert tables["interaction"]["0.5"].tolist() == [f"+0.065 ± {results.interval([0.05, 0.08]):.3f} (2)"]
     assert tables["network"]["0.5"].tolist() == ["+0.030 (1)"]
     assert tables["network"]["network"].tolist() == ["large - small"]
@@ -132,6 +141,22 @@ def test_fine_tuning_on_a_share_against_scratch_on_everything():
     (row,) = results.tables(table)["against_all"].to_dict("records")
     assert row["0.4"] == f"+0.000 ± {results.interval([-0.1, 0.1]):.3f} (2)"
     assert row["1"] == f"+0.150 ± {results.interval([0.1, 0.2]):.3f} (2)"
+
+
+def test_a_difference_over_all_cells_is_that_of_whole_seeds():
+    table = table_of(
+        {
+            ("net", False, "finetune", 0.4): [0.6, 0.8, 0.9],
+            ("net", False, "finetune", 1.0): [0.8, 0.9],
+            ("net", False, "scratch", 0.4): [0.5, 0.5, 0.1],
+            ("net", False, "scratch", 1.0): [0.7, 0.7],
+            ("other", False, "finetune", 1.0): [0.8, 0.9],
+            ("other", False, "scratch", 1.0): [0.7, 0.7],
+        }
+    )
+    (row,) = results.tables(table)["overall"].to_dict("records")
+    assert (row["network"], row["difference"]) == ("net", "transfer")
+    assert row["mean"] == f"+0.175 ± {results.interval([0.1, 0.25]):.3f} (2)"
 
 
 @pytest.mark.parametrize(
