@@ -221,7 +221,9 @@ def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, 
                 np.testing.assert_array_equal(values, expected[output])
             else:
                 assert np.isfinite(values).all()
-                np.testing.assert_allclose(values, expected[output], atol=1e-5, err_msg=f"{name}, {output}")
+                # Another process, with other threads: rounding grows with the features.
+                atol = 1e-5 * max(1, np.abs(expected[output]).max())
+                np.testing.assert_allclose(values, expected[output], rtol=0, atol=atol, err_msg=f"{name}, {output}")
 
 
 # The client, against the stub
