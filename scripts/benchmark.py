@@ -286,19 +286,18 @@ def probes(options):
 
 
 # Four steps, each on top of those before; then what was tried and left out. scripts/train.py works as 'fast_kernels'
-# does, scripts/transfer.py as 'process_a_core'.
+# does, scripts/transfer.py as 'process_a_core'. No jit_compile: Keras leaves it off where operations are deterministic.
 TRAININGS = {
     "default_kernels": {"fast_kernels": False, "computed_once": False, "process_a_core": False},
     "fast_kernels": {"computed_once": False, "process_a_core": False},
     "computed_once": {"process_a_core": False},
     "process_a_core": {},
-    "jit_compile": {"jit_compile": True},
     "bfloat16": {"policy": "mixed_bfloat16"},
 }
 
 
 def steps_of_training(
-    network, preset_name, steps, threads, barrier=None, fast_kernels=True, computed_once=True, jit_compile=False,
+    network, preset_name, steps, threads, barrier=None, fast_kernels=True, computed_once=True,
     policy="float32",
 ):  # fmt: skip
     """Clips a second of that many batches, after two for tracing."""
@@ -333,7 +332,7 @@ def steps_of_training(
     else:
         batches = training_batches(clips, clip_targets, store, config, 32, 0, range(-(-(steps + 2) // 4)))
         model = keras.Model(model.input, model.output[SCORES])
-    model.compile(optimizer="adam", jit_compile=jit_compile, **compile_settings(multi_label=False))
+    model.compile(optimizer="adam", **compile_settings(multi_label=False))
     batches = iter(batches)
     for _ in range(2):
         model.train_on_batch(*next(batches))
