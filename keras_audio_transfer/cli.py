@@ -90,12 +90,13 @@ def add_division_arguments(arguments: argparse.ArgumentParser) -> None:
 
 
 def decode_clips(
-    options: argparse.Namespace, clips: list[Clip], config: AudioConfig, output: Path, **store_arguments
+    options: argparse.Namespace, name: str, clips: list[Clip], config: AudioConfig, output: Path, **store_arguments
 ) -> tuple[list[Clip], list[tuple[str, str]], WaveformStore, AudioConfig]:
     """Decode every clip once; those that cannot be read are listed in `failed.csv`.
 
     Args:
         options: with `clip_seconds` (None: the config's length, or that of the longest clip, whichever is shorter).
+        name: what an error calls the clips.
         clips: of a data set.
         config: the front end.
         output: what the failures are listed beside.
@@ -112,7 +113,7 @@ def decode_clips(
     clips, failures, longest = readable_clips(clips, store, progress_bar(options, "decoding", len(clips)))
     write_failures(output, failures)
     if not clips:
-        raise InputError(f"data set: none of its {len(failures)} clips can be read; {failures[0][1]}")
+        raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
     if options.clip_seconds is None:
         config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
     return clips, failures, store, config

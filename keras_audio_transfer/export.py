@@ -1,9 +1,7 @@
 """Model -> model folder: `model.keras`, a SavedModel, a card. Written aside, read back in a fresh process, renamed."""
 
 import json
-import subprocess
 import sys
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,30 +9,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_audio_transfer import fresh_process
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.folding import folded
-from keras_audio_transfer.serving import layer_names, servable, served_outputs
+from keras_audio_transfer.serving import layer_names, servable
 from keras_audio_transfer.training import weights_hash
 
 LARGEST_DIFFERENCE = 1e-4
 _VERSIONS_OF = ("tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "scikit-learn", "soxr", "soundfile")
-
-# Runs where Keras, kapre and this package cannot be imported: a SavedModel has to do without them.
-_RELOAD = """
-import sys
-sys.modules.update({"keras": None, "kapre": None, "keras_audio_transfer": None})
-import numpy as np
-import tensorflow as tf
-saved_model, clips, outputs = sys.argv[1:]
-serve = tf.saved_model.load(saved_model).signatures["serving_default"]
-results = {}
-for number, waveform in np.load(clips).items():
-    for name, values in serve(waveform=tf.constant(waveform)).items():
-        if values.dtype != tf.string:
-            results[number + "/" + name] = values.numpy()
-np.savez(outputs, **results)
-"""
 
 
 def package_versions() -> dict[str, str]:
@@ -61,34 +44,12 @@ def largest_difference(model: keras.Model, config: AudioConfig, saved_model: Pat
         seed: of the random clips: a batch of two at the training length, and one of a quarter of it.
 
     Returns:
-        The largest absolute difference of any output, relative to 1 or, where larger, to that output's size.
-
-    Raises:
-        InputError: the SavedModel cannot be run, or lacks an output.
+        See `fresh_process.largest_difference`.
     """
     rng = np.random.default_rng(seed)
     shapes = [(batch, max(n, config.n_fft)) for batch, n in ((2, config.n_samples), (1, config.n_samples // 4 + 1))]
-    clips = {str(i): rng.normal(0, 0.1, shape).astype(np.float32) for i, shape in enumerate(shapes)}
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder) / "clips.npz", Path(folder) / "outputs.npz"
-        np.savez(inputs, **clips)
-        run = subprocess.run(
-            [sys.executable, "-c", _RELOAD, saved_model, inputs, outputs], capture_output=True, text=True, check=False
-        )
-        if run.returncode:
-            last = run.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise InputError(f"{saved_model}: cannot be loaded in a fresh process ({last[0]}); nothing was exported")
-        with np.load(outputs) as file:
-            reloaded = {name: file[name] for name in file.files}
-    worst = 0.0
-    for number, waveform in clips.items():
-        for name, expected in served_outputs(model, waveform).items():
-            if f"{number}/{name}" not in reloaded:
-                raise InputError(f"{saved_model}: has no output {name!r} after loading; nothing was exported")
-            difference = np.abs(reloaded[f"{number}/{name}"] - expected.numpy())
-            relative = difference / np.maximum(1.0, np.abs(expected.numpy()))
-            worst = np.maximum(worst, relative.max())  # unlike max(), keeps NaN
-    return float(worst)
+    batches = [rng.normal(0, 0.1, shape).astype(np.float32) for shape in shapes]
+    return fresh_process.largest_difference(saved_model, fresh_process.SAVED_MODEL, model, batches)
 
 
 def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dict, number: int = 1) -> float:

@@ -1,7 +1,5 @@
 """Model -> its TensorFlow Lite twin: one clip of a fixed length, built-in operations only. Checked as `export` does."""
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_audio_transfer import fresh_process
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extraction import native_messages_discarded
@@ -18,18 +17,6 @@ from keras_audio_transfer.probe_layers import ChannelScaling, SupportVectorClass
 from keras_audio_transfer.serving import served_outputs
 
 LARGEST_DIFFERENCE = 1e-3
-
-# Runs where Keras, kapre and this package cannot be imported.
-_RUN = """
-import sys
-sys.modules.update({"keras": None, "kapre": None, "keras_audio_transfer": None})
-import numpy as np
-import tensorflow as tf
-model, clips, outputs = sys.argv[1:]
-serve = tf.lite.Interpreter(model).get_signature_runner("serving_default")
-results = [serve(waveform=waveform[None]) for waveform in np.load(clips)]
-np.savez(outputs, **{name: np.concatenate([result[name] for result in results]) for name in results[0]})
-"""
 
 
 class ScalingInSinglePrecision(keras.layers.Layer):
@@ -96,7 +83,8 @@ def write_tflite(path: Path, model: keras.Model, config: AudioConfig) -> float:
     if config.n_fft & (config.n_fft - 1):
         raise InputError(f"n_fft: {config.n_fft} is no power of two, and TensorFlow Lite transforms no other window")
     path.write_bytes(_converted(model, config))
-    difference = _largest_difference(path, model, config)
+    clips = [waveform[np.newaxis] for waveform in sounds(config)]
+    difference = fresh_process.largest_difference(path, fresh_process.TFLITE, model, clips)
     if not difference <= LARGEST_DIFFERENCE:
         raise InputError(
             f"export: the TensorFlow Lite model differs by {difference:.1e}; expected at most "
@@ -135,24 +123,3 @@ def _converted(model, config):
             lines = str(error).splitlines()
             missing = [line for line in lines if line.startswith(("TF Select ops:", "Custom ops:"))] or lines
             raise InputError(f"export: TensorFlow Lite cannot compute this model by itself ({missing[0]})") from error
-
-
-def _largest_difference(path, model, config):
-    clips = sounds(config)
-    with tempfile.TemporaryDirectory() as folder:
-        inputs, outputs = Path(folder) / "clips.npy", Path(folder) / "outputs.npz"
-        np.save(inputs, clips)
-        command = [sys.executable, "-c", _RUN, path, inputs, outputs]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            last = run.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise InputError(f"{path.name}: cannot be run in a fresh process ({last[0]}); nothing was exported")
-        with np.load(outputs) as file:
-            results = dict(file)
-    worst = 0.0
-    for number, clip in enumerate(clips):
-        for name, values in served_outputs(model, clip[np.newaxis]).items():
-            expected = values.numpy()[0]
-            relative = np.abs(results[name][number] - expected) / np.maximum(1.0, np.abs(expected))
-            worst = np.maximum(worst, relative.max())  # unlike max(), keeps NaN
-    return float(worst)

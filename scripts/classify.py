@@ -20,9 +20,8 @@ import pandas as pd
 from keras_audio_transfer import cli, datasets, probes
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import folder
-from keras_audio_transfer.decoding import WaveformStore, readable_clips
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import Features, write_failures, written_whole
+from keras_audio_transfer.files import Features, written_whole
 from keras_audio_transfer.model_folder import latest_saved_model, read_card, require_single_clips
 
 
@@ -57,19 +56,18 @@ def check(options, card):
     latest_saved_model(options.model)
 
 
-def load_clips(options, store):
-    """The clips that can be read, their label names, those that cannot, and the longest one's number of samples."""
+def load_clips(options, config):
+    """The clips that can be read, their label names, those that cannot, and the front end for their length."""
     clips = datasets.load("folder", options.folder)
     names = datasets.label_names(clips)
     check_folders(options.folder, clips)
     check_enough(options, clips, names)
-    clips, failures, longest = readable_clips(clips, store, cli.progress_bar(options, "decoding", len(clips)))
-    write_failures(options.output_dir, failures)
+    clips, failures, _, config = cli.decode_clips(options, str(options.folder), clips, config, options.output_dir)
     try:
         check_enough(options, clips, names)
     except InputError as error:
         raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
-    return clips, names, failures, longest
+    return clips, names, failures, config
 
 
 def check_folders(root, clips):
@@ -168,10 +166,7 @@ def main():
     options = arguments().parse_args()
     card = read_card(options.model)
     check(options, card)
-    config = AudioConfig.from_dict(card["audio"]).with_clip_seconds(options.clip_seconds)
-    clips, names, failures, longest = load_clips(options, WaveformStore(config))
-    if options.clip_seconds is None:
-        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+    clips, names, failures, config = load_clips(options, AudioConfig.from_dict(card["audio"]))
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
     from keras_audio_transfer.transfer import load_network

@@ -121,7 +121,7 @@ def main():
     clips = cli.load_clips(options)
     cache = None if options.cache == "none" else options.cache
     kept = {"whole_clips": not options.no_random_crop, "cache": cache}
-    clips, failures, store, config = cli.decode_clips(options, clips, config, output_dir, **kept)
+    clips, failures, store, config = cli.decode_clips(options, options.dataset, clips, config, output_dir, **kept)
     parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     cli.say(options, f"{options.dataset}: {parts.how}")
     train(options, config, parts, store, output_dir, run_dir)

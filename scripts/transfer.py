@@ -142,9 +142,8 @@ def load_task(options, config):
         raise InputError(
             f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
         )
-    clips, failures, store, config = cli.decode_clips(
-        options, clips, config, options.output_dir / RESULTS, cache="memory"
-    )
+    results = options.output_dir / RESULTS
+    clips, failures, store, config = cli.decode_clips(options, options.dataset, clips, config, results, cache="memory")
     parts = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     trained = {label for clip in parts.train for label in clip.labels}

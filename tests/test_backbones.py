@@ -77,7 +77,10 @@ def application_model(network):
 
 
 def randomise(model):
-    """Give the normalisations statistics and scales as training does, negative scales among them."""
+    """Give the normalisations statistics and scales that are all different, negative scales among them.
+
+    The variances are those of damped maps: in a random deep network, unlike a trained one, rounding grows with depth.
+    """
     rng = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

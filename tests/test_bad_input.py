@@ -152,7 +152,7 @@ REFUSED = {
     "no clip of a data set can be read": (
         "train",
         "--dataset manifest --data-dir {data}/all_bad.csv --output-dir {out}/deeper/model",
-        "data set: none of its 3 clips can be read; {data}/bad/text.wav: cannot be decoded",
+        "manifest: none of its 3 clips can be read; {data}/bad/text.wav: cannot be decoded",
     ),
     "model folder without a card": (
         "extract",

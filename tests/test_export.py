@@ -15,11 +15,12 @@ import tensorflow as tf
 from keras_audio_transfer import export
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import largest_difference, served_outputs, write_model, write_saved_model
+from keras_audio_transfer.export import largest_difference, write_model, write_saved_model
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.files import written_whole
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import latest_saved_model, read_card
+from keras_audio_transfer.serving import served_outputs
 from keras_audio_transfer.training import weights_hash
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
@@ -152,7 +153,7 @@ def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_pa
         (path / "saved_model.pb").write_bytes(b"half a model")
 
     monkeypatch.setattr(export, "write_saved_model", write_half)
-    with pytest.raises(InputError, match=r"1: cannot be loaded in a fresh process \(.+\); nothing was exported"):
+    with pytest.raises(InputError, match=r"1: cannot be run in a fresh process \(.+\); nothing was exported"):
         write_folder(tmp_path / "model", new_model())
     assert [*tmp_path.iterdir()] == []
 
@@ -169,7 +170,7 @@ def test_an_output_that_is_missing_is_noticed(model, tmp_path):
     write_saved_model(
         keras.Model(model.input, {name: model.output[name] for name in LAYERS}), tmp_path / "1", CONFIG, {}
     )
-    with pytest.raises(InputError, match="has no output 'scores' after loading"):
+    with pytest.raises(InputError, match="has no output 'scores' in a fresh process"):
         largest_difference(model, CONFIG, tmp_path / "1")
 
 
