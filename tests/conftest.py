@@ -12,6 +12,14 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# They come first, so that all processes have work until the end.
+SLOWEST = ("test_backbones.py", "test_transfer.py", "test_training.py", "test_flow.py", "test_export.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Move the slowest files to the front."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
+
 
 @pytest.fixture(scope="session")
 def run_script(tmp_path_factory):

@@ -193,8 +193,6 @@ IMPORTS = [
     "import keras_audio_transfer; import keras",
     "import keras; import keras_audio_transfer",
     "import tensorflow; import keras_audio_transfer; import keras",
-    "import keras_audio_transfer; import tensorflow; import keras",
-    "import kapre; import keras_audio_transfer; import keras",
     "import keras_audio_transfer; import kapre; import keras",
     "from keras_audio_transfer.layers import ClampedMaxPooling2D; import keras",
     "import keras_audio_transfer.probes; import keras_audio_transfer.spectrogram; import keras",

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +17,19 @@ REAL_DATA = os.environ.get("KAT_TEST_DATA")
 needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="KAT_TEST_DATA does not name a folder with the data sets")
 
 
-def run(script, *arguments, code=0):
-    command = [sys.executable, ROOT / "scripts" / script, *map(str, arguments), "--quiet"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == code, finished.stderr
-    return finished.stdout
+@pytest.fixture(scope="module")
+def run(run_script):
+    def run(*arguments):
+        finished = run_script(*arguments)
+        assert finished.returncode == 0, finished.stderr
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
+def model_dir(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "convnet5.synthetic"
-    run("train.py", "--epochs", 6, "--output-dir", path)
+    run("train", "--epochs", 6, "--output-dir", path)
     return path
 
 
@@ -60,12 +60,12 @@ def test_training_learns_and_the_model_folder_is_complete(model_dir):
     assert not model_dir.with_name(f"{model_dir.name}.training").exists()
 
 
-def test_extract_then_probe_a_folder(model_dir, audio_dir, tmp_path):
-    run("extract.py", model_dir, "--dataset", "folder", "--data-dir", audio_dir, "--output", tmp_path / "f.npz")
+def test_extract_then_probe_a_folder(run, model_dir, audio_dir, tmp_path):
+    run("extract", model_dir, "--dataset", "folder", "--data-dir", audio_dir, "--output", tmp_path / "f.npz")
     features = Features.load(tmp_path / "f.npz")
     assert features.label_names == ["harmonic", "noisy"]
     assert {values.shape for values in features.layers.values()} == {(40, 64)}
-    run("probe.py", tmp_path / "f.npz", "--output-dir", tmp_path / "probe", "--jobs", 1)
+    run("probe", tmp_path / "f.npz", "--output-dir", tmp_path / "probe", "--jobs", 1)
     scores = pd.read_csv(tmp_path / "probe" / "scores.csv").set_index("layers")
     assert [*scores.index[:2], scores.index[-1]] == ["layer1", "layer2", "layer1+layer2+layer3+layer4+layer5"]
     assert scores.loc["layer1+layer2+layer3+layer4+layer5", "score"] > 0.8  # chance is 0.5
@@ -75,10 +75,10 @@ def test_extract_then_probe_a_folder(model_dir, audio_dir, tmp_path):
     assert {"scores.csv", "config.json", *pictures} == {p.name for p in (tmp_path / "probe").iterdir()}
 
 
-def test_extract_files_equals_extract_folder(model_dir, audio_dir, tmp_path):
+def test_extract_files_equals_extract_folder(run, model_dir, audio_dir, tmp_path):
     files = sorted(audio_dir.rglob("*.wav"))[:3]
-    run("extract.py", model_dir, *files, "--output", tmp_path / "files.npz")
-    run("extract.py", model_dir, audio_dir, "--output", tmp_path / "folder.npz", "--layers", "layer2,layer5")
+    run("extract", model_dir, *files, "--output", tmp_path / "files.npz")
+    run("extract", model_dir, audio_dir, "--output", tmp_path / "folder.npz", "--layers", "layer2,layer5")
     from_files, from_folder = Features.load(tmp_path / "files.npz"), Features.load(tmp_path / "folder.npz")
     assert [*from_folder.layers] == ["layer2", "layer5"]
     assert [*from_folder.clip_ids[:3]] == [*from_files.clip_ids]
@@ -86,7 +86,7 @@ def test_extract_files_equals_extract_folder(model_dir, audio_dir, tmp_path):
     assert (from_files.labels == -1).all()
 
 
-def test_extract_what_is_to_be_regressed(model_dir, tmp_path):
+def test_extract_what_is_to_be_regressed(run, model_dir, tmp_path):
     """Arousal and valence are written as numbers under their names."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "clips_45seconds").mkdir()
@@ -98,7 +98,7 @@ def test_extract_what_is_to_be_regressed(model_dir, tmp_path):
     )
     sets = "song_id,Mediaeval 2013 set\n2,development\n3,evaluation\n"
     (tmp_path / "annotations" / "songs_info.csv").write_text(sets)
-    run("extract.py", model_dir, "--dataset", "emomusic", "--data-dir", tmp_path, "--output", tmp_path / "f.npz")
+    run("extract", model_dir, "--dataset", "emomusic", "--data-dir", tmp_path, "--output", tmp_path / "f.npz")
     features = Features.load(tmp_path / "f.npz")
     assert features.label_names == ["arousal", "valence"]
     assert features.labels.dtype == np.float64
@@ -106,7 +106,7 @@ def test_extract_what_is_to_be_regressed(model_dir, tmp_path):
     assert features.splits.tolist() == ["train", "test"]
 
 
-def test_extract_parts_of_a_file_equals_extract_them_cut_out(model_dir, tmp_path):
+def test_extract_parts_of_a_file_equals_extract_them_cut_out(run, model_dir, tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 5 * 16000).clip(-0.9, 0.9)
     soundfile.write(tmp_path / "whole.wav", noise, 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "second.wav", noise[16000 * 3 :], 16000, subtype="FLOAT")
@@ -117,47 +117,47 @@ def test_extract_parts_of_a_file_equals_extract_them_cut_out(model_dir, tmp_path
     for name in ("parts", "cut"):
         path = tmp_path / f"{name}.npz"
         table = tmp_path / f"{name}.csv"
-        run("extract.py", model_dir, "--dataset", "manifest", "--data-dir", table, "--output", path)
+        run("extract", model_dir, "--dataset", "manifest", "--data-dir", table, "--output", path)
         features = Features.load(path)
         assert features.labels.tolist() == [1, 0]  # in the order of the rows
         layers.append(np.concatenate([*features.layers.values()], axis=1))
     np.testing.assert_allclose(*layers, rtol=1e-4, atol=1e-4)
 
 
-def test_tagging(tmp_path, audio_dir):
+def test_tagging(run, tmp_path, audio_dir):
     rows = ["path,label,split"]
     for i, path in enumerate(sorted(audio_dir.rglob("*.wav"))):
         tags = [path.parent.name] + (["even"] if i % 2 == 0 else [])
         rows.append(f"{path},{'|'.join(tags)},{('train', 'train', 'train', 'validation', 'test')[i // 2 % 5]}")
     (tmp_path / "clips.csv").write_text("\n".join(rows))
     arguments = ("--dataset", "manifest", "--data-dir", tmp_path / "clips.csv")
-    run("train.py", *arguments, "--epochs", 2, "--output-dir", tmp_path / "tagger")
+    run("train", *arguments, "--epochs", 2, "--output-dir", tmp_path / "tagger")
     card = json.loads((tmp_path / "tagger" / "card.json").read_text())
     assert card["multi_label"] is True
     assert set(card["scores"]["test"]) == {"roc_auc_micro", "roc_auc_macro", "pr_auc_micro", "pr_auc_macro"}
-    run("extract.py", tmp_path / "tagger", *arguments, "--output", tmp_path / "tags.npz")
+    run("extract", tmp_path / "tagger", *arguments, "--output", tmp_path / "tags.npz")
     features = Features.load(tmp_path / "tags.npz")
     assert features.labels.shape == (40, 3)
     assert features.labels.sum() == 40 + 20
 
 
 @needs_real_data
-def test_the_published_model_beats_a_log_mel_baseline_on_esc10(tmp_path):
+def test_the_published_model_beats_a_log_mel_baseline_on_esc10(run, tmp_path):
     """0.77 is what an SVM on mean and deviation of log-mel bands gets on these five folds."""
     model = ROOT / "saved_models" / "convnet5.urbansound8k"
     data = ("--dataset", "esc10", "--data-dir", Path(REAL_DATA) / "ESC-50")
-    run("extract.py", model, *data, "--clip-seconds", 5, "--output", tmp_path / "esc10.npz")
+    run("extract", model, *data, "--clip-seconds", 5, "--output", tmp_path / "esc10.npz")
     layers = "layer1+layer2+layer3+layer4+layer5"
-    run("probe.py", tmp_path / "esc10.npz", "--output-dir", tmp_path / "probe", "--combinations", layers)
+    run("probe", tmp_path / "esc10.npz", "--output-dir", tmp_path / "probe", "--combinations", layers)
     scores = pd.read_csv(tmp_path / "probe" / "scores.csv")
     assert scores["score"][0] > 0.8
     assert scores["score"][0] == pytest.approx(scores[[f"fold_{i}" for i in range(1, 6)]].iloc[0].mean())
 
 
 @needs_real_data
-def test_training_on_urbansound8k_takes_its_own_folds(tmp_path):
+def test_training_on_urbansound8k_takes_its_own_folds(run, tmp_path):
     data = ("--dataset", "urbansound8k", "--data-dir", Path(REAL_DATA) / "UrbanSound8K", "--test-fold", 2)
-    run("train.py", *data, "--epochs", 1, "--clip-seconds", 0.25, "--output-dir", tmp_path / "urban")
+    run("train", *data, "--epochs", 1, "--clip-seconds", 0.25, "--output-dir", tmp_path / "urban")
     card = json.loads((tmp_path / "urban" / "card.json").read_text())
     clips = card["training_data"]["clips"]
     assert clips["test"] == 888
