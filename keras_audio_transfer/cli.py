@@ -115,7 +115,8 @@ def decode_clips(
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
     if options.clip_seconds is None:
-        config = config.with_clip_seconds(min(config.clip_seconds, longest / config.sample_rate))
+        longest = max(longest, config.n_fft) / config.sample_rate  # clips shorter than a frame are filled
+        config = config.with_clip_seconds(min(config.clip_seconds, longest))
     return clips, failures, store, config
 
 

@@ -107,13 +107,17 @@ class AudioConfig:
             return -(-n_samples // self.hop_length)
         return 1 + n_samples // self.hop_length
 
-    def samples_seen_by(self, n_frames: int) -> int:
-        """Samples that `n_frames` consecutive frames look at (the receptive length of a cell that sees them)."""
-        return (n_frames - 1) * self.hop_length + self.n_fft
-
     def with_clip_seconds(self, clip_seconds: float | None) -> "AudioConfig":
-        """The same front end for clips of another length; None changes nothing."""
-        return self if clip_seconds is None else replace(self, clip_seconds=clip_seconds)
+        """The same front end for clips of another length; None changes nothing.
+
+        Raises InputError for one that is no length, or shorter than a frame, of which a SavedModel computes nothing.
+        """
+        if clip_seconds is None:
+            return self
+        config, frame = replace(self, clip_seconds=clip_seconds), self.n_fft / self.sample_rate
+        if config.n_samples < self.n_fft:
+            raise InputError(f"--clip-seconds: {clip_seconds:g} is shorter than a frame; expected at least {frame:g}")
+        return config
 
     def to_dict(self) -> dict:
         """As it stands in `card.json`: the settings, and after them the derived sizes for the reader."""

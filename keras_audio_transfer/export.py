@@ -13,6 +13,7 @@ from keras_audio_transfer import fresh_process
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.folding import folded
+from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.serving import layer_names, servable
 from keras_audio_transfer.training import weights_hash
 
@@ -26,6 +27,15 @@ def package_versions() -> dict[str, str]:
         "python": sys.version.split()[0],
         **{name: version(name) for name in ("keras_audio_transfer", *_VERSIONS_OF)},
     }
+
+
+def card_of(model: keras.Model, card: dict) -> dict:
+    """The card for a model that may have been trained on since: of other weights, what no longer holds is left out."""
+    if card.get("weights_sha256") in (None, weights_hash(model)):
+        return card
+    changed = ("training_data", "scores", "scores_are", "probe", "settings", "seed")
+    kept = {name: value for name, value in card.items() if name not in changed}
+    return {**kept, "transferred_from": card.get("training_data") or card.get("transferred_from")}
 
 
 def write_saved_model(model: keras.Model, path: Path, config: AudioConfig, card: dict) -> None:
@@ -66,10 +76,16 @@ def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dic
         The largest difference between the model and its SavedModel in a fresh process.
 
     Raises:
-        InputError: the difference is above 1e-4, or the version is no positive integer.
+        InputError: the difference is above 1e-4, the version is no positive integer, or the card's labels are not as
+            many as the model's scores.
     """
     if number < 1:
         raise InputError(f"--version: {number} is not allowed; expected a positive integer (TF Serving skips others)")
+    n_labels, n_scores = len(card.get("labels") or []), model.output[SCORES].shape[-1] if SCORES in model.output else 0
+    if n_scores and n_labels and n_labels != n_scores:
+        raise InputError(
+            f"labels: card.json names {n_labels}, and the model gives {n_scores} scores; write its own labels there"
+        )
     model.save(folder / "model.keras")
     sizes = {name: int(model.output[name].shape[-1]) for name in layer_names(model)}
     content = {"audio": config.to_dict(), "layer_names": [*sizes], "layer_sizes": sizes, **card}

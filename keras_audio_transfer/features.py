@@ -1,6 +1,7 @@
 """The extractor: waveform -> a dict of features, every layer of the network in one pass."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_audio_transfer.backbones.applications import check_weights
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layers import GlobalMeanAndDeviationPooling2D, MultiscaleDilatedConv2D
+from keras_audio_transfer.model_folder import SCORES
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
 
 POOLINGS = {
@@ -96,6 +98,21 @@ def spectrogram_of(model: keras.Model) -> keras.KerasTensor:
 def maps_of(model: keras.Model, name: str) -> keras.KerasTensor:
     """The maps that a layer's features are pooled from, (batch, frames, bands, channels)."""
     return model.get_layer(f"{name}_features").input
+
+
+def load_model(path: Path) -> keras.Model:
+    """A saved model with layers by name. Raises InputError for a file that is none."""
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be loaded ({reason}); save or export it again") from error
+    if not isinstance(model.output, dict) or not set(model.output) - {SCORES}:
+        raise InputError(
+            f"{path}: has no outputs by name; expected a dict of layers, as in keras.Model(extractor.input, "
+            "{**extractor.output, 'scores': ...})"
+        )
+    return model
 
 
 def calibrate(model: keras.Model, inputs: Iterable[np.ndarray], start: keras.KerasTensor | None = None) -> None:

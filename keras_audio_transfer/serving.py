@@ -45,6 +45,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         waveform_at: `waveform`, and `sample_rate` int32 (batch,) in Hz: resampled to the model's.
         audio_bytes: `audio_bytes` string (batch,): 16-bit PCM WAV files of any sample rate and length; channels are
             averaged.
+        as_trained: `audio_bytes`, each file cut or filled to the front end's `clip_seconds` first, as the scripts do
+            with files: what scripts/extract.py and predict.py answer.
         timestamps: `waveform`, and float32 `hop_seconds`, `window_seconds` (batch,), the same for all clips of a batch
             -> (batch, times, channels), and `timestamps` float32 (batch, times) in seconds: every multiple of
             `hop_seconds` before the end. Features at a time are those of the window around it. At both ends the
@@ -93,7 +95,8 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         width = tf.shape(waveform)[1]
         num_samples = _checked(
             num_samples,
-            *_one_a_clip_checks("num_samples", waveform),
+            _one_a_clip("num_samples", waveform),
+            ("num_samples: is 0 or less; expected more", lambda n: n > 0),
             ("num_samples: exceeds the width of waveform; expected at most its width", lambda n: n <= width),
         )
         length = num_samples[0]
@@ -108,7 +111,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
 
     def waveform_at(waveform, sample_rate):
         waveform = _checked(waveform, *_batch_checks("waveform"))
-        sample_rate = _checked(sample_rate, *_one_a_clip_checks("sample_rate", waveform))
+        sample_rate = _checked(sample_rate, _one_a_clip("sample_rate", waveform), _SAMPLE_RATE)
         rate = sample_rate[0]
         return tf.cond(
             tf.reduce_all(tf.equal(sample_rate, rate)),
@@ -116,31 +119,34 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
             lambda: each_alone(lambda clip, rate: at_model_rate(clip[None], rate)[0], waveform, sample_rate),
         )
 
-    def audio_bytes(audio_bytes):
-        def decoded(content):
-            content = _checked(
-                content,
-                (
-                    "audio_bytes: is no WAV file; expected 16-bit PCM WAV",
-                    lambda content: tf.equal(tf.strings.substr(content, 0, 4), "RIFF"),
-                ),
-            )
-            samples, sample_rate = tf.audio.decode_wav(content)
-            sample_rate = _checked(sample_rate, _positive("sample_rate"))
-            return at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
+    def decoded(content):
+        samples, sample_rate = tf.audio.decode_wav(_checked(content, _WAV))
+        sample_rate = _checked(sample_rate, _SAMPLE_RATE)
+        return at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
 
+    def audio_bytes(audio_bytes):
         return each_alone(decoded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
+
+    def as_trained(audio_bytes):
+        def cut_or_filled(content):
+            waveform = filled(_checked(decoded(content)[None], _NOT_EMPTY), config.n_samples, config.short_clips)[0]
+            surplus = tf.cast(tf.shape(waveform)[0] - config.n_samples, tf.float64)
+            start = tf.cast(tf.round({"start": 0.0, "centre": 0.5}[config.long_clips] * surplus), tf.int32)
+            return waveform[start : start + config.n_samples]
+
+        return each_alone(cut_or_filled, _checked(audio_bytes, *_batch_checks("audio_bytes")))
 
     def timestamps(waveform, hop_seconds, window_seconds):
         waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, _FINITE)
-        hop_seconds = _checked(hop_seconds, *_one_a_clip_checks("hop_seconds", waveform), _same("hop_seconds"))[0]
-        window_seconds = _checked(
-            window_seconds, *_one_a_clip_checks("window_seconds", waveform), _same("window_seconds")
-        )[0]
+        hop_seconds, window_seconds = (
+            _checked(value, _one_a_clip(name, waveform), _within(name, low, high, "s"), _same(name))[0]
+            for name, value, low, high in (
+                ("hop_seconds", hop_seconds, 0.001, 3600),
+                ("window_seconds", window_seconds, config.n_fft / config.sample_rate, 600),
+            )
+        )
         hop = tf.cast(hop_seconds, tf.float64) * config.sample_rate
         window = tf.cast(tf.round(window_seconds * config.sample_rate), tf.int32)
-        frame = f"expected at least {config.n_fft / config.sample_rate:g}"
-        window = _checked(window, (f"window_seconds: is shorter than a frame; {frame}", lambda w: w >= config.n_fft))
         n_samples = tf.cast(tf.shape(waveform)[1], tf.float64)
         # The hop comes in float32: a multiple of it that is the end must not lie before the end by rounding.
         places = tf.range(tf.math.ceil(n_samples / hop * (1 - 1e-7)))  # float64
@@ -176,6 +182,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
             "padded": (padded, [waveform, one_a_clip("num_samples")]),
             "waveform_at": (waveform_at, [waveform, one_a_clip("sample_rate")]),
             "audio_bytes": (audio_bytes, [one_a_clip("audio_bytes", tf.string)]),
+            "as_trained": (as_trained, [one_a_clip("audio_bytes", tf.string)]),
             "timestamps": (
                 timestamps,
                 [waveform, *(one_a_clip(name, tf.float32) for name in ("hop_seconds", "window_seconds"))],
@@ -239,10 +246,22 @@ def _checked(value, *checks):
 
 _NOT_EMPTY = ("waveform: has no samples; expected at least one", lambda waveform: tf.shape(waveform)[1] > 0)
 _FINITE = ("waveform: holds NaN or infinity; expected samples in [-1, 1]", tf.math.is_finite)
+_WAV = (
+    "audio_bytes: is no WAV file; expected 16-bit PCM WAV",
+    lambda content: tf.equal(tf.strings.substr(content, 0, 4), "RIFF"),
+)
 
 
-def _positive(name):
-    return f"{name}: is 0 or less; expected more", lambda values: values > 0
+def _within(name, low, high, unit):
+    message = f"{name}: is out of range; expected {low:g} to {high:g} {unit}"
+    return message, lambda values: (values >= low * (1 - 1e-6)) & (values <= high)  # rounded to float32
+
+
+# No rate of a recording; and far beyond it a short request takes all of a server's memory or time.
+_SAMPLE_RATE = (
+    "sample_rate: is out of range; expected 100 to 768000 Hz",
+    lambda rates: (rates >= 100) & (rates <= 768000),
+)
 
 
 def _same(name):
@@ -259,7 +278,6 @@ def _clip_checks(config):
     return [(message, lambda waveform: tf.shape(waveform)[1] >= config.n_fft), _FINITE]
 
 
-def _one_a_clip_checks(name, waveform):
+def _one_a_clip(name, waveform):
     batch = tf.shape(waveform)[0]
-    one_each = (f"{name}: is not one a clip; expected as many as waveform has rows", lambda n: tf.shape(n)[0] == batch)
-    return [one_each, _positive(name)]
+    return f"{name}: is not one a clip; expected as many as waveform has rows", lambda n: tf.shape(n)[0] == batch

@@ -16,10 +16,12 @@ http and https (REST) need NumPy only, grpc needs tensorflow-serving-api.
 
 import argparse
 import base64
+import http.client
 import json
 import re
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +60,9 @@ class Client:
     def predict(self, waveforms: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
         """The model's outputs for waveforms of any lengths, in one request; each gets what it gets alone.
 
+        They are computed at their own lengths. Scores are best at the length that the model was trained on,
+        `info()["audio"]["n_samples"]`, to which `predict_wav` cuts or fills.
+
         Args:
             waveforms: arrays (samples,), at the model's sample rate, in [-1, 1].
 
@@ -80,7 +85,9 @@ class Client:
         return _rows(self.ask("padded", waveform=padded, num_samples=lengths))
 
     def predict_wav(self, files: Sequence[str | Path | bytes]) -> list[dict[str, np.ndarray]]:
-        """As `predict`, for WAV files: paths, or their contents.
+        """The model's outputs for WAV files, paths or contents, cut or filled to the length that it was trained on.
+
+        They are what scripts/predict.py and extract.py answer. `ask("audio_bytes", ...)` takes each at its own length.
 
         Raises:
             ServingError: no files, one that cannot be read, and what the server refuses.
@@ -93,7 +100,7 @@ class Client:
                 raise ServingError(f"{file}: cannot be read ({error.strerror}); expected a WAV file") from error
         if not contents:
             raise self.error("no files; expected at least one")
-        return _rows(self.ask("audio_bytes", audio_bytes=np.array(contents, dtype=object)))
+        return _rows(self.ask("as_trained", audio_bytes=np.array(contents, dtype=object)))
 
     def info(self) -> dict:
         """The model's card: its sample rate and front end, layers, labels, training data and their licence, scores."""
@@ -117,7 +124,7 @@ def _rows(outputs):
 
 def _rest(client):
     version = "" if client.version is None else f"/versions/{client.version}"
-    url = f"{client.address}/v1/models/{client.model}{version}:predict"
+    url = f"{client.address}/v1/models/{urllib.parse.quote(client.model, safe='')}{version}:predict"
 
     def ask(signature, inputs):
         named = {name: _as_json(values) for name, values in inputs.items()}
@@ -133,7 +140,9 @@ def _rest(client):
             raise client.error(
                 f"cannot be reached ({reason}); is the server running, and the address right?"
             ) from error
-        except (ValueError, KeyError) as error:
+        except http.client.InvalidURL as error:
+            raise client.error(f"is no address ({error}); expected http://HOST:PORT") from error
+        except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
             raise client.error("answers, but not as TensorFlow Serving does; expected its REST port") from error
         if not isinstance(outputs, dict):  # TF Serving leaves out the name of a lone output; only info has one
             outputs = {"card": outputs}

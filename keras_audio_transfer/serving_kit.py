@@ -61,7 +61,8 @@ curl -d '{{"signature_name": "info", "instances": [0]}}' http://localhost:8501/v
 ```
 
 A waveform at the model's {sample_rate} Hz, in row form; two of them, the second one shorter, in columnar form; a WAV
-file of any sample rate and length (`clip.wav`, 16-bit PCM):
+file of any sample rate and length (`clip.wav`, 16-bit PCM), cut or filled to {clip_seconds:g} s as in training (by
+`audio_bytes` it would be computed at its own length, as the waveforms are):
 
 ```bash
 python3 -c 'import json, math; print(json.dumps({{"instances": [[math.sin(i / 9) for i in range({n_samples})]]}}))' |
@@ -69,7 +70,7 @@ python3 -c 'import json, math; print(json.dumps({{"instances": [[math.sin(i / 9)
 python3 -c 'import json, math; print(json.dumps({{"signature_name": "padded", "inputs": {{"waveform":
     [[math.sin(i / 9) for i in range({n_samples})]] * 2, "num_samples": [{n_samples}, {half}]}}}}))' |
     curl -d @- http://localhost:8501/v1/models/{name}:predict
-echo '{{"signature_name": "audio_bytes", "instances": [{{"b64": "'"$(base64 < clip.wav | tr -d '\\n')"'"}}]}}' |
+echo '{{"signature_name": "as_trained", "instances": [{{"b64": "'"$(base64 < clip.wav | tr -d '\\n')"'"}}]}}' |
     curl -d @- http://localhost:8501/v1/models/{name}:predict
 ```
 
@@ -113,6 +114,7 @@ def example_requests(config: AudioConfig) -> list[tuple[str, dict[str, np.ndarra
         ("waveform_at", {"waveform": waveform[:1], "sample_rate": np.int32([rate])}),
         ("waveform_at", {"waveform": waveform, "sample_rate": np.int32([rate, rate // 2])}),
         ("audio_bytes", {"audio_bytes": np.array([wav], dtype=object)}),
+        ("as_trained", {"audio_bytes": np.array([wav], dtype=object)}),
         ("timestamps", {"waveform": waveform[:1], **{name: np.float32([value]) for name, value in seconds.items()}}),
         ("info", {"query": np.zeros(1, dtype=np.int32)}),
     ]
@@ -136,6 +138,7 @@ def write_kit(folder: Path, number: int, name: str, config: AudioConfig) -> None
         "name": name,
         "sample_rate": config.sample_rate,
         "n_samples": n_samples,
+        "clip_seconds": config.clip_seconds,
         "half": max(n_samples // 2, config.n_fft),
     }
     for file, text in (("models.config", _MODELS.format(**words)), ("batching.config", _BATCHING)):

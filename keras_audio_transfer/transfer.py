@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 from keras_audio_transfer import export, plots, training
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.features import calibrate, maps_of, select_layers, spectrogram_of
+from keras_audio_transfer.features import calibrate, load_model, maps_of, select_layers, spectrogram_of
 from keras_audio_transfer.files import Features, written_whole
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.model_folder import read_card
@@ -90,12 +90,9 @@ def load_network(model_dir: Path) -> keras.Model:
     card, path = read_card(model_dir), model_dir / "model.keras"
     if not path.is_file():
         raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
-    try:
-        model = keras.models.load_model(path, compile=False)
-        names = layer_names(model)
-        network = select_layers(model, names)
-    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]}); export the model again") from error
+    model = load_model(path)
+    names = layer_names(model)
+    network = select_layers(model, names)
     if names != card["layer_names"] or card.get("weights_sha256") not in (None, training.weights_hash(model)):
         raise InputError(f"{path}: is not the network that card.json beside it describes; export the model again")
     return network

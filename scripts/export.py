@@ -36,13 +36,13 @@ def arguments():
     return parser
 
 
-def load(keras_file):
-    import keras
-
-    try:
-        return keras.models.load_model(keras_file, compile=False)
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(f"{keras_file}: cannot be loaded ({str(error).splitlines()[0]}); save it anew") from error
+def refuse_older(folder, number):
+    """Refuse a version below one that is there: card.json and model.keras are the newest version's."""
+    newest = max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
+    if number < newest:
+        raise InputError(
+            f"--version: {number} is older than {newest}, which {folder} has; expected a newer one, or another folder"
+        )
 
 
 def write_tflite(options, keras_file, card):
@@ -53,16 +53,12 @@ def write_tflite(options, keras_file, card):
         raise InputError(f"{path}: exists; pass --overwrite to replace it or another --output-dir")
     require_single_clips(keras_file.parent, card, "a TensorFlow Lite model of one clip does not see")
     config = AudioConfig.from_dict(card["audio"]).with_clip_seconds(options.clip_seconds)
-    if config.n_samples < config.n_fft:
-        shortest = config.n_fft / config.sample_rate
-        raise InputError(
-            f"--clip-seconds: {options.clip_seconds:g} is shorter than a frame; expected at least {shortest:g}"
-        )
 
     from keras_audio_transfer import tflite
+    from keras_audio_transfer.features import load_model
 
     with written_whole(path) as partial:
-        difference = tflite.write_tflite(partial, load(keras_file), config)
+        difference = tflite.write_tflite(partial, load_model(keras_file), config)
     print(f"run in a fresh process: largest difference {difference:.1e}")
     print(f"written: {path} (waveform: {config.n_samples} samples at {config.sample_rate} Hz)")
     return cli.DONE
@@ -81,13 +77,16 @@ def main():
     version_dir = options.output_dir / str(options.version)
     if version_dir.exists() and not options.overwrite:
         raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
+    refuse_older(options.output_dir, options.version)
     if options.serving:
         serving_kit.check_installed()
         require_single_clips(keras_file.parent, card, "a server puts together anew")
 
     from keras_audio_transfer import export
+    from keras_audio_transfer.features import load_model
 
-    model = load(keras_file)
+    model = load_model(keras_file)
+    card = export.card_of(model, card)
     config = AudioConfig.from_dict(card["audio"])
     with added_whole(options.output_dir, options.overwrite) as partial:
         difference = export.write_model(partial, model, config, card, options.version)

@@ -14,7 +14,7 @@ from keras_audio_transfer import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import latest_saved_model, read_card
-from keras_audio_transfer.windows import check_window
+from keras_audio_transfer.windows import check_hop
 
 
 def arguments():
@@ -42,7 +42,7 @@ def main():
             raise InputError(f"--layers: {name!r} is unknown; this model has {', '.join(card['layer_names'])}")
     batch_clips = card.get("batch_clips", 1)
     if options.hop_seconds is not None:
-        check_window(config, options.hop_seconds)
+        check_hop(options.hop_seconds)
         if batch_clips > 1:
             raise InputError(f"--hop-seconds: {options.model_dir} takes whole batches; import the calibrated version")
     clips, names = cli.load_inputs(options)

@@ -1,6 +1,8 @@
 """What several test modules share: the scripts as a user runs them, and one exported model."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import forked
@@ -19,6 +21,16 @@ SLOWEST = ("test_backbones.py", "test_transfer.py", "test_training.py", "test_fl
 def pytest_collection_modifyitems(items):
     """Move the slowest files to the front."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
+def run_main(name, *arguments):
+    """Run the main function of scripts/NAME.py in this process; its exit code, or the InputError."""
+    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        return script.main()
 
 
 @pytest.fixture(scope="session")

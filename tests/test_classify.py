@@ -1,7 +1,6 @@
 """A folder of classes becomes a model folder that names what scikit-learn names; predict.py shows it."""
 
 import csv
-import importlib.util
 import io
 import json
 import os
@@ -14,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
+from conftest import run_main
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
@@ -152,6 +153,22 @@ def test_what_it_says_and_writes(classified, source):
     assert f"chosen and fitted on all 27 clips: {'+'.join(card['probe']['layers'])}, " in run.stdout
 
 
+def test_a_served_file_gets_what_predict_says(classified, run_script, tmp_path):
+    """Of any length: `as_trained` cuts and fills files as the scripts do."""
+    for n, number in ((700, 1), (2000, 2), (SAMPLES, 3), (3 * SAMPLES, 4)):
+        sounds = [sound(kind, 10 * number + i) for i, kind in enumerate(("tone", "click", "noise"))]
+        soundfile.write(tmp_path / f"{number}.wav", np.concatenate(sounds)[:n], RATE)
+    run = run_script("predict", classified[1], tmp_path, "--format", "json", "--top", 3)
+    serve = tf.saved_model.load(str(classified[1] / "1")).signatures["as_trained"]
+    files = sorted(tmp_path.glob("*.wav"))
+    answer = serve(audio_bytes=tf.constant([file.read_bytes() for file in files]))
+    predicted = [{one["label"]: one["score"] for one in file["labels"]} for file in json.loads(run.stdout)["files"]]
+    names = read_card(classified[1])["labels"]
+    assert [max(scores, key=scores.get).encode() for scores in predicted] == answer["labels"].numpy().tolist()
+    expected = [[scores[name] for name in names] for scores in predicted]
+    np.testing.assert_allclose(answer["scores"], expected, atol=1e-4)
+
+
 def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tmp_path):
     """A classifier of a classifier: its card names the data of both; the output is replaced when told to."""
     root, out = tmp_path / "split", tmp_path / "out" / "mine"
@@ -159,11 +176,17 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
         for kind in ("tone", "click"):
             write_sounds(root / split / kind, kind, numbers)
     (root / "train" / "tone" / "text.wav").write_text("not audio")
+    (root / "train" / "tone" / "phone.m4a").write_bytes(b"of another kind")
+    (root / "notes.txt").write_text("no sound")
+    (root / ".hidden").write_text("no matter")
     shutil.copytree(classified[1], out)
     arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1)
     run = run_script("classify", *arguments, "--overwrite")
     assert run.returncode == 1, run.stderr
-    assert run.stderr.startswith(f"failed: {root / 'train' / 'tone' / 'text.wav'}: cannot be decoded")
+    left_out, failed, _ = run.stderr.splitlines()
+    assert left_out.startswith("left out: 2 files that are not .wav, ")
+    assert left_out.endswith(f"or lie in no class folder; the first: {root / 'notes.txt'}")
+    assert failed.startswith(f"failed: {root / 'train' / 'tone' / 'text.wav'}: cannot be decoded")
     assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", "train/tone/text.wav"]
     card, before = read_card(out), read_card(classified[1])
     assert card["labels"] == ["click", "tone"]
@@ -246,13 +269,8 @@ def test_json_of_probabilities(model_dir, run_script, sounds):
 # ---- refused
 
 
-def run_main(name, monkeypatch, *arguments):
-    """Run the script's main function in this process."""
-    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments), "--quiet"])
-    return script.main()
+def quietly(name, *arguments):
+    return run_main(name, *arguments, "--quiet")
 
 
 def copy_with_card(model_dir, folder, change):
@@ -293,7 +311,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("what", FOLDERS)
-def test_folders_that_cannot_be(what, model_dir, monkeypatch, tmp_path):
+def test_folders_that_cannot_be(what, model_dir, tmp_path):
     folders, message = FOLDERS[what]
     root = tmp_path / "root"
     root.mkdir()
@@ -305,15 +323,15 @@ def test_folders_that_cannot_be(what, model_dir, monkeypatch, tmp_path):
             else:
                 soundfile.write(root / name / f"{number}.wav", sound("tone", number), RATE)
     with pytest.raises(InputError, match=re.escape(message.format(root=root))) as error:
-        run_main("classify", monkeypatch, root, "--model", model_dir, "--output-dir", tmp_path / "out" / "mine")
+        quietly("classify", root, "--model", model_dir, "--output-dir", tmp_path / "out" / "mine")
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.rglob("out/*")] == (["failed.csv"] if what == "unreadable" else [])
 
 
-def test_arguments_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
+def test_arguments_that_cannot_be(model_dir, sounds, tmp_path):
     def refused(message, *arguments, folder=sounds, model=model_dir, output=tmp_path / "mine"):
         with pytest.raises(InputError, match=message):
-            run_main("classify", monkeypatch, folder, "--model", model, "--output-dir", output, *arguments)
+            quietly("classify", folder, "--model", model, "--output-dir", output, *arguments)
 
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "diary.txt").write_text("not to be lost")
@@ -343,12 +361,12 @@ def test_a_model_folder_without_the_keras_model(source, sounds, run_script, tmp_
     assert not (tmp_path / "mine").exists()
 
 
-def test_predictions_that_cannot_be(model_dir, sounds, monkeypatch, tmp_path):
+def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
     clip = sounds / "tone" / "tone0.wav"
 
     def refused(message, *arguments, model=model_dir, clip=clip):
         with pytest.raises(InputError, match=message):
-            run_main("predict", monkeypatch, model, clip, *arguments)
+            quietly("predict", model, clip, *arguments)
 
     refused("--format: 'xml' is unknown; choose from table, csv, json", "--format", "xml")
     refused("--top: 0 is not allowed; expected 1 to 5, the model's labels", "--top", 0)

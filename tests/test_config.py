@@ -60,11 +60,6 @@ def test_frames_are_centred(n_samples, n_frames):
     assert CHOI.frames_of(n_samples) == n_frames
 
 
-@pytest.mark.parametrize(("n_frames", "n_samples"), [(1, 512), (2, 768), (1360, 1359 * 256 + 512)])
-def test_samples_seen_by_frames(n_frames, n_samples):
-    assert CHOI.samples_seen_by(n_frames) == n_samples
-
-
 def test_n_samples_is_rounded_not_cut():
     # 0.29 * 100 is 28.999999999999996
     config = replace(CHOI, sample_rate=100, mel_f_max=50.0, clip_seconds=0.29)
@@ -77,6 +72,9 @@ def test_with_clip_seconds():
     assert shorter.n_samples == 18000
     assert replace(shorter, clip_seconds=29.0) == CHOI
     assert CHOI.n_samples == 348000
+    assert CHOI.with_clip_seconds(512 / 12000).n_samples == 512
+    with pytest.raises(InputError, match=r"^--clip-seconds: 0.04 is shorter than a frame; expected at least 0.042"):
+        CHOI.with_clip_seconds(0.04)
 
 
 def test_config_is_frozen():

@@ -1,16 +1,19 @@
 """What is exported is checked in a fresh process, and what can be loaded is what was meant."""
 
-import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_main
 
 from keras_audio_transfer import export
 from keras_audio_transfer.config import AudioConfig
@@ -252,22 +255,16 @@ for _ in range(2):
 # scripts/export.py
 
 
-def export_script(monkeypatch, *arguments):
-    """Run the script's main function in this process."""
-    spec = importlib.util.spec_from_file_location("export_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-    return script.main()
+export_script = partial(run_main, "export")
 
 
 def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_script_writes_a_folder_then_adds_a_version(monkeypatch, capsys, model_dir, tmp_path, model):
+def test_script_writes_a_folder_then_adds_a_version(capsys, model_dir, tmp_path, model):
     output_dir = tmp_path / "served" / "tones"
-    assert export_script(monkeypatch, model_dir, "--output-dir", output_dir) == 0
+    assert export_script(model_dir, "--output-dir", output_dir) == 0
     assert "reloaded in a fresh process: largest difference" in capsys.readouterr().out
     assert {path.name for path in output_dir.iterdir()} == {"1", "card.json", "model.keras", "history.csv"}
     card = json.loads((output_dir / "card.json").read_text())
@@ -275,42 +272,91 @@ def test_script_writes_a_folder_then_adds_a_version(monkeypatch, capsys, model_d
     assert card["weights_sha256"] == weights_hash(model)
     first = contents(output_dir / "1")
 
-    assert export_script(monkeypatch, model_dir / "model.keras", "--output-dir", output_dir, "--version", 12) == 0
+    assert export_script(model_dir / "model.keras", "--output-dir", output_dir, "--version", 12) == 0
     assert {path.name for path in output_dir.iterdir()} == {"1", "12", "card.json", "model.keras", "history.csv"}
     assert contents(output_dir / "1") == first
     assert latest_saved_model(output_dir) == output_dir / "12"
     assert [path.name for path in output_dir.parent.iterdir()] == ["tones"]
 
 
-def test_script_refuses_an_existing_version(monkeypatch, model_dir):
+def test_script_refuses_an_existing_version(model_dir):
     before = contents(model_dir)
     with pytest.raises(InputError, match=r"1: exists; pass --overwrite to replace it or another --version"):
-        export_script(monkeypatch, model_dir, "--output-dir", model_dir)
+        export_script(model_dir, "--output-dir", model_dir)
     assert contents(model_dir) == before
 
 
-def test_script_overwrites_when_told_to(monkeypatch, model_dir, tmp_path):
+def test_script_overwrites_when_told_to(model_dir, tmp_path):
     output_dir = tmp_path / "served"
     (output_dir / "1").mkdir(parents=True)
     (output_dir / "1" / "old").write_text("old")
-    assert export_script(monkeypatch, model_dir, "--output-dir", output_dir, "--overwrite") == 0
+    assert export_script(model_dir, "--output-dir", output_dir, "--overwrite") == 0
     assert not (output_dir / "1" / "old").exists()
     assert (output_dir / "1" / "saved_model.pb").is_file()
 
 
-def test_script_of_a_file_that_keras_cannot_load(monkeypatch, model_dir, tmp_path):
+def test_script_of_a_file_that_keras_cannot_load(model_dir, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "card.json").write_text((model_dir / "card.json").read_text())
-    (tmp_path / "model" / "model.keras").write_bytes(b"not a model")
-    with pytest.raises(InputError, match=r"model\.keras: cannot be loaded \(.+\); save it anew"):
-        export_script(monkeypatch, tmp_path / "model", "--output-dir", tmp_path / "served")
+    file = tmp_path / "model" / "model.keras"
+    file.write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"model\.keras: cannot be loaded \(.+\); save or export it again"):
+        export_script(tmp_path / "model", "--output-dir", tmp_path / "served")
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("something", "else")
+    with pytest.raises(InputError, match=r"model\.keras: cannot be loaded \(.+\); save or export it again"):
+        export_script(tmp_path / "model", "--output-dir", tmp_path / "served")
     assert not (tmp_path / "served").exists()
 
 
-def test_script_of_a_folder_without_a_card(monkeypatch, model_dir, tmp_path):
+def test_script_refuses_a_version_older_than_the_newest(model_dir, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "served")
+    (tmp_path / "served" / "1").rename(tmp_path / "served" / "7")
+    before = contents(tmp_path / "served")
+    with pytest.raises(InputError, match=r"^--version: 3 is older than 7, which .*served has; expected a newer one"):
+        export_script(model_dir, "--output-dir", tmp_path / "served", "--version", 3)
+    assert contents(tmp_path / "served") == before
+
+
+def saved_beside_a_card(model, model_dir, folder, **changes):
+    folder.mkdir()
+    card = json.loads((model_dir / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
+    model.save(folder / "fine_tuned.keras")
+    return folder / "fine_tuned.keras"
+
+
+def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(model_dir, tmp_path):
+    model = new_model()
+    model.get_layer("scores").bias.assign([0.1, 0.2, 0.3])
+    about = {"training_data": {"licence": "the source's"}, "scores": {"test": {"accuracy": 0.9}}, "seed": 7}
+    file = saved_beside_a_card(model, model_dir, tmp_path / "mine", **about)
+    assert export_script(file, "--output-dir", tmp_path / "served") == 0
+    card = read_card(tmp_path / "served")
+    assert not {*about} & {*card}
+    assert card["transferred_from"] == about["training_data"]
+    assert card["weights_sha256"] == weights_hash(model)
+    assert card["audio"] == CONFIG.to_dict()
+
+
+def test_labels_have_to_be_as_many_as_scores(model_dir, tmp_path):
+    file = saved_beside_a_card(new_model(), model_dir, tmp_path / "mine", labels=["a", "b"])
+    with pytest.raises(InputError, match=r"^labels: card.json names 2, and the model gives 3 scores; write its own"):
+        export_script(file, "--output-dir", tmp_path / "served")
+    assert not (tmp_path / "served").exists()
+
+
+def test_a_model_without_layers_by_name_is_refused(model_dir, tmp_path):
+    model = new_model()
+    file = saved_beside_a_card(keras.Model(model.input, model.output["scores"]), model_dir, tmp_path / "mine")
+    with pytest.raises(InputError, match=r"fine_tuned\.keras: has no outputs by name; expected a dict of layers"):
+        export_script(file, "--output-dir", tmp_path / "served")
+
+
+def test_script_of_a_folder_without_a_card(model_dir, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"has no card\.json; expected a model folder"):
-        export_script(monkeypatch, tmp_path / "model.keras", "--output-dir", tmp_path / "served")
+        export_script(tmp_path / "model.keras", "--output-dir", tmp_path / "served")
 
 
 def test_script_of_an_unknown_file(tmp_path):

@@ -136,7 +136,7 @@ def test_classify_your_own_sounds(repository):
 
 
 def test_every_flag_in_an_example_exists():
-    for script, arguments in re.findall(r"scripts/(\w+)\.py((?:[^\n`]|\\\n)*)", README):
+    for script, arguments in re.findall(r"scripts/(\w+)\.py((?:\\\n|[^\n`])*)", README):
         source = (ROOT / "scripts" / f"{script}.py").read_text() + (ROOT / "keras_audio_transfer/cli.py").read_text()
         for flag in re.findall(r"--[a-z-]+", arguments):
             assert f'"{flag}"' in source, f"{script}.py has no {flag}"

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -13,7 +14,9 @@ import soxr
 import tensorflow as tf
 
 from keras_audio_transfer.backbones import BACKBONES
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import LONG_CLIPS, SHORT_CLIPS, AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.decoding import fit_length, load_waveform
 from keras_audio_transfer.export import write_saved_model
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.folding import folded
@@ -129,6 +132,20 @@ def test_audio_bytes_of_any_rate_length_and_number_of_channels(call):
     assert_same(together[2], call("waveform_at", waveform=read[2][None], sample_rate=[4000]))
 
 
+@pytest.mark.parametrize("short_clips", SHORT_CLIPS)
+@pytest.mark.parametrize("long_clips", LONG_CLIPS)
+def test_as_trained_cuts_and_fills_as_the_scripts_do(model, tmp_path, short_clips, long_clips):
+    config = replace(CONFIG, short_clips=short_clips, long_clips=long_clips)
+    _, signatures = servable(model, config, CARD)
+    files = [tmp_path / f"{n}.wav" for n in (20, 100, 499, 500, 501, 1003)]
+    for file in files:
+        file.write_bytes(wav(noise(int(file.stem), seed=1), 2000))
+    together = rows(signatures["as_trained"](audio_bytes=constant([file.read_bytes() for file in files])))
+    for row, file in zip(together, files, strict=True):
+        waveform = fit_length(load_waveform(Clip("a", file), 2000), config.n_samples, short_clips, long_clips)
+        assert_same(row, signatures["serving_default"](waveform=constant(waveform[None])))
+
+
 # The last: a multiple of the hop is the end itself, and float32 has the hop a little shorter than it is.
 @pytest.mark.parametrize(("n_samples", "hop"), [(2000, 0.11), (1999, 0.11), (70, 0.11), (1400, 0.35)])
 def test_timestamps(call, n_samples, hop):
@@ -187,12 +204,13 @@ results = [
     signatures["padded"](waveform=waveform, num_samples=tf.constant([500, 100])),
     signatures["waveform_at"](waveform=waveform, sample_rate=tf.constant([3000, 1500])),
     signatures["audio_bytes"](audio_bytes=tf.stack([wav, wav])),
+    signatures["as_trained"](audio_bytes=tf.stack([wav, wav])),
     signatures["timestamps"](waveform=waveform, hop_seconds=seconds, window_seconds=seconds),
 ]
 print(all(bool(tf.reduce_all(tf.math.is_finite(r["features"]))) for r in results), len(signatures))
 """
     run = subprocess.run([sys.executable, "-c", code, saved_model], capture_output=True, text=True, check=False)
-    assert run.stdout == "True 6\n", run.stderr
+    assert run.stdout == "True 7\n", run.stderr
 
 
 def broken(position):
@@ -213,7 +231,13 @@ BAD = [
     ("padded", {"waveform": CLIPS, "num_samples": np.int32([500, 63])}, "waveform: is shorter than a frame"),
     ("padded", {"waveform": CLIPS, "num_samples": np.int32([500])}, "num_samples: is not one a clip; expected as many"),
     ("padded", {"waveform": noise(0, 5), "num_samples": np.int32([])}, "waveform: the batch is empty"),
-    ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES * 0}, "sample_rate: is 0 or less; expected more"),
+    (
+        "waveform_at",
+        {"waveform": CLIPS, "sample_rate": RATES * 0},
+        "sample_rate: is out of range; expected 100 ",
+    ),
+    ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES - 1901}, "sample_rate: is out of range; expected 100"),
+    ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES * 0 + 768001}, "sample_rate: is out of range"),
     ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES[:1]}, "sample_rate: is not one a clip; expected as many"),
     ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES * 10}, "waveform: is shorter than a frame"),
     ("waveform_at", {"waveform": broken(np.nan), "sample_rate": RATES}, "waveform: holds NaN or infinity"),
@@ -222,16 +246,31 @@ BAD = [
     ("audio_bytes", {"audio_bytes": np.array([], dtype=bytes)}, "audio_bytes: the batch is empty"),
     ("audio_bytes", {"audio_bytes": [wav(noise(9), 2000)]}, "waveform: is shorter than a frame"),
     ("audio_bytes", {"audio_bytes": [wav(noise(500), 2000, "FLOAT")]}, "Bad audio format"),
+    ("audio_bytes", {"audio_bytes": [wav(noise(500), 50)]}, "sample_rate: is out of range"),
+    ("as_trained", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
+    ("as_trained", {"audio_bytes": [wav(noise(0), 2000)]}, "waveform: has no samples; expected at least one"),
+    ("as_trained", {"audio_bytes": np.array([], dtype=bytes)}, "audio_bytes: the batch is empty"),
 ]
 HOP, WINDOW = ({name: np.float32([0.1, 0.1])} for name in ("hop_seconds", "window_seconds"))
+INF = np.float32([np.inf, np.inf])
 SHORT = {"window_seconds": np.float32([0.03, 0.03])}
 OTHER, FEW = {"hop_seconds": np.float32([0.1, 0.2])}, {"hop_seconds": np.float32([0.1])}
 BAD += [
     ("timestamps", {"waveform": CLIPS[:, :0], **HOP, **WINDOW}, "waveform: has no samples; expected at least one"),
-    ("timestamps", {"waveform": CLIPS, "hop_seconds": np.float32([0, 0]), **WINDOW}, "hop_seconds: is 0 or less"),
+    ("timestamps", {"waveform": CLIPS, "hop_seconds": np.float32([0, 0]), **WINDOW}, "hop_seconds: is out of range"),
+    (
+        "timestamps",
+        {"waveform": CLIPS, "hop_seconds": INF, **WINDOW},
+        "hop_seconds: is out of range; expected 0.001",
+    ),
+    (
+        "timestamps",
+        {"waveform": CLIPS, **HOP, "window_seconds": INF},
+        "window_seconds: is out of range; expected 0.",
+    ),
     ("timestamps", {"waveform": CLIPS, **OTHER, **WINDOW}, "hop_seconds: differs within the batch; expected the same"),
     ("timestamps", {"waveform": CLIPS, **FEW, **WINDOW}, "hop_seconds: is not one a clip; expected as many"),
-    ("timestamps", {"waveform": CLIPS, **HOP, **SHORT}, "window_seconds: is shorter than a"),
+    ("timestamps", {"waveform": CLIPS, **HOP, **SHORT}, "window_seconds: is out of range"),
 ]
 
 

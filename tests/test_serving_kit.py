@@ -1,21 +1,24 @@
 """The folder that `export.py --serving` writes, through every door a server or its user has."""
 
-import importlib.util
 import io
 import json
 import pickle
 import re
 import shlex
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 import wave
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_main
 from google.protobuf import text_format
 from serving_stub import Model, grpc_server, request_by_tensor, rest_server, signatures_of
 from tensorflow.python.tools import saved_model_cli
@@ -38,7 +41,7 @@ README = (
     .split("<!-- serve commands -->")[1]
     .split("<!-- end -->")[0]
 )
-SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "timestamps", "info"}
+SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "as_trained", "timestamps", "info"}
 
 
 def noise(*shape):
@@ -53,14 +56,7 @@ def wav(samples, sample_rate):
     return file.getvalue()
 
 
-def export_script(*arguments):
-    """Run the script's main function in this process."""
-    spec = importlib.util.spec_from_file_location("export_script", TESTS.parent / "scripts" / "export.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-        return script.main()
+export_script = partial(run_main, "export")
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +181,7 @@ BAD = [
     ("padded", {"waveform": ONE_D, "num_samples": N}, f"{WRONG_RANK}] [500]"),
     ("padded", {"waveform": noise(1, 500), "num_samples": N[None]}, "num_samples: has another rank; expected int32"),
     ("waveform_at", {"waveform": THREE_D, "sample_rate": N}, f"{WRONG_RANK}] [1 100 64]"),
-    ("waveform_at", {"waveform": noise(1, 500), "sample_rate": N * 0}, "sample_rate: is 0 or less; expected more"),
+    ("waveform_at", {"waveform": noise(1, 500), "sample_rate": N * 0}, "sample_rate: is out of range; expected 100"),
     ("audio_bytes", {"audio_bytes": [[b"no"]]}, "audio_bytes: has another rank; expected string [batch], received"),
     ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
     (
@@ -246,7 +242,7 @@ def test_the_client_gives_each_clip_what_it_gets_alone(address, python_answers, 
     contents = [wav(noise(800), 4000), wav(noise(100), 1000)]
     (tmp_path / "clip.wav").write_bytes(contents[0])
     for outputs, content in zip(client.predict_wav([tmp_path / "clip.wav", contents[1]]), contents, strict=True):
-        assert_same(outputs, python_answers("audio_bytes", {"audio_bytes": [content]}))
+        assert_same(outputs, python_answers("as_trained", {"audio_bytes": [content]}))
     card = client.info()
     assert card["labels"] == ["a", "b", "ç"]
     assert AudioConfig.from_dict(card["audio"]) == CONFIG
@@ -283,9 +279,39 @@ def test_the_clients_errors_are_one_line(address):
     assert client.predict([noise(500)])
 
 
-def test_the_clients_address():
+@pytest.fixture
+def not_a_server():
+    """The address of what answers every request with the same bytes, and a function to set them."""
+    answer = b""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.connection.recv(65536)
+            self.wfile.write(answer)
+
+    def answering(content):
+        nonlocal answer
+        answer = content
+
+    with socketserver.ThreadingTCPServer(("localhost", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_address[1]}", answering
+        server.shutdown()
+
+
+def test_the_clients_address(not_a_server):
     with pytest.raises(ServingError, match=r"^localhost:8501: is no address; expected http://HOST:PORT"):
         Client("localhost:8501", SERVED)
+    with pytest.raises(ServingError, match=r"^http://localhost:abc, model m: is no address \([^\n]+\); expected http:"):
+        Client("http://localhost:abc", "m").predict([noise(500)])
+    address, answering = not_a_server
+    grpc_frame, http = b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", b"HTTP/1.0 200 OK\r\n\r\n"
+    for content in (grpc_frame, http + b"[1]", http + b"{}", http + b"text"):
+        answering(content)
+        with pytest.raises(
+            ServingError, match=r"^[^\n]+: answers, but not as TensorFlow Serving does; expected its REST"
+        ):
+            Client(address, "a model").predict([noise(500)])
 
 
 def test_the_clients_command_line(address, capsys, tmp_path):

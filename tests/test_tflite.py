@@ -1,14 +1,14 @@
 """The TensorFlow Lite twin has the outputs of its model, in built-in operations only; what has no twin is refused."""
 
-import importlib.util
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import run_main
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -28,14 +28,7 @@ CONFIG = AudioConfig(
 LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
 
 
-def export_script(*arguments):
-    """Run the script's main function in this process."""
-    spec = importlib.util.spec_from_file_location("export_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["export.py", *map(str, arguments)])
-        return script.main()
+export_script = partial(run_main, "export")
 
 
 def noise(*shape, seed=0):
