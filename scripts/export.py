@@ -7,6 +7,8 @@
 
 What is written is loaded again in a process without Keras, kapre and this package, compared with the model on random
 clips, and only then appears under its name: a server that watches the folder sees all of a version or nothing of it.
+A model that was trained on since card.json was written keeps its front end and labels: put the file beside the card,
+and its own labels there. The card's training data, scores and settings then no longer hold and are left out.
 With --tflite only model.tflite is written, the TensorFlow Lite twin of the model for one clip of a fixed length.
 """
 
