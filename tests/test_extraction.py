@@ -13,11 +13,12 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import served_outputs, write_saved_model
+from keras_audio_transfer.export import write_saved_model
 from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.files import Features
 from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.serving import served_outputs
 
 CONFIG = AudioConfig(2000, 0.5, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
