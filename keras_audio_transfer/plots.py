@@ -300,6 +300,8 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     axis.set_xticks(shares, [f"{share:g}" for share in shares])
     axis.set(xlabel="share of the training clips", ylabel="accuracy on the test clips")
     axis.set_xlim(0.0, 1.05)
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, -0.02), min(high, 1.02))  # of two seeds an interval can go beyond what an accuracy can be
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     seeds = sorted(summary["seeds"].unique())
