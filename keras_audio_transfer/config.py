@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from keras_audio_transfer.errors import InputError
 
 SHORT_CLIPS = ("repeat", "zero_pad")
-LONG_CLIPS = ("start", "centre")
+LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
 FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
 DECIBEL_MAXIMA = ("clip", "batch")
 

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import written_whole
@@ -151,7 +151,7 @@ def fit_length(
     """
     surplus = len(waveform) - n_samples
     if surplus >= 0:
-        position = crop if crop is not None else {"start": 0.0, "centre": 0.5}[long_clips]
+        position = crop if crop is not None else LONG_CLIPS[long_clips]
         start = round(position * surplus)
         return waveform[start : start + n_samples]
     if short_clips == "repeat":

@@ -81,11 +81,10 @@ def write_model(folder: Path, model: keras.Model, config: AudioConfig, card: dic
     """
     if number < 1:
         raise InputError(f"--version: {number} is not allowed; expected a positive integer (TF Serving skips others)")
-    n_labels, n_scores = len(card.get("labels") or []), model.output[SCORES].shape[-1] if SCORES in model.output else 0
-    if n_scores and n_labels and n_labels != n_scores:
-        raise InputError(
-            f"labels: card.json names {n_labels}, and the model gives {n_scores} scores; write its own labels there"
-        )
+    labels, scores = card.get("labels"), model.output.get(SCORES)
+    if labels and scores is not None and len(labels) != scores.shape[-1]:
+        counts = f"card.json names {len(labels)}, and the model gives {scores.shape[-1]} scores"
+        raise InputError(f"labels: {counts}; write its own labels there")
     model.save(folder / "model.keras")
     sizes = {name: int(model.output[name].shape[-1]) for name in layer_names(model)}
     content = {"audio": config.to_dict(), "layer_names": [*sizes], "layer_sizes": sizes, **card}

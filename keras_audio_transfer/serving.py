@@ -6,7 +6,7 @@ from functools import wraps
 import keras
 import tensorflow as tf
 
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.resampling import resample
 
@@ -131,7 +131,7 @@ def servable(model: keras.Model, config: AudioConfig, card: dict) -> tuple[tf.tr
         def cut_or_filled(content):
             waveform = filled(_checked(decoded(content)[None], _NOT_EMPTY), config.n_samples, config.short_clips)[0]
             surplus = tf.cast(tf.shape(waveform)[0] - config.n_samples, tf.float64)
-            start = tf.cast(tf.round({"start": 0.0, "centre": 0.5}[config.long_clips] * surplus), tf.int32)
+            start = tf.cast(tf.round(LONG_CLIPS[config.long_clips] * surplus), tf.int32)
             return waveform[start : start + config.n_samples]
 
         return each_alone(cut_or_filled, _checked(audio_bytes, *_batch_checks("audio_bytes")))
@@ -254,14 +254,11 @@ _WAV = (
 
 def _within(name, low, high, unit):
     message = f"{name}: is out of range; expected {low:g} to {high:g} {unit}"
-    return message, lambda values: (values >= low * (1 - 1e-6)) & (values <= high)  # rounded to float32
+    return message, lambda values: (values >= low) & (values <= high)
 
 
 # No rate of a recording; and far beyond it a short request takes all of a server's memory or time.
-_SAMPLE_RATE = (
-    "sample_rate: is out of range; expected 100 to 768000 Hz",
-    lambda rates: (rates >= 100) & (rates <= 768000),
-)
+_SAMPLE_RATE = _within("sample_rate", 100, 768000, "Hz")
 
 
 def _same(name):
