@@ -15,6 +15,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.folding import folded
 from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.serving import layer_names, servable
+from keras_audio_transfer.tiling import tiled
 from keras_audio_transfer.training import weights_hash
 
 LARGEST_DIFFERENCE = 1e-4
@@ -39,8 +40,8 @@ def card_of(model: keras.Model, card: dict) -> dict:
 
 
 def write_saved_model(model: keras.Model, path: Path, config: AudioConfig, card: dict) -> None:
-    """Write a SavedModel with the signatures of `serving.servable`, of the folded model (`folding.folded`)."""
-    served, signatures = servable(folded(model), config, card)
+    """Write a SavedModel with the signatures of `serving.servable`, of the folded and tiled model."""
+    served, signatures = servable(tiled(folded(model)), config, card)
     tf.saved_model.save(served, str(path), signatures=signatures)
 
 

@@ -1,12 +1,12 @@
 """A model for inference alone: what follows a convolution or a transform linearly becomes part of it."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_audio_transfer.rebuilding import copied, layers_before, rebuilt
 from keras_audio_transfer.spectrogram import STFT, Magnitude, MagnitudeToPower
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
@@ -59,62 +59,24 @@ def folded(model: keras.Model, others: Mapping[type, Callable] | None = None) ->
         folded.
     """
     replaced, left_out, weights = {}, set(), {}
-    before = _layers_before(model)
+    before = layers_before(model)
     for layer, previous in before.items():
         if others and type(layer) in others:
             replaced[layer], weights[layer] = others[type(layer)](layer), []
         elif type(layer) is MagnitudeToPower and type(previous) is Magnitude and type(before.get(previous)) is STFT:
             stft = before[previous]
             if stft.output_data_format == "channels_last":
-                replaced[stft] = _copied(stft, output_data_format="channels_first")
-                replaced[layer] = StftToPower(name=layer.name, dtype=layer.dtype_policy)
+                replaced[stft] = copied(stft, output_data_format="channels_first")
+                replaced[layer] = StftToPower(name=layer.name, dtype=layer.dtype_policy.name)
                 left_out.add(previous)
         elif _has_stored_statistics(layer) and _takes_in_scales(previous):
-            replaced[previous] = _copied(previous, use_bias=True)
+            replaced[previous] = copied(previous, use_bias=True)
             weights[previous] = _weights_with(previous, *_scale_and_offset(layer))
             left_out.add(layer)
         elif _has_stored_statistics(layer):
-            replaced[layer] = ScaleAndOffset(name=layer.name, trainable=layer.trainable, dtype=layer.dtype_policy)
+            replaced[layer] = ScaleAndOffset(name=layer.name, trainable=layer.trainable, dtype=layer.dtype_policy.name)
             weights[layer] = _scale_and_offset(layer)
-    if not replaced:
-        return model
-    copies = {}
-
-    def copied(layer):
-        copies[layer] = replaced[layer] if layer in replaced else _copied(layer)
-        return copies[layer]
-
-    def called(copy, *args, **kwargs):
-        if any(copy is copies.get(layer) for layer in left_out):
-            return args[0]
-        return copy(args[0]) if copy in replaced.values() else copy(*args, **kwargs)
-
-    result = keras.models.clone_model(model, clone_function=copied, call_function=called)
-    for layer, copy in copies.items():
-        if layer not in left_out:
-            copy.set_weights(weights.get(layer, layer.get_weights()))
-    return result
-
-
-def _copied(layer, **changed):
-    return type(layer).from_config({**layer.get_config(), **changed})
-
-
-def _layers_before(model):
-    """Each layer called once, on one tensor -> the layer that makes this tensor for it alone, or None."""
-    # Not the layers' own nodes: a layer may stand in other models, too.
-    nodes = [node for of_depth in model._nodes_by_depth.values() for node in of_depth]
-    uses = Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
-    uses.update(id(tensor) for tensor in model.outputs)
-    calls = Counter(node.operation for node in nodes)
-    makers = {id(tensor): node.operation for node in nodes for tensor in node.output_tensors}
-    before = {}
-    for node in nodes:
-        if calls[node.operation] == len(node.input_tensors) == 1:
-            tensor = id(node.input_tensors[0])
-            is_alone = uses[tensor] == calls[makers[tensor]] == 1
-            before[node.operation] = makers[tensor] if is_alone else None
-    return before
+    return rebuilt(model, replaced, left_out, weights)
 
 
 def _has_stored_statistics(layer):

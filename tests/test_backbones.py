@@ -22,6 +22,7 @@ from keras_audio_transfer.export import largest_difference, write_saved_model
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.folding import folded
 from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.tiling import tiled
 from keras_audio_transfer.training import weights_hash
 
 # One second at 2 kHz: 32 frames of 8 mels. Ten minutes are 18,751 frames.
@@ -283,9 +284,9 @@ def test_a_fresh_process_loads_every_network(extractors, tmp_path):
 
 
 @every_network
-def test_folding_changes_no_feature(extractors, network):
+def test_folding_and_tiling_change_no_feature(extractors, network):
     waveforms = noise(2, SMALL.n_samples)
-    result = folded(extractors[network])
+    result = tiled(folded(extractors[network]))
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in result.layers)
     features = result(waveforms, training=False)
     assert list(features) == list(extractors[network].output)

@@ -22,6 +22,7 @@ from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.folding import folded
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.serving import layer_names, servable, served_outputs
+from keras_audio_transfer.tiling import tiled
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 CARD = {"audio": CONFIG.to_dict(), "labels": ["a", "b", "ç"]}
@@ -104,7 +105,7 @@ def test_padding_never_changes_an_answer(call, lengths, filling):
 
 @pytest.mark.parametrize("network", BACKBONES)
 def test_padding_never_changes_an_answer_of_any_network(network):
-    _, signatures = servable(folded(new_model(network)), CONFIG, CARD)
+    _, signatures = servable(tiled(folded(new_model(network))), CONFIG, CARD)
     waveform, lengths = noise(3, 500), np.int32([500, 77, 320])
     together = rows(signatures["padded"](waveform=constant(waveform), num_samples=constant(lengths)))
     for row, clip, length in zip(together, waveform, lengths, strict=True):

@@ -1,0 +1,155 @@
+"""A model for inference, computed in pieces: what lies between two layers then stays in the processor's cache."""
+
+import keras
+import tensorflow as tf
+
+from keras_audio_transfer.folding import StftToPower
+from keras_audio_transfer.layers import ClampedMaxPooling2D
+from keras_audio_transfer.rebuilding import copied, layers_before, rebuilt
+from keras_audio_transfer.spectrogram import (
+    STFT,
+    ApplyFilterbank,
+    ClipStandardisation,
+    FramePadding,
+    PowerToRelativeDecibel,
+)
+
+_SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
+_SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the clip
+
+
+class ClipByClip(keras.layers.Layer):
+    """A chain of layers that treat every clip alone, computed for one clip after the other, several at the same time.
+
+    Args:
+        chain: the layers, in order.
+        output_shape: of one clip.
+
+    Shapes: (batch, ...) -> (batch, *output_shape).
+    """
+
+    def __init__(self, chain: list[keras.layers.Layer], output_shape: tuple, **kwargs):
+        super().__init__(**kwargs)
+        self.chain, self.shape_of_one = chain, output_shape
+
+    def call(self, batch):
+        """Return what the chain returns for the whole batch."""
+
+        def of_one(clip):
+            x = clip[tf.newaxis]
+            for layer in self.chain:
+                x = layer(x)
+            return x[0]
+
+        return tf.map_fn(of_one, batch, fn_output_signature=tf.TensorSpec(self.shape_of_one, self.compute_dtype))
+
+    def compute_output_spec(self, batch):
+        """Return the output's shape and type."""
+        return keras.KerasTensor((batch.shape[0], *self.shape_of_one), dtype=self.compute_dtype)
+
+
+class PooledConvolution2D(keras.layers.Layer):
+    """A convolution and the max-pooling behind it, a slab of frames at a time where their maps are large.
+
+    Args:
+        convolution: a `Conv2D` of odd kernel sizes, with padding 'same', strides and dilations of 1.
+        pool: what follows it.
+
+    Shapes: as those of the two layers.
+    """
+
+    def __init__(self, convolution: keras.layers.Conv2D, pool: ClampedMaxPooling2D, **kwargs):
+        super().__init__(**kwargs)
+        self.convolution, self.pool = copied(convolution, padding="valid"), copied(pool)
+
+    def build(self, input_shape):
+        """Make the convolution's weights."""
+        self.convolution.build(input_shape)
+
+    def call(self, maps):
+        """Return the pooled maps."""
+        batch, frames, (bands, channels) = tf.shape(maps)[0], tf.shape(maps)[1], maps.shape[2:]
+        (frame_pool, band_pool), filters = self.pool.pool_size, self.convolution.filters
+        before, beside = (size // 2 for size in self.convolution.kernel_size)
+        rows = tf.maximum(frames // frame_pool, 1)  # that come out
+        rows_of_a_slab = max(1, _SLAB_BYTES // (frame_pool * bands * filters * maps.dtype.size))
+        n_slabs = -(-rows // rows_of_a_slab)
+        rows_of_a_slab = -(-rows // n_slabs)
+
+        def padded(after):
+            return tf.pad(maps, [[0, 0], [before, after], [beside, beside], [0, 0]])
+
+        def at_once():
+            return self.pool(self.convolution(padded(before)))
+
+        def in_slabs():
+            step = rows_of_a_slab * frame_pool
+            length, width = step + 2 * before, bands + 2 * beside  # slabs overlap by what the kernel sees beyond them
+            slabs = tf.signal.frame(padded(before + tf.maximum(n_slabs * step - frames, 0)), length, step, axis=1)
+            slabs = tf.reshape(slabs, [-1, length, width, channels])
+            slabs = tf.pad(slabs, [[0, -batch * n_slabs % _SLABS_AT_ONCE], [0, 0], [0, 0], [0, 0]])
+            slabs = tf.reshape(slabs, [-1, _SLABS_AT_ONCE, length, width, channels])
+            pooled = tf.map_fn(
+                lambda some: self.pool(self.convolution(some)),
+                slabs,
+                fn_output_signature=tf.TensorSpec([_SLABS_AT_ONCE, None, bands // band_pool, filters], maps.dtype),
+            )
+            pooled = tf.reshape(pooled, [-1, rows_of_a_slab, bands // band_pool, filters])[: batch * n_slabs]
+            return tf.reshape(pooled, [batch, -1, bands // band_pool, filters])[:, :rows]
+
+        is_large = (batch * n_slabs > _SLABS_AT_ONCE) & (frames >= frame_pool)
+        return tf.ensure_shape(tf.cond(is_large, in_slabs, at_once), self.compute_output_shape(maps.shape))
+
+    def compute_output_shape(self, input_shape):
+        """Return the static shape; None stays None."""
+        batch, frames, bands, _ = input_shape
+        return self.pool.compute_output_shape((batch, frames, bands, self.convolution.filters))
+
+
+def tiled(model: keras.Model) -> keras.Model:
+    """The same model for inference, computed in smaller pieces.
+
+    What turns a waveform into a spectrogram, up to decibels or standardisation, is computed clip by clip, unless the
+    decibels are relative to the batch. A convolution of one-channel maps, whose maps are many times as large as what
+    it takes, is computed together with a max-pooling that directly follows, a few frames at a time.
+
+    Args:
+        model: functional, as `folding.folded` returns it. It is left as it is.
+
+    Returns:
+        A copy with its own weights and, but for rounding, the same outputs; the model itself where nothing changes.
+    """
+    replaced, left_out, weights = {}, set(), {}
+    before = layers_before(model)
+    for layer, previous in before.items():
+        if type(layer) is ClampedMaxPooling2D and _makes_large_maps(previous):
+            replaced[layer] = PooledConvolution2D(previous, layer, name=layer.name, dtype=layer.dtype_policy)
+            weights[layer] = previous.get_weights()
+            left_out.add(previous)
+    ends = [layer for layer in before if _treats_clips_alone(layer)]
+    for layer in set(ends) - {before[layer] for layer in ends}:
+        chain = [layer]
+        while _treats_clips_alone(before.get(chain[0])):
+            chain.insert(0, before[chain[0]])
+        copies = [copied(one) for one in chain]
+        replaced[layer] = ClipByClip(copies, layer.output.shape[1:], name=layer.name, dtype=layer.dtype_policy)
+        left_out.update(chain[:-1])
+    return rebuilt(model, replaced, left_out, weights)
+
+
+def _treats_clips_alone(layer):
+    is_relative_to_batch = type(layer) is PowerToRelativeDecibel and layer.maximum != "clip"
+    kinds = (FramePadding, STFT, StftToPower, ApplyFilterbank, PowerToRelativeDecibel, ClipStandardisation)
+    return type(layer) in kinds and not is_relative_to_batch
+
+
+def _makes_large_maps(layer):
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.data_format == "channels_last"
+        and layer.padding == "same"
+        and layer.strides == layer.dilation_rate == (1, 1)
+        and all(size % 2 for size in layer.kernel_size)
+        and layer.input.shape[-1] == 1
+        and None not in layer.input.shape[2:]
+    )
