@@ -14,12 +14,13 @@ from keras_audio_transfer.spectrogram import (
     PowerToRelativeDecibel,
 )
 
+_WAVEFORM_BYTES = 2**21  # at once: their frames and spectra, several times as large, fit a third-level cache
 _SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
-_SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the clip
+_SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the slab
 
 
-class ClipByClip(keras.layers.Layer):
-    """A chain of layers that treat every clip alone, computed for one clip after the other, several at the same time.
+class ClipGroups(keras.layers.Layer):
+    """A chain of layers that treat every clip alone, computed for as many clips at once as the caches hold.
 
     Args:
         chain: the layers, in order.
@@ -35,13 +36,13 @@ class ClipByClip(keras.layers.Layer):
     def call(self, batch):
         """Return what the chain returns for the whole batch."""
 
-        def of_one(clip):
-            x = clip[tf.newaxis]
+        def chained(x):
             for layer in self.chain:
                 x = layer(x)
-            return x[0]
+            return x
 
-        return tf.map_fn(of_one, batch, fn_output_signature=tf.TensorSpec(self.shape_of_one, self.compute_dtype))
+        bytes_of_one = tf.reduce_prod(tf.shape(batch)[1:]) * batch.dtype.size
+        return _in_groups(chained, batch, tf.maximum(_WAVEFORM_BYTES // bytes_of_one, 1), self.shape_of_one)
 
     def compute_output_spec(self, batch):
         """Return the output's shape and type."""
@@ -49,7 +50,7 @@ class ClipByClip(keras.layers.Layer):
 
 
 class PooledConvolution2D(keras.layers.Layer):
-    """A convolution and the max-pooling behind it, a slab of frames at a time where their maps are large.
+    """A convolution and the max-pooling behind it, computed together for a slab of frames at a time.
 
     Args:
         convolution: a `Conv2D` of odd kernel sizes, with padding 'same', strides and dilations of 1.
@@ -69,36 +70,20 @@ class PooledConvolution2D(keras.layers.Layer):
     def call(self, maps):
         """Return the pooled maps."""
         batch, frames, (bands, channels) = tf.shape(maps)[0], tf.shape(maps)[1], maps.shape[2:]
-        (frame_pool, band_pool), filters = self.pool.pool_size, self.convolution.filters
-        before, beside = (size // 2 for size in self.convolution.kernel_size)
+        shape = self.compute_output_shape(maps.shape)
+        frame_pool = self.pool.pool_size[0]
         rows = tf.maximum(frames // frame_pool, 1)  # that come out
-        rows_of_a_slab = max(1, _SLAB_BYTES // (frame_pool * bands * filters * maps.dtype.size))
-        n_slabs = -(-rows // rows_of_a_slab)
+        n_slabs = -(-rows // max(1, _SLAB_BYTES // (frame_pool * bands * shape[3] * maps.dtype.size)))
         rows_of_a_slab = -(-rows // n_slabs)
-
-        def padded(after):
-            return tf.pad(maps, [[0, 0], [before, after], [beside, beside], [0, 0]])
-
-        def at_once():
-            return self.pool(self.convolution(padded(before)))
-
-        def in_slabs():
-            step = rows_of_a_slab * frame_pool
-            length, width = step + 2 * before, bands + 2 * beside  # slabs overlap by what the kernel sees beyond them
-            slabs = tf.signal.frame(padded(before + tf.maximum(n_slabs * step - frames, 0)), length, step, axis=1)
-            slabs = tf.reshape(slabs, [-1, length, width, channels])
-            slabs = tf.pad(slabs, [[0, -batch * n_slabs % _SLABS_AT_ONCE], [0, 0], [0, 0], [0, 0]])
-            slabs = tf.reshape(slabs, [-1, _SLABS_AT_ONCE, length, width, channels])
-            pooled = tf.map_fn(
-                lambda some: self.pool(self.convolution(some)),
-                slabs,
-                fn_output_signature=tf.TensorSpec([_SLABS_AT_ONCE, None, bands // band_pool, filters], maps.dtype),
-            )
-            pooled = tf.reshape(pooled, [-1, rows_of_a_slab, bands // band_pool, filters])[: batch * n_slabs]
-            return tf.reshape(pooled, [batch, -1, bands // band_pool, filters])[:, :rows]
-
-        is_large = (batch * n_slabs > _SLABS_AT_ONCE) & (frames >= frame_pool)
-        return tf.ensure_shape(tf.cond(is_large, in_slabs, at_once), self.compute_output_shape(maps.shape))
+        step = tf.minimum(rows_of_a_slab * frame_pool, frames)
+        # Zeros around the maps, as padding 'same' adds them; then slabs that overlap by what the kernel sees beyond.
+        before, beside = (size // 2 for size in self.convolution.kernel_size)
+        after = before + tf.maximum(n_slabs * step - frames, 0)
+        padded = tf.pad(maps, [[0, 0], [before, after], [beside, beside], [0, 0]])
+        slabs = tf.signal.frame(padded, step + 2 * before, step, axis=1)
+        slabs = tf.reshape(slabs, [batch * n_slabs, step + 2 * before, bands + 2 * beside, channels])
+        pooled = _in_groups(lambda some: self.pool(self.convolution(some)), slabs, _SLABS_AT_ONCE, (None, *shape[2:]))
+        return tf.reshape(pooled, [batch, n_slabs * rows_of_a_slab, *shape[2:]])[:, :rows]
 
     def compute_output_shape(self, input_shape):
         """Return the static shape; None stays None."""
@@ -106,12 +91,29 @@ class PooledConvolution2D(keras.layers.Layer):
         return self.pool.compute_output_shape((batch, frames, bands, self.convolution.filters))
 
 
+def _in_groups(function, items, most, output_shape):
+    """`function(items)`, of at most so many items at a time; `output_shape` is that of one, None where unknown."""
+    n_items, shape = tf.shape(items)[0], tf.shape(items)[1:]
+    n_groups = -(-n_items // most)
+    size = -(-n_items // n_groups)
+
+    def in_turn():
+        missing = [[0, n_groups * size - n_items], *[[0, 0]] * (items.shape.rank - 1)]
+        groups = tf.reshape(tf.pad(items, missing), tf.concat([[n_groups, size], shape], 0))
+        groups.set_shape([None, None, *items.shape[1:]])
+        results = tf.map_fn(function, groups, fn_output_signature=tf.TensorSpec([None, *output_shape], items.dtype))
+        return tf.reshape(results, tf.concat([[n_groups * size], tf.shape(results)[2:]], 0))[:n_items]
+
+    result = tf.cond(n_groups > 1, in_turn, lambda: function(items))
+    return tf.ensure_shape(result, [None, *output_shape])
+
+
 def tiled(model: keras.Model) -> keras.Model:
     """The same model for inference, computed in smaller pieces.
 
-    What turns a waveform into a spectrogram, up to decibels or standardisation, is computed clip by clip, unless the
-    decibels are relative to the batch. A convolution of one-channel maps, whose maps are many times as large as what
-    it takes, is computed together with a max-pooling that directly follows, a few frames at a time.
+    What turns a waveform into a spectrogram, up to decibels or standardisation, is computed for a few clips at a time,
+    unless the decibels are relative to the batch. A convolution of one-channel maps, whose maps are many times as large
+    as what it takes, is computed together with a max-pooling that directly follows, for some slabs of frames at a time.
 
     Args:
         model: functional, as `folding.folded` returns it. It is left as it is.
@@ -132,7 +134,7 @@ def tiled(model: keras.Model) -> keras.Model:
         while _treats_clips_alone(before.get(chain[0])):
             chain.insert(0, before[chain[0]])
         copies = [copied(one) for one in chain]
-        replaced[layer] = ClipByClip(copies, layer.output.shape[1:], name=layer.name, dtype=layer.dtype_policy)
+        replaced[layer] = ClipGroups(copies, layer.output.shape[1:], name=layer.name, dtype=layer.dtype_policy)
         left_out.update(chain[:-1])
     return rebuilt(model, replaced, left_out, weights)
 

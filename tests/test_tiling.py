@@ -14,8 +14,8 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.folding import folded
 from keras_audio_transfer.layers import ClampedMaxPooling2D
-from keras_audio_transfer.spectrogram import PowerToRelativeDecibel, waveform_to_spectrogram
-from keras_audio_transfer.tiling import ClipByClip, PooledConvolution2D, tiled
+from keras_audio_transfer.spectrogram import ApplyFilterbank, PowerToRelativeDecibel, waveform_to_spectrogram
+from keras_audio_transfer.tiling import ClipGroups, PooledConvolution2D, tiled
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 layers = keras.layers
@@ -89,12 +89,12 @@ def test_slabs_are_pooled_one_after_the_other_where_maps_are_large(small_slabs, 
     assert pools == [(4, 6, 9, 4)] * 13
 
 
-@pytest.mark.parametrize("shape", [(2, 12, 9, 1), (6, 2, 9, 1)], ids=["few slabs", "fewer frames than the pool's"])
-def test_small_maps_are_pooled_at_once(small_slabs, pools, shape):
+@pytest.mark.parametrize("frames", [2, 3, 6])
+def test_small_maps_are_pooled_at_once(small_slabs, pools, frames):
     result = tiled(pooled_model(layers.Conv2D(4, 3, padding="same")))
     pools.clear()
-    result(random_maps(*shape))
-    assert pools == [(*shape[:3], 4)]
+    result(random_maps(4, frames, 9, 1))
+    assert pools == [(4, frames, 9, 4)]
 
 
 def test_maps_of_a_real_size(pools):
@@ -143,19 +143,24 @@ FRONT_ENDS = {
 
 
 @pytest.mark.parametrize(("config", "last"), FRONT_ENDS.values(), ids=FRONT_ENDS)
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_front_end_is_computed_clip_by_clip(config, last, batch):
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_front_end_is_computed_for_some_clips_at_a_time(monkeypatch, config, last, batch):
+    monkeypatch.setattr(tiling, "_WAVEFORM_BYTES", 4 * 2 * 700)  # two clips
     waveform = keras.Input((None,))
     model = folded(keras.Model(waveform, waveform_to_spectrogram(waveform, config)))
     result = tiled(model)
-    (layer,) = of_kind(result, ClipByClip)
+    (layer,) = of_kind(result, ClipGroups)
     assert layer.name == last
     assert [layer.name for layer in layer.chain] == [
         layer.name for layer in model.layers[2 : model.layers.index(model.get_layer(last)) + 1]
     ]
     assert result.output.shape == model.output.shape
     waveforms = 0.1 * random_maps(batch, 700)
-    assert_same(result(waveforms), model(waveforms))
+    expected = model(waveforms)
+    shapes, call = [], ApplyFilterbank.call
+    monkeypatch.setattr(ApplyFilterbank, "call", lambda self, x: shapes.append(x.shape[0]) or call(self, x))
+    assert_same(result(waveforms), expected)
+    assert shapes == {1: [1], 2: [2], 5: [2, 2, 2]}[batch]
 
 
 def test_a_step_of_the_front_end_that_is_an_output_ends_a_chain():
@@ -164,12 +169,12 @@ def test_a_step_of_the_front_end_that_is_an_output_ends_a_chain():
     mel = whole.get_layer("power_to_mel").output
     model = keras.Model(whole.input, {"mel": mel, "decibel": whole.output})
     result = tiled(model)
-    assert [layer.name for layer in of_kind(result, ClipByClip)] == ["power_to_mel", "power_to_decibel"]
+    assert [layer.name for layer in of_kind(result, ClipGroups)] == ["power_to_mel", "power_to_decibel"]
     waveforms = 0.1 * random_maps(2, 700)
     assert_same(result(waveforms), model(waveforms))
 
 
-def test_nothing_else_than_a_front_end_is_computed_clip_by_clip():
+def test_decibels_relative_to_the_batch_are_left():
     x = keras.Input((None, 8, 1))
     model = keras.Model(x, PowerToRelativeDecibel(maximum="batch")(layers.ReLU()(x)))
     assert tiled(model) is model
