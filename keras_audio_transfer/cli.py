@@ -165,6 +165,8 @@ def write_features(options: argparse.Namespace, features: Features, failures: li
     if len(features.clip_ids):
         features.save(options.output)
         print(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
+    else:
+        say_not_written(options.output)
     return report_failures(failures, options.output)
 
 
@@ -191,6 +193,11 @@ def say(options: argparse.Namespace, text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not options.quiet:
         print(text, file=sys.stderr)
+
+
+def say_not_written(output: Path) -> None:
+    """Say on stderr that there is no result, so that an older file of that name is not taken for it."""
+    print(f"not written: {output} (no clip could be read)", file=sys.stderr)
 
 
 def report_failures(failures: list[tuple[str, str]], output: Path | None) -> int:

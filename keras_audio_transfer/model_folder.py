@@ -40,9 +40,14 @@ def meaning_of_scores(model_dir: Path, card: dict) -> str:
     return card.get("scores_are", of_head)
 
 
+def versions(model_dir: Path) -> list[Path]:
+    """The folders of a model folder's versions, the newest last; none where there is no such folder."""
+    return sorted((path for path in model_dir.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
+
+
 def latest_saved_model(model_dir: Path) -> Path:
     """The SavedModel with the highest version in a model folder, the one TF Serving would serve."""
-    versions = [path for path in model_dir.iterdir() if path.name.isdecimal() and (path / "saved_model.pb").is_file()]
-    if not versions:
+    saved_models = [path for path in versions(model_dir) if (path / "saved_model.pb").is_file()]
+    if not saved_models:
         raise InputError(f"{model_dir}: holds no SavedModel; expected {model_dir / '1' / 'saved_model.pb'}")
-    return max(versions, key=lambda path: int(path.name))
+    return saved_models[-1]

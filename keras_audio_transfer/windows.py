@@ -33,15 +33,19 @@ def windows(clip: Clip, config: AudioConfig, hop_seconds: float) -> Iterator[tup
     """
     hop, window = hop_seconds * config.sample_rate, config.n_samples
     buffer, first_sample, number = np.empty(0, np.float32), 0, 0
+
+    def start_in_buffer(n_samples):
+        return min(round(number * hop), n_samples - 1) - first_sample
+
     for piece, n_samples in _padded(clip, config):
         buffer = np.concatenate([buffer, piece])
         while number * hop < n_samples * (1 - 1e-7):  # the end itself is no time, whatever the rounding
-            start = min(round(number * hop), n_samples - 1) - first_sample
+            start = start_in_buffer(n_samples)
             if start + window > len(buffer):
                 break
             yield number * hop_seconds, buffer[start : start + window]
             number += 1
-        passed = min(max(min(round(number * hop), n_samples - 1) - first_sample, 0), len(buffer))
+        passed = min(max(start_in_buffer(n_samples), 0), len(buffer))
         buffer, first_sample = buffer[passed:], first_sample + passed
 
 

@@ -19,7 +19,7 @@ from keras_audio_transfer import cli, serving_kit
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import added_whole, written_whole
-from keras_audio_transfer.model_folder import read_card, require_single_clips
+from keras_audio_transfer.model_folder import read_card, require_single_clips, versions
 
 
 def arguments():
@@ -40,11 +40,11 @@ def arguments():
 
 def refuse_older(folder, number):
     """Refuse a version below one that is there: card.json and model.keras are the newest version's."""
-    newest = max((int(path.name) for path in folder.glob("*") if path.name.isdecimal()), default=0)
-    if number < newest:
-        raise InputError(
-            f"--version: {number} is older than {newest}, which {folder} has; expected a newer one, or another folder"
-        )
+    for version_dir in versions(folder):
+        if number < int(version_dir.name):
+            raise InputError(
+                f"--version: {number} is older than {version_dir}; expected a newer one, or another --output-dir"
+            )
 
 
 def write_tflite(options, keras_file, card):

@@ -104,6 +104,8 @@ def main():
             with written_whole(options.output) as partial:
                 partial.write_text(text, encoding="utf-8")
         cli.say(options, f"scores are {scores_are}")
+    elif options.output is not None:
+        cli.say_not_written(options.output)
     if options.output is not None:
         write_failures(options.output, failures)
     return cli.report_failures(failures, options.output)

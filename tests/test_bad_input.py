@@ -422,6 +422,7 @@ def test_when_all_files_are_bad_no_features_are_written(inputs, model_dir, run_s
     assert [path.name for path in tmp_path.iterdir()] == ["failed.csv"]
     assert len(table(tmp_path / "failed.csv")) == 4
     assert len(failed_lines(run.stderr)) == 3
+    assert f"not written: {output} (no clip could be read)" in run.stderr.splitlines()
     assert run.stdout == ""
 
 

@@ -251,6 +251,11 @@ def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sou
     assert again.returncode == 1
     assert again.stderr.endswith("\n1 failed\n")  # there is no file beside which to list them
     assert [*csv.reader(io.StringIO(again.stdout))] == [header, *rows]
+    output = tmp_path / "out" / "none.csv"
+    none = run_script("predict", classified[1], tmp_path / "text.wav", "--output", output)
+    assert none.returncode == 1
+    assert f"not written: {output} (no clip could be read)" in none.stderr.splitlines()
+    assert not output.exists()
 
 
 def test_json_of_probabilities(model_dir, run_script, sounds):
