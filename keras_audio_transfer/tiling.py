@@ -24,14 +24,14 @@ class ClipGroups(keras.layers.Layer):
 
     Args:
         chain: the layers, in order.
-        output_shape: of one clip.
+        output: what they return, as a Keras tensor.
 
-    Shapes: (batch, ...) -> (batch, *output_shape).
+    Shapes: as those of the chain.
     """
 
-    def __init__(self, chain: list[keras.layers.Layer], output_shape: tuple, **kwargs):
-        super().__init__(**kwargs)
-        self.chain, self.shape_of_one = chain, output_shape
+    def __init__(self, chain: list[keras.layers.Layer], output: keras.KerasTensor, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.chain, self.of_one = chain, tf.TensorSpec(output.shape[1:], output.dtype)
 
     def call(self, batch):
         """Return what the chain returns for the whole batch."""
@@ -42,11 +42,11 @@ class ClipGroups(keras.layers.Layer):
             return x
 
         bytes_of_one = tf.reduce_prod(tf.shape(batch)[1:]) * batch.dtype.size
-        return _in_groups(chained, batch, tf.maximum(_WAVEFORM_BYTES // bytes_of_one, 1), self.shape_of_one)
+        return _in_groups(chained, batch, tf.maximum(_WAVEFORM_BYTES // bytes_of_one, 1), self.of_one)
 
     def compute_output_spec(self, batch):
         """Return the output's shape and type."""
-        return keras.KerasTensor((batch.shape[0], *self.shape_of_one), dtype=self.compute_dtype)
+        return keras.KerasTensor((batch.shape[0], *self.of_one.shape), dtype=self.of_one.dtype.name)
 
 
 class PooledConvolution2D(keras.layers.Layer):
@@ -60,7 +60,7 @@ class PooledConvolution2D(keras.layers.Layer):
     """
 
     def __init__(self, convolution: keras.layers.Conv2D, pool: ClampedMaxPooling2D, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.convolution, self.pool = copied(convolution, padding="valid"), copied(pool)
 
     def build(self, input_shape):
@@ -82,7 +82,8 @@ class PooledConvolution2D(keras.layers.Layer):
         padded = tf.pad(maps, [[0, 0], [before, after], [beside, beside], [0, 0]])
         slabs = tf.signal.frame(padded, step + 2 * before, step, axis=1)
         slabs = tf.reshape(slabs, [batch * n_slabs, step + 2 * before, bands + 2 * beside, channels])
-        pooled = _in_groups(lambda some: self.pool(self.convolution(some)), slabs, _SLABS_AT_ONCE, (None, *shape[2:]))
+        of_one = tf.TensorSpec([None, *shape[2:]], self.compute_dtype)
+        pooled = _in_groups(lambda some: self.pool(self.convolution(some)), slabs, _SLABS_AT_ONCE, of_one)
         return tf.reshape(pooled, [batch, n_slabs * rows_of_a_slab, *shape[2:]])[:, :rows]
 
     def compute_output_shape(self, input_shape):
@@ -91,8 +92,8 @@ class PooledConvolution2D(keras.layers.Layer):
         return self.pool.compute_output_shape((batch, frames, bands, self.convolution.filters))
 
 
-def _in_groups(function, items, most, output_shape):
-    """`function(items)`, of at most so many items at a time; `output_shape` is that of one, None where unknown."""
+def _in_groups(function, items, most, of_one):
+    """`function(items)`, of at most so many items at a time; `of_one` specifies what comes out for one."""
     n_items, shape = tf.shape(items)[0], tf.shape(items)[1:]
     n_groups = -(-n_items // most)
     size = -(-n_items // n_groups)
@@ -101,11 +102,11 @@ def _in_groups(function, items, most, output_shape):
         missing = [[0, n_groups * size - n_items], *[[0, 0]] * (items.shape.rank - 1)]
         groups = tf.reshape(tf.pad(items, missing), tf.concat([[n_groups, size], shape], 0))
         groups.set_shape([None, None, *items.shape[1:]])
-        results = tf.map_fn(function, groups, fn_output_signature=tf.TensorSpec([None, *output_shape], items.dtype))
+        results = tf.map_fn(function, groups, fn_output_signature=tf.TensorSpec([None, *of_one.shape], of_one.dtype))
         return tf.reshape(results, tf.concat([[n_groups * size], tf.shape(results)[2:]], 0))[:n_items]
 
     result = tf.cond(n_groups > 1, in_turn, lambda: function(items))
-    return tf.ensure_shape(result, [None, *output_shape])
+    return tf.ensure_shape(result, [None, *of_one.shape])
 
 
 def tiled(model: keras.Model) -> keras.Model:
@@ -134,7 +135,7 @@ def tiled(model: keras.Model) -> keras.Model:
         while _treats_clips_alone(before.get(chain[0])):
             chain.insert(0, before[chain[0]])
         copies = [copied(one) for one in chain]
-        replaced[layer] = ClipGroups(copies, layer.output.shape[1:], name=layer.name, dtype=layer.dtype_policy)
+        replaced[layer] = ClipGroups(copies, layer.output, name=layer.name, dtype=layer.dtype_policy)
         left_out.update(chain[:-1])
     return rebuilt(model, replaced, left_out, weights)
 

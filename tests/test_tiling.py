@@ -14,7 +14,12 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.features import build_extractor
 from keras_audio_transfer.folding import folded
 from keras_audio_transfer.layers import ClampedMaxPooling2D
-from keras_audio_transfer.spectrogram import ApplyFilterbank, PowerToRelativeDecibel, waveform_to_spectrogram
+from keras_audio_transfer.spectrogram import (
+    ApplyFilterbank,
+    PowerToRelativeDecibel,
+    spectrogram_layers,
+    waveform_to_spectrogram,
+)
 from keras_audio_transfer.tiling import ClipGroups, PooledConvolution2D, tiled
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
@@ -172,6 +177,39 @@ def test_a_step_of_the_front_end_that_is_an_output_ends_a_chain():
     assert [layer.name for layer in of_kind(result, ClipGroups)] == ["power_to_mel", "power_to_decibel"]
     waveforms = 0.1 * random_maps(2, 700)
     assert_same(result(waveforms), model(waveforms))
+
+
+def test_spectra_that_are_an_output_are_complex():
+    waveform = keras.Input((None,))
+    layers_of_stft = spectrogram_layers(CONFIG)[:4]
+    x = waveform
+    for layer in layers_of_stft:
+        x = layer(x)
+    model = keras.Model(waveform, x)  # FramePadding and STFT, then kapre's Magnitude
+    result = tiled(model)
+    assert [layer.output.dtype for layer in of_kind(result, ClipGroups)] == ["complex64"]
+    waveforms = 0.1 * random_maps(2, 700)
+    assert_same(result(waveforms), model(waveforms))
+
+
+def test_layers_keep_their_precision(small_slabs, monkeypatch):
+    monkeypatch.setattr(tiling, "_WAVEFORM_BYTES", 1)
+    waveform = keras.Input((None,))
+    x = waveform
+    for layer in spectrogram_layers(CONFIG)[:-1]:
+        x = layer(x)
+    x = PowerToRelativeDecibel(dtype="mixed_float16")(x)
+    x = layers.Conv2D(4, 3, padding="same", dtype="mixed_float16")(x)
+    model = keras.Model(waveform, ClampedMaxPooling2D((3, 2), dtype="mixed_float16")(x))
+    result = tiled(model)
+    assert [type(layer) for layer in result.layers if type(layer) in (ClipGroups, PooledConvolution2D)] == [
+        ClipGroups,  # kapre's Magnitude ends a chain
+        ClipGroups,
+        PooledConvolution2D,
+    ]
+    waveforms = 1e-3 * random_maps(3, 1500)  # powers below what half precision holds
+    np.testing.assert_allclose(result(waveforms), model(waveforms), rtol=1e-3, atol=0.1)
+    assert result(waveforms).dtype == "float16"
 
 
 def test_decibels_relative_to_the_batch_are_left():
