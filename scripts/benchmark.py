@@ -151,19 +151,23 @@ def in_a_process(function, *parameters):
         return pool.submit(function, *parameters).result()
 
 
+def largest_difference(values, expected):
+    """Relative to 1 or, where larger, to what is expected."""
+    return float(np.max(np.abs(values - expected) / np.maximum(1.0, np.abs(expected))))
+
+
 def extraction(options, model_dir):
     wavs = some_wavs(options.esc_dir, options.clips)
     audio_seconds = sum(soundfile.info(path).duration for path in wavs)
     then, features_then = in_a_process(the_2017_way, model_dir, wavs)
     now, features_now = in_a_process(our_way, model_dir, wavs)
-    scale = np.maximum(1.0, np.abs(features_then))
     return {
         "clips": len(wavs),
         "audio_seconds": audio_seconds,
         "audio_seconds_a_second_2017": audio_seconds / then,
         "audio_seconds_a_second": audio_seconds / now,
         "ratio": then / now,
-        "largest_difference": float((np.abs(features_now - features_then) / scale).max()),
+        "largest_difference": largest_difference(features_now, features_then),
     }
 
 
@@ -449,10 +453,7 @@ def serving(options, name):
         for batch in BATCHES:
             expected, *others = (pool.submit(request, batch).result()[1] for pool in (before, after, otherwise))
             difference, of_kernels = (
-                max(
-                    float(np.max(np.abs(outputs[layer] - values) / np.maximum(1, np.abs(values))))
-                    for layer, values in expected.items()
-                )
+                max(largest_difference(outputs[layer], values) for layer, values in expected.items())
                 for outputs in others
             )
             pairs = []

@@ -40,11 +40,11 @@ def arguments():
 
 def refuse_older(folder, number):
     """Refuse a version below one that is there: card.json and model.keras are the newest version's."""
-    for version_dir in versions(folder):
-        if number < int(version_dir.name):
-            raise InputError(
-                f"--version: {number} is older than {version_dir}; expected a newer one, or another --output-dir"
-            )
+    newest = max((int(path.name) for path in versions(folder)), default=0)
+    if number < newest:
+        raise InputError(
+            f"--version: {number} is older than {newest}, which {folder} has; expected a newer one, or another folder"
+        )
 
 
 def write_tflite(options, keras_file, card):

@@ -313,7 +313,7 @@ def test_script_refuses_a_version_older_than_the_newest(model_dir, tmp_path):
     shutil.copytree(model_dir, tmp_path / "served")
     (tmp_path / "served" / "1").rename(tmp_path / "served" / "7")
     before = contents(tmp_path / "served")
-    with pytest.raises(InputError, match=r"^--version: 3 is older than .*served/7; expected a newer one"):
+    with pytest.raises(InputError, match=r"^--version: 3 is older than 7, which .*served has; expected a newer one"):
         export_script(model_dir, "--output-dir", tmp_path / "served", "--version", 3)
     assert contents(tmp_path / "served") == before
 

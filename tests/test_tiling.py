@@ -59,6 +59,12 @@ def pooled_model(convolution, pool=(3, 2), bands=9, channels=1):
     return model
 
 
+def applied(chain, x):
+    for layer in chain:
+        x = layer(x)
+    return x
+
+
 def random_maps(*shape):
     return numbers.normal(0, 1, shape).astype(np.float32)
 
@@ -181,11 +187,8 @@ def test_a_step_of_the_front_end_that_is_an_output_ends_a_chain():
 
 def test_spectra_that_are_an_output_are_complex():
     waveform = keras.Input((None,))
-    layers_of_stft = spectrogram_layers(CONFIG)[:4]
-    x = waveform
-    for layer in layers_of_stft:
-        x = layer(x)
-    model = keras.Model(waveform, x)  # FramePadding and STFT, then kapre's Magnitude
+    # FramePadding and STFT, then kapre's Magnitude
+    model = keras.Model(waveform, applied(spectrogram_layers(CONFIG)[:4], waveform))
     result = tiled(model)
     assert [layer.output.dtype for layer in of_kind(result, ClipGroups)] == ["complex64"]
     waveforms = 0.1 * random_maps(2, 700)
@@ -195,12 +198,10 @@ def test_spectra_that_are_an_output_are_complex():
 def test_layers_keep_their_precision(small_slabs, monkeypatch):
     monkeypatch.setattr(tiling, "_WAVEFORM_BYTES", 1)
     waveform = keras.Input((None,))
-    x = waveform
-    for layer in spectrogram_layers(CONFIG)[:-1]:
-        x = layer(x)
-    x = PowerToRelativeDecibel(dtype="mixed_float16")(x)
-    x = layers.Conv2D(4, 3, padding="same", dtype="mixed_float16")(x)
-    model = keras.Model(waveform, ClampedMaxPooling2D((3, 2), dtype="mixed_float16")(x))
+    in_half = {"dtype": "mixed_float16"}
+    decibel, convolution = PowerToRelativeDecibel(**in_half), layers.Conv2D(4, 3, padding="same", **in_half)
+    chain = [*spectrogram_layers(CONFIG)[:-1], decibel, convolution, ClampedMaxPooling2D((3, 2), **in_half)]
+    model = keras.Model(waveform, applied(chain, waveform))
     result = tiled(model)
     assert [type(layer) for layer in result.layers if type(layer) in (ClipGroups, PooledConvolution2D)] == [
         ClipGroups,  # kapre's Magnitude ends a chain
