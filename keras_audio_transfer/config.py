@@ -26,7 +26,7 @@ class AudioConfig:
         decibel_range: values lie in [-decibel_range, 0] dB, 0 being the loudest cell.
         decibel_maximum: the loudest cell of the 'clip'; or, only to reproduce the published weights of 2017, of the
             whole 'batch', so that a clip's features depend on its neighbours.
-        standardise: whether each clip's decibels are then brought to mean 0 and deviation 1.
+        standardise: whether each clip's decibels are then brought to mean 0 and standard deviation 1.
         frame_padding: zeros around the waveform. 'centre': `n_fft // 2` on each side, so that frame t is centred on
             sample `t * hop_length`, and n samples have `1 + n // hop_length` frames. The published weights of 2017
             need 'theano_half' (version 1: the same, but a frame begins one sample earlier) or 'tensorflow_same'
@@ -116,7 +116,7 @@ class AudioConfig:
             return self
         config, frame = replace(self, clip_seconds=clip_seconds), self.n_fft / self.sample_rate
         if config.n_samples < self.n_fft:
-            raise InputError(f"--clip-seconds: {clip_seconds:g} is shorter than a frame; expected at least {frame:g}")
+            raise InputError(f"clip_seconds: {clip_seconds:g} is shorter than a frame; expected at least {frame:g}")
         return config
 
     def to_dict(self) -> dict:

@@ -4,19 +4,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_audio_transfer.collecting import collect
+from keras_audio_transfer.audio import crop_or_pad, load_waveform, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
-from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import Features
-from keras_audio_transfer.windows import windows
+from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.sliding_windows import windows
 
 
 class SavedExtractor:
@@ -36,14 +37,14 @@ class SavedExtractor:
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{saved_model}: is not a SavedModel that serves ({error}); export it again") from error
         if "waveform" not in signature.structured_input_signature[1]:
-            raise InputError(f"{saved_model}: has no input named waveform; export it with scripts/export.py")
+            raise InputError(f"{saved_model}: has no input named waveform; export it with `export`")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
         self.names = sorted(signature.structured_outputs)
         with native_messages_discarded():
             self.frozen = convert_variables_to_constants_v2(signature)
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
-        """Features of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
+        """FeatureTable of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
         outputs = self.frozen(tf.constant(waveforms))
         return {name: output.numpy() for name, output in zip(self.names, outputs, strict=True)}
 
@@ -79,34 +80,47 @@ def extract(
     workers: int = 2,
     batch_clips: int = 1,
     progress=iter,
-) -> tuple[Features, list[tuple[str, str]]]:
+) -> tuple[FeatureTable, list[tuple[str, str]]]:
     """Decode clips and compute the features of every layer, one clip (or batch) at a time on each worker.
 
     Args:
         extractor: the model.
-        layer_names: its layers, in order.
-        clips: of any length and sample rate; they are resampled, then cut or filled to `config.clip_seconds`.
+        layer_names: which of its outputs to keep, in order.
+        clips: of any length and sample rate; they are resampled, then cropped or padded to `config.clip_seconds`.
         label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
         config: the model's front end.
         workers: clips (or batches) worked on at the same time.
-        batch_clips: so many consecutive clips are given to the model at once. More than one is slower, and is meant
-            for models whose features depend on the batch (the published weights of Choi et al. 2017, version 1).
+        batch_clips: number of consecutive clips that are given to the model at once. More than one is slower, and is
+            meant for models whose features depend on the batch (the published weights of Choi et al. 2017, version 1).
         progress: wraps the iterator of results, e.g. `tqdm`.
 
     Returns:
         The features of the clips that could be read, and (clip id, reason) of those that could not. Memory does not
         grow with the number of clips beyond their features.
     """
+    rows_of = partial(_rows_of_batch, extractor, layer_names, config)
+    batches = [clips[start : start + batch_clips] for start in range(0, len(clips), batch_clips)]
+    rows = chain.from_iterable(ordered_map(rows_of, batches, workers))
+    return FeatureTable.from_rows(progress(rows), label_names)
+
+
+def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
+    results = [_waveform_or_reason(clip, config) for clip in clips]
+    waveforms = [result for result in results if not isinstance(result, str)]
+    if waveforms:
+        outputs = extractor(np.stack(waveforms))
+        features = iter([{name: outputs[name][i] for name in layer_names} for i in range(len(waveforms))])
+        results = [result if isinstance(result, str) else next(features) for result in results]
+    return [*zip(clips, results, strict=True)]
+
+
+def _waveform_or_reason(clip, config):
     seconds = config.clip_seconds if config.long_clips == "start" else None
-
-    def load(clip):
+    try:
         waveform = load_waveform(clip, config.sample_rate, seconds)
-        return fit_length(waveform, config.n_samples, config.short_clips, config.long_clips)
-
-    def compute(waveforms):
-        return extractor(np.stack(waveforms))
-
-    return collect(compute, load, layer_names, clips, label_names, workers, batch_clips, progress)
+    except InputError as error:
+        return str(error)
+    return crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips)
 
 
 def extract_windows(
@@ -118,40 +132,36 @@ def extract_windows(
     hop_seconds: float,
     workers: int = 2,
     progress=iter,
-) -> tuple[Features, list[tuple[str, str]]]:
+) -> tuple[FeatureTable, list[tuple[str, str]]]:
     """Compute the features of every layer over time, in recordings of any length.
 
     Args:
         extractor, layer_names, label_names, workers: see `extract`.
         clips: the recordings.
         config: the front end; its `clip_seconds` is the window's length.
-        hop_seconds: from window to window, see `windows.windows`.
+        hop_seconds: from window to window, see `sliding_windows.windows`.
         progress: wraps the iterator of the recordings, e.g. `tqdm`.
 
     Returns:
         The features, a row a window, with `times`; its `clip_ids` name recording and time (`segment_id`). And (clip id,
         reason) of the recordings that could not be read to their end.
     """
-
-    def compute(window):
-        time, waveform = window
-        outputs = extractor(waveform[np.newaxis])
-        return time, [outputs[name][0] for name in layer_names]
-
-    rows, row_clips, times, failures = [], [], [], []
+    features_of = partial(_features_of_window, extractor, layer_names)
+    rows, times, failures = [], [], []
     for clip in progress(clips):
         try:
-            of_clip = [*in_order(compute, windows(clip, config, hop_seconds), workers)]
+            of_clip = [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)]
         except InputError as error:
             failures.append((clip.clip_id, str(error)))
             continue
-        rows += [features for _, features in of_clip]
-        times += [time for time, _ in of_clip]
-        row_clips += [replace(clip, clip_id=segment_id(clip.clip_id, time)) for time, _ in of_clip]
-    layers = (
-        {name: np.stack(column) for name, column in zip(layer_names, zip(*rows, strict=True), strict=True)}
-        if rows
-        else {}
-    )
-    features = Features.of_clips(layers, row_clips, label_names)
-    return replace(features, times=np.array(times)), failures
+        for time, features in of_clip:
+            rows.append((replace(clip, clip_id=segment_id(clip.clip_id, time)), features))
+            times.append(time)
+    table, _ = FeatureTable.from_rows(rows, label_names)
+    return replace(table, times=np.array(times)), failures
+
+
+def _features_of_window(extractor, layer_names, window):
+    time, waveform = window
+    outputs = extractor(waveform[np.newaxis])
+    return time, {name: outputs[name][0] for name in layer_names}

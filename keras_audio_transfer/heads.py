@@ -13,7 +13,7 @@ def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, d
         extractor: what `features.build_extractor` returned.
         n_labels: classes or tags, at least 2 (at least 1 if `multi_label`).
         multi_label: False: softmax, one label a clip. True: a sigmoid per label (Choi et al. 2017).
-        dropout: share of the features dropped in training, 0 to below 1.
+        dropout: fraction of the features dropped in training, 0 to below 1.
 
     Returns:
         Model with the extractor's outputs and `scores`, float32 (batch, n_labels) in [0, 1].
@@ -39,7 +39,7 @@ def compile_settings(multi_label: bool, label_smoothing: float = 0.0) -> dict:
     Args:
         multi_label: binary cross-entropy, and areas under the ROC and the precision-recall curve, micro and macro;
             otherwise categorical cross-entropy and accuracy.
-        label_smoothing: share of the target that is spread over all labels, where there is one label a clip.
+        label_smoothing: fraction of the target that is spread over all labels, where there is one label a clip.
     """
     if not multi_label:
         return {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), "metrics": ["accuracy"]}

@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.model_folder import latest_saved_model, read_card, require_single_clips
+from keras_audio_transfer.export.signatures import FEATURES, TIMESTAMPS, padded_to
+from keras_audio_transfer.model_folder import Card, default_model, latest_saved_model
 from keras_audio_transfer.resampling import resample
-from keras_audio_transfer.serving import FEATURES, TIMESTAMPS, filled
 
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "saved_models" / "convnet5.urbansound8k"
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)  # those that HEAR has its audio in
 
 
@@ -26,9 +24,9 @@ class HearModel(tf.Module):
 
     def __init__(self, model_dir: Path, hop_seconds: float, window_seconds: float):
         super().__init__(name="hear")
-        card = read_card(model_dir)
-        require_single_clips(model_dir, card, "one clip at a time does not have")
-        self.config = AudioConfig.from_dict(card["audio"])
+        card = Card.read(model_dir)
+        card.require_single_clips(model_dir, "one clip at a time does not have")
+        self.config = card.audio
         for name, value, least in (
             ("hop_seconds", hop_seconds, 0.001),
             ("window_seconds", window_seconds, self.config.n_fft / self.config.sample_rate),
@@ -39,7 +37,7 @@ class HearModel(tf.Module):
             raise InputError(f"{model_dir}: takes {self.config.sample_rate} Hz; HEAR has at most {SAMPLE_RATES[-1]}")
         self.hop_seconds, self.window_seconds = hop_seconds, window_seconds
         self.sample_rate = next(rate for rate in SAMPLE_RATES if rate >= self.config.sample_rate)
-        self.scene_embedding_size = self.timestamp_embedding_size = sum(card["layer_sizes"].values())
+        self.scene_embedding_size = self.timestamp_embedding_size = sum(card.layer_sizes.values())
         self.saved_model = tf.saved_model.load(str(latest_saved_model(model_dir)))
 
     def at_its_rate(self, audio: tf.Tensor) -> tf.Tensor:
@@ -54,15 +52,15 @@ def load_model(model_file_path: str = "", hop_seconds: float = 0.05, window_seco
     """Load a model folder.
 
     Args:
-        model_file_path: the model folder. Empty, as HEAR gives it where the user names none: the repository's
-            `saved_models/convnet5.urbansound8k`.
+        model_file_path: the model folder. Empty, as HEAR gives it where the user names none: the one that
+            comes with the package (`model_folder.default_model`).
         hop_seconds: from timestamp to timestamp; HEAR wants at most 0.05.
         window_seconds: what an embedding at a time hears: so much around it.
 
     Raises:
         InputError: no model folder, or one whose features depend on the whole batch; seconds that cannot be.
     """
-    return HearModel(Path(model_file_path or DEFAULT_MODEL), hop_seconds, window_seconds)
+    return HearModel(Path(model_file_path or default_model()), hop_seconds, window_seconds)
 
 
 def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
@@ -70,13 +68,13 @@ def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:
 
     Args:
         audio: float32 (sounds, samples) at `model.sample_rate`, in [-1, 1]. Sounds shorter than a frame of the STFT
-            are filled up to that, as in training.
+            are padded up to that, as in training.
         model: from `load_model`.
 
     Returns:
         float32 (sounds, scene_embedding_size).
     """
-    waveform = filled(model.at_its_rate(audio), model.config.n_fft, model.config.short_clips)
+    waveform = padded_to(model.at_its_rate(audio), model.config.n_fft, model.config.short_clips)
     return model.saved_model.signatures["serving_default"](waveform=waveform)[FEATURES]
 
 

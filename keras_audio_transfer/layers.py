@@ -1,11 +1,12 @@
 """Every reusable Keras layer, in one place: those that work on maps, and by import those of the other files."""
 
+import warnings
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.probe_layers import ChannelScaling, SupportVectorClassifier
 from keras_audio_transfer.resampling import SincResampling
 from keras_audio_transfer.spectrogram import (
     ClipStandardisation,
@@ -15,6 +16,7 @@ from keras_audio_transfer.spectrogram import (
     SeededSpecAugment,
     widened,
 )
+from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
 
 __all__ = [
     "BatchStatisticsNormalization",
@@ -22,7 +24,7 @@ __all__ = [
     "ClampedMaxPooling2D",
     "ClipStandardisation",
     "FramePadding",
-    "GlobalMeanAndDeviationPooling2D",
+    "GlobalMeanStdPooling2D",
     "MagnitudeToPower",
     "MultiscaleDilatedConv2D",
     "PowerToRelativeDecibel",
@@ -32,6 +34,21 @@ __all__ = [
 ]
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
+
+_RENAMED = {"GlobalMeanAndDeviationPooling2D": "GlobalMeanStdPooling2D"}
+
+
+def _also_registered_as(old_name):
+    """A second name under which Keras finds a layer, for models that were saved before the layer was renamed."""
+    return keras.saving.register_keras_serializable(package="keras_audio_transfer", name=old_name)
+
+
+def __getattr__(name):
+    if name in _RENAMED:
+        warnings.warn(f"layers.{name} is now layers.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return globals()[_RENAMED[name]]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 DILATIONS = (1, 2, 3, 4)  # McMahan and Rao 2018, section 3
 
@@ -103,11 +120,13 @@ class BatchStatisticsNormalization(keras.layers.BatchNormalization):
 
 
 @_register
-class GlobalMeanAndDeviationPooling2D(keras.layers.Layer):
+@_also_registered_as("GlobalMeanAndDeviationPooling2D")
+class GlobalMeanStdPooling2D(keras.layers.Layer):
     """Mean and standard deviation over frames and bands, side by side.
 
-    Shapes: (batch, frames, bands, channels) -> (batch, 2 * channels): all means, then all deviations. A variance of
-    1e-6 is added under the root, because the root has no slope at zero. Computes in float32 at least.
+    Shapes: (batch, frames, bands, channels) -> (batch, 2 * channels): all means, then all standard
+    deviations. A variance of 1e-6 is added under the root, because the root has no slope at zero. Computes in float32
+    at least.
     """
 
     def call(self, maps):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from keras_audio_transfer.collecting import collect
+from keras_audio_transfer.audio import load_waveform, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.decoding import load_waveform
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable, Row
 
 SAMPLE_RATE = 12000
 SECONDS = 29.0
@@ -23,7 +23,7 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
         waveform: float32 (samples,) at 12,000 Hz, in [-1, 1].
 
     Returns:
-        float32 (120,): mean and deviation over time of the coefficients, of their first differences
+        float32 (120,): mean and standard deviation over time of the coefficients, of their first differences
         (x[t + 1] - x[t]) and of their second differences, 20 numbers each, in that order.
     """
     import librosa  # takes a second
@@ -39,13 +39,24 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
 
 def extract_mfcc(
     clips: list[Clip], label_names: list[str], workers: int = 2, progress=iter
-) -> tuple[Features, list[tuple[str, str]]]:
-    """The features of clips, under the layer name `mfcc`; see `collecting.collect`."""
+) -> tuple[FeatureTable, list[tuple[str, str]]]:
+    """The features of clips, under the layer name `mfcc`.
 
-    def load(clip):
-        return load_waveform(clip, SAMPLE_RATE, SECONDS)
+    Args:
+        clips: of any length and sample rate.
+        label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
+        workers: clips worked on at the same time.
+        progress: wraps the iterator of results, e.g. `tqdm`.
 
-    def compute(waveforms):
-        return {"mfcc": np.stack([mfcc_features(waveform) for waveform in waveforms])}
+    Returns:
+        The features of the clips that could be read, and (clip id, reason) of those that could not.
+    """
+    return FeatureTable.from_rows(progress(ordered_map(_row, clips, workers)), label_names)
 
-    return collect(compute, load, ["mfcc"], clips, label_names, workers, progress=progress)
+
+def _row(clip: Clip) -> Row:
+    try:
+        waveform = load_waveform(clip, SAMPLE_RATE, SECONDS)
+    except InputError as error:
+        return clip, str(error)
+    return clip, {"mfcc": mfcc_features(waveform)}

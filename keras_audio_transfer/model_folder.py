@@ -1,43 +1,197 @@
 """What a model folder holds: `card.json`, `model.keras`, and a SavedModel per version. Without TensorFlow."""
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_json
 
 SCORES = "scores"  # the output that is no layer's
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+# What a field of `card.json` may hold besides null, and in words.
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_TEXTS = (lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value), "a list of texts")
+_FLAG = (lambda value: isinstance(value, bool), "true or false")
+_NUMBER = (lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number")
+_OBJECT = (lambda value: isinstance(value, dict), "an object")
+_NUMBERS = (lambda value: isinstance(value, list) and all(_NUMBER[0](v) for v in value), "a list of whole numbers")
+_SIZES = (lambda value: _OBJECT[0](value) and all(_NUMBER[0](v) for v in value.values()), "an object of whole numbers")
 
 
-def read_card(model_dir: Path) -> dict:
-    """The card of a model folder. Raises InputError where there is none, or it lacks what a model needs."""
-    path = model_dir / "card.json"
-    if not path.is_file():
-        what = "has no card.json" if model_dir.is_dir() else "is not a folder"
-        raise InputError(f"{model_dir}: {what}; expected a model folder as scripts/train.py and export.py write it")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is not JSON ({error}); export the model again") from error
-    for key in ("audio", "layer_names"):
-        if key not in card:
-            raise InputError(f"{path}: has no {key!r}; export the model again")
-    return card
+def _card_field(kind, default=None, **options):
+    return field(**(options or {"default": default}), metadata={"kind": kind})
 
 
-def require_single_clips(model_dir: Path, card: dict, use: str) -> None:
-    """Refuse a model whose features of a clip depend on the clips beside it, and say that this `use` cannot have it."""
-    if card["audio"].get("decibel_maximum") == "batch":
-        raise InputError(
-            f"{model_dir}: its features depend on the whole batch, which {use}; import the calibrated version"
-        )
+@dataclass(frozen=True)
+class Card:
+    """What `card.json` says of a model; a SavedModel carries the same text (signature `info`).
+
+    Attributes:
+        audio: the front end.
+        layer_sizes: layer name -> channels of its features, in order of depth.
+        network, network_citation: the backbone's name, and the paper that describes it.
+        multiscale: dilations of the multiscale input; none for the spectrogram alone.
+        initial_weights: what the training began with, such as 'imagenet'; None for random ones.
+        pooling: how feature maps became features.
+        labels: of the scores, in order; none for a model without a head.
+        multi_label: whether a clip can have several labels.
+        scores_are: what the scores mean, where they are no probabilities.
+        probe: the SVM in the model: layers, channels, kernel, C, gamma, support_vectors.
+        training_data: dataset, licence, citation, division, clips.
+        transferred_from: the training data of the network that this one was made of.
+        epochs_trained: with the data above.
+        scores: part ('test' ...) -> measure -> value.
+        settings: of the command that made it.
+        seed: of everything random.
+        weights: where published weights come from.
+        batch_clips: clips that have to be given to the model together; 1 unless a clip's features depend on its batch.
+        calibration: the clips that statistics of normalisation were collected on.
+        versions: package -> version.
+        weights_sha256: of `training.weights_hash`.
+        other: fields that this version of the package does not know; kept as they are.
+    """
+
+    audio: AudioConfig
+    layer_sizes: Mapping[str, int] = _card_field(_SIZES, default_factory=dict)
+    network: str | None = _card_field(_TEXT)
+    network_citation: str | None = _card_field(_TEXT)
+    multiscale: Sequence[int] = _card_field(_NUMBERS, ())
+    initial_weights: str | None = _card_field(_TEXT)
+    pooling: str | None = _card_field(_TEXT)
+    labels: Sequence[str] = _card_field(_TEXTS, ())
+    multi_label: bool = _card_field(_FLAG, False)
+    scores_are: str | None = _card_field(_TEXT)
+    probe: Mapping[str, Any] | None = _card_field(_OBJECT)
+    training_data: Mapping[str, Any] | None = _card_field(_OBJECT)
+    transferred_from: Mapping[str, Any] | None = _card_field(_OBJECT)
+    epochs_trained: int | None = _card_field(_NUMBER)
+    scores: Mapping[str, Any] | None = _card_field(_OBJECT)
+    settings: Mapping[str, Any] | None = _card_field(_OBJECT)
+    seed: int | None = _card_field(_NUMBER)
+    weights: str | None = _card_field(_TEXT)
+    batch_clips: int = _card_field(_NUMBER, 1)
+    calibration: Mapping[str, Any] | None = _card_field(_OBJECT)
+    versions: Mapping[str, str] | None = _card_field(_OBJECT)
+    weights_sha256: str | None = _card_field(_TEXT)
+    other: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, model_dir: Path) -> "Card":
+        """The card of a model folder.
+
+        Raises:
+            InputError: there is none, or it is not what a card has to be.
+        """
+        path = model_dir / "card.json"
+        if not path.is_file():
+            what = "has no card.json" if model_dir.is_dir() else "is not a folder"
+            parent = model_dir.parent
+            if (parent / "card.json").is_file():
+                what += f"; the model folder is {parent}"
+            raise InputError(f"{model_dir}: {what}; expected a model folder, as train and export write it")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: is not JSON ({error}); export the model again") from error
+        return cls.from_dict(values, str(path))
+
+    @classmethod
+    def from_dict(cls, values: dict, where: str = "card") -> "Card":
+        """The card that `to_dict` described; `where` begins the error messages.
+
+        Raises:
+            InputError: a field that a model needs is missing, or one is of another kind.
+        """
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: is no object; export the model again")
+        for name in ("audio", "layer_names"):
+            if name not in values:
+                raise InputError(f"{where}: has no {name!r}; export the model again")
+        kinds = {"audio": _OBJECT, "layer_names": _TEXTS}
+        kinds |= {f.name: f.metadata["kind"] for f in fields(cls) if f.metadata}
+        for name, (is_kind, expected) in kinds.items():
+            value = values.get(name)
+            if not (is_kind(value) or (value is None and name not in ("audio", "layer_names"))):
+                raise InputError(f"{where}: {name} is {json.dumps(value)[:60]}; expected {expected}; export it again")
+        known = {f.name: values[f.name] for f in fields(cls) if f.metadata and values.get(f.name) is not None}
+        sizes = known.get("layer_sizes", {})
+        known["layer_sizes"] = {name: sizes.get(name, 0) for name in values["layer_names"]}
+        other = {name: value for name, value in values.items() if name not in kinds}
+        return cls(audio=AudioConfig.from_dict(values["audio"]), **known, other=other)
+
+    def to_dict(self) -> dict:
+        """As it stands in `card.json`. What does not apply to the model is left out."""
+        says_nothing = {"labels": len(self.labels) == 0, "batch_clips": self.batch_clips == 1}
+        always = ("initial_weights", "transferred_from")  # null says something there
+        optional = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata and f.name != "layer_sizes"}
+        optional = {
+            name: [*value] if name in ("multiscale", "labels") else value
+            for name, value in optional.items()
+            if name in always or not (value is None or says_nothing.get(name))
+        }
+        return {
+            "audio": self.audio.to_dict(),
+            "layer_names": self.layer_names,
+            "layer_sizes": dict(self.layer_sizes),
+            **optional,
+            **self.other,
+        }
+
+    def write(self, model_dir: Path) -> None:
+        """Write `card.json` into the model folder."""
+        write_json(model_dir / "card.json", self.to_dict())
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order of depth."""
+        return [*self.layer_sizes]
+
+    def of_network(self) -> "Card":
+        """What holds of the network itself, for the card of a model that is built on it."""
+        kept = ("layer_sizes", "network", "network_citation", "multiscale", "initial_weights", "pooling")
+        return Card(self.audio, **{name: getattr(self, name) for name in kept})
+
+    def lineage(self) -> dict | None:
+        """What a model that is built on this one says in `transferred_from`."""
+        if self.transferred_from is None:
+            return None if self.training_data is None else dict(self.training_data)
+        return {**(self.training_data or {}), "transferred_from": self.transferred_from}
+
+    def trained_on(self, weights_sha256: str) -> "Card":
+        """The card for weights of that hash: of other weights than its own, what no longer holds is left out."""
+        if self.weights_sha256 in (None, weights_sha256):
+            return self
+        gone = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
+        return replace(self, **gone, transferred_from=self.training_data or self.transferred_from)
+
+    def require_single_clips(self, model: Path, use: str) -> None:
+        """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.
+
+        Raises:
+            InputError: it is such a model.
+        """
+        if self.audio.decibel_maximum == "batch":
+            raise InputError(
+                f"{model}: its features depend on the whole batch, which {use}; import the calibrated version"
+            )
+
+    def meaning_of_scores(self, model: Path) -> str:
+        """What the model's scores are, in words. Raises InputError for a model without labels, which has no scores."""
+        if not self.labels:
+            raise InputError(f"{model / 'card.json'}: names no labels, so there are no scores; expected a classifier")
+        of_head = "a probability for each tag by itself" if self.multi_label else "probabilities, whose sum is 1"
+        return self.scores_are or of_head
 
 
-def meaning_of_scores(model_dir: Path, card: dict) -> str:
-    """What a model's scores are, in words. Raises InputError for a model without labels, which has no scores."""
-    if not card.get("labels"):
-        raise InputError(f"{model_dir / 'card.json'}: names no labels, so there are no scores; expected a classifier")
-    of_head = "a probability for each tag by itself" if card.get("multi_label") else "probabilities, whose sum is 1"
-    return card.get("scores_are", of_head)
+def default_model() -> Path:
+    """The model folder that comes with the package: ConvNet-5, trained on three folds of UrbanSound8K (CC BY-NC)."""
+    packaged = Path(__file__).resolve().parent / "default_model"
+    return packaged if packaged.is_dir() else _CHECKOUT / "saved_models" / "convnet5.urbansound8k"
 
 
 def versions(model_dir: Path) -> list[Path]:

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from keras_audio_transfer import transfer_results
-from keras_audio_transfer.files import written_whole
+from keras_audio_transfer import finetuning_results
+from keras_audio_transfer.files import atomic_write
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
 _STRATEGY_STYLES = {
@@ -37,7 +37,7 @@ _METRIC_NAMES = {
 
 
 def _save(figure, path: Path) -> None:
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format=path.suffix[1:], dpi=150, bbox_inches="tight")
     plt.close(figure)
 
@@ -237,7 +237,7 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
 
 
 def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str) -> None:
-    """Which class was taken for which: colours are shares of the true class, numbers are clips.
+    """Which class was taken for which: colours are fractions of the true class, numbers are clips.
 
     Args:
         counts: (classes, classes), true class first.
@@ -245,41 +245,41 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
         path: of the PNG or SVG file.
         title: above the picture.
     """
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.45 * len(label_names) + 2.5
     figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
-    image = axis.imshow(share, cmap="cividis", vmin=0, vmax=1)
+    image = axis.imshow(fraction, cmap="cividis", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(counts):
         if value and len(label_names) <= 30:
-            colour = "black" if share[row, column] > 0.55 else "white"
+            colour = "black" if fraction[row, column] > 0.55 else "white"
             axis.text(column, row, value, ha="center", va="center", color=colour, size=8)
     axis.set_xticks(range(len(label_names)), label_names, rotation=60, ha="right", rotation_mode="anchor", size=8)
     axis.set_yticks(range(len(label_names)), label_names, size=8)
-    axis.set(xlabel="named by the probe", ylabel="true class")
-    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.8)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
     figure.suptitle(f"{title}: {np.trace(counts)} of {counts.sum()} clips right", size=10)
     _save(figure, path)
 
 
 def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Accuracy against the share of the training clips: a line a strategy, dots for seeds, 95 % intervals of the means.
+    """Accuracy against the fraction of the training clips: a line a strategy, dots for seeds, 95 % intervals.
 
     Args:
-        table: of one source and target, as `transfer_results.read` returns it; a plain and a multiscale network of one
-            name are drawn solid and dashed.
+        table: of one source and target, as `finetuning_results.read` returns it; a plain and a multiscale network of
+            one name are drawn solid and dashed.
         path: of the PNG or SVG file.
         title: above the picture.
     """
     figure, axis = plt.subplots(figsize=(7.0, 4.6), layout="constrained")
-    summary = transfer_results.means(table)
+    summary = finetuning_results.means(table)
     both = summary["multiscale"].nunique() > 1
     groups = [*summary.groupby(["strategy", "multiscale"])]
-    order = {name: place for place, name in enumerate(transfer_results.STRATEGIES)}
+    order = {name: place for place, name in enumerate(finetuning_results.STRATEGIES)}
     groups.sort(key=lambda group: (order[group[0][0]], group[0][1]))
     for place, ((strategy, multiscale), rows) in enumerate(groups):
         colour, marker = _STRATEGY_STYLES[strategy]
         dashed = bool(both and multiscale)
-        shift = 0.007 * (place - (len(groups) - 1) / 2)  # so that intervals of equal shares do not hide each other
+        shift = 0.007 * (place - (len(groups) - 1) / 2)  # so that intervals of equal fractions do not hide each other
         label = strategy + (", multiscale" if dashed else ", plain" if both else "")
         seeds = table[(table["strategy"] == strategy) & (table["multiscale"] == multiscale)]
         axis.plot(seeds["fraction"] + shift, seeds["accuracy"], ".", color=colour, alpha=0.45, markersize=4)
@@ -296,9 +296,9 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
             linewidth=1.5,
             label=label,
         )
-    shares = sorted(table["fraction"].unique())
-    axis.set_xticks(shares, [f"{share:g}" for share in shares])
-    axis.set(xlabel="share of the training clips", ylabel="accuracy on the test clips")
+    fractions = sorted(table["fraction"].unique())
+    axis.set_xticks(fractions, [f"{fraction:g}" for fraction in fractions])
+    axis.set(xlabel="fraction of the training clips", ylabel="accuracy on the test clips")
     axis.set_xlim(0.0, 1.05)
     low, high = axis.get_ylim()
     axis.set_ylim(max(low, -0.02), min(high, 1.02))  # of two seeds an interval can go beyond what an accuracy can be
@@ -334,7 +334,7 @@ def _draw_lines(draw, lines, scores):
     what = "the mean" if scores["metric"].iloc[0] == "r2" else "the most frequent class"
     chance, values = scores["chance"].iloc[0], [*scores["score"], *lines.values()]
     near = chance >= min(values) - (max(values) - min(values))
-    lines = {**lines, f"always naming {what}": chance}
+    lines = {**lines, f"always predicting {what}": chance}
     styles = zip(cycle((":", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))), cycle(("black", VERMILION, GREY)), strict=False)
     for number, ((name, score), (style, colour)) in enumerate(zip(lines.items(), styles, strict=False), 1):
         if number < len(lines) or near:

@@ -61,7 +61,7 @@ class Client:
         """The model's outputs for waveforms of any lengths, in one request; each gets what it gets alone.
 
         They are computed at their own lengths. Scores are best at the length that the model was trained on,
-        `info()["audio"]["n_samples"]`, to which `predict_wav` cuts or fills.
+        `info()["audio"]["n_samples"]`, to which `predict_wav` crops or pads.
 
         Args:
             waveforms: arrays (samples,), at the model's sample rate, in [-1, 1].
@@ -85,9 +85,9 @@ class Client:
         return _rows(self.ask("padded", waveform=padded, num_samples=lengths))
 
     def predict_wav(self, files: Sequence[str | Path | bytes]) -> list[dict[str, np.ndarray]]:
-        """The model's outputs for WAV files, paths or contents, cut or filled to the length that it was trained on.
+        """The model's outputs for WAV files, paths or contents, cropped or padded to the length that it was trained on.
 
-        They are what scripts/predict.py and extract.py answer. `ask("audio_bytes", ...)` takes each at its own length.
+        They are what `predict` and `extract` answer. `ask("audio_bytes", ...)` takes each at its own length.
 
         Raises:
             ServingError: no files, one that cannot be read, and what the server refuses.

@@ -59,7 +59,7 @@ class FramePadding(keras.layers.Layer):
         return tf.pad(waveform, [[0, 0], [before, after], [0, 0]])
 
     def _zeros(self, n_samples, maximum):
-        """How many zeros come before and after so many samples."""
+        """How many zeros come before and after that number of samples."""
         half = self.n_fft // 2
         if self.frame_padding == "tensorflow_same":
             n_frames = -(-n_samples // self.hop_length)
@@ -128,7 +128,7 @@ class PowerToRelativeDecibel(keras.layers.Layer):
 
 @_register
 class ClipStandardisation(keras.layers.Layer):
-    """Brings each clip's spectrogram to mean 0 and deviation 1: `(x - mean) / (deviation + 1e-10)`.
+    """Brings each clip's spectrogram to mean 0 and standard deviation 1: `(x - mean) / (std + 1e-10)`.
 
     Shapes: (batch, frames, bands, channels) -> the same. Constant clips become 0. Computes in float32 at least.
     """
@@ -137,8 +137,8 @@ class ClipStandardisation(keras.layers.Layer):
         """Return the standardised spectrogram."""
         x = widened(spectrogram)
         mean, variance = ops.moments(x, axes=(1, 2, 3), keepdims=True)
-        deviation = ops.sqrt(ops.maximum(variance, 1e-30))  # at 0 the root would have no finite gradient
-        return ops.cast((x - mean) / (deviation + 1e-10), self.compute_dtype)
+        std = ops.sqrt(ops.maximum(variance, 1e-30))  # at 0 the root would have no finite gradient
+        return ops.cast((x - mean) / (std + 1e-10), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         """Return the input's shape."""

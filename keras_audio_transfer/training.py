@@ -14,7 +14,7 @@ import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import written_whole
+from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
 
 _STATE = "state.npz"
@@ -73,12 +73,12 @@ class _KeepState(keras.callbacks.Callback):
 
     def _check(self, name, value, where):
         if not np.isfinite(value):
-            raise InputError(f"training: the {name} is {value} in {where}; lower --learning-rate")
+            raise InputError(f"training: the {name} is {value} in {where}; lower `learning_rate`")
 
     def save(self):
         arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
         arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
-        with written_whole(self.path) as partial, open(partial, "wb") as file:
+        with atomic_write(self.path) as partial, open(partial, "wb") as file:
             np.savez(file, history=np.array(json.dumps(self.history)), **arrays)
 
     def restore(self):
@@ -152,7 +152,7 @@ def fit(
         batches: function from `range` of epochs to a dataset of (inputs, targets), see `waveforms.training_batches`.
         validation: batches that decide which epoch was best and when to stop; None: the training loss decides.
         steps_per_epoch: batches in an epoch.
-        epochs: at most so many; 0 leaves the weights as they are.
+        epochs: maximum number of them; 0 leaves the weights as they are.
         run_dir: where the state of the run is kept. Must exist.
         multi_label: see `heads.add_head`.
         learning_rate: of Adam in the first step; it falls to zero along half a cosine over `epochs`.

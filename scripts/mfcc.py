@@ -1,24 +1,6 @@
-"""Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.
+"""Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders."""
 
-    python scripts/mfcc.py --dataset esc10 --data-dir data/ESC-50 --output esc10.mfcc.npz
-
-The features file has one layer, mfcc, of 120 numbers; scripts/probe.py takes it as --baseline, or alone.
-"""
-
-from keras_audio_transfer import cli
-from keras_audio_transfer.mfcc import extract_mfcc
-
-
-def main():
-    parser = cli.parser(__doc__)
-    cli.add_input_arguments(parser)
-    options = parser.parse_args()
-    cli.check_output(options)
-    clips, names = cli.load_inputs(options)
-    progress = cli.progress_bar(options, "extracting", len(clips))
-    features, failures = extract_mfcc(clips, names, options.workers, progress)
-    return cli.write_features(options, features, failures)
-
+from keras_audio_transfer.commands import cli, mfcc
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(mfcc.main)

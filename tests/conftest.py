@@ -1,21 +1,21 @@
 """What several test modules share: the scripts as a user runs them, and one exported model."""
 
-import importlib.util
+import json
 import os
-import sys
+from importlib import import_module
 from pathlib import Path
 
 import forked
 import pytest
 
-# Before anything imports TensorFlow. The kernels are those that the scripts choose, see `cli`.
+# Before anything imports TensorFlow. The kernels are those that the scripts choose, see `commands.cli`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # They come first, so that all processes have work until the end.
-SLOWEST = ("test_backbones.py", "test_transfer.py", "test_training.py", "test_flow.py", "test_export.py")
+SLOWEST = ("test_backbones.py", "test_finetuning.py", "test_training.py", "test_flow.py", "test_saved_model.py")
 
 
 def pytest_collection_modifyitems(items):
@@ -24,13 +24,13 @@ def pytest_collection_modifyitems(items):
 
 
 def run_main(name, *arguments):
-    """Run the main function of scripts/NAME.py in this process; its exit code, or the InputError."""
-    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        return script.main()
+    """Run a command's main function in this process; its exit code, or the InputError."""
+    return import_module(f"keras_audio_transfer.commands.{name}").main([*map(str, arguments)])
+
+
+def read_card(folder):
+    """The JSON of a model folder's card.json."""
+    return json.loads((folder / "card.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["keras_audio_transfer.transfer", "keras_audio_transfer.extraction"])
+_CONTEXT.set_forkserver_preload(["keras_audio_transfer.finetuning", "keras_audio_transfer.extraction"])
 
 
 def run(script: Path, arguments: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess:

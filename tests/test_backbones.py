@@ -18,11 +18,12 @@ from keras_audio_transfer.backbones import BACKBONES, backbone
 from keras_audio_transfer.backbones.applications import APPLICATIONS, TAPS
 from keras_audio_transfer.config import PRESETS, AudioConfig, fitted_pools, preset
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import largest_difference, write_saved_model
-from keras_audio_transfer.features import build_extractor
-from keras_audio_transfer.folding import folded
+from keras_audio_transfer.export.batchnorm_folding import folded
+from keras_audio_transfer.export.chunked_inference import tiled
+from keras_audio_transfer.export.saved_model import largest_difference, write_saved_model
+from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
-from keras_audio_transfer.tiling import tiled
+from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.training import weights_hash
 
 # One second at 2 kHz: 32 frames of 8 mels. Ten minutes are 18,751 frames.
@@ -63,7 +64,7 @@ def maps_model(network, config):
     if network in APPLICATIONS:
         return application_model(network)
     spectrogram = keras.Input((None, config.n_mels, 1))
-    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config))
+    model = keras.Model(spectrogram, backbone(network).feature_maps(spectrogram, config))
     randomise(model)
     return model
 
@@ -72,7 +73,7 @@ def maps_model(network, config):
 def application_model(network):
     """The same for any front end and number of mels, because building it takes seconds. Not to be changed."""
     spectrogram = keras.Input((None, None, 1))
-    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config=None))
+    model = keras.Model(spectrogram, backbone(network).feature_maps(spectrogram, config=None))
     randomise(model)
     return model
 
@@ -163,7 +164,7 @@ def test_maps_with_static_shapes_declare_them(network):
         declared = application_model(network)(spectrogram)
         model = application_model(network)
     else:
-        declared = backbone(network).maps(spectrogram, SMALL)
+        declared = backbone(network).feature_maps(spectrogram, SMALL)
         model = keras.Model(spectrogram, declared)
     for name, values in model(noise(2, SMALL.n_frames, SMALL.n_mels, 1)).items():
         assert declared[name].shape[1:] == values.shape[1:], name
@@ -247,7 +248,7 @@ def test_one_to_four_channels(network, channels):
     """All networks of `APPLICATIONS` have one channel in the tests above, and four in the next."""
     for n_channels in channels:
         spectrogram = keras.Input((None, 8, n_channels))
-        model = keras.Model(spectrogram, backbone(network).maps(spectrogram, SMALL))
+        model = keras.Model(spectrogram, backbone(network).feature_maps(spectrogram, SMALL))
         for name, values in model(noise(1, 31, 8, n_channels)).items():
             assert np.isfinite(values).all(), name
 
@@ -297,7 +298,7 @@ def test_folding_and_tiling_change_no_feature(extractors, network):
 
 @each_architecture
 def test_a_saved_model_of_keras_networks_gives_the_same_features(extractors, network, tmp_path):
-    write_saved_model(extractors[network], tmp_path / "1", SMALL, {})
+    write_saved_model(extractors[network], tmp_path / "1", Card(SMALL))
     assert largest_difference(extractors[network], SMALL, tmp_path / "1") <= 1e-4
 
 
@@ -391,7 +392,7 @@ def tiny_network(monkeypatch):
 
 def test_imagenets_weights_take_three_channels_as_they_are(tiny_network):
     spectrogram = keras.Input((None, None, 3))
-    model = keras.Model(spectrogram, backbone("resnet50").maps(spectrogram, SMALL, weights="imagenet"))
+    model = keras.Model(spectrogram, backbone("resnet50").feature_maps(spectrogram, SMALL, weights="imagenet"))
     decibel = np.random.default_rng(0).uniform(-80, 0, (1, 9, 8, 3)).astype(np.float32)
     assert_equal_maps(model, decibel, tiny_network, "resnet50", (decibel + 40) / 40 * 128)
     extractor = build_extractor(SMALL, "resnet50", dilations=(1, 2, 3), weights="imagenet")
@@ -401,7 +402,7 @@ def test_imagenets_weights_take_three_channels_as_they_are(tiny_network):
 def test_imagenets_weights_take_a_standardised_spectrogram(tiny_network):
     spectrogram = keras.Input((None, None, 1))
     config = replace(SMALL, standardise=True)
-    model = keras.Model(spectrogram, backbone("resnet50").maps(spectrogram, config, weights="imagenet"))
+    model = keras.Model(spectrogram, backbone("resnet50").feature_maps(spectrogram, config, weights="imagenet"))
     standardised = noise(1, 9, 8, 1)
     assert_equal_maps(model, standardised, tiny_network, "resnet50", np.repeat(standardised * 64, 3, axis=-1))
 
@@ -489,7 +490,7 @@ def test_receptive_fields_are_the_real_ones(network, clip_seconds):
     config = SMALL.with_clip_seconds(clip_seconds)
     fields = backbone(network).receptive_fields(config)
     spectrogram = keras.Input((None, config.n_mels, 1))
-    model = keras.Model(spectrogram, backbone(network).maps(spectrogram, config))
+    model = keras.Model(spectrogram, backbone(network).feature_maps(spectrogram, config))
     assert list(fields) == list(model.output)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.feature_table import FeatureTable
 
 SOME_FAILED, NOT_DONE = 1, 2
 
@@ -407,7 +407,7 @@ def test_bad_files_among_good_ones(inputs, model_dir, run_script, tmp_path):
         assert reason.startswith(f"{path}: {expected}")
     assert failed_lines(run.stderr) == [f"failed: {reason}" for _, reason in rows]
     assert run.stderr.splitlines()[-1] == f"4 failed, see {output.parent / 'failed.csv'}"
-    features = Features.load(output)
+    features = FeatureTable.load(output)
     assert features.clip_ids.tolist() == [str(good / "1.wav"), str(good / "0.wav")]
     assert features.labels.tolist() == [-1, -1]
     assert {values.shape[0] for values in features.layers.values()} == {2}
@@ -440,6 +440,6 @@ def test_quiet_extraction_says_nothing_but_results(inputs, model_dir, run_script
     run = run_script("extract", model_dir, inputs / "good", "--layers", "layer5,layer2", "--output", tmp_path / "f.npz")
     assert run.returncode == 0
     assert run.stdout == f"written: {tmp_path / 'f.npz'} (8 clips, 2 layers)\n"
-    assert [*Features.load(tmp_path / "f.npz").layers] == ["layer5", "layer2"]
+    assert [*FeatureTable.load(tmp_path / "f.npz").layers] == ["layer5", "layer2"]
     assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
     assert run.stderr == ""

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from keras_audio_transfer import choi2017
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.features import calibrate
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.extractor import calibrate
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.pretrained import choi2017
 
 PUBLISHED = os.environ.get("KAT_TEST_CHOI2017")
 needs_published = pytest.mark.skipif(
@@ -70,7 +70,7 @@ def test_version_1_as_published_through_the_scripts(run_script, reference, wavef
         soundfile.write(path, samples, 12000, subtype="PCM_16")
     run = run_script("extract", tmp_path / "v1", *paths, "--output", tmp_path / "features.npz")
     assert run.returncode == 0, run.stderr
-    features = Features.load(tmp_path / "features.npz")
+    features = FeatureTable.load(tmp_path / "features.npz")
     for name in LAYERS:
         np.testing.assert_allclose(features.layers[name], reference[f"v1_{name}"], rtol=0, atol=2e-3)
 

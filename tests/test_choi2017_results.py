@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_audio_transfer import choi2017_results
-from keras_audio_transfer.choi2017_results import LAYERS, MFCC, find_tasks, published_scores, read_task
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.pretrained import choi2017_results
+from keras_audio_transfer.pretrained.choi2017_results import LAYERS, MFCC, find_tasks, published_scores, read_task
 
 PUBLISHED = os.environ.get("KAT_TEST_CHOI2017")
 needs_published_files = pytest.mark.skipif(
@@ -313,7 +313,7 @@ def test_published_scores_come_out_again(run_script, tmp_path):
 @needs_published_files
 @pytest.mark.parametrize("task", ["gtzan_genre", "emoMusic_a", "emoMusic_v"])
 def test_a_published_score_comes_out_again(task):
-    from keras_audio_transfer.probes import Prober
+    from keras_audio_transfer.probing.prober import Prober
 
     repository = Path(PUBLISHED) / "transfer_learning_music"
     layers = ("layer1", "layer5")

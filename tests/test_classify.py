@@ -14,19 +14,18 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import run_main
+from conftest import read_card, run_main
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import write_saved_model
+from keras_audio_transfer.export.saved_model import write_model
 from keras_audio_transfer.extraction import SavedExtractor, extract
-from keras_audio_transfer.features import select_layers
-from keras_audio_transfer.kernels import Point
-from keras_audio_transfer.model_folder import read_card
-from keras_audio_transfer.probes import fit_machine
-from keras_audio_transfer.training import weights_hash
-from keras_audio_transfer.transfer import load_network
+from keras_audio_transfer.extractor import select_layers
+from keras_audio_transfer.finetuning import load_network
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing.precomputed_kernels import SVMParams
+from keras_audio_transfer.probing.prober import fit_svm
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = os.environ.get("KAT_TEST_DATA")
@@ -67,10 +66,7 @@ def source(model_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "two_layers"
     folder.mkdir()
     model = select_layers(load_network(model_dir), ["layer2", "layer4"])
-    card = {**read_card(model_dir), "layer_names": [*model.output], "weights_sha256": weights_hash(model)}
-    (folder / "card.json").write_text(json.dumps(card))
-    model.save(folder / "model.keras")
-    write_saved_model(model, folder / "1", AudioConfig.from_dict(card["audio"]), card)
+    write_model(folder, model, Card.read(model_dir))
     return folder
 
 
@@ -86,8 +82,8 @@ def classified(run_script, source, sounds, tmp_path_factory):
 def scikit_learn_says(features, new, card):
     """The labels that scikit-learn names for the `new` features, having seen `features`; as the card says it was."""
     chosen = card["probe"]
-    point = Point(chosen["kernel"], chosen["C"], chosen["gamma"])
-    scaler, machine = fit_machine(features, chosen["layers"], point)
+    point = SVMParams(chosen["kernel"], chosen["C"], chosen["gamma"])
+    scaler, machine = fit_svm(features, chosen["layers"], point)
     x = np.concatenate([new[name] for name in chosen["layers"]], axis=1).astype(np.float64)
     assert len(machine.support_) == chosen["support_vectors"]
     return [features.label_names[label] for label in machine.predict(scaler.transform(x))]

@@ -9,16 +9,17 @@ import pytest
 import soundfile
 import tensorflow as tf
 
+from keras_audio_transfer.audio import crop_or_pad, load_waveform, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.decoding import fit_length, in_order, load_waveform
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import write_saved_model
+from keras_audio_transfer.export.saved_model import write_saved_model
+from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows
-from keras_audio_transfer.features import build_extractor
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.heads import add_head
-from keras_audio_transfer.serving import served_outputs
+from keras_audio_transfer.model_folder import Card
 
 CONFIG = AudioConfig(2000, 0.5, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
@@ -45,7 +46,7 @@ def model():
 @pytest.fixture(scope="module")
 def saved_model(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "1"
-    write_saved_model(model, path, CONFIG, {})
+    write_saved_model(model, path, Card(CONFIG))
     return path
 
 
@@ -96,7 +97,7 @@ def bad_clips(tmp_path):
 def test_a_saved_model_equals_the_keras_model_by_name(extractor, model, shape):
     waveform = noise(*shape)
     outputs = extractor(waveform)
-    expected = served_outputs(model, waveform)
+    expected = serving_outputs(model, waveform)
     assert set(outputs) == set(expected) == {*LAYERS, "features", "scores"}
     for name in expected:
         np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
@@ -109,7 +110,7 @@ def test_names_belong_to_their_values_in_any_order(tmp_path):
     outputs = {}
     for i, name in enumerate(names):
         outputs[name] = keras.layers.Lambda(lambda x, i=i: x + i, output_shape=(1,), name=name)(pooled)
-    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1", CONFIG, {})
+    write_saved_model(keras.Model(waveform, outputs), tmp_path / "1", Card(CONFIG))
     got = SavedExtractor(tmp_path / "1")(np.zeros((1, 1000), np.float32))
     assert {name: float(got[name][0, 0]) for name in names} == {name: i for i, name in enumerate(names)}
     np.testing.assert_array_equal(got["features"], [[0, 1, 2, 3, 4]])
@@ -136,7 +137,7 @@ def test_extracted_features_are_the_models(extractor, model, clips):
     assert failures == []
     assert list(features.layers) == LAYERS
     for row, clip in enumerate(clips):
-        waveform = fit_length(load_waveform(clip, CONFIG.sample_rate), CONFIG.n_samples, "repeat")
+        waveform = crop_or_pad(load_waveform(clip, CONFIG.sample_rate), CONFIG.n_samples, "repeat")
         expected = model(waveform[np.newaxis], training=False)
         for name in LAYERS:
             got = features.layers[name]
@@ -153,7 +154,7 @@ def test_extracted_features_say_whose_they_are(extractor, clips, tmp_path):
     assert list(features.folds) == [clip.fold for clip in clips]
     assert list(features.splits) == [""] * len(clips)
     features.save(tmp_path / "features.npz")
-    loaded = Features.load(tmp_path / "features.npz")
+    loaded = FeatureTable.load(tmp_path / "features.npz")
     assert list(loaded.layers) == LAYERS
     for name in LAYERS:
         np.testing.assert_array_equal(loaded.layers[name], features.layers[name])
@@ -254,7 +255,7 @@ def test_features_over_time_are_saved_with_their_times(extractor, clips, bad_cli
     features, failures = extract_windows(extractor, LAYERS, [*bad_clips, clips[0]], ["noise", "other"], CONFIG, 0.2)
     assert [clip_id for clip_id, _ in failures] == [clip.clip_id for clip in bad_clips]
     features.save(tmp_path / "features.npz")
-    loaded = Features.load(tmp_path / "features.npz")
+    loaded = FeatureTable.load(tmp_path / "features.npz")
     np.testing.assert_array_equal(loaded.times, features.times)
     assert len(loaded.times) == len(loaded.layers[LAYERS[0]])
 
@@ -271,7 +272,7 @@ def test_progress_sees_every_clip(extractor, clips, bad_clips):
     assert len(seen) == len(clips) + len(bad_clips)
 
 
-# in_order
+# ordered_map
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -280,7 +281,7 @@ def test_in_order_keeps_the_order(workers):
         time.sleep(0.004 if i % 2 == 0 else 0)
         return i * i
 
-    assert list(in_order(late_if_even, range(40), workers)) == [i * i for i in range(40)]
+    assert list(ordered_map(late_if_even, range(40), workers)) == [i * i for i in range(40)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -288,7 +289,7 @@ def test_in_order_does_not_run_ahead_of_a_slow_consumer(workers):
     started = []
     taken = 0
     ahead = []
-    for _ in in_order(lambda i: started.append(i), iter(range(100)), workers):
+    for _ in ordered_map(lambda i: started.append(i), iter(range(100)), workers):
         taken += 1
         time.sleep(0.001)
         ahead.append(len(started) - taken)
@@ -304,7 +305,7 @@ def test_in_order_takes_items_as_it_goes():
             given.append(None)
             yield len(given)
 
-    results = in_order(lambda i: i, endless(), 2)
+    results = ordered_map(lambda i: i, endless(), 2)
     assert [next(results) for _ in range(5)] == [1, 2, 3, 4, 5]
     assert len(given) <= 5 + 5
     results.close()
@@ -312,7 +313,7 @@ def test_in_order_takes_items_as_it_goes():
 
 def test_in_order_works_on_several_items_at_once():
     together = threading.Barrier(3, timeout=30)
-    assert list(in_order(lambda i: together.wait() >= 0, range(3), 3)) == [True] * 3
+    assert list(ordered_map(lambda i: together.wait() >= 0, range(3), 3)) == [True] * 3
 
 
 def test_in_order_passes_errors_on():
@@ -321,11 +322,11 @@ def test_in_order_passes_errors_on():
             raise InputError("three")
         return i
 
-    results = in_order(fail_at_three, range(10), 2)
+    results = ordered_map(fail_at_three, range(10), 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(InputError, match="three"):
         next(results)
 
 
 def test_in_order_of_nothing():
-    assert list(in_order(str, [], 2)) == []
+    assert list(ordered_map(str, [], 2)) == []

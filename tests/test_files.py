@@ -12,14 +12,15 @@ import pytest
 
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import Features, added_whole, write_failures, write_json, write_table, written_whole
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import atomic_publish, atomic_write, write_failures, write_json, write_table
 
-# ---- added_whole
+# ---- atomic_publish
 
 
 def test_what_is_added_appears_whole_and_the_rest_stays_in_its_place(tmp_path):
     folder = tmp_path / "served"
-    with added_whole(folder) as partial:
+    with atomic_publish(folder) as partial:
         (partial / "1").mkdir()
         (partial / "1" / "saved_model.pb").write_text("first")
         (partial / "card.json").write_text("old")
@@ -34,7 +35,7 @@ def test_what_is_added_appears_whole_and_the_rest_stays_in_its_place(tmp_path):
 
     with ThreadPoolExecutor(1) as pool:
         polling = pool.submit(poll)
-        with added_whole(folder) as partial:
+        with atomic_publish(folder) as partial:
             (partial / "2").mkdir()
             for number in range(100):
                 (partial / "2" / str(number)).write_text("second")
@@ -56,7 +57,7 @@ def test_a_folder_is_replaced_only_if_told_so(tmp_path, replace):
     (tmp_path / "1" / "old").touch()
 
     def add():
-        with added_whole(tmp_path, replace) as partial:
+        with atomic_publish(tmp_path, replace) as partial:
             (partial / "1").mkdir()
             (partial / "1" / "new").touch()
 
@@ -70,13 +71,13 @@ def test_a_folder_is_replaced_only_if_told_so(tmp_path, replace):
 
 
 def test_nothing_is_added_where_the_block_fails(tmp_path):
-    with pytest.raises(OSError, match="half way"), added_whole(tmp_path) as partial:  # noqa: PT012
+    with pytest.raises(OSError, match="half way"), atomic_publish(tmp_path) as partial:  # noqa: PT012
         (partial / "2").mkdir()
         raise OSError("half way")
     assert [*tmp_path.iterdir()] == []
 
 
-# ---- written_whole
+# ---- atomic_write
 
 
 def names_in(folder):
@@ -85,7 +86,7 @@ def names_in(folder):
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "deep" / "er" / "a.txt"
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
         assert not path.exists()
         assert partial.parent == path.parent  # the last step is a rename on one disk
@@ -96,7 +97,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -106,7 +107,7 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path):
 def test_a_folder_is_replaced_when_the_new_one_is_complete(tmp_path):
     path = tmp_path / "model"
     for content in ("old", "new"):
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             (partial / "1").mkdir(parents=True)
             (partial / "1" / f"{content}.pb").write_text(content)
             assert content == "old" or names_in(path / "1") == ["old.pb"]
@@ -128,7 +129,7 @@ def test_after_an_exception_only_the_old_content_is_left(tmp_path, old, new, err
     elif old == "folder":
         path.mkdir()
         (path / "old.txt").write_text("old")
-    with pytest.raises(error, match="half way"), written_whole(path) as partial:  # noqa: PT012
+    with pytest.raises(error, match="half way"), atomic_write(path) as partial:  # noqa: PT012
         if new == "file":
             partial.write_text("half")
         elif new == "folder":
@@ -146,7 +147,7 @@ def test_the_old_content_stays_where_nothing_was_written(tmp_path, old):
     inside = path if old == "file" else path / "old.txt"
     inside.parent.mkdir(exist_ok=True)
     inside.write_text("old")
-    with pytest.raises(OSError, match="partial"), written_whole(path):
+    with pytest.raises(OSError, match="partial"), atomic_write(path):
         pass
     assert inside.read_text() == "old"
     assert names_in(tmp_path) == ["a"]
@@ -158,7 +159,7 @@ def test_a_file_replaces_no_folder_and_a_folder_no_file(tmp_path, old, new):
     inside = path if old == "file" else path / "old.txt"
     inside.parent.mkdir(exist_ok=True)
     inside.write_text("old")
-    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: is a {old}; "), written_whole(path) as partial:  # noqa: PT012
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: is a {old}; "), atomic_write(path) as partial:  # noqa: PT012
         if new == "folder":
             partial.mkdir()
         else:
@@ -258,7 +259,7 @@ SPLITS = {kind: [clip.split for clip in clips] for kind, clips in CLIPS.items()}
 
 
 def features_of(kind):
-    return Features.of_clips(layers_of(len(CLIPS[kind])), CLIPS[kind], LABEL_NAMES[kind])
+    return FeatureTable.of_clips(layers_of(len(CLIPS[kind])), CLIPS[kind], LABEL_NAMES[kind])
 
 
 @pytest.mark.parametrize("kind", CLIPS)
@@ -278,7 +279,7 @@ def test_features_come_back_as_they_were(tmp_path, kind):
     path = tmp_path / "new" / "features.npz"
     features.save(path)
     assert names_in(path.parent) == ["features.npz"]
-    loaded = Features.load(path)
+    loaded = FeatureTable.load(path)
     assert [*loaded.layers] == ["layer2", "layer1"]  # in order of depth, not of name
     for name, values in features.layers.items():
         assert loaded.layers[name].dtype == np.float32
@@ -307,14 +308,14 @@ def test_lists_are_saved_as_text_too(tmp_path):
     features = features_of("single")
     features.clip_ids, features.splits = [*features.clip_ids], np.array(["", "", ""], dtype=object)
     features.save(tmp_path / "features.npz")
-    assert Features.load(tmp_path / "features.npz").splits.tolist() == ["", "", ""]
+    assert FeatureTable.load(tmp_path / "features.npz").splits.tolist() == ["", "", ""]
 
 
 def test_doubles_are_saved_as_float32(tmp_path):
     features = features_of("single")
     features.layers = {name: values.astype(np.float64) for name, values in features.layers.items()}
     features.save(tmp_path / "features.npz")
-    assert {values.dtype for values in Features.load(tmp_path / "features.npz").layers.values()} == {np.dtype("f4")}
+    assert {values.dtype for values in FeatureTable.load(tmp_path / "features.npz").layers.values()} == {np.dtype("f4")}
 
 
 SOURCE = "expected what scripts/extract.py or scripts/mfcc.py writes"
@@ -329,7 +330,7 @@ def test_load_of_no_file(tmp_path, what):
     path = tmp_path / "gone.npz" if what == "missing" else tmp_path
     is_what = {"missing": "does not exist", "folder": "is a folder"}[what]
     with expect_error(path, f"{is_what}; expected a features file; make one with scripts/extract.py"):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 def truncated(path):
@@ -389,7 +390,7 @@ def test_load_of_something_else(tmp_path, what):
     path = tmp_path / "features.npz"
     NOT_FEATURES[what](path)
     with expect_error(path, rf"not a features file \(.npz\), or damaged; {SOURCE}"):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 def test_a_file_that_may_not_be_read_is_not_called_something_else(tmp_path, monkeypatch):
@@ -400,7 +401,7 @@ def test_a_file_that_may_not_be_read_is_not_called_something_else(tmp_path, monk
 
     monkeypatch.setattr(np, "load", refuse)
     with pytest.raises(PermissionError):
-        Features.load(tmp_path / "features.npz")
+        FeatureTable.load(tmp_path / "features.npz")
 
 
 def saved_with(path, **changes):
@@ -419,7 +420,7 @@ def saved_with(path, **changes):
 def test_load_without_an_array(tmp_path, name):
     path = saved_with(tmp_path / "features.npz", **{name: None})
     with expect_error(path, f"has no array '{name}'; {SOURCE}"):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 def test_load_of_another_zip_file(tmp_path):
@@ -427,7 +428,7 @@ def test_load_of_another_zip_file(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("clip_ids", "no array")
     with expect_error(path, f"'clip_ids' is no array; {SOURCE}"):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +443,7 @@ def test_load_of_another_zip_file(tmp_path):
 def test_load_of_unequal_lengths(tmp_path, name, array):
     path = saved_with(tmp_path / "features.npz", **{name: array})
     with expect_error(path, f"'{name}' has {len(array)} rows; expected 3, one a clip"):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 TEXTS, WHOLE = "texts in one dimension", "whole numbers in one dimension"
@@ -467,7 +468,7 @@ def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
     path = saved_with(tmp_path / "features.npz", **{name: array})
     found = f"'{name}' is {array.dtype} of shape {array.shape}; expected {expected}"
     with expect_error(path, re.escape(found)):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +483,7 @@ def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
 def test_load_of_nothing_or_of_the_same_twice(tmp_path, name, array, reason):
     path = saved_with(tmp_path / "features.npz", **{name: array})
     with expect_error(path, reason):
-        Features.load(path)
+        FeatureTable.load(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -491,4 +492,4 @@ def test_load_of_features_that_are_not_finite(tmp_path, value):
     values[1, 4] = value
     path = saved_with(tmp_path / "features.npz", layer1=values)
     with expect_error(path, "'layer1' holds NaN or infinite values, first for ä/鳥.wav; extract it again"):
-        Features.load(path)
+        FeatureTable.load(path)

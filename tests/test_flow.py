@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from keras_audio_transfer.datasets import load
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.feature_table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = os.environ.get("KAT_TEST_DATA")
@@ -62,7 +62,7 @@ def test_training_learns_and_the_model_folder_is_complete(model_dir):
 
 def test_extract_then_probe_a_folder(run, model_dir, audio_dir, tmp_path):
     run("extract", model_dir, "--dataset", "folder", "--data-dir", audio_dir, "--output", tmp_path / "f.npz")
-    features = Features.load(tmp_path / "f.npz")
+    features = FeatureTable.load(tmp_path / "f.npz")
     assert features.label_names == ["harmonic", "noisy"]
     assert {values.shape for values in features.layers.values()} == {(40, 64)}
     run("probe", tmp_path / "f.npz", "--output-dir", tmp_path / "probe", "--jobs", 1)
@@ -79,7 +79,7 @@ def test_extract_files_equals_extract_folder(run, model_dir, audio_dir, tmp_path
     files = sorted(audio_dir.rglob("*.wav"))[:3]
     run("extract", model_dir, *files, "--output", tmp_path / "files.npz")
     run("extract", model_dir, audio_dir, "--output", tmp_path / "folder.npz", "--layers", "layer2,layer5")
-    from_files, from_folder = Features.load(tmp_path / "files.npz"), Features.load(tmp_path / "folder.npz")
+    from_files, from_folder = FeatureTable.load(tmp_path / "files.npz"), FeatureTable.load(tmp_path / "folder.npz")
     assert [*from_folder.layers] == ["layer2", "layer5"]
     assert [*from_folder.clip_ids[:3]] == [*from_files.clip_ids]
     np.testing.assert_array_equal(from_files.layers["layer5"], from_folder.layers["layer5"][:3])
@@ -99,7 +99,7 @@ def test_extract_what_is_to_be_regressed(run, model_dir, tmp_path):
     sets = "song_id,Mediaeval 2013 set\n2,development\n3,evaluation\n"
     (tmp_path / "annotations" / "songs_info.csv").write_text(sets)
     run("extract", model_dir, "--dataset", "emomusic", "--data-dir", tmp_path, "--output", tmp_path / "f.npz")
-    features = Features.load(tmp_path / "f.npz")
+    features = FeatureTable.load(tmp_path / "f.npz")
     assert features.label_names == ["arousal", "valence"]
     assert features.labels.dtype == np.float64
     assert features.labels.tolist() == [[3 / 9, 6 / 9], [1.0, 1 / 9]]
@@ -118,7 +118,7 @@ def test_extract_parts_of_a_file_equals_extract_them_cut_out(run, model_dir, tmp
         path = tmp_path / f"{name}.npz"
         table = tmp_path / f"{name}.csv"
         run("extract", model_dir, "--dataset", "manifest", "--data-dir", table, "--output", path)
-        features = Features.load(path)
+        features = FeatureTable.load(path)
         assert features.labels.tolist() == [1, 0]  # in the order of the rows
         layers.append(np.concatenate([*features.layers.values()], axis=1))
     np.testing.assert_allclose(*layers, rtol=1e-4, atol=1e-4)
@@ -136,7 +136,7 @@ def test_tagging(run, tmp_path, audio_dir):
     assert card["multi_label"] is True
     assert set(card["scores"]["test"]) == {"roc_auc_micro", "roc_auc_macro", "pr_auc_micro", "pr_auc_macro"}
     run("extract", tmp_path / "tagger", *arguments, "--output", tmp_path / "tags.npz")
-    features = Features.load(tmp_path / "tags.npz")
+    features = FeatureTable.load(tmp_path / "tags.npz")
     assert features.labels.shape == (40, 3)
     assert features.labels.sum() == 40 + 20
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.features import build_extractor
+from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import SCORES, add_head, compile_settings
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)

@@ -13,8 +13,9 @@ import tensorflow as tf
 from keras_audio_transfer import hear
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import write_model
-from keras_audio_transfer.features import build_extractor
+from keras_audio_transfer.export.saved_model import write_model
+from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.model_folder import Card
 
 CONFIGS = {
     12000: AudioConfig(12000, 1.0, n_fft=512, hop_length=256, n_mels=16, mel_f_min=0.0, mel_f_max=6000.0),
@@ -26,7 +27,7 @@ CONFIGS = {
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     keras.utils.set_random_seed(0)
-    write_model(folder, build_extractor(CONFIGS[request.param], "sbcnn"), CONFIGS[request.param], {})
+    write_model(folder, build_extractor(CONFIGS[request.param], "sbcnn"), Card(CONFIGS[request.param]))
     loaded = hear.load_model(str(folder), hop_seconds=0.05, window_seconds=0.3)
     loaded.folder = folder
     return loaded

@@ -18,7 +18,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layers import (
     ClampedMaxPooling2D,
     FramePadding,
-    GlobalMeanAndDeviationPooling2D,
+    GlobalMeanStdPooling2D,
     MultiscaleDilatedConv2D,
 )
 
@@ -31,7 +31,7 @@ CASES = {
     "ClampedMaxPooling2D": ({"pool_size": (20, 4)}, MAPS, FREE_MAPS, 10),
     "ClipStandardisation": ({}, MAPS, (None,) * 4, 80),
     "FramePadding": ({"n_fft": 8, "hop_length": 3, "frame_padding": "theano_half"}, (2, 31, 1), (None, None, 1), 1),
-    "GlobalMeanAndDeviationPooling2D": ({}, MAPS, FREE_MAPS, 300),  # a variance that float16 does not have
+    "GlobalMeanStdPooling2D": ({}, MAPS, FREE_MAPS, 300),  # a variance that float16 does not have
     "MagnitudeToPower": ({}, MAPS, (None,) * 4, 1000),
     "MultiscaleDilatedConv2D": ({"filters": 2, "dilations": (1, 3), "activation": "elu"}, MAPS, FREE_MAPS, 1),
     "PowerToRelativeDecibel": ({"decibel_range": 90.0}, MAPS, (None,) * 4, 0.02),  # much of it 0 in float16
@@ -303,7 +303,7 @@ def test_clamped_pooling_passes_gradients_to_real_cells_only():
 
 def test_global_mean_and_deviation():
     x = maps(7, 5, channels=4, shift=3.0)
-    got = GlobalMeanAndDeviationPooling2D()(x).numpy()
+    got = GlobalMeanStdPooling2D()(x).numpy()
     expected = np.concatenate([x.mean(axis=(1, 2)), np.sqrt(x.var(axis=(1, 2)) + 1e-6)], axis=1)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
@@ -311,7 +311,7 @@ def test_global_mean_and_deviation():
 def test_global_deviation_of_constant_maps_is_nearly_nothing_and_has_a_gradient():
     x = tf.Variable(np.full((1, 4, 4, 2), -3.0, np.float32))
     with tf.GradientTape() as tape:
-        got = GlobalMeanAndDeviationPooling2D()(x)
+        got = GlobalMeanStdPooling2D()(x)
         total = tf.reduce_sum(got)
     np.testing.assert_allclose(got.numpy(), [[-3.0, -3.0, 1e-3, 1e-3]], rtol=1e-4)
     assert np.isfinite(tape.gradient(total, x).numpy()).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC, SVR
 
-from keras_audio_transfer import linear_svm
+from keras_audio_transfer.probing import linear_svm
 
 SCALES = {"plain": np.ones(6), "unscaled": np.array([300.0, 40.0, 1.0, 1.0, 0.01, 1e-4])}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.mfcc import SAMPLE_RATE, mfcc_features
 
 
@@ -52,6 +52,6 @@ def test_script(run_script, tmp_path):
     run = run_script("mfcc", tmp_path / "0.wav", tmp_path / "1.wav", tmp_path / "2.wav", "--output", tmp_path / "m.npz")
     assert run.returncode == 1  # there is no third
     assert "2.wav: does not exist" in run.stderr
-    features = Features.load(tmp_path / "m.npz")
+    features = FeatureTable.load(tmp_path / "m.npz")
     assert [*features.layers] == ["mfcc"]
     np.testing.assert_allclose(features.layers["mfcc"][1], mfcc_features(noise(12000, 1)), rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from keras_audio_transfer import plots
-from keras_audio_transfer.selection import all_combinations
+from keras_audio_transfer.probing.layer_selection import all_combinations
 
 
 def table(names, folds=5, metric="accuracy"):

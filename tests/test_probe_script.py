@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_audio_transfer.files import Features
+from keras_audio_transfer.feature_table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def write(path, n=60, names=("layer1", "layer2"), labels=None, order=None):
-    """Features of n clips of three classes from which the class can be read in part."""
+    """FeatureTable of n clips of three classes from which the class can be read in part."""
     rng = np.random.default_rng(len(names[0]))
     labels = np.arange(n) % 3 if labels is None else labels
     layers = {name: (rng.normal(size=(n, 4)) + labels[:, np.newaxis]).astype(np.float32) for name in names}
@@ -27,7 +27,7 @@ def write(path, n=60, names=("layer1", "layer2"), labels=None, order=None):
     ids = np.array([f"clip{i}" for i in range(n)])
     names = [] if labels.dtype.kind == "f" else ["a", "b", "c"]
     nowhere = np.full(n, -1), np.full(n, "")
-    Features({k: v[order] for k, v in layers.items()}, ids[order], labels[order], names, *nowhere).save(path)
+    FeatureTable({k: v[order] for k, v in layers.items()}, ids[order], labels[order], names, *nowhere).save(path)
     return path
 
 

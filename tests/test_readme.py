@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def table_column(row, number):
-    """Cell of the table row that begins with `row`."""
+    """Trial of the table row that begins with `row`."""
     line = next(line for line in README.splitlines() if line.startswith(f"| {row} |"))
     return line.split("|")[number + 1].strip()
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.export import largest_difference
+from keras_audio_transfer.export.saved_model import largest_difference
 from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.training import weights_hash
 

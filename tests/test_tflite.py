@@ -12,14 +12,14 @@ from conftest import run_main
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from keras_audio_transfer import tflite
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.features import build_extractor
-from keras_audio_transfer.folding import folded
+from keras_audio_transfer.export import tflite
+from keras_audio_transfer.export.batchnorm_folding import folded
+from keras_audio_transfer.export.signatures import serving_outputs
+from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
-from keras_audio_transfer.probe_layers import add_probe
-from keras_audio_transfer.serving import served_outputs
+from keras_audio_transfer.svm_layers import add_probe
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
 CONFIG = AudioConfig(
@@ -96,7 +96,7 @@ def test_names_and_shapes(twin, exported):
 def test_outputs_are_those_of_the_model(twin, model, seed):
     waveform = noise(1, 600, seed=seed)
     outputs = twin.get_signature_runner("serving_default")(waveform=waveform)
-    assert largest_difference(outputs, served_outputs(model, waveform)) <= 1e-4
+    assert largest_difference(outputs, serving_outputs(model, waveform)) <= 1e-4
 
 
 def test_all_operations_are_built_in(twin):

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.features import build_extractor
+from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.training import evaluate, fit, score, weights_hash
 

@@ -1,7 +1,9 @@
-"""Networks: spectrogram -> a dict of maps, one entry per layer, in order of depth.
+"""Networks: spectrogram -> a dict of feature maps, one entry per layer, in order of depth.
 
-To add one: write a module with a function `maps(spectrogram, config)` like `convnet5.maps`, name it here. The contract
-tests then run it on every clip length, save and reload it, and compare its declared sizes with its real ones.
+To add one: write a module with `CITATION` and a function `feature_maps(spectrogram, config)` like its neighbours', and
+name it in `BACKBONES`. `config` is for networks whose sizes follow from the clip's length or the decibel range; the
+others have no use for it. The contract tests then run it on every clip length, save and reload it, and compare its
+declared sizes with its real ones.
 """
 
 from keras_audio_transfer.backbones import convnet5, densenet40, resnet18, sbcnn

@@ -1,6 +1,6 @@
 """DenseNet-121, -169, -201 (Huang et al. 2017, table 1) and ResNet-50 (He et al. 2016, table 1) of keras.applications.
 
-Two things differ there from Keras's own: the normalisations have the momentum of `convolutions.normalised`, and the
+Two things differ there from Keras's own: the normalisations have the momentum of `blocks.batch_norm`, and the
 average pools keep an odd last row, so that no clip is too short.
 """
 
@@ -32,7 +32,7 @@ class Application:
     largest: float
     CITATION: str
 
-    def maps(self, spectrogram, config: AudioConfig, weights: str | None = None) -> dict:
+    def feature_maps(self, spectrogram, config: AudioConfig, weights: str | None = None) -> dict:
         """The maps of the stem and of every stage.
 
         Args:

@@ -29,7 +29,9 @@ def _blocks(config: AudioConfig) -> list[tuple[str, int, int]]:
     return [*zip(names, frame_pools, mel_pools, strict=True)]
 
 
-def maps(spectrogram, config: AudioConfig, tap: str = "pool", normalisation=keras.layers.BatchNormalization) -> dict:
+def feature_maps(
+    spectrogram, config: AudioConfig, tap: str = "pool", normalisation=keras.layers.BatchNormalization
+) -> dict:
     """The maps of every block.
 
     Args:

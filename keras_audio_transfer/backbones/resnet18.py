@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_audio_transfer.backbones.convolutions import convolved, normalised
+from keras_audio_transfer.backbones.blocks import batch_norm, conv2d
 from keras_audio_transfer.config import AudioConfig
 
 CITATION = "K. He, X. Zhang, S. Ren, J. Sun: Deep residual learning for image recognition. CVPR 2016, arXiv:1512.03385"
@@ -11,7 +11,7 @@ STAGES = (("stage1", 64, 1), ("stage2", 128, 2), ("stage3", 256, 2), ("stage4", 
 BLOCKS_A_STAGE = 2
 
 
-def maps(spectrogram, config: AudioConfig) -> dict:
+def feature_maps(spectrogram, config: AudioConfig) -> dict:
     """The maps of the stem and of every stage.
 
     Args:
@@ -22,7 +22,7 @@ def maps(spectrogram, config: AudioConfig) -> dict:
         {'stem': (batch, frames / 4, mels / 4, 64), 'stage1': the same, 'stage2': half as many frames and mels, 128,
         'stage3': half again, 256, 'stage4': half again, 512}; sizes rounded up.
     """
-    x = keras.layers.ReLU(name="stem_relu")(_convolved(spectrogram, 64, 7, 2, "stem_convolution"))
+    x = keras.layers.ReLU(name="stem_relu")(_conv_bn(spectrogram, 64, 7, 2, "stem_convolution"))
     taps = {"stem": keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem")(x)}
     x = taps["stem"]
     for stage, filters, stride in STAGES:
@@ -30,14 +30,14 @@ def maps(spectrogram, config: AudioConfig) -> dict:
             block, first = f"{stage}_block{number}", number == 1
             shortcut = x
             if first and (stride > 1 or x.shape[-1] != filters):
-                shortcut = _convolved(x, filters, 1, stride, f"{block}_shortcut")
-            x = _convolved(x, filters, 3, stride if first else 1, f"{block}_conv1")
-            x = _convolved(keras.layers.ReLU(name=f"{block}_conv1_relu")(x), filters, 3, 1, f"{block}_conv2")
+                shortcut = _conv_bn(x, filters, 1, stride, f"{block}_shortcut")
+            x = _conv_bn(x, filters, 3, stride if first else 1, f"{block}_conv1")
+            x = _conv_bn(keras.layers.ReLU(name=f"{block}_conv1_relu")(x), filters, 3, 1, f"{block}_conv2")
             x = keras.layers.Add(name=f"{block}_sum")([shortcut, x])
             x = keras.layers.ReLU(name=stage if number == BLOCKS_A_STAGE else f"{block}_relu")(x)
         taps[stage] = x
     return taps
 
 
-def _convolved(x, filters, size, strides, name):
-    return normalised(convolved(x, filters, size, name, strides), name)
+def _conv_bn(x, filters, size, strides, name):
+    return batch_norm(conv2d(x, filters, size, name, strides), name)

@@ -14,7 +14,7 @@ KERNEL = 5
 LAYERS = (("layer1", 24, (4, 2)), ("layer2", 48, (4, 2)), ("layer3", 48, None))
 
 
-def maps(spectrogram, config: AudioConfig) -> dict:
+def feature_maps(spectrogram, config: AudioConfig) -> dict:
     """The maps of every convolution, after its pool.
 
     The paper's dense layer of 64 after the flattened maps is left to the head: it would fix the clip's length.

@@ -78,7 +78,7 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
     """
     module = _module(name)
     if data_dir is None and module is not synthetic:
-        raise InputError(f"{name}: no folder given; pass --data-dir with the folder the data are in")
+        raise InputError(f"{name}: no folder given; pass `data_dir`, the folder the data are in")
     clips = module.clips(None if data_dir is None else Path(data_dir))
     if not clips:
         raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
@@ -113,12 +113,12 @@ def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:
     data_dir = Path(data_dir)
     remotes = _module(name).REMOTES
     if not remotes:
-        raise InputError(f"{name}: there is nothing to download; leave out --download")
+        raise InputError(f"{name}: there is nothing to download; leave `download` out")
     remote = remotes.get(data_dir.name) if len(remotes) > 1 else next(iter(remotes.values()))
     if remote is None:
         raise InputError(f"{name}: which one is {data_dir}? Name the folder {' or '.join(remotes)}")
     if data_dir.exists() and not (data_dir.is_dir() and not any(data_dir.iterdir())):
-        raise InputError(f"{name}: {data_dir} exists and is not an empty folder; leave out --download or name another")
+        raise InputError(f"{name}: {data_dir} exists and is not an empty folder; leave `download` out or name another")
 
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside the data, so that the last step is a rename on one disk: all of it or nothing.
@@ -172,5 +172,5 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
 
 def _module(name: str) -> ModuleType:
     if name not in DATASETS:
-        raise InputError(f"--dataset: {name!r} is not a data set; expected one of {', '.join(DATASETS)}")
+        raise InputError(f"dataset: {name!r} is not a data set; expected one of {', '.join(DATASETS)}")
     return DATASETS[name]

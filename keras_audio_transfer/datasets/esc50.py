@@ -45,7 +45,7 @@ def clips(data_dir: Path) -> list[Clip]:
 
 def read_clips(data_dir: Path, data_set: str, *, esc10_only: bool) -> list[Clip]:
     """Return the listed clips, or only those of ESC-10; `data_set` is the name that error messages begin with."""
-    remedy = "get ESC-50 from https://github.com/karolpiczak/ESC-50, or pass --download"
+    remedy = "get ESC-50 from https://github.com/karolpiczak/ESC-50, or have it downloaded (`download`)"
     require(data_dir, ["meta/esc50.csv"], data_set, remedy)
     rows = read_table(data_dir / "meta" / "esc50.csv", ["filename", "fold", "category", "esc10", "src_file"])
     found = [

@@ -31,7 +31,7 @@ def clips(data_dir: Path) -> list[Clip]:
     Raises:
         InputError: there are no recordings, or one of them is named otherwise.
     """
-    remedy = "get it from https://github.com/Jakobovski/free-spoken-digit-dataset, or pass --download"
+    remedy = "get it from https://github.com/Jakobovski/free-spoken-digit-dataset, or have it downloaded (`download`)"
     require(data_dir, ["recordings"], "fsdd", remedy)
     found = []
     for path in (data_dir / "recordings").glob("*.wav"):

@@ -1,7 +1,7 @@
 """Jamendo vocal detection (Ramona 2008): 93 songs, cut where singing begins and ends into 4,086 parts.
 
 A clip is a part of a song: "sing" or "nosing". The official split is by song: 61 for training, 16 for validation and
-16 for test; `group` is the song. Parts shorter than a millisecond are left out.
+16 for test; `group` is the song. Splits shorter than a millisecond are left out.
 
 `data_dir` has either the author's folders `train/`, `valid/`, `test/` (the songs) and `jamendo_lab/` (for each song a
 text file of the same name that ends in .lab: a line per part with start, end and label), or, as others arrange them,

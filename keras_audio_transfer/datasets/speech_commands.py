@@ -40,7 +40,7 @@ def clips(data_dir: Path) -> list[Clip]:
     Raises:
         InputError: a list of clips, or a clip on one of the lists, is missing.
     """
-    remedy = f"get Speech Commands from {_ADDRESS}/speech_commands_v0.02.tar.gz, or pass --download"
+    remedy = f"get Speech Commands from {_ADDRESS}/speech_commands_v0.02.tar.gz, or have it downloaded (`download`)"
     lists = {"validation": "validation_list.txt", "test": "testing_list.txt"}
     require(data_dir, list(lists.values()), "speech_commands", remedy)
     listed = {

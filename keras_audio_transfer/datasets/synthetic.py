@@ -6,7 +6,7 @@ and rooms that it has never heard, as it is with real data. There are no folds.
 
 The classes overlap on purpose: vibrato is between harmonic and swept, dense clicks between impulsive and noisy, and a
 tone or a noise that trembles between modulated and the rest. Noise hides part of every clip. For scale: an RBF SVM on
-the mean and deviation of log-mel bands scores 0.74 on the test conditions, ConvNet-5 as `scripts/train.py` trains it by
+the mean and standard deviation of log-mel bands scores 0.74 on the test conditions, ConvNet-5 as `train` trains it by
 default 0.83 (seed 0).
 """
 

@@ -33,7 +33,7 @@ def clips(data_dir: Path) -> list[Clip]:
     Raises:
         InputError: the table, one of its columns or a file it lists is missing.
     """
-    remedy = "get UrbanSound8K from https://zenodo.org/records/1203745, or pass --download"
+    remedy = "get UrbanSound8K from https://zenodo.org/records/1203745, or have it downloaded (`download`)"
     require(data_dir, ["metadata/UrbanSound8K.csv"], "urbansound8k", remedy)
     rows = read_table(data_dir / "metadata" / "UrbanSound8K.csv", ["slice_file_name", "fsID", "fold", "class"])
     found = [

@@ -1,0 +1,251 @@
+"""Clips -> waveforms at the sample rate of the model: decode, downmix, resample, crop or pad. Without TensorFlow."""
+
+import hashlib
+import math
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import atomic_write
+
+_EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
+# What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
+_MARGIN_SECONDS = 0.1
+# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
+_PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
+_OGG_WITHOUT_END = "end-of-stream"  # libsndfile mentions it only where it is missing
+_MP3_SLACK = 4 * 1152  # an mp3's length is an estimate, a few frames off
+
+
+def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0) -> tuple[np.ndarray, int]:
+    """Read an audio file as it is.
+
+    Args:
+        path: wav, flac, ogg, mp3, aiff or au; any sample format, rate and number of channels.
+        seconds: read no more than this; None for up to the file's end.
+        start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
+
+    Returns:
+        Samples float32 (samples, channels), integers scaled to [-1, 1], and the sample rate in Hz.
+
+    Raises:
+        InputError: not there, not audio, truncated, without samples, over before `start_seconds`, or with NaN or
+            infinite samples.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path}: {what}; expected an audio file; check the path")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
+    try:
+        with soundfile.SoundFile(path) as file:
+            start = start_seconds * file.samplerate
+            if start and start >= file.frames:
+                raise InputError(f"{path}: the file is over before {start_seconds} s; correct the start of the clip")
+            promised = file.frames - start
+            if seconds is not None:
+                promised = min(promised, int(seconds * file.samplerate) + 1)
+            if file.seekable():
+                file.seek(start)
+            else:  # GSM
+                file.read(start)
+            samples = file.read(promised, dtype="float32", always_2d=True)
+            slack = _MP3_SLACK if file.format == "MP3" else 0
+            log, sample_rate = file.extra_info, file.samplerate
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.removeprefix("Error : ").rstrip(".")
+        if "does not exist" in reason:  # what libsndfile says of a file that is there and not mp3
+            reason = "format not recognised"
+        raise InputError(f"{path}: cannot be decoded ({reason}); {_EXPECTED}; convert or remove it") from error
+    chunk = _PROMISED_AND_HELD.search(log)
+    if chunk and int(chunk[2]) < int(chunk[1]) < _STREAMED:
+        raise InputError(f"{path}: truncated: {chunk[2]} of {chunk[1]} bytes of audio are there; copy the file again")
+    if _OGG_WITHOUT_END in log.lower():
+        raise InputError(f"{path}: truncated: the end of the Ogg stream is missing; copy the file again")
+    if len(samples) < promised - slack:
+        raise InputError(f"{path}: truncated: {len(samples)} of {promised} samples are there; copy the file again")
+    if len(samples) == 0:
+        raise InputError(f"{path}: holds no samples; expected at least one; remove it")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds NaN or infinite samples; expected finite ones; repair or remove it")
+    return samples, sample_rate
+
+
+def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Mean of the channels, resampled by soxr at its high quality.
+
+    Args:
+        samples: float32 (samples,) or (samples, channels).
+        from_rate, to_rate: in Hz.
+
+    Returns:
+        float32 (samples,), at least one.
+    """
+    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+    if from_rate == to_rate:
+        return mono
+    resampled = soxr.resample(mono, from_rate, to_rate, quality="HQ")
+    return resampled if len(resampled) else mono[:1]  # a few samples can round down to none
+
+
+def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) -> np.ndarray:
+    """A clip's waveform.
+
+    Of a part of a file no more is decoded than needed, and the result is what a slice of the whole file's waveform
+    would be.
+
+    Args:
+        clip: a file, a part of one or a synthesised sound.
+        sample_rate: of the result, in Hz.
+        seconds: only the result's first seconds are needed, this many (much faster for long files); None for all.
+
+    Returns:
+        float32 (samples,); longer than `seconds` by a moment, or shorter if the clip is.
+
+    Raises:
+        InputError: see `read_audio`; or the clip starts after the end of its file.
+    """
+    wanted = min((length for length in (clip.duration_seconds, seconds) if length is not None), default=None)
+    skipped = 0  # whole seconds, so that what is decoded is resampled at the same moments as in the whole file
+    if clip.synthesise is not None:
+        samples, from_rate = clip.synthesise()
+    else:
+        skipped = max(0, math.floor(clip.start_seconds - _MARGIN_SECONDS))
+        length = None if wanted is None else clip.start_seconds - skipped + wanted + _MARGIN_SECONDS
+        samples, from_rate = read_audio(clip.path, length, skipped)
+    waveform = mix_and_resample(samples, from_rate, sample_rate)
+    if not clip.is_segment:
+        return waveform
+    start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
+    first = round(start * sample_rate) - offset
+    end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
+    if first >= len(waveform):
+        raise InputError(f"{clip.clip_id}: the file is over before {start:g} s; correct the start of the clip")
+    return waveform[first : max(end, first + 1)]
+
+
+def crop_or_pad(
+    waveform: np.ndarray, n_samples: int, short_clips: str, long_clips: str = "start", crop: float | None = None
+) -> np.ndarray:
+    """Crop or pad a waveform to exactly `n_samples`.
+
+    Args:
+        waveform: float32 (samples,), at least one sample.
+        n_samples: the length wanted.
+        short_clips: 'repeat' (from the start again, then cut: Choi et al. 2017) or 'zero_pad' (zeros at the end).
+        long_clips: 'start' or 'centre': the part that is kept.
+        crop: where to cut instead, from 0 (start) to 1 (end); None for `long_clips`.
+
+    Returns:
+        float32 (n_samples,).
+    """
+    surplus = len(waveform) - n_samples
+    if surplus >= 0:
+        position = crop if crop is not None else LONG_CLIPS[long_clips]
+        start = round(position * surplus)
+        return waveform[start : start + n_samples]
+    if short_clips == "repeat":
+        return np.resize(waveform, n_samples)
+    return np.pad(waveform, (0, -surplus))
+
+
+class WaveformStore:
+    """Decoded, mixed and resampled waveforms by clip, kept or made again each time.
+
+    Args:
+        config: the front end; only the part of a clip that it uses is kept.
+        whole_clips: keep clips of any length whole (random crops need that).
+        cache: None: decode at every call; 'memory'; or a folder, where each waveform is a `.npy` file named after the
+            clip's path, size, date and part of the file, so that a changed file is decoded again.
+    """
+
+    def __init__(self, config: AudioConfig, whole_clips: bool = False, cache: str | Path | None = None):
+        self.sample_rate, self.n_samples = config.sample_rate, config.n_samples
+        self.seconds = None if whole_clips or config.long_clips != "start" else config.clip_seconds
+        self.in_memory = {} if cache == "memory" else None
+        self.folder = Path(cache) if cache not in (None, "memory") else None
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"cache: {self.folder} is a file; expected memory, none, or a folder")
+
+    def load(self, clip: Clip) -> np.ndarray:
+        """The clip's waveform, float32 (samples,). Raises InputError where it cannot be read."""
+        if self.in_memory is not None:
+            if clip.clip_id not in self.in_memory:
+                self.in_memory[clip.clip_id] = self._decode(clip)
+            return self.in_memory[clip.clip_id]
+        if self.folder is not None and clip.path is not None and clip.path.is_file():
+            return self._load_from_folder(clip)
+        return self._decode(clip)
+
+    def _decode(self, clip):
+        waveform = load_waveform(clip, self.sample_rate, self.seconds)
+        # A copy, so that a short excerpt does not keep the whole file's memory.
+        return waveform if self.seconds is None else waveform[: self.n_samples].copy()
+
+    def _load_from_folder(self, clip):
+        status = clip.path.stat()
+        key = (clip.path.resolve(), status.st_size, status.st_mtime_ns, self.sample_rate, self.seconds)
+        if clip.is_segment:
+            key += (clip.start_seconds, clip.duration_seconds)
+        path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
+        if not path.exists():
+            waveform = self._decode(clip)
+            with atomic_write(path) as partial, open(partial, "wb") as file:
+                np.save(file, waveform)
+        return np.load(path)
+
+
+def ordered_map(function, items: Iterable, workers: int = 2) -> Iterator:
+    """`map(function, items)` on `workers` threads, in order, with only a few results waiting.
+
+    Unlike `ThreadPoolExecutor.map` it does not run ahead of a slow consumer, so memory does not grow with the number
+    of items.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def readable_clips(
+    clips: list[Clip], store: WaveformStore, progress=iter
+) -> tuple[list[Clip], list[tuple[str, str]], int]:
+    """Decode every clip once, to find the bad files before a long run and to fill the store's cache.
+
+    Args:
+        clips: to check.
+        store: loads them.
+        progress: wraps the iterator of results, e.g. `tqdm`.
+
+    Returns:
+        The clips that can be read, (clip id, reason) of those that cannot, and the length of the longest in samples.
+    """
+
+    def length_or_reason(clip):
+        try:
+            return len(store.load(clip))
+        except InputError as error:
+            return str(error)
+
+    results = [*zip(clips, progress(ordered_map(length_or_reason, clips)), strict=True)]
+    readable = [clip for clip, result in results if isinstance(result, int)]
+    failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]
+    return readable, failures, max((result for _, result in results if isinstance(result, int)), default=0)

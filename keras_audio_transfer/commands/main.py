@@ -1,0 +1,66 @@
+"""The command `keras-audio-transfer VERB ...`: a verb for each of its neighbours here."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.errors import InputError
+
+PROGRAM = "keras-audio-transfer"
+# Verb -> the first line of its module's docstring; the module itself is imported only when it is asked for.
+VERBS = {
+    "train": "Train a network on a data set and export it as a model folder.",
+    "extract": "Compute the features of every layer for a data set, or for audio files and folders.",
+    "mfcc": "Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.",
+    "probe": "Fit SVM probes on a features file: what does each layer know of the task?",
+    "transfer": "Transfer a trained network to another data set, and compare that with doing without.",
+    "summarise-transfer": "Tables and pictures of several transfers, from the results.csv of each.",
+    "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio per class -> a model folder.",
+    "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
+    "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
+    "import-choi2017": "Turn the published weights of Choi et al. 2017 into a model folder.",
+    "reproduce-choi2017": "Score the features that Choi et al. 2017 published, and compare with their scores.",
+    "benchmark": "Measure the speed and memory that the documents quote, as ratios within one run.",
+}
+
+
+def help_text() -> str:
+    """What `--help` prints."""
+    verbs = "\n".join(f"  {verb:<20}{summary}" for verb, summary in VERBS.items())
+    return (
+        f"usage: {PROGRAM} [--help] [--version] VERB ...\n\n"
+        "Transfer learning on audio: train or import a network, extract every layer's features, probe, fine-tune,\n"
+        f"classify, serve.\n\nverbs:\n{verbs}\n\n"
+        f"'{PROGRAM} VERB --help' shows a verb's arguments and their defaults. For example:\n\n"
+        f"    {PROGRAM} classify my_sounds --output-dir mine\n"
+    )
+
+
+def module_of(verb: str):
+    """The module that does what a verb says.
+
+    Raises:
+        InputError: no such verb.
+    """
+    verb = verb.replace("_", "-")
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"{verb!r} is no verb; expected one of {', '.join(VERBS)}{hint}")
+    return import_module(f"keras_audio_transfer.commands.{verb.replace('-', '_')}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with its exit code."""
+    verb, *arguments = (sys.argv[1:] if argv is None else [*argv]) or ["--help"]
+    if verb in ("-h", "--help"):
+        print(help_text(), end="")
+        sys.exit(cli.DONE)
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("keras_audio_transfer"))
+        sys.exit(cli.DONE)
+    cli.run(lambda: module_of(verb).main(arguments), f"{PROGRAM} {verb}")

@@ -1,0 +1,107 @@
+"""Predict the class of audio files, with the SavedModel of a model folder that has scores.
+
+    python scripts/predict.py saved_models/mine recordings/ voice.mp3
+    python scripts/predict.py saved_models/mine recordings/ --top 3 --format csv --output classes.csv
+
+--format table  for reading: file, label, score
+--format csv    the same columns
+--format json   the model, what its scores are, and for each file its labels and scores
+
+Of each file come the --top labels, best first. A score is a probability where scripts/train.py trained the model; of a
+model of scripts/classify.py it is none (its card.json says what it is). Neither Keras nor scikit-learn is needed.
+Files that cannot be read are named on stderr, and listed in failed.csv beside --output; the exit code is then 1.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import atomic_write, write_failures
+from keras_audio_transfer.model_folder import (
+    SCORES,
+    Card,
+    latest_saved_model,
+)
+
+FORMATS = ("table", "csv", "json")
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="model folder with scores")
+    parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE_OR_FOLDER", help="audio")
+    parser.add_argument("--format", default="table", help=f"one of {', '.join(FORMATS)}, see above")
+    parser.add_argument("--top", type=int, default=1, metavar="N", help="labels a file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write; standard output if not given")
+    parser.add_argument("--workers", type=int, default=2, help="clips worked on at the same time")
+    return parser
+
+
+def check(options, card):
+    """What the scores are; refuses what cannot end well, before any work is done."""
+    if options.format not in FORMATS:
+        raise InputError(f"--format: {options.format!r} is unknown; choose from {', '.join(FORMATS)}")
+    if options.workers < 1:
+        raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
+    if options.output is not None:
+        cli.refuse_folder(options.output)
+    scores_are = card.meaning_of_scores(options.model_dir)
+    n_labels = len(card.labels)
+    if not 1 <= options.top <= n_labels:
+        raise InputError(f"--top: {options.top} is not allowed; expected 1 to {n_labels}, the model's labels")
+    card.require_single_clips(options.model_dir, "a file alone does not have")
+    return scores_are
+
+
+def as_text(options, files, labels, scores_are):
+    """The result in the format asked for; `labels`: for each file [(label, score)], best first."""
+    if options.format == "json":
+        clips = [
+            {"file": file, "labels": [{"label": label, "score": score} for label, score in of_file]}
+            for file, of_file in zip(files, labels, strict=True)
+        ]
+        content = {"model": str(options.model_dir), "scores_are": scores_are, "files": clips}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    rows = [(file, *pair) for file, of_file in zip(files, labels, strict=True) for pair in of_file]
+    table = pd.DataFrame(rows, columns=["file", "label", "score"])
+    if options.format == "csv":
+        return table.to_csv(index=False, lineterminator="\n")
+    return table.to_string(index=False, float_format="{:.3f}".format) + "\n"
+
+
+@cli.command(arguments)
+def main(options):
+    card = Card.read(options.model_dir)
+    scores_are = check(options, card)
+    clips = cli.clips_below(options.inputs)
+
+    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+
+    use_one_thread_a_clip(options.workers)
+    extractor = SavedExtractor(latest_saved_model(options.model_dir))
+    if SCORES not in extractor.names:
+        raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
+    progress = cli.progress_bar(options, "classifying", len(clips))
+    result, failures = extract(extractor, [SCORES], clips, [], card.audio, options.workers, progress=progress)
+    if len(result.clip_ids):
+        scores = result.layers[SCORES]
+        order = (-scores).argsort(axis=1, kind="stable")[:, : options.top]
+        labels = [
+            [(card.labels[column], round(float(values[column]), 6)) for column in columns]
+            for values, columns in zip(scores, order, strict=True)
+        ]
+        text = as_text(options, [*map(str, result.clip_ids)], labels, scores_are)
+        if options.output is None:
+            print(text, end="")
+        else:
+            with atomic_write(options.output) as partial:
+                partial.write_text(text, encoding="utf-8")
+        cli.say(options, f"scores are {scores_are}")
+    elif options.output is not None:
+        cli.say_not_written(options.output)
+    if options.output is not None:
+        write_failures(options.output, failures)
+    return cli.report_failures(failures, options.output)

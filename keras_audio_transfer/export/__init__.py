@@ -1,0 +1,1 @@
+"""Keras model -> SavedModel, TensorFlow Lite, TensorFlow Serving; each checked in a fresh process."""

@@ -1,0 +1,271 @@
+"""Transfer of a trained network to another data set: five strategies, compared on nested subsets of its clips.
+
+The target's clips become spectrograms once; what a strategy leaves frozen is computed once, too, and only the rest is
+trained.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import log_loss
+
+from keras_audio_transfer import plots, training
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import saved_model
+from keras_audio_transfer.export.signatures import layer_names
+from keras_audio_transfer.extractor import calibrate, feature_maps_of, load_model, select_layers, spectrogram_of
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
+from keras_audio_transfer.heads import SCORES, add_head
+from keras_audio_transfer.input_pipeline import array_batches, targets
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing.layer_selection import parse_combinations
+from keras_audio_transfer.probing.prober import Prober
+from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
+from keras_audio_transfer.splits import Splits, nested_subset, training_data
+
+_CALIBRATION_CLIPS = 512
+
+
+@dataclass(frozen=True)
+class Task:
+    """The target: its clips as spectrograms in a file, and who of them trains, validates and tests.
+
+    Attributes:
+        dataset: its name in `datasets.DATASETS`.
+        splits: the division; the rows of the file are its train, validation and test clips, one after the other.
+        label_names: of all of them.
+        config: the front end: the source's, with the target's clip length.
+        spectrograms: path of the `.npy` file, float32 (clips, frames, mels, 1).
+    """
+
+    dataset: str
+    splits: Splits
+    label_names: list[str]
+    config: AudioConfig
+    spectrograms: Path
+
+    @property
+    def clips(self) -> list:
+        """All clips, in the order of the file."""
+        return [*self.splits.train, *self.splits.validation, *self.splits.test]
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of a part: 'train', 'validation' or 'test'."""
+        ends = np.cumsum([len(self.splits.train), len(self.splits.validation), len(self.splits.test)])
+        return np.split(np.arange(ends[-1]), ends[:-1])[("train", "validation", "test").index(part)]
+
+    def subset(self, trial: Trial) -> np.ndarray:
+        """The rows that train in a trial."""
+        chosen = {clip.clip_id for clip in nested_subset(self.splits.train, trial.fraction, trial.seed)}
+        return np.array([row for row, clip in enumerate(self.splits.train) if clip.clip_id in chosen])
+
+
+def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
+    """Compute the spectrograms of a task's clips.
+
+    Args:
+        task: names the file and the front end.
+        waveforms: batches of (waveforms, targets) of `task.clips` in order.
+    """
+    waveform = keras.Input((None,), dtype="float32")
+    front_end = keras.Model(waveform, waveform_to_spectrogram(waveform, task.config))
+    compute = tf.function(lambda x: front_end(x, training=False))
+    shape = (len(task.clips), task.config.n_frames, task.config.n_mels, 1)
+    with atomic_write(task.spectrograms) as partial:
+        file = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        start = 0
+        for batch, _ in waveforms:
+            file[start : start + len(batch)] = compute(batch).numpy()
+            start += len(batch)
+        file.flush()
+
+
+def load_network(model_dir: Path) -> keras.Model:
+    """The network of a model folder, without its head. Raises InputError where it is not what its card describes."""
+    card, path = Card.read(model_dir), model_dir / "model.keras"
+    if not path.is_file():
+        raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
+    model = load_model(path)
+    names = layer_names(model)
+    network = select_layers(model, names)
+    if names != card.layer_names or card.weights_sha256 not in (None, training.weights_hash(model)):
+        raise InputError(f"{path}: is not the network that card.json beside it describes; export the model again")
+    return network
+
+
+def run_trial(
+    trial: Trial, source: Path, task: Task, config: FinetuningConfig, run_dir: Path, models: Path | None
+) -> dict:
+    """Train and test one trial. The same trial gives the same numbers, on any number of processes.
+
+    Args:
+        trial: which.
+        source: the model folder to transfer from.
+        task: the target.
+        config: how.
+        run_dir: an existing folder; a killed training continues from it.
+        models: folder that gets the trained network as a model folder; None for none.
+
+    Returns:
+        Its row of the table, without source, target, network and multiscale: strategy, fraction, seed, train_clips,
+        accuracy, f1_macro and loss (cross-entropy) of the test clips, epochs (trained), seconds, and
+        validation_accuracy of the best epoch. A probe does not use the validation clips and has no loss and epochs.
+
+    Raises:
+        InputError: the loss is no longer finite.
+    """
+    start = time.monotonic()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(trial.seed)
+    tf.config.experimental.enable_op_determinism()
+    network = load_network(source)
+    if trial.strategy in ("scratch", "random"):
+        network = keras.models.clone_model(network)  # draws new weights
+    spectrograms = np.load(task.spectrograms, mmap_mode="r")
+    rows = task.subset(trial)
+    row = {**asdict(trial), "train_clips": len(rows)}
+    if trial.strategy == "probe":
+        row |= _probe(network, spectrograms, rows, task, config, trial.seed)
+    else:
+        row |= _train(network, spectrograms, rows, task, config, trial, source, run_dir, models)
+    return {**row, "seconds": time.monotonic() - start}
+
+
+def _probe(network, spectrograms, rows, task, config, seed):
+    """A linear or RBF SVM on the features; its parameters chosen by cross-validation among the training clips."""
+    names = config.probed([*network.output])
+    seen = np.concatenate([rows, task.rows("test")])
+    features_of = keras.Model(spectrogram_of(network), {name: network.output[name] for name in names})
+    outputs = _outputs(features_of, spectrograms, seen)
+    features = FeatureTable.of_clips(outputs, [task.clips[i] for i in seen], task.label_names)
+    features.splits = np.array(["train"] * len(rows) + ["test"] * len(task.rows("test")))
+    prober = Prober(features, seed=seed)
+    (result,) = prober.rows(parse_combinations("+".join(names), names))
+    counts = prober.confusion(result)
+    expected, got = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
+    one_hot = np.eye(len(task.label_names), dtype=np.float32)
+    return training.score(one_hot[expected], one_hot[got], multi_label=False)
+
+
+def _train(network, spectrograms, rows, task, config, trial, source, run_dir, models):
+    model = add_head(network, len(task.label_names), dropout=config.dropout)
+    spectrogram, layers = spectrogram_of(model), [*network.output]
+    features = model.output[layers[-1]]
+    if trial.strategy == "random":
+        some = np.random.default_rng(trial.seed).permutation(rows)[:_CALIBRATION_CLIPS]
+        batches = [spectrograms[some[i : i + config.batch_size]] for i in range(0, len(some), config.batch_size)]
+        calibrate(network, batches, spectrogram)
+
+    frozen_end, trained_from = spectrogram, {}
+    if trial.strategy in ("head", "random"):
+        frozen_end = features
+    elif trial.strategy == "finetune":
+        frozen_end, trained_from = layers_trained_from(model, layers, config)
+    inputs = spectrograms
+    if frozen_end is not spectrogram:
+        inputs = _outputs(keras.Model(spectrogram, frozen_end), spectrograms, np.arange(len(spectrograms)))
+    rest = keras.Model(frozen_end, {SCORES: model.output[SCORES]})
+    if config.spec_augment and frozen_end is spectrogram:
+        start = keras.Input(inputs.shape[1:])
+        masked = mask_spectrogram(start, task.config, config.spec_augment, trial.seed)
+        trained = keras.Model(start, rest(masked))
+    else:
+        trained = rest
+
+    clip_targets = targets(task.clips, task.label_names)
+    steps = max(config.min_steps, math.ceil(len(rows) / config.batch_size))
+
+    def batches_of(epochs):
+        numbers = range(epochs.start * steps, epochs.stop * steps)
+        return array_batches(inputs, clip_targets, rows, config.batch_size, trial.seed, numbers)
+
+    def part(name):
+        return array_batches(inputs, clip_targets, task.rows(name), config.batch_size)
+
+    history = training.fit(
+        trained,
+        batches_of,
+        part("validation"),
+        steps_per_epoch=steps,
+        epochs=config.epochs,
+        run_dir=run_dir,
+        learning_rate=config.head_learning_rate if frozen_end is features else config.learning_rate,
+        label_smoothing=config.label_smoothing,
+        patience=config.patience,
+        resume=True,
+        share_below_head=config.share_below_head if trial.strategy == "finetune" else 1.0,
+        trained_from=trained_from,
+    )
+    expected, scores = training.predict(trained, part("test"))
+    result = training.score(expected, scores, multi_label=False)
+    result["loss"] = float(log_loss(expected.argmax(axis=1), scores, labels=range(len(task.label_names))))
+    result |= {"epochs": len(history), "validation_accuracy": history["val_accuracy"][history["val_loss"].idxmin()]}
+    if models is not None:
+        _export(model, source, task, trial, config, rows, result, history, models / trial.file_name)
+    return result
+
+
+def layers_trained_from(model, layers, config):
+    """Where the part begins that is trained or masked, and from which epoch on each layer above it is trained.
+
+    Args:
+        model: with a head.
+        layers: its network's, in order of depth.
+        config: how it is fine-tuned.
+
+    Returns:
+        The tensor where the part begins, and the epoch (from 0) of each layer that is not trained from the first on.
+    """
+    spectrogram = spectrogram_of(model)
+    lowest = 0 if config.finetune_from is None else layers.index(config.finetune_from)
+    below = [{layer.name for layer in keras.Model(model.input, feature_maps_of(model, name)).layers} for name in layers]
+    never = below[lowest - 1] if lowest else set()
+    trained_from, known = {}, set(never)
+    for place in range(len(layers)):
+        for layer_name in sorted(below[place] - known):
+            trained_from[layer_name] = (len(layers) - place) * config.unfreeze_epochs
+        known |= below[place]
+    if config.spec_augment:  # the masks come before the frozen layers
+        trained_from |= dict.fromkeys(sorted(never), config.epochs)
+    cut = feature_maps_of(model, layers[lowest - 1]) if lowest and not config.spec_augment else spectrogram
+    inside = {layer.name for layer in keras.Model(cut, model.output[SCORES]).layers}
+    return cut, {model.get_layer(name): epoch for name, epoch in trained_from.items() if epoch and name in inside}
+
+
+def _outputs(model, arrays, rows, batch_size=64):
+    """What the model makes of these rows: an array, or a dict of arrays."""
+    compute = tf.function(lambda x: model(x, training=False))
+    splits = [compute(arrays[rows[i : i + batch_size]]) for i in range(0, len(rows), batch_size)]
+    return tf.nest.map_structure(lambda *values: np.concatenate(values), *splits)
+
+
+def _export(model, source, task, trial, config, rows, result, history, folder):
+    """Write a model folder whose card names both data sets, with their licences."""
+    source_card = Card.read(source)
+    from_scratch = trial.strategy in ("scratch", "random")
+    trained_on = replace(task.splits, train=[task.clips[i] for i in rows])
+    card = replace(
+        source_card.of_network(),
+        audio=task.config,
+        labels=task.label_names,
+        training_data=training_data(task.dataset, trained_on),
+        transferred_from=None if from_scratch else source_card.training_data,
+        epochs_trained=result["epochs"],
+        scores={"test": {name: result[name] for name in ("accuracy", "f1_macro", "loss")}},
+        settings={**asdict(trial), **asdict(config)},
+        seed=trial.seed,
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as partial:
+        partial.mkdir()
+        saved_model.write_model(partial, model, card)
+        history.to_csv(partial / "history.csv", index=False)
+        plots.learning_curves(history, partial / "training.png", f"{card.network} on {task.dataset}, {trial}")

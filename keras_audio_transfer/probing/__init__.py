@@ -1,0 +1,1 @@
+"""Features -> SVM probes, without TensorFlow."""

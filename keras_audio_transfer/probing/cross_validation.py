@@ -1,0 +1,221 @@
+"""Which clips an SVM is fitted on, chosen by and scored on: the data set's own evaluation. Without TensorFlow."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_audio_transfer.datasets.clip import SPLITS
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+
+NESTED, CHOI2017 = PROTOCOLS = ("nested", "choi2017")
+UNOFFICIAL_FOLDS = {NESTED: 5, CHOI2017: 10}
+
+Rows = np.ndarray  # int64, numbers of clips
+
+
+class Part(NamedTuple):
+    """A name, the clips to fit on and the clips to score."""
+
+    name: str
+    fit: Rows
+    score: Rows
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One score that is reported: the clips to fit on and to score, and the parts of the former that choose for it."""
+
+    outer: Part
+    inner: tuple[Part, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The column of its score, such as 'fold_1' or 'test'."""
+        return self.outer.name
+
+
+def outer_folds(features: FeatureTable, seed: int = 0, protocol: str = NESTED) -> tuple[list[Fold], str]:
+    """The data set's own evaluation, and a sentence that describes it.
+
+    With splits: fit on train and validation, score on test. With folds: each fold scored once. With neither:
+    k-fold, stratified by class unless the labels are numbers.
+
+    Nested: parameters are chosen inside each outer fold, on the validation split where there is one, on each other fold
+    in turn where there are three or more, and otherwise by cross-validation of the clips to fit on; without folds there
+    are five, shuffled by the seed. As in Choi et al. 2017: parameters are chosen on the scores that are reported;
+    without folds there are ten, unshuffled.
+
+    Raises:
+        InputError: labels missing, several a clip, or too few; a split without train or test clips.
+    """
+    _check_labels(features)
+    folds, description = (_nested_folds if protocol == NESTED else _choi2017_folds)(features, seed)
+    for fold in folds:
+        for part in (fold.outer, *fold.inner):
+            _check_part(features, fold.name, part)
+    return folds, description
+
+
+def final_parts(features: FeatureTable, seed: int = 0) -> list[Part]:
+    """The parts that choose an SVM for use, which is then fitted on all clips.
+
+    Each fold, and of splits validation and test, is scored by an SVM fitted on all the others. With neither: as many
+    folds as for choosing inside an outer fold, shuffled by the seed.
+    """
+    everything = np.arange(len(features.labels))
+    if (features.splits != "").any():
+        held_out = [features.splits == split for split in SPLITS[1:] if (features.splits == split).any()]
+    elif (features.folds >= 0).any():
+        held_out = [features.folds == fold for fold in np.unique(features.folds)]
+    else:
+        return [*_shuffled_parts(features, everything, "all clips", seed, fewer=True)]
+    return [
+        Part(f"all clips, {number}", everything[~scored], everything[scored])
+        for number, scored in enumerate(held_out, 1)
+    ]
+
+
+def _check_part(features, fold_name, part):
+    if features.is_regression:
+        if len(part.fit) < 2 or len(part.score) < 2:
+            raise InputError(f"labels: {fold_name} leaves fewer than two clips to fit on or to score; add clips")
+    elif len(np.unique(features.labels[part.fit])) < 2:
+        raise InputError(f"labels: {fold_name} leaves one class to fit on; expected at least two classes in every part")
+
+
+def _check_labels(features):
+    labels = features.labels
+    if labels.ndim != 1 and features.is_regression:
+        targets = ", ".join(features.label_names)
+        raise InputError(f"labels: the file has several numbers a clip; name one as `target`: {targets}")
+    if labels.ndim != 1:
+        raise InputError("labels: the clips carry several labels each; a probe needs one label a clip")
+    if not len(labels):
+        raise InputError("labels: there are no clips; a probe needs some to fit on and some to score")
+    if features.is_regression:
+        if (labels == labels[0]).all():
+            raise InputError(f"labels: every clip's is {labels[0]:g}; expected different numbers")
+        return
+    if (labels < 0).any():
+        clip = features.clip_ids[labels < 0][0]
+        raise InputError(f"labels: {clip} has none; extract a labelled data set, not bare files")
+    if (labels == labels[0]).all():
+        name = features.label_names[labels[0]]
+        raise InputError(f"labels: every clip is {name!r}; expected at least two classes")
+
+
+def _nested_folds(features, seed):
+    chosen_inside = partial(_shuffled_parts, features, seed=seed, fewer=True)
+    official = _official(features)
+    if official is None:
+        shuffled = _shuffled_parts(features, np.arange(len(features.labels)), "fold", seed)
+        kind = "" if features.is_regression else "stratified "
+        description = f"no official folds: {kind}{len(shuffled)}-fold (seed {seed}), parameters chosen inside each"
+        parts = [part._replace(name=part.name.replace(", ", "_")) for part in shuffled]
+        return [Fold(part, chosen_inside(part.fit, part.name)) for part in parts], description
+    if len(official) == 1:
+        (part,) = official
+        validation = features.splits[part.fit] == "validation"
+        if validation.any() and not validation.all():
+            inner = (Part(f"{part.name}, 1", part.fit[~validation], part.fit[validation]),)
+            return [Fold(part, inner)], "official splits, parameters chosen on the validation split"
+        description = "official splits, parameters chosen by cross-validation in the training split"
+        return [Fold(part, chosen_inside(part.fit, part.name))], description
+    folds = []
+    for part in official:
+        fold_of = features.folds[part.fit]
+        inner = tuple(
+            Part(f"{part.name}, {number}", part.fit[fold_of != fold], part.fit[fold_of == fold])
+            for number, fold in enumerate(np.unique(fold_of), 1)
+        )
+        folds.append(Fold(part, inner if len(inner) > 1 else chosen_inside(part.fit, part.name)))
+    return folds, f"{len(folds)} official folds, parameters chosen inside each training part"
+
+
+def _choi2017_folds(features, seed):
+    official = _official(features)
+    if official is None:
+        official = _official(replace(features, folds=folds_of_2017(features)))
+        kind = "" if features.is_regression else "stratified "
+        description = f"no official folds: {kind}{len(official)}-fold, unshuffled"
+    else:
+        description = "official splits" if len(official) == 1 else f"{len(official)} official folds"
+    warning = "as in Choi et al. 2017, parameters were chosen on the reported folds: optimistic"
+    return [Fold(part) for part in official], f"{description}; {warning}"
+
+
+def _official(features):
+    """The parts that the data set's authors score, None where there are neither splits nor folds."""
+    everything = np.arange(len(features.labels))
+    for split in np.setdiff1d(features.splits, ["", *SPLITS]).tolist():
+        raise InputError(f"splits: {split!r} is unknown; expected {', '.join(SPLITS)}")
+    if (features.splits != "").any():
+        if (features.splits == "").any():
+            raise InputError(f"splits: {(features.splits == '').sum()} clips have none; give every clip one")
+        fit = everything[np.isin(features.splits, ["train", "validation"])]
+        score = everything[features.splits == "test"]
+        if not len(fit) or not len(score):
+            raise InputError(f"splits: {len(fit)} clips to fit on and {len(score)} to score on; expected some of each")
+        return [Part("test", fit, score)]
+    if (features.folds >= 0).any():
+        folds = np.unique(features.folds)
+        if folds[0] < 0 or len(folds) < 2:
+            raise InputError(f"folds: found {', '.join(map(str, folds))}; expected two or more, and one for every clip")
+        return [
+            Part(f"fold_{fold}", everything[features.folds != fold], everything[features.folds == fold])
+            for fold in folds
+        ]
+    return None
+
+
+def _shuffled_parts(features, rows, name, seed, fewer=False):
+    """Five folds of these clips; as few as two, if `fewer` are allowed, where a class has fewer clips."""
+    from sklearn.model_selection import KFold, StratifiedKFold  # takes a second to import
+
+    labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
+    if features.is_regression:
+        splitter = KFold
+        n_folds = min(n_folds, len(rows) // 2) if fewer else n_folds
+    else:
+        splitter = StratifiedKFold
+        n_folds = max(2, min(n_folds, np.unique(labels, return_counts=True)[1].min())) if fewer else n_folds
+    _check_enough(features, labels, n_folds)
+    pairs = splitter(n_folds, shuffle=True, random_state=seed).split(rows, labels)
+    return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
+
+
+def folds_of_2017(features: FeatureTable) -> np.ndarray:
+    """Ten folds of consecutive clips, of each class as many as of all: each clip's fold, 1 to 10, int64 (clips,).
+
+    As scikit-learn up to 0.21 divided them, with which the paper's scores were computed: each class is cut as the whole
+    of a regression data set is, so that the larger pieces are always the first.
+
+    Raises:
+        InputError: fewer clips of a class than folds.
+    """
+    labels, n_folds = features.labels, UNOFFICIAL_FOLDS[CHOI2017]
+    _check_enough(features, labels, n_folds)
+    folds = np.empty(len(labels), dtype=np.int64)
+    classes = [np.full(len(labels), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
+    for of_class in classes:
+        for number, piece in enumerate(np.array_split(np.flatnonzero(of_class), n_folds), 1):
+            folds[piece] = number
+    return folds
+
+
+def _check_enough(features, labels, n_folds):
+    if features.is_regression:
+        if len(labels) < 2 * n_folds:
+            raise InputError(f"labels: {len(labels)} clips are too few for {n_folds} folds of at least two; add clips")
+        return
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < n_folds:
+        name, number = features.label_names[classes[counts.argmin()]], counts.min()
+        clips = "a single clip" if number == 1 else f"{number} clips"
+        raise InputError(
+            f"labels: class {name!r} has {clips}, {n_folds}-fold cross-validation needs {n_folds}; add clips or "
+            "leave the class out"
+        )

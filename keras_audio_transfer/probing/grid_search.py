@@ -1,0 +1,135 @@
+"""Every point of the SVM grid, for many combinations of layers at once, without fitting what cannot win.
+
+Scores equal those of scikit-learn's `GridSearchCV` with `SVC` or `SVR`. Without TensorFlow.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.cross_validation import Part
+from keras_audio_transfer.probing.layer_selection import Combination
+from keras_audio_transfer.probing.precomputed_kernels import GramMatrices, SVMParams, predictions
+from keras_audio_transfer.probing.precomputed_kernels import score as score_of
+
+# Choi et al. 2017, section 3.2, in the order in which scikit-learn's GridSearchCV tries them: the first of equals wins.
+C = [0.1, 2.0, 8.0, 32.0]
+GAMMA = [2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9, 2.0**-11, 2.0**-13, "auto"]
+GRID = [*(SVMParams("rbf", c, gamma) for c in C for gamma in GAMMA), *(SVMParams("linear", c) for c in C)]
+
+
+@dataclass
+class GridSearch:
+    """The scores of SVMs on combinations of layers.
+
+    Attributes:
+        features: with one label a clip, or a number.
+        scale: whether channels are brought to mean 0 and standard deviation 1 over the clips that are fitted on.
+        n_jobs: combinations that are worked on at a time, in threads.
+        record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
+        step: called after each combination in each part.
+    """
+
+    features: FeatureTable
+    scale: bool
+    n_jobs: int = 1
+    record: MutableMapping[str, list[float]] = field(default_factory=dict)
+    step: Callable[[], object] = lambda: None
+
+    def __post_init__(self):
+        self._products = GramMatrices(self.features.layers, self.scale)
+
+    def clear(self) -> None:
+        """Forget the inner products: other clips are fitted on from here."""
+        self._products.clear()
+
+    def best(
+        self, parts: Sequence[Part], combinations: Sequence[Combination], weights: Sequence[float] | None = None
+    ) -> Iterator[tuple[Combination, SVMParams, np.ndarray]]:
+        """Each combination's best parameters and their scores (parts,), as soon as its last part is done.
+
+        First all points are scored on the first part, then the best of them on the others. Then the other points, part
+        by part, the hardest first, but only while they could still overtake it: were they right on all that they have
+        not seen. What is left out cannot be the best.
+
+        Args:
+            parts: what is fitted on and scored.
+            combinations: of layers.
+            weights: of the parts in the mean that decides; None for equal ones.
+        """
+        weights = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=float)
+        everything = range(len(GRID))
+        tables = {layers: np.full((len(GRID), len(parts)), np.nan) for layers in combinations}
+        for layers, scores in self._scores(parts[0], dict.fromkeys(combinations, everything)):
+            tables[layers][:, 0] = scores
+        leaders = {layers: [int(tables[layers][:, 0].argmax())] for layers in combinations}
+        for number, part in enumerate(parts[1:], 1):
+            for layers, scores in self._scores(part, leaders):
+                tables[layers][leaders[layers], number] = scores
+        means = np.mean([tables[layers][leader[0]] for layers, leader in leaders.items()], axis=0)
+        known, rest = [0], sorted(range(1, len(parts)), key=lambda number: means[number])
+        for number in rest:
+            work = {layers: _contenders(tables[layers], leaders[layers][0], known, weights) for layers in combinations}
+            for layers, scores in self._scores(parts[number], work, more=True):
+                tables[layers][work[layers], number] = scores
+                if number == rest[-1]:
+                    yield layers, *_best_point(tables[layers], weights)
+            known.append(number)
+        if not rest:
+            yield from ((layers, *_best_point(tables[layers], weights)) for layers in combinations)
+
+    def scores_at(self, part: Part, params: Mapping[Combination, SVMParams]) -> Iterator[tuple[Combination, float]]:
+        """Each combination's score on a part with the parameters that were chosen for it."""
+        points = {layers: [GRID.index(chosen)] for layers, chosen in params.items()}
+        for layers, (score,) in self._scores(part, points):
+            yield layers, score
+
+    def predict(self, part: Part, layers: Combination, params: SVMParams) -> np.ndarray:
+        """What the SVM with these parameters says of the part's clips to score, (n_score,)."""
+        self._products.hold(*part, layers)
+        products, features = self._products.sums(part.name, layers), self._products.features(part.name, layers)
+        ((_, predicted),) = predictions(products, features, self.features.labels[part.fit], [params])
+        return predicted
+
+    def _scores(self, part, points: Mapping[Combination, Sequence[int]], more=False):
+        """Each combination's scores at its points of the grid; those on record are not computed again."""
+        keys = {layers: f"{part.name}{', others' if more else ''}: {'+'.join(layers)}" for layers in points}
+        missing = [layers for layers in points if len(points[layers]) and keys[layers] not in self.record]
+        self._products.hold(*part, (layer for layers in missing for layer in layers))
+
+        def scores(layers):
+            if layers in missing:
+                self.record[keys[layers]] = self._fitted_scores(part, layers, points[layers])
+            self.step()
+            return layers, np.array(self.record[keys[layers]] if len(points[layers]) else [])
+
+        # Each combination has its thread; more of them for its small matrices would cost more than they gain.
+        with threadpool_limits(1), ThreadPoolExecutor(self.n_jobs) as pool:
+            yield from pool.map(scores, points)
+
+    def _fitted_scores(self, part, layers, points):
+        labels, result = self.features.labels, [0.0] * len(points)
+        products, features = self._products.sums(part.name, layers), self._products.features(part.name, layers)
+        params = [GRID[number] for number in points]
+        for number, predicted in predictions(products, features, labels[part.fit], params):
+            result[number] = float(score_of(labels[part.score], predicted))
+        return result
+
+
+def _contenders(table, leader, known, weights):
+    """The points that can still reach the leader's mean over all parts, where their scores in the `known` are known."""
+    unknown = weights.sum() - weights[known].sum()
+    possible = table[:, known] @ weights[known] + unknown >= table[leader] @ weights - 1e-9  # not NaN: given up before
+    possible[leader] = False
+    return np.flatnonzero(possible)
+
+
+def _best_point(table, weights):
+    """The first of the points with the highest mean over the parts, and its scores."""
+    means = np.average(table, axis=1, weights=weights)  # of the rows as GridSearchCV's, to the last bit
+    best = int(np.nan_to_num(means, nan=-np.inf).argmax())
+    return GRID[best], table[best]

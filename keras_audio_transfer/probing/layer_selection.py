@@ -1,0 +1,100 @@
+"""Which layers to combine: by trying all combinations, or step by step where there are too many."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+from keras_audio_transfer.errors import InputError
+
+Combination = tuple[str, ...]
+Evaluate = Callable[[list[Combination]], dict[Combination, float]]
+EXHAUSTIVE_LAYERS = 10  # up to so many, 'best' tries all combinations
+
+
+def all_combinations(names: Sequence[str], largest: int | None = None) -> list[Combination]:
+    """All combinations of up to `largest` names (of any number, if None), fewest first, names in their order."""
+    sizes = range(1, (len(names) if largest is None else min(largest, len(names))) + 1)
+    return [chosen for size in sizes for chosen in combinations(names, size)]
+
+
+def exhaustive(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best of all 2^n - 1 combinations; of equals the one with the fewest names."""
+    return _best(evaluate(all_combinations(names)))
+
+
+def forward(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best combination on the way from the best single name to all, adding each time the one that helps most."""
+    scores, chosen = {}, ()
+    while len(chosen) < len(names):
+        chosen = _step(
+            (tuple(n for n in names if n in chosen or n == new) for new in names if new not in chosen), scores, evaluate
+        )
+    return _best(scores)
+
+
+def backward(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best combination on the way from all names to one, leaving out each time the one that is missed least."""
+    chosen = tuple(names)
+    scores = evaluate([chosen])
+    while len(chosen) > 1:
+        chosen = _step((tuple(n for n in chosen if n != old) for old in chosen), scores, evaluate)
+    return _best(scores)
+
+
+def _step(candidates: Iterable[Combination], scores: dict, evaluate: Evaluate) -> Combination:
+    """The best candidate; the scores of all are added to `scores`."""
+    new = evaluate(list(candidates))
+    scores.update(new)
+    return _best(new)
+
+
+def _best(scores):
+    return max(scores, key=lambda chosen: (scores[chosen], -len(chosen)))
+
+
+def n_evaluations(method: Callable, n_names: int) -> int:
+    """How many combinations `method` evaluates, of 2^n_names - 1."""
+    return 2**n_names - 1 if method is exhaustive else n_names * (n_names + 1) // 2
+
+
+METHODS = {"forward": forward, "backward": backward}
+
+
+def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combination] | Callable:
+    """The layer combinations that a user asked for, or the method that is to find one.
+
+    Args:
+        text: 'layers' (each layer alone, and all together), 'all' (all 2^n - 1 combinations, fewest layers first),
+            '<=N' (all of at most N layers), or a list such as 'layer1,layer2+layer3', in any order; or a method of
+            this module: 'forward', 'backward', or 'best', which is exhaustive for up to 10
+            layers and forward for more.
+        layer_names: the layers there are.
+
+    Raises:
+        InputError: an unknown layer, or one twice in a combination; all combinations of too many layers.
+    """
+    every = tuple(layer_names)
+    if text == "best":
+        return exhaustive if len(every) <= EXHAUSTIVE_LAYERS else forward
+    if text in METHODS:
+        return METHODS[text]
+    if text == "layers":
+        return list(dict.fromkeys([*((name,) for name in every), every]))
+    if text == "all":
+        if len(every) > 2 * EXHAUSTIVE_LAYERS:
+            raise InputError(f"combinations: all of {len(every)} layers are too many; pass forward, backward or <=2")
+        return all_combinations(every)
+    if text.startswith("<="):
+        if not text[2:].strip().isdecimal() or int(text[2:]) < 1:
+            raise InputError(f"combinations: {text!r} is not allowed; expected <= and a number from 1 up, as in <=2")
+        return all_combinations(every, int(text[2:]))
+    chosen = [tuple(part.strip() for part in item.split("+")) for item in text.split(",")]
+    for layers in chosen:
+        for name in layers:
+            if name not in every:
+                raise InputError(
+                    f"combinations: layer {name!r} is unknown; the file has {', '.join(every)}; or pass layers, all, "
+                    "<=N, forward, backward or best"
+                )
+        if len(set(layers)) < len(layers):
+            raise InputError(f"combinations: {'+'.join(layers)!r} names a layer twice; name each once")
+    return list(dict.fromkeys(tuple(sorted(layers, key=every.index)) for layers in chosen))

@@ -1,0 +1,165 @@
+"""SVMs on any combination of layers, from inner products that are computed once a layer. Without TensorFlow.
+
+The concatenation of layers has the kernels of its layers: its inner products are the sum of theirs, and so are its
+squared distances, |x - x'|^2 = <x, x> + <x', x'> - 2 <x, x'>. So the inner products of each layer are all that is kept.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import sklearn
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, SVR
+
+from keras_audio_transfer.probing import linear_svm
+
+HELD_BYTES = 4e9  # inner products that are kept; beyond it they are computed again. Five layers of UrbanSound8K: 2.8e9
+# Iterations times clips after which libsvm is not expected to find a linear SVM soon; for C below 1, more in
+# proportion: there the published scores of Choi et al. 2017 are libsvm's own, short of the optimum.
+LIBSVM_WORK = 1e9
+
+
+class SVMParams(NamedTuple):
+    """Parameters of an SVM; gamma 'auto' is 1 / n_features, None for the linear kernel."""
+
+    kernel: str
+    C: float
+    gamma: float | str | None = None
+
+    def __str__(self):
+        return f"{self.kernel} C={self.C:g}" + ("" if self.gamma is None else f" gamma={self.gamma}")
+
+
+class GramMatrices:
+    """The inner products of clips' features, layer by layer, each computed when it is first asked for and then kept.
+
+    Args:
+        layers: layer name -> (clips, channels).
+        scale: whether each channel is first brought to mean 0 and standard deviation 1 over the clips
+            that are fitted on.
+    """
+
+    def __init__(self, layers: Mapping[str, np.ndarray], scale: bool):
+        self._layers, self._scale, self._rows = layers, scale, {}
+        n_clips = max(len(values) for values in layers.values())
+        self._room = max(1, int(HELD_BYTES / (8 * n_clips**2)))
+        self._products = lru_cache(self._room)(self._compute)
+
+    def hold(self, part: str, fit: np.ndarray, score: np.ndarray, names: Iterable[str]) -> None:
+        """Compute those of the clips to fit on and to score, under the name `part`, as many as may be kept."""
+        self._rows[part] = fit, score
+        for name in list(dict.fromkeys(names))[: self._room]:
+            self._products(part, name)
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._products.cache_clear()
+        self._rows.clear()
+
+    def features(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64."""
+        of_layers = []
+        for name in names:
+            fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows[part])
+            if self._scale:
+                scaler = StandardScaler().fit(fit)
+                fit, score = scaler.transform(fit), scaler.transform(score)
+            of_layers.append((fit, score))
+        return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*of_layers, strict=True))
+
+    def _compute(self, part, name):
+        fit, score = self.features(part, [name])
+        return fit @ fit.T, score @ fit.T, np.einsum("ij,ij->i", score, score)
+
+    def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
+        first = self._products(part, names[0])
+        if len(names) == 1:
+            return tuple(array.copy() for array in first)
+        totals = tuple(map(np.add, first, self._products(part, names[1])))
+        for name in names[2:]:
+            for total, array in zip(totals, self._products(part, name), strict=True):
+                total += array
+        return totals
+
+
+def predictions(
+    products: tuple[np.ndarray, np.ndarray, np.ndarray],
+    features: tuple[np.ndarray, np.ndarray],
+    labels: np.ndarray,
+    params: Sequence[SVMParams],
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Fit an SVM with each of the parameters.
+
+    Args:
+        products: as `GramMatrices.sums` returns them; they are overwritten.
+        features: of the same layers, as `GramMatrices.features` returns them.
+        labels: of the clips to fit on, (n_fit,); float for regression.
+        params: parameters of each SVM.
+
+    Yields:
+        The number of the parameters and what their SVM predicts for the clips to score, (n_score,), in any order.
+    """
+    by_gamma = {}
+    for number, point in enumerate(params):
+        gamma = 1 / features[0].shape[1] if point.gamma == "auto" else point.gamma
+        by_gamma.setdefault(gamma, {}).setdefault(point.C, []).append(number)
+    fit_fit, score_fit, score_lengths = products
+    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}), features)
+    if not by_gamma:
+        return
+    fit_lengths = fit_fit.diagonal().copy()
+    for array, lengths in ((fit_fit, fit_lengths), (score_fit, score_lengths)):  # products -> squared distances
+        array *= -2
+        array += lengths[:, np.newaxis]
+        array += fit_lengths
+    fit_kernel, score_kernel, last = np.empty_like(fit_fit), np.empty_like(score_fit), None
+    for gamma in sorted(by_gamma):
+        for distances, kernel in ((fit_fit, fit_kernel), (score_fit, score_kernel)):
+            if last is not None and gamma == 4 * last:  # exp(-4 gamma d) = exp(-gamma d)^4, a quarter of the time
+                np.square(np.square(kernel, out=kernel), out=kernel)
+            else:
+                np.exp(np.multiply(distances, -gamma, out=kernel), out=kernel)
+        last = gamma
+        yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma])
+
+
+def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
+    """The same kernel for each C of {C: numbers of params}; with `features`, it is the linear kernel of these."""
+    svm_class = _SVR if labels.dtype.kind == "f" else _SVC
+    largest, last_c, gave_up = np.inf, 0.0, False  # of the last SVM: coefficients, C, whether it was not found
+    for c in sorted(numbers):
+        # An SVM none of whose coefficients reaches its C is also the SVM of every greater C.
+        if largest >= last_c and not gave_up:
+            most = -1 if features is None else min(int(LIBSVM_WORK / (len(labels) * min(c, 1))), 2**31 - 1)
+            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
+                svm = svm_class(kernel="precomputed", C=c, max_iter=most).fit(fit_kernel, labels)
+                predicted = svm.predict(score_kernel)
+            largest, last_c, gave_up = np.abs(svm.dual_coef_).max(initial=0.0), c, bool(svm.fit_status_)
+        if gave_up:  # greater C are harder still
+            predicted = linear_svm.predict(features[0], labels, features[1], c)
+        for number in numbers[c]:
+            yield number, predicted
+
+
+class _Silent:
+    """Does not warn when libsvm gives up: that is looked at."""
+
+    def _warn_from_fit_status(self):
+        pass
+
+
+class _SVC(_Silent, SVC):
+    pass
+
+
+class _SVR(_Silent, SVR):
+    pass
+
+
+def score(expected: np.ndarray, predicted: np.ndarray) -> float:
+    """Accuracy; r2 of numbers. Neither can be more than 1."""
+    return r2_score(expected, predicted) if expected.dtype.kind == "f" else np.mean(expected == predicted)

@@ -1,0 +1,254 @@
+"""Features -> SVM probes: how much of a task each layer, or a combination of layers, knows. Without TensorFlow."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.intervals import t_half_width, wilson
+from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, final_parts, outer_folds
+from keras_audio_transfer.probing.grid_search import GRID, GridSearch
+from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
+from keras_audio_transfer.probing.precomputed_kernels import SVMParams
+
+SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
+CHOSEN_ON = {NESTED: "training parts", CHOI2017: "reported folds"}
+
+
+@dataclass
+class Prober:
+    """Probes of one task under one protocol.
+
+    Attributes:
+        features: with one label a clip, or a number.
+        protocol: 'nested' or 'choi2017'; see `cross_validation.outer_folds`.
+        scale: whether channels are brought to mean 0 and standard deviation 1 over the clips that are fitted on; None
+            for the protocol's default (nested: yes; choi2017: no).
+        seed: of shuffled folds, where the data set has none of its own.
+        n_jobs: combinations that are worked on at a time, in threads.
+        record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
+        step: called after each combination in each part.
+
+    Raises:
+        InputError: an unknown protocol, and what `outer_folds` refuses.
+    """
+
+    features: FeatureTable
+    protocol: str = NESTED
+    scale: bool | None = None
+    seed: int = 0
+    n_jobs: int = 1
+    record: MutableMapping[str, list[float]] | None = None
+    step: Callable[[], object] = lambda: None
+
+    def __post_init__(self):
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol: {self.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+        self.outer_folds, self.description = outer_folds(self.features, self.seed, self.protocol)
+        self.scale = SCALED[self.protocol] if self.scale is None else self.scale
+        self.record = {} if self.record is None else self.record
+        self._last_search = None
+
+    def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
+        """How often `step` will be called."""
+        listed = not callable(wanted)
+        number = len(wanted) if listed else n_evaluations(wanted, len(self.features.layers))
+        if self.protocol == CHOI2017:
+            return number * (2 * len(self.outer_folds) - 1)
+        return sum(number * (2 * len(fold.inner) - 1) + (len(wanted) if listed else 1) for fold in self.outer_folds)
+
+    def n_steps_to_choose(self, method: Callable) -> int:
+        """How often `choose` will call `step`."""
+        number = n_evaluations(method, len(self.features.layers))
+        return number * (2 * len(final_parts(self.features, self.seed)) - 1)
+
+    def choose(self, method: Callable) -> tuple[Combination, SVMParams]:
+        """The layers and parameters of an SVM for use, chosen on all clips: see `cross_validation.final_parts`.
+
+        The score by which they were chosen is optimistic and not returned; `rows` with the nested protocol tells how
+        good such a choice is.
+        """
+        chosen, params, _ = self._select(self._search(), method, final_parts(self.features, self.seed))
+        return chosen, params
+
+    def rows(self, wanted: Sequence[Combination] | Callable) -> Iterator[dict]:
+        """Fit and score SVMs.
+
+        The parts come one after the other, so that a part's inner products are computed once for all combinations.
+
+        Args:
+            wanted: combinations of `features.layers`, each the concatenation of its layers' features; or a method of
+                `layer_selection`, which chooses one where parameters are chosen.
+
+        Yields:
+            One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
+            'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (standard deviation over
+            the folds, n - 1; NaN for one fold), interval_low and interval_high (95 %, Student's t over the folds, which
+            it takes for independent; of one fold Wilson's over its clips, NaN for r2), chance (score of always
+            predicting the most frequent class, or the mean, of the clips fitted on), chosen_on ('training parts' or
+            'reported folds'), parameters (those chosen, one a fold if nested), for a method chosen (the combinations it
+            chose, most frequent first) and chosen_by_round (in the order of the parameters), and each fold's score
+            under its name. `score` is the mean over the folds; under 'choi2017', as scikit-learn computed it then,
+            weighted by the folds' clips.
+        """
+        if callable(wanted):
+            yield self._selected(wanted)
+        elif self.protocol == NESTED:
+            yield from self._nested(wanted)
+        else:
+            for layers, params, scores in self._search().best(self._reported(), wanted, self._sizes()):
+                yield self._row("+".join(layers), [layers], scores, [params])
+
+    def _search(self):
+        """A fresh search; one at a time, because each keeps inner products."""
+        if self._last_search is not None:
+            self._last_search.clear()
+        self._last_search = GridSearch(self.features, self.scale, self.n_jobs, self.record, self.step)
+        return self._last_search
+
+    def _reported(self):
+        return [fold.outer for fold in self.outer_folds]
+
+    def _sizes(self):
+        return [len(fold.outer.score) for fold in self.outer_folds]
+
+    def _nested(self, combinations):
+        results = {layers: [] for layers in combinations}
+        for fold in self.outer_folds:
+            search = self._search()
+            chosen = {layers: params for layers, params, _ in search.best(fold.inner, combinations)}
+            for layers, score in search.scores_at(fold.outer, chosen):
+                results[layers].append((score, chosen[layers]))
+                if fold is self.outer_folds[-1]:
+                    yield self._row("+".join(layers), [layers], *zip(*results[layers], strict=True))
+
+    def _selected(self, method):
+        name = next((name for name in METHODS if METHODS[name] is method), "best")
+        if self.protocol == CHOI2017:
+            chosen, params, scores = self._select(self._search(), method, self._reported(), self._sizes())
+            return self._row(name, [chosen], scores, [params], method=name)
+        choices, scores, all_params = [], [], []
+        for fold in self.outer_folds:
+            search = self._search()
+            chosen, params, _ = self._select(search, method, fold.inner)
+            ((_, score),) = search.scores_at(fold.outer, {chosen: params})
+            choices.append(chosen)
+            scores.append(score)
+            all_params.append(params)
+        return self._row(name, choices, scores, all_params, method=name)
+
+    def _select(self, search, method, parts, weights=None):
+        """The combination that `method` chooses on these parts, its best parameters, and its scores (parts,)."""
+        found = {}
+
+        def evaluate(combinations):
+            found.update((layers, result) for layers, *result in search.best(parts, combinations, weights))
+            return {layers: np.average(found[layers][1], weights=weights) for layers in combinations}
+
+        chosen = method([*self.features.layers], evaluate)
+        return chosen, *found[chosen]
+
+    def _row(self, name, choices, scores, params, method=None):
+        """A row of the table; `choices` and `params` hold one entry, or one a fold."""
+        scores = np.array(scores)
+        labels = self.features.labels
+        score = np.average(scores, weights=self._sizes() if self.protocol == CHOI2017 else None)
+        low, high = self._interval(scores, score)
+        row = {
+            "layers": name,
+            "n_features": sum(self.features.layers[layer].shape[1] for layer in _by_frequency(choices)[0][0]),
+            "metric": "r2" if self.features.is_regression else "accuracy",
+            "score": score,
+            "deviation": scores.std(ddof=1) if len(scores) > 1 else np.nan,
+            "interval_low": low,
+            "interval_high": high,
+            "chance": np.mean([_chance(labels[fit], labels[scored]) for _, fit, scored in self._reported()]),
+            "chosen_on": CHOSEN_ON[self.protocol],
+            "parameters": "; ".join(map(str, params)),
+        }
+        if method:
+            row["chosen"] = "; ".join(
+                "+".join(layers) + (f" ({times} of {len(choices)})" if len(choices) > 1 else "")
+                for layers, times in _by_frequency(choices)
+            )
+            row["chosen_by_round"] = "; ".join(map("+".join, choices))
+        return row | {fold.name: score for fold, score in zip(self.outer_folds, scores, strict=True)}
+
+    def _interval(self, scores, score):
+        if len(scores) > 1:
+            half = t_half_width(scores)
+            return score - half, score + half
+        if self.features.is_regression:
+            return np.nan, np.nan
+        (n_clips,) = self._sizes()
+        return wilson(round(score * n_clips), n_clips)
+
+    def confusion(self, row: Mapping) -> np.ndarray:
+        """How often each class was predicted for each, over all outer folds.
+
+        Args:
+            row: of `rows`.
+
+        Returns:
+            int64 (classes, classes): clips by true class (rows) and predicted class (columns).
+        """
+        columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
+        n_folds = len(self.outer_folds)
+        choices, params = (texts * n_folds if len(texts) == 1 else texts for texts in columns)
+        counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
+        search = self._search()
+        for part, choice, text in zip(self._reported(), choices, params, strict=True):
+            chosen = next(point for point in GRID if str(point) == text)
+            predicted = search.predict(part, tuple(choice.split("+")), chosen)
+            np.add.at(counts, (self.features.labels[part.score], predicted), 1)
+        return counts
+
+
+def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of an accuracy, within 0 to 1, that does not vanish where all folds score alike.
+
+    Args:
+        row: of `Prober.rows`.
+        counts: its `Prober.confusion`.
+
+    Returns:
+        From the lower to the higher end of two intervals: the row's, over its folds, and Wilson's, over all clips.
+    """
+    low, high = wilson(int(np.trace(counts)), int(counts.sum()))
+    return max(0.0, float(min(low, row["interval_low"]))), min(1.0, float(max(high, row["interval_high"])))
+
+
+def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> tuple[StandardScaler, SVC]:
+    """A scaler and an SVM fitted on all clips.
+
+    Args:
+        features: with one label a clip.
+        layers: concatenated in this order.
+        params: the SVM's parameters.
+
+    Returns:
+        Both as scikit-learn fits them to float64; the SVM's classes are indices into `features.label_names`.
+    """
+    x = np.concatenate([features.layers[name] for name in layers], axis=1).astype(np.float64)
+    gamma = 1 / x.shape[1] if params.gamma == "auto" else params.gamma
+    scaler = StandardScaler().fit(x)
+    of_kernel = {} if gamma is None else {"gamma": gamma}
+    svm = SVC(kernel=params.kernel, C=params.C, **of_kernel).fit(scaler.transform(x), features.labels)
+    return scaler, svm
+
+
+def _chance(fitted, scored):
+    if fitted.dtype.kind == "f":
+        return r2_score(scored, np.full(len(scored), fitted.mean()))
+    return np.mean(scored == np.bincount(fitted).argmax())
+
+
+def _by_frequency(choices):
+    """[(choice, how often)], the most frequent first, of equals the first."""
+    counts = {choice: choices.count(choice) for choice in dict.fromkeys(choices)}
+    return sorted(counts.items(), key=lambda item: -item[1])

@@ -1,0 +1,419 @@
+"""Strategies train what they say and nothing else; trials are reproducible; a killed run continues."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from keras_audio_transfer import finetuning_results as results
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import saved_model
+from keras_audio_transfer.extractor import build_extractor, spectrogram_of
+from keras_audio_transfer.finetuning import Task, layers_trained_from, run_trial, write_spectrograms
+from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
+from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.input_pipeline import array_batches
+from keras_audio_transfer.splits import Splits
+
+CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=16, mel_f_min=0.0, mel_f_max=1000.0)
+LABELS = ["high", "low"]
+LAYERS = ["layer1", "layer2", "layer3"]
+
+
+def tones(n_clips, seed):
+    rng = np.random.default_rng(seed)
+    hertz = np.where(np.arange(n_clips) % 2, 150, 600) * rng.uniform(0.9, 1.1, n_clips)
+    waves = np.sin(2 * np.pi * hertz[:, None] * np.arange(CONFIG.n_samples) / CONFIG.sample_rate)
+    return (0.5 * waves + rng.normal(0, 0.02, waves.shape)).astype(np.float32)
+
+
+def write_source(folder, network="sbcnn", spec_augment=0):
+    """A model folder without SavedModel: a network with random weights and a head for three other labels."""
+    keras.utils.set_random_seed(7)
+    model = add_head(build_extractor(CONFIG, network, spec_augment=spec_augment), 3)
+    for layer in model.layers:  # statistics that can be told from those of a new layer
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(np.full(layer.moving_mean.shape, -0.5))
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save(folder / "model.keras")
+    card = {"audio": CONFIG.to_dict(), "layer_names": [*model.output][:-1], "network": network}
+    (folder / "card.json").write_text(json.dumps({**card, "training_data": {"licence": "the source's"}}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_source(tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    clips = [Clip(str(i), None, (LABELS[i % 2],)) for i in range(56)]
+    parts = Splits(clips[:32], clips[32:40], clips[40:], "as they come")
+    task = Task("folder", parts, LABELS, CONFIG, tmp_path_factory.mktemp("task") / "spectrograms.npy")
+    waveforms = tones(len(clips), seed=0)
+    write_spectrograms(task, array_batches(waveforms, np.zeros((len(clips), 1), np.float32), np.arange(len(clips)), 9))
+    return task
+
+
+@pytest.fixture(autouse=True)
+def no_saved_models(monkeypatch):
+    """The SavedModel takes most of a trial's time; what the scripts write, in processes of their own, is whole."""
+
+    def write_the_rest(folder, model, card):
+        model.save(folder / "model.keras")
+        card.write(folder)
+
+    monkeypatch.setattr(saved_model, "write_model", write_the_rest)
+
+
+def run(trial, source, task, tmp_path, **settings):
+    """The trial's row, and the network before and after, as model folders' weights by layer."""
+    run_dir = tmp_path / trial.file_name
+    run_dir.mkdir(exist_ok=True)
+    config = FinetuningConfig(**{"epochs": 2, "min_steps": 3, "batch_size": 8, "learning_rate": 1e-2, **settings})
+    row = run_trial(trial, source, task, config, run_dir, tmp_path / "models")
+    if trial.strategy == "probe":
+        return row, None, None
+    models = (source / "model.keras", tmp_path / "models" / trial.file_name / "model.keras")
+    before, after = (keras.models.load_model(path, compile=False) for path in models)
+    weights = [{layer.name: layer.get_weights() for layer in model.layers} for model in (before, after)]
+    return row, *weights
+
+
+def changed(before, after):
+    """The layers with weights that are not bitwise what they were."""
+    with_weights = [name for name, arrays in before.items() if arrays and name != "scores"]
+    return [name for name in with_weights if not all(map(np.array_equal, before[name], after[name]))]
+
+
+def test_the_spectrograms_are_those_of_the_model(source, task):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    expected = keras.Model(model.input, spectrogram_of(model))(tones(56, seed=0)).numpy()
+    np.testing.assert_allclose(np.load(task.spectrograms), expected, atol=1e-4)
+
+
+def test_finetune_trains_everything_and_learns(source, task, tmp_path):
+    row, before, after = run(Trial("finetune", 1.0, 0), source, task, tmp_path, epochs=8)
+    weighted = [name for name, arrays in before.items() if arrays and not name.startswith("power_to_mel")]
+    assert changed(before, after) == [name for name in weighted if name != "scores"]
+    assert after["scores"][0].shape == (before["scores"][0].shape[0], 2)
+    assert row["train_clips"] == 32
+    assert row["accuracy"] > 0.9
+    assert row["f1_macro"] > 0.9
+    assert row["loss"] < 0.5
+    assert 1 <= row["epochs"] <= 8
+    card = json.loads((tmp_path / "models" / "finetune.1.seed0" / "card.json").read_text())
+    assert card["scores"]["test"]["accuracy"] == row["accuracy"]
+    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["transferred_from"]["licence"] == "the source's"
+
+
+@pytest.mark.parametrize("spec_augment", [0, 1])
+def test_finetune_from_a_layer_leaves_all_below_as_it_was(source, task, tmp_path, spec_augment):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    below = {layer.name for layer in keras.Model(model.input, model.output[LAYERS[1]]).layers}
+    settings = {"finetune_from": LAYERS[2], "spec_augment": spec_augment}
+    _, before, after = run(Trial("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    moved = changed(before, after)  # statistics of normalisation count as weights
+    assert moved
+    assert not below & set(moved)
+    assert set(moved) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
+
+
+def test_gradual_unfreezing_ends_with_everything_trained(source, task, tmp_path):
+    settings = {"unfreeze_epochs": 1, "epochs": 5, "patience": 5}
+    _, before, after = run(Trial("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    _, _, at_once = run(Trial("finetune", 1.0, 0), source, task, whole, **{**settings, "unfreeze_epochs": 0})
+    assert changed(before, after) == changed(before, at_once)
+    assert changed(after, at_once)
+
+
+def test_the_upper_layers_are_unfrozen_first(source):
+    model = keras.models.load_model(source / "model.keras", compile=False)
+    _, trained_from = layers_trained_from(model, LAYERS, FinetuningConfig(unfreeze_epochs=2, finetune_from=LAYERS[1]))
+    by_name = {layer.name: epoch for layer, epoch in trained_from.items() if layer.weights}
+    assert by_name == {"layer2_convolution": 4, "layer3_convolution": 2}
+
+
+def test_patience_is_counted_once_everything_is_trained(source, task, tmp_path):
+    settings = {"unfreeze_epochs": 2, "epochs": 12, "patience": 1, "learning_rate": 1e-30}
+    row, *_ = run(Trial("finetune", 1.0, 0), source, task, tmp_path, **settings)
+    assert row["epochs"] == 8  # the lowest layer is trained from epoch 7 on
+
+
+def test_head_trains_the_head_alone(source, task, tmp_path):
+    row, before, after = run(Trial("head", 1.0, 0), source, task, tmp_path, epochs=40, patience=40)
+    assert changed(before, after) == []
+    assert row["accuracy"] > 0.8
+
+
+def test_random_has_other_weights_statistics_of_the_target_and_a_trained_head(source, task, tmp_path):
+    _, before, after = run(Trial("random", 1.0, 0), source, task, tmp_path, epochs=1)
+    kernels = [name for name, arrays in before.items() if arrays and arrays[0].ndim > 1 and name != "power_to_mel"]
+    assert set(kernels) - {"scores"} <= set(changed(before, after))
+    other = tmp_path / "other"
+    other.mkdir()
+    _, _, untrained = run(Trial("random", 1.0, 0), source, task, other, epochs=1, head_learning_rate=1e-30)
+    assert changed(after, untrained) == []
+    assert not np.array_equal(after["scores"][0], untrained["scores"][0])
+
+
+def test_scratch_starts_anew_for_each_seed(source, task, tmp_path):
+    _, before, first = run(Trial("scratch", 1.0, 0), source, task, tmp_path, epochs=1, learning_rate=1e-30)
+    _, _, second = run(Trial("scratch", 1.0, 1), source, task, tmp_path, epochs=1, learning_rate=1e-30)
+    kernels = {name for name, arrays in before.items() if arrays and arrays[0].ndim == 4}
+    assert kernels <= set(changed(before, first))
+    assert kernels <= set(changed(first, second))
+
+
+def test_probe_scores_without_training(source, task, tmp_path):
+    row, *_ = run(Trial("probe", 0.5, 0), source, task, tmp_path, layers=f"{LAYERS[0]}+{LAYERS[1]}")
+    assert row["train_clips"] == 16
+    assert row["accuracy"] > 0.8
+    assert not {"loss", "epochs"} & set(row)
+
+
+@pytest.mark.parametrize("strategy", ["finetune", "random", "probe"])
+def test_a_cell_gives_the_same_numbers_again(source, task, tmp_path, strategy):
+    rows = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        row, *_ = run(Trial(strategy, 0.5, 3), source, task, tmp_path / name)
+        rows.append({key: value for key, value in row.items() if key != "seconds"})
+    assert rows[0] == rows[1]
+
+
+def test_finetune_of_a_deep_network(task, tmp_path):
+    folder = write_source(tmp_path / "source", "densenet40", spec_augment=1)
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    middle = [name for name in model.output if name != "scores"][2]
+    settings = {"epochs": 1, "min_steps": 1, "finetune_from": middle}
+    _, before, after = run(Trial("finetune", 1.0, 0), folder, task, tmp_path, **settings)
+    below = {layer.name for layer in keras.Model(model.input, model.output[[*model.output][1]]).layers}
+    assert not below & set(changed(before, after))
+    assert set(changed(before, after)) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs: 0 is not allowed; expected at least 1"),
+        ({"learning_rate": 0.0}, "--learning-rate: 0.0 is not allowed; expected a number above 0"),
+        ({"dropout": 1.0}, "--dropout: 1.0 is not allowed; expected 0 to below 1"),
+        ({"spec_augment": -1}, "--spec-augment: -1 is not allowed; expected 0 or more"),
+        ({"finetune_from": "stage9"}, "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
+        ({"layers": "layer1+stage9"}, "--layers: 'stage9' is no layer of this network; it has layer1, layer2"),
+        ({"unfreeze_epochs": 9, "epochs": 20}, "--unfreeze-epochs: 9 would train layer1 from epoch 28 on, of 20"),
+    ],
+)
+def test_recipes_that_cannot_be(settings, message):
+    with pytest.raises(InputError) as error:
+        FinetuningConfig(**settings).check_layers(LAYERS)
+    assert str(error.value).startswith(message)
+
+
+def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, run_script, tmp_path):
+    arguments = ["--strategy", "finetune", "--fractions", 1, "--learning-rate", 1e30, "--epochs", 3]
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path / "out", *arguments)
+    assert finished.returncode == 2
+    expected = r"transfer.py: error: finetune, fraction 1, seed 0: training: the (val_)?loss is (nan|inf) in epoch \d"
+    assert pd.Series([finished.stderr]).str.match(expected).all(), finished.stderr
+    assert not (tmp_path / "out" / "results.csv").exists()
+
+
+# The script
+
+
+FAST = ["--epochs", 1, "--min-steps", 1, "--validation-fraction", 0.2]
+
+
+def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_path):
+    out = tmp_path / "out"
+    command = ["transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST]
+    finished = run_script(*command, "--strategy", "finetune", "probe", "--fractions", 0.5)
+    assert finished.returncode == 0, finished.stderr
+    table = results.read([out / "results.csv"])
+    assert table[["strategy", "fraction"]].to_numpy().tolist() == [["finetune", 0.5], ["probe", 0.5]]
+    assert set(table["source"]) == {"synthetic"}
+    assert set(table["network"]) == {"convnet5"}
+    assert table.loc[table["strategy"] == "finetune", "epochs"].tolist() == [1]
+    assert {"results.csv", "settings.json", "transfer.png", "transfer.svg"} == {path.name for path in out.iterdir()}
+
+    # The same command adds what is new and repeats nothing.
+    before = (out / "results.csv").read_text().splitlines()
+    finished = run_script(*command, "--save-models", "--strategy", "probe", "random", "--fractions", 0.5)
+    assert finished.returncode == 0, finished.stderr
+    extracted = run_script("extract", out / "models" / "random.0.5.seed0", "--dataset", "synthetic", "--output",
+                           tmp_path / "features.npz")  # fmt: skip
+    assert extracted.returncode == 0, extracted.stderr
+    after = (out / "results.csv").read_text().splitlines()
+    assert [line for line in after if ",random," not in line] == before
+    assert len(after) == len(before) + 1
+
+    # Another network belongs elsewhere, and so do other settings.
+    (out / "other").mkdir()
+    (out / "other" / "results.csv").write_text((out / "results.csv").read_text().replace(",convnet5,", ",sbcnn,"))
+    finished = run_script(*command[:5], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
+    assert finished.returncode == 2
+    assert "results.csv: is of another transfer (network sbcnn, not network convnet5); choose" in finished.stderr
+    finished = run_script(*command, "--strategy", "head", "--batch-size", 7)
+    assert finished.returncode == 2
+    assert "settings.json: is of another run (batch_size was 32, is 7); remove it" in finished.stderr
+
+
+def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, tmp_path):
+    command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
+    command += ["--fractions", "0.2", "--seeds", "2", "--epochs", "15", "--patience", "15", "--min-steps", "1"]
+    command += ["--jobs", "1", "--output-dir"]
+    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
+    process = subprocess.Popen([*map(str, command), interrupted], cwd=ROOT, stderr=subprocess.PIPE)
+    state = interrupted / "unfinished" / "scratch.0.2.seed1" / "state.npz"
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()  # ends when the workers, which share its stderr, have ended, too
+    assert len((interrupted / "results.csv").read_text().splitlines()) == 2
+    with np.load(state) as file:
+        assert 1 <= json.loads(str(file["history"]))[-1]["epoch"] < 15
+
+    def again(folder, *more):
+        run = subprocess.run([*map(str, command), folder, *more], cwd=ROOT, check=True, capture_output=True, text=True)
+        return run.stderr
+
+    for folder in (interrupted, whole):
+        said = again(folder)
+        assert "at the source's 16000 Hz, clips of other rates resampled" in said
+        assert "ended before" not in said
+    first, second = (results.read([folder / "results.csv"]).drop(columns="seconds") for folder in (interrupted, whole))
+    pd.testing.assert_frame_equal(first, second)
+    assert not (interrupted / "unfinished").exists()
+    said = (
+        f"scratch, fraction 0.2, seed 1: ended before, without a model; remove its row from {whole / 'results.csv'} to"
+    )
+    assert said in again(whole, "--save-models")
+
+
+def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
+    os.close(handle)
+    assert finished.returncode == 2
+    assert "another transfer.py works there; wait for it, or name another folder" in finished.stderr
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_transfer_on_a_page(model_dir, run_script, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 0.5, 1]
+    assert run_script("transfer", model_dir, *arguments).returncode == 0
+    table = results.read([out / "results.csv"])
+    assert table[["strategy", "fraction"]].to_numpy().tolist() == [["head", 0.5], ["head", 1.0]]
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- table: accuracy -->\nold\n<!-- end -->\nAfter.\n")
+    for _ in range(2):
+        finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+        assert finished.returncode == 0, finished.stderr
+        text = page.read_text()
+        assert text.startswith("Before.\n<!-- table: accuracy -->\n| source | target |")
+        assert text.endswith("<!-- end -->\nAfter.\n")
+        assert "old" not in text
+    assert (tmp_path / "synthetic.synthetic.convnet5.png").stat().st_size > 10_000
+    page.write_text("No place for a table.\n")
+    finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+    assert finished.returncode == 2
+    assert "page.md: has no line '<!-- table: NAME -->' for a table; name another page" in finished.stderr
+    page.write_text("<!-- table: enough -->\n<!-- end -->\n")
+    finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
+    assert finished.returncode == 2
+    assert "page.md: wants a table 'enough'; these results have accuracy, effort" in finished.stderr
+
+
+def manifest(path, *rows):
+    path.write_text("path,label,split\n" + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
+    import soundfile
+
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", np.sin(np.arange(4000) * (0.1 + 0.05 * i)), 16000)
+    splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    cases = {
+        "one_label.csv": (["a"] * 12, [], "manifest: has one label, 'a'; expected at least two"),
+        "test_only.csv": (["a", "b"] * 5 + ["c", "a"], [], "manifest: 'c' has no clip for training; add some"),
+        "few.csv": (["a", "b"] * 6, ["--fractions", 0.01], "--fractions: 0.01 leaves 'a' without a clip of its 4"),
+        "share.csv": (["a", "b"] * 6, ["--fractions", 1.5], "--fractions: 1.5 is not allowed; expected more than 0"),
+    }
+    for name, (labels, arguments, message) in cases.items():
+        rows = [f"{i}.wav,{label},{split}" for i, (label, split) in enumerate(zip(labels, splits, strict=True))]
+        data = manifest(tmp_path / name, *rows)
+        command = ["--dataset", "manifest", "--data-dir", data, "--output-dir", tmp_path / "out", *FAST, *arguments]
+        finished = run_script("transfer", model_dir, *command)
+        assert finished.returncode == 2
+        assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
+        assert finished.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strategy", "magic"], "--strategy: 'magic' is unknown; choose from finetune, scratch, head, probe, random"),
+        (["--seeds", 0], "--seeds: 0 is not allowed; expected 1 or more"),
+        (["--seed", 2**32 - 1, "--seeds", 2], "--seeds: 2 from 4294967295 on go beyond 4294967295; choose a smaller"),
+        (["--fractions", 0.5, "nan"], "--fractions: nan is not allowed; expected more than 0 and at most 1"),
+        (["--finetune-from", "stage9"], "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
+        (["--validation-fraction", 0], "--validation-fraction: 0.0 is not allowed; expected more than 0, up to 0.5"),
+        (["--dataset", "emomusic"], "--dataset: emomusic has numbers, no labels"),
+    ],
+)
+def test_arguments_that_cannot_be(model_dir, run_script, tmp_path, arguments, message):
+    command = ["--dataset", "synthetic", *arguments, "--output-dir", tmp_path / "out"]
+    finished = run_script("transfer", model_dir, *command)
+    assert finished.returncode == 2
+    assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
+    card = json.loads((model_dir / "card.json").read_text())
+    command = ["--dataset", "synthetic", "--output-dir", tmp_path / "out"]
+    (tmp_path / "model").mkdir()
+
+    def error():
+        finished = run_script("transfer", tmp_path / "model", *command)
+        assert finished.returncode == 2
+        return finished.stderr
+
+    assert "model: has no card.json; expected a model folder" in error()
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    assert "model: has no model.keras to train on; export the model again" in error()
+    card["audio"]["decibel_maximum"] = "batch"
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    (tmp_path / "model" / "model.keras").write_bytes(b"")
+    assert "model: its features depend on the whole batch, which no training can use" in error()
+    card["audio"]["decibel_maximum"] = "clip"
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    assert "model.keras: cannot be loaded" in error()
+    shutil.copyfile(model_dir / "model.keras", tmp_path / "model" / "model.keras")
+    for name, value in (("layer_names", ["stem"]), ("weights_sha256", "of other weights")):
+        (tmp_path / "model" / "card.json").write_text(json.dumps({**card, name: value}))
+        assert "model.keras: is not the network that card.json beside it describes; export" in error()
+    assert not os.path.exists(tmp_path / "out" / "results.csv")

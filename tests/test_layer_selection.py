@@ -1,0 +1,65 @@
+"""Step by step finds what trying everything finds, wherever the layers add up; never more than it may evaluate."""
+
+import numpy as np
+import pytest
+
+from keras_audio_transfer.probing import layer_selection
+
+NAMES = [f"layer{i}" for i in range(1, 9)]
+METHODS = [layer_selection.exhaustive, layer_selection.forward, layer_selection.backward]
+
+
+def evaluator(score):
+    """What a method calls, and the list of the combinations it asked for."""
+    asked = []
+
+    def evaluate(combinations):
+        asked.extend(combinations)
+        return {layers: score(layers) for layers in combinations}
+
+    return evaluate, asked
+
+
+def test_all_combinations():
+    every = layer_selection.all_combinations("abc")
+    assert ["".join(layers) for layers in every] == ["a", "b", "c", "ab", "ac", "bc", "abc"]
+    assert layer_selection.all_combinations("abc", 2) == every[:6]
+    assert layer_selection.all_combinations("abc", 7) == every
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("seed", range(5))
+def test_where_layers_add_up_all_methods_find_the_best(method, seed):
+    worth = dict(zip(NAMES, np.random.default_rng(seed).normal(size=8), strict=True))
+    evaluate, _ = evaluator(lambda layers: sum(worth[name] for name in layers))
+    good = tuple(name for name in NAMES if worth[name] > 0)
+    assert method(NAMES, evaluate) == good
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_down_does_not_end_the_search(method):
+    # Two layers are worse than one, three of a kind are best: who stops at the first step down never sees them.
+    worth = {1: 0.5, 2: 0.4, 3: 0.9}
+    liked = dict.fromkeys("ace", 0.01)
+    evaluate, _ = evaluator(lambda layers: worth.get(len(layers), 0.1) + sum(liked.get(n, -0.01) for n in layers))
+    assert method("abcde", evaluate) == tuple("ace")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_equals_the_smallest_is_taken(method):
+    evaluate, _ = evaluator(lambda layers: float("c" in layers))
+    assert method("abcd", evaluate) == ("c",)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_number_of_evaluations(method):
+    evaluate, asked = evaluator(lambda layers: -len(layers))
+    method(NAMES, evaluate)
+    assert len(asked) == len(set(asked)) == layer_selection.n_evaluations(method, 8)
+    assert all(list(layers) == sorted(layers) for layers in asked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_layer(method):
+    evaluate, _ = evaluator(lambda layers: 0.0)
+    assert method(["mfcc"], evaluate) == ("mfcc",)

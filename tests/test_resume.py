@@ -1,0 +1,74 @@
+"""What was recorded is there after a kill; a half-written line does not count; other settings are refused."""
+
+import json
+
+import pytest
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.resume import Journal, check_settings
+
+
+def test_values_come_back_exactly(tmp_path):
+    values = {"a": [0.1 + 0.2, 1 / 3], "b": [1e-300], "Käse": []}
+    with Journal(tmp_path / "j.jsonl") as journal:
+        journal.update(values)
+        assert dict(journal) == values
+    with Journal(tmp_path / "j.jsonl") as journal:
+        assert dict(journal) == values
+        assert "c" not in journal
+
+
+def test_values_are_on_disk_at_once(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl")
+    journal["a"] = [1.5]
+    with Journal(tmp_path / "j.jsonl") as other:
+        assert other["a"] == [1.5]
+
+
+@pytest.mark.parametrize("torn", [b'["b", [2.', b'["b", [2.0]]', b"\xff"])
+def test_a_half_written_line_does_not_count(tmp_path, torn):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'["a", [1.0]]\n' + torn)
+    with Journal(path) as journal:
+        assert dict(journal) == {"a": [1.0]}
+        journal["c"] = [3.0]
+    with Journal(path) as journal:
+        assert dict(journal) == {"a": [1.0], "c": [3.0]}
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"\xff", b'{"a": 1}', b"[1]", b'["b", 2]', b'["b", "2"]', b'["b", ["x"]]', b"[[], []]"]
+)
+def test_a_damaged_line_is_refused(tmp_path, line):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'["a", [1.0]]\n' + line + b"\n")
+    with pytest.raises(InputError, match=r"j.jsonl, line 2: is damaged; remove the file to start again"):
+        Journal(path)
+    assert path.read_bytes().startswith(b'["a", [1.0]]\n' + line)
+
+
+def test_settings(tmp_path):
+    path = tmp_path / "deep" / "config.json"
+    settings = {"protocol": "nested", "scale": True, "grid": [0.1, "auto"]}
+    check_settings(path, settings)
+    assert json.loads(path.read_text()) == settings
+    check_settings(path, settings)
+    remedy = "remove it together with the results beside it, or choose another place"
+    message = rf"config.json: is of another run \(scale was true, is false\); {remedy}"
+    with pytest.raises(InputError, match=message):
+        check_settings(path, {**settings, "scale": False})
+    with pytest.raises(InputError, match="seed was null, is 1"):
+        check_settings(path, {**settings, "seed": 1})
+    path.write_text("[]")
+    with pytest.raises(InputError, match=f"config.json: not the settings of a run; {remedy}"):
+        check_settings(path, settings)
+
+
+@pytest.mark.parametrize("same", [0, 10, 57, 200])
+@pytest.mark.parametrize("rest", ["", " and more" * 10])
+def test_long_settings_are_shown_where_they_differ(tmp_path, same, rest):
+    was, now = (f"{'x' * same}{number}{rest}" for number in (4, 5))
+    check_settings(tmp_path / "config.json", {"a": was})
+    with pytest.raises(InputError, match=r"\(a was (.*4.*), is (.*5.*)\);") as error:
+        check_settings(tmp_path / "config.json", {"a": now})
+    assert len(str(error.value)) < len(str(tmp_path)) + 300

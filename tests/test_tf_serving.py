@@ -1,0 +1,428 @@
+"""The folder that `export.py --serving` writes, through every door a server or its user has."""
+
+import io
+import json
+import pickle
+import re
+import shlex
+import shutil
+import socketserver
+import subprocess
+import sys
+import threading
+import wave
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import run_main
+from google.protobuf import text_format
+from serving_stub import Model, grpc_server, request_by_tensor, rest_server, signatures_of
+from tensorflow.python.tools import saved_model_cli
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export import tf_serving
+from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.serving_client import Client, ServingError, main
+
+TESTS = Path(__file__).parent
+CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
+SERVED = "urban"
+README = (
+    (TESTS.parent / "README.md")
+    .read_text(encoding="utf-8")
+    .split("<!-- serve commands -->")[1]
+    .split("<!-- end -->")[0]
+)
+SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "as_trained", "timestamps", "info"}
+
+
+def noise(*shape):
+    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+
+
+def wav(samples, sample_rate):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as content:
+        content.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        content.writeframes((samples * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+export_script = partial(run_main, "export")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A model and its card, as far as export.py reads a model folder."""
+    folder = tmp_path_factory.mktemp("source")
+    keras.utils.set_random_seed(0)
+    model = add_head(build_extractor(CONFIG), 3)
+    model.save(folder / "model.keras")
+    card = {"audio": CONFIG.to_dict(), "layer_names": [*model.output], "labels": ["a", "b", "ç"]}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(source, tmp_path_factory):
+    """What the README's command writes."""
+    path = tmp_path_factory.mktemp("served") / "served" / SERVED
+    (line,) = (line for line in README.splitlines() if "scripts/export.py" in line)
+    places = {"saved_models/convnet5.urbansound8k": source, "served/urban": path}
+    assert export_script(*(places.get(word, word) for word in shlex.split(line)[2:])) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def python_answers(folder):
+    """The signatures as Python's TensorFlow runs them."""
+    loaded = tf.saved_model.load(str(folder / "1"))
+
+    def answer(name, inputs):
+        outputs = loaded.signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def warmup(folder):
+    """The requests of the warm-up file: pairs of a signature's name and its inputs."""
+    requests = []
+    for record in tf.data.TFRecordDataset(str(folder / "1" / tf_serving.WARMUP)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        assert request.model_spec.name == SERVED
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        requests.append((request.model_spec.signature_name, inputs))
+    return requests
+
+
+@pytest.fixture(scope="module", params=["REST", "gRPC"])
+def address(request, model):
+    with (rest_server if request.param == "REST" else grpc_server)(model) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return Model(SERVED, folder / "1")
+
+
+def test_the_folder_is_complete_and_its_files_are_what_the_server_parses(folder):
+    files = {"1", "model.keras", "card.json", "models.config", "batching.config", "client.py", "SERVING.md"}
+    assert {path.name for path in folder.iterdir()} == files
+    models = text_format.Parse((folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    (entry,) = models.model_config_list.config
+    assert (entry.name, entry.base_path, entry.model_platform) == (SERVED, f"/models/{SERVED}", "tensorflow")
+    assert re.fullmatch("[A-Za-z0-9_.-]+", entry.name)
+
+
+def test_batching_joins_no_requests_and_pads_none(folder):
+    lines = re.sub("#.*", "", (folder / "batching.config").read_text()).split("\n")
+    parameters = dict(
+        re.fullmatch(r"(\w+)(?:: (\w+)| \{ value: (\w+) \} *)", line).group(1, 2) for line in lines if line
+    )
+    # BatchingParameters of session_bundle_config.proto, which tensorflow-serving-api leaves out.
+    assert {*parameters} <= {
+        *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "thread_pool_name"),
+        *("allowed_batch_sizes", "pad_variable_length_inputs", "enable_large_batch_splitting"),
+        "max_execution_batch_size",
+    }
+    assert parameters["pad_variable_length_inputs"] == "false"
+    assert "max_execution_batch_size { value: 1 }" in lines
+
+
+def test_everything_has_the_batch_first(folder):
+    # Neither TF Serving's batching nor its row form takes anything else; nor a signature without inputs.
+    signatures = signatures_of(folder / "1")
+    assert {*signatures} == SIGNATURES
+    for name, signature in signatures.items():
+        assert signature.inputs, name
+        for tensor in [*signature.inputs.values(), *signature.outputs.values()]:
+            assert tensor.tensor_shape.dim[0].size == -1, (name, tensor.name)
+
+
+def test_saved_model_cli(folder, tmp_path, capsys, monkeypatch, python_answers):
+    def cli(*arguments):
+        monkeypatch.setattr(sys, "argv", ["saved_model_cli", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            saved_model_cli.main()
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    shown = cli("show", "--dir", folder / "1", "--tag_set", "serve", "--signature_def", "padded")
+    assert re.search(r"inputs\['waveform'\] tensor_info:\s+dtype: DT_FLOAT\s+shape: \(-1, -1\)", shown)
+    assert re.search(r"inputs\['num_samples'\] tensor_info:\s+dtype: DT_INT32\s+shape: \(-1\)", shown)
+    np.savez(tmp_path / "in.npz", waveform=noise(2, 500), num_samples=np.int32([500, 99]))
+    inputs = ";".join(f"{name}={tmp_path / 'in.npz'}[{name}]" for name in ("waveform", "num_samples"))
+    flags = ("--tag_set", "serve", "--signature_def", "padded", "--inputs", inputs, "--outdir", tmp_path)
+    cli("run", "--dir", folder / "1", *flags)
+    expected = python_answers("padded", {"waveform": noise(2, 500), "num_samples": np.int32([500, 99])})
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected["features"], atol=1e-5)
+
+
+ONE_D, THREE_D = noise(500), noise(1, 100, 64)
+WRONG_RANK = "waveform: has another rank; expected float32 [batch, samples], received the shape"
+N, SECONDS = np.int32([500]), np.float32([0.1])
+BAD = [
+    ("serving_default", {"waveform": ONE_D}, f"{WRONG_RANK}] [500]"),
+    ("serving_default", {"waveform": THREE_D}, f"{WRONG_RANK}] [1 100 64]"),
+    ("serving_default", {"waveform": np.float32(1)}, f"{WRONG_RANK}] []"),
+    ("padded", {"waveform": ONE_D, "num_samples": N}, f"{WRONG_RANK}] [500]"),
+    ("padded", {"waveform": noise(1, 500), "num_samples": N[None]}, "num_samples: has another rank; expected int32"),
+    ("waveform_at", {"waveform": THREE_D, "sample_rate": N}, f"{WRONG_RANK}] [1 100 64]"),
+    ("waveform_at", {"waveform": noise(1, 500), "sample_rate": N * 0}, "sample_rate: is out of range; expected 100"),
+    ("audio_bytes", {"audio_bytes": [[b"no"]]}, "audio_bytes: has another rank; expected string [batch], received"),
+    ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
+    (
+        "timestamps",
+        {"waveform": noise(1, 500), "hop_seconds": np.float32(0.1), "window_seconds": SECONDS},
+        "hop_seconds: has another rank; expected float32 [batch], received the shape] []",
+    ),
+    ("serving_default", {"waveform": noise(0, 500)}, "waveform: the batch is empty; expected at least one clip"),
+    ("serving_default", {"waveform": noise(1, 500) * np.float32(np.nan)}, "waveform: holds NaN or infinity"),
+    ("info", {"query": np.int32(0)}, "query: has another rank; expected int32 [batch], received the shape] []"),
+]
+
+
+def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, warmup, python_answers, tmp_path):
+    signatures = signatures_of(folder / "1")
+    assert {name for name, _ in warmup} == {*signatures} == SIGNATURES
+    plain = [(n, {k: v.tolist() if v.dtype == object else v for k, v in inputs.items()}) for n, inputs in warmup]
+    # Bad requests first: the session goes on serving.
+    asked = [request_by_tensor(signatures[name], inputs) for name, inputs in [*[bad[:2] for bad in BAD], *plain]]
+    (tmp_path / "requests").write_bytes(pickle.dumps([request for request, _ in asked]))
+    command = [sys.executable, TESTS / "c_api.py", folder / "1", tmp_path / "requests", tmp_path / "answers"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
+    answers = pickle.loads((tmp_path / "answers").read_bytes())
+    for (name, _, message), answer in zip(BAD, answers, strict=False):
+        assert message in answer, name
+    for (name, inputs), (_, outputs), answer in zip(warmup, asked[len(BAD) :], answers[len(BAD) :], strict=True):
+        assert not isinstance(answer, str), (name, answer)
+        expected = python_answers(name, inputs)
+        assert {*expected} == {*outputs}
+        for output, values in zip(outputs, answer, strict=True):
+            if values.dtype == object:
+                np.testing.assert_array_equal(values, expected[output])
+            else:
+                assert np.isfinite(values).all()
+                # Another process, with other threads: rounding grows with the features.
+                atol = 1e-5 * max(1, np.abs(expected[output]).max())
+                np.testing.assert_allclose(values, expected[output], rtol=0, atol=atol, err_msg=f"{name}, {output}")
+
+
+# The client, against the stub
+
+
+def assert_same(outputs, expected):
+    assert {*outputs} == {*expected}
+    for name, values in outputs.items():
+        if name == "labels":
+            assert values == expected[name][0].decode()
+        else:
+            np.testing.assert_allclose(values, expected[name][0], atol=1e-5, err_msg=name)
+
+
+def test_the_client_gives_each_clip_what_it_gets_alone(address, python_answers, tmp_path):
+    client = Client(address, SERVED, version=1)
+    clips = [noise(500), noise(64), noise(301)]
+    for outputs, clip in zip(client.predict(clips), clips, strict=True):
+        assert_same(outputs, python_answers("serving_default", {"waveform": clip[None]}))
+    contents = [wav(noise(800), 4000), wav(noise(100), 1000)]
+    (tmp_path / "clip.wav").write_bytes(contents[0])
+    for outputs, content in zip(client.predict_wav([tmp_path / "clip.wav", contents[1]]), contents, strict=True):
+        assert_same(outputs, python_answers("as_trained", {"audio_bytes": [content]}))
+    card = client.info()
+    assert card["labels"] == ["a", "b", "ç"]
+    assert AudioConfig.from_dict(card["audio"]) == CONFIG
+    seconds = dict.fromkeys(("hop_seconds", "window_seconds"), np.float32([0.1, 0.1]))
+    asked = {"waveform": noise(2, 500), **seconds}
+    expected = python_answers("timestamps", asked)
+    outputs = client.ask("timestamps", **asked)
+    np.testing.assert_allclose(outputs["timestamps"], expected["timestamps"], atol=1e-6)
+    np.testing.assert_allclose(outputs["features"], expected["features"], atol=1e-5)
+
+
+def test_the_clients_errors_are_one_line(address):
+    client = Client(address, SERVED)
+    at = re.escape(f"{address}, model {SERVED}: ")
+    with pytest.raises(
+        ServingError,
+        match=rf"^{at}waveform: is shorter than a frame; expected at least 64 samples at 2000 Hz \[1 63\]$",
+    ):
+        client.predict([noise(63)])
+    with pytest.raises(ServingError, match=rf"^{at}waveform: holds NaN or infinity[^\n]+$"):
+        client.predict([noise(500) * np.nan])
+    with pytest.raises(ServingError, match=rf"^{at}waveform: has another rank[^\n]+ shape \[500\]$"):
+        client.ask("serving_default", waveform=noise(500))
+    with pytest.raises(ServingError, match=rf"^{at}a waveform of shape \(1, 500\); expected \(samples,\)$"):
+        client.predict([noise(1, 500)])
+    with pytest.raises(ServingError, match=rf"^{at}no waveforms; expected at least one$"):
+        client.predict([])
+    with pytest.raises(ServingError, match=r"^nothing\.wav: cannot be read \(No such file or directory\)"):
+        client.predict_wav(["nothing.wav"])
+    with pytest.raises(ServingError, match=r"^[^\n]+, model other: Servable not found for request: [^\n]+$"):
+        Client(address, "other").predict([noise(500)])
+    with pytest.raises(ServingError, match=r"^[^\n]+:1, model m: cannot be reached \([^\n]+; is the server running"):
+        Client(f"{address.split('://')[0]}://localhost:1", "m", timeout=5).predict([noise(500)])
+    assert client.predict([noise(500)])
+
+
+@pytest.fixture
+def not_a_server():
+    """The address of what answers every request with the same bytes, and a function to set them."""
+    answer = b""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            self.connection.recv(65536)
+            self.wfile.write(answer)
+
+    def answering(content):
+        nonlocal answer
+        answer = content
+
+    with socketserver.ThreadingTCPServer(("localhost", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_address[1]}", answering
+        server.shutdown()
+
+
+def test_the_clients_address(not_a_server):
+    with pytest.raises(ServingError, match=r"^localhost:8501: is no address; expected http://HOST:PORT"):
+        Client("localhost:8501", SERVED)
+    with pytest.raises(ServingError, match=r"^http://localhost:abc, model m: is no address \([^\n]+\); expected http:"):
+        Client("http://localhost:abc", "m").predict([noise(500)])
+    address, answering = not_a_server
+    grpc_frame, http = b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", b"HTTP/1.0 200 OK\r\n\r\n"
+    for content in (grpc_frame, http + b"[1]", http + b"{}", http + b"text"):
+        answering(content)
+        with pytest.raises(
+            ServingError, match=r"^[^\n]+: answers, but not as TensorFlow Serving does; expected its REST"
+        ):
+            Client(address, "a model").predict([noise(500)])
+
+
+def test_the_clients_command_line(address, capsys, tmp_path):
+    clip, text = tmp_path / "clip.wav", tmp_path / "text.wav"
+    clip.write_bytes(wav(noise(500), 2000))
+    text.write_bytes(b"no sound")
+    assert main([address, SERVED, str(clip), str(text)]) == 1
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    outputs = json.loads(line)
+    assert (outputs["file"], len(outputs["scores"])) == (str(clip), 3)
+    assert outputs["labels"] in ("a", "b", "ç")
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"failed: {text}: {address}, model {SERVED}: audio_bytes: is no WAV file; ")
+    assert main([address, "other", "--info"]) == 2
+
+
+# What a user copies
+
+
+def run_commands(page, folder, rest, grpc):
+    """Run a page's shell blocks, all but Docker's and the export, with the stub's ports; a JSON object a command."""
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    page = "".join(block for block in blocks if not block.startswith("docker") and "scripts/export.py" not in block)
+    page = re.sub(r"(\.venv/bin/python|python3) ", f"{sys.executable} ", page)
+    page = page.replace("localhost:8501", rest.removeprefix("http://"))
+    page = page.replace("localhost:8500", grpc.removeprefix("grpc://"))
+    page = page.replace("curl ", "curl --silent --show-error --fail --write-out '\\n' ")
+    command = ["bash", "-euo", "pipefail", "-c", page]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_what_the_pages_say_can_be_copied(folder, model, python_answers, tmp_path, capsys):
+    page = (folder / "SERVING.md").read_text()
+    root = folder.parents[1]
+    shutil.copytree(folder, tmp_path / "copy")
+    for place in (tmp_path / "copy", root):
+        (place / "clip.wav").write_bytes(wav(noise(500), 2000))
+    assert f'-v "$PWD:/models/{SERVED}:ro" tensorflow/serving' in page
+    assert f'-v "$PWD/served/{SERVED}:/models/{SERVED}:ro" tensorflow/serving' in README
+    with rest_server(model) as rest, grpc_server(model) as grpc:
+        metadata, info, row, columns, *scored = run_commands(page, tmp_path / "copy", rest, grpc)
+        scored += run_commands(README, root, rest, grpc)
+        (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        exec(python.replace("http://localhost:8501", rest), {})
+    assert {*metadata["metadata"]["signature_def"]["signature_def"]} == SIGNATURES
+    assert json.loads(info["predictions"][0])["labels"] == ["a", "b", "ç"]
+    sine = np.sin(np.arange(500) / 9).astype(np.float32)[None]
+    expected = python_answers("serving_default", {"waveform": sine})["features"][0]
+    shorter = python_answers("serving_default", {"waveform": sine[:, :250]})["features"][0]
+    np.testing.assert_allclose(row["predictions"][0]["features"], expected, atol=1e-5)
+    np.testing.assert_allclose(columns["outputs"]["features"], [expected, shorter], atol=1e-5)
+    scores = [answer["predictions"][0]["scores"] if "predictions" in answer else answer["scores"] for answer in scored]
+    alone = python_answers("audio_bytes", {"audio_bytes": [wav(noise(500), 2000)]})["scores"][0]
+    np.testing.assert_allclose(scores, [alone] * 6, atol=1e-5)
+    assert re.fullmatch(r"\['[abç]', '[abç]'\]\n", capsys.readouterr().out.replace("np.str_(", "").replace(")", ""))
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "name"), [("tönes & co", "t_nes_co"), ("convnet5.urban-8k", "convnet5.urban-8k"), ("a/b:c", "b_c")]
+)
+def test_the_served_name_can_stand_in_a_url(folder_name, name):
+    assert tf_serving.served_name(Path(folder_name)) == name
+
+
+def test_the_client_needs_no_tensorflow_over_rest(folder, model):
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("tensorflow", "grpc", "tensorflow_serving", "keras_audio_transfer")))
+import client
+print(client.Client(sys.argv[1], sys.argv[2]).info()["labels"])
+try:
+    client.Client("grpc://localhost:1", sys.argv[2])
+except client.ServingError as error:
+    print(error)
+"""
+    with rest_server(model) as at:
+        command = [sys.executable, "-c", code, at, SERVED]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+    labels, error = run.stdout.splitlines()
+    assert labels == "['a', 'b', 'ç']"
+    assert error.startswith(f"grpc://localhost:1, model {SERVED}: gRPC needs tensorflow-serving-api (")
+
+
+# What cannot be exported
+
+
+def test_without_tensorflow_serving_api_nothing_is_done(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(tf_serving.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"^--serving: needs tensorflow-serving-api; pip install 'keras_audio_transfer"
+    ):
+        tf_serving.check_installed()
+
+
+def test_a_model_whose_answers_depend_on_the_batch_is_not_served(source, tmp_path):
+    card = json.loads((source / "card.json").read_text())
+    card["audio"]["decibel_maximum"] = "batch"
+    shutil.copyfile(source / "model.keras", tmp_path / "model.keras")
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="its features depend on the whole batch, which a server puts together anew"):
+        export_script(tmp_path, "--output-dir", tmp_path / "served", "--serving")
+    assert not (tmp_path / "served").exists()
+
+
+def test_warmup_requests_that_the_model_refuses_are_not_written(folder, monkeypatch, tmp_path):
+    shutil.copytree(folder / "1", tmp_path / "1", ignore=shutil.ignore_patterns("assets.extra"))
+    too_short = [("serving_default", {"waveform": noise(1, 9)})]
+    monkeypatch.setattr(tf_serving, "example_requests", lambda config: too_short)
+    with pytest.raises(InputError, match=r"1: refuses serving_default \(.*is shorter than a frame"):
+        tf_serving.write_kit(tmp_path, 1, SERVED, CONFIG)
