@@ -3,12 +3,13 @@
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
 
 SHORT_CLIPS = ("repeat", "zero_pad")
 LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
 FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
 DECIBEL_MAXIMA = ("clip", "batch")
+POOLINGS = ("mean", "max", "mean_deviation")  # how feature maps become features; `extractor.POOLINGS` has their layers
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ PRESETS = {
 def preset(name: str) -> AudioConfig:
     """The preset of that name. Raises InputError for an unknown one."""
     if name not in PRESETS:
-        raise InputError(f"preset: {name!r} is unknown; choose from {', '.join(PRESETS)}")
+        raise unknown("preset", name, PRESETS)
     return PRESETS[name]
 
 

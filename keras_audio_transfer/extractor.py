@@ -7,10 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_audio_transfer.backbones import backbone
-from keras_audio_transfer.backbones.applications import check_weights
+from keras_audio_transfer.backbones import backbone, check_weights
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.layers import GlobalMeanStdPooling2D, MultiscaleDilatedConv2D
 from keras_audio_transfer.model_folder import SCORES
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
@@ -56,9 +55,9 @@ def build_extractor(
     """
     module = backbone(network)
     if pooling not in POOLINGS:
-        raise InputError(f"pooling: {pooling!r} is unknown; choose from {', '.join(POOLINGS)}")
+        raise unknown("pooling", pooling, POOLINGS)
     if weights is not None:
-        check_weights(weights, network)
+        check_weights(weights, network, len(dilations) or 1)
     waveform = keras.Input((None,), dtype="float32", name="waveform")
     spectrogram = waveform_to_spectrogram(waveform, config)
     if spec_augment:
@@ -79,7 +78,7 @@ def select_layers(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """
     for name in names:
         if name not in model.output:
-            raise InputError(f"layer: {name!r} is unknown; this network has {', '.join(model.output)}")
+            raise unknown("layer", name, model.output)
     return keras.Model(model.input, {name: model.output[name] for name in names}, name=model.name)
 
 

@@ -1,14 +1,20 @@
 """The features of a set of clips: the table, its file (`.npz`), and how rows become one. Without TensorFlow."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ABOUT_CLIPS = ("clip_ids", "labels", "folds", "splits")
 _NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
@@ -24,9 +30,9 @@ _EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits"),
 _LAYER = ((2,), "fiu", "numbers of shape (clips, channels)")
 _SOURCE = "expected what `extract` or `mfcc` writes"
 
-
+Array = npt.NDArray[Any]
 # A clip, and its features (layer name -> (channels,)) or the reason why it has none.
-Row = tuple[Clip, Mapping[str, np.ndarray] | str]
+Row = tuple[Clip, Mapping[str, Array] | str]
 
 
 @dataclass
@@ -42,15 +48,39 @@ class FeatureTable:
         folds: int64 (clips,), -1 where there are none.
         splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
         times: float64 (clips,), where the rows are windows of recordings: seconds to their centres. Else None.
+        failures: (clip id, reason) of clips that could not be read and have no row; not saved.
+
+    Example:
+        >>> clips = [Clip("a.wav", None, ("dog",)), Clip("b.wav", None, ("cat",))]
+        >>> table = FeatureTable.of_clips({"layer1": np.zeros((2, 3), np.float32)}, clips, ["cat", "dog"])
+        >>> table
+        <FeatureTable: 2 clips, 1 layer, 3 channels, 2 labels>
+        >>> table.to_frame()
+                 layer1/0  layer1/1  layer1/2
+        clip_id
+        a.wav         0.0       0.0       0.0
+        b.wav         0.0       0.0       0.0
     """
 
-    layers: dict[str, np.ndarray]
-    clip_ids: np.ndarray
-    labels: np.ndarray
+    layers: dict[str, Array]
+    clip_ids: Array
+    labels: Array
     label_names: list[str]
-    folds: np.ndarray
-    splits: np.ndarray
-    times: np.ndarray | None = None
+    folds: Array
+    splits: Array
+    times: Array | None = None
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def __repr__(self) -> str:
+        n_channels = sum(values.shape[1] for values in self.layers.values())
+        counts = {"clip": len(self), "layer": len(self.layers), "channel": n_channels}
+        counts["target" if self.is_regression else "label"] = len(self.label_names)
+        if self.failures:
+            counts["failure"] = len(self.failures)
+        return f"<FeatureTable: {', '.join(f'{n} {name}' + 's' * (n != 1) for name, n in counts.items())}>"
 
     @property
     def is_regression(self) -> bool:
@@ -77,7 +107,7 @@ class FeatureTable:
         return cls.of_clips(layers, clips, label_names), failures
 
     @classmethod
-    def of_clips(cls, layers: dict[str, np.ndarray], clips: list[Clip], label_names: list[str]) -> "FeatureTable":
+    def of_clips(cls, layers: dict[str, Array], clips: list[Clip], label_names: list[str]) -> "FeatureTable":
         """The features of those clips, row by row, with what the clips say of themselves."""
         index = {name: i for i, name in enumerate(label_names)}
         if any(clip.targets for clip in clips):
@@ -98,8 +128,72 @@ class FeatureTable:
             splits=np.array([clip.split for clip in clips], dtype=str),
         )
 
-    def save(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all."""
+    def column_names(self, layers: str | Iterable[str] | None = None) -> list[str]:
+        """The channels' names, `layer/channel` with channels from 0, in the order of `to_numpy`."""
+        return column_names({name: self.layers[name].shape[1] for name in self._selected(layers)})
+
+    def to_numpy(self, layers: str | Iterable[str] | None = None) -> npt.NDArray[np.float32]:
+        """The features of some layers beside one another.
+
+        Args:
+            layers: names, or one, in the order wanted; None for all in theirs.
+
+        Returns:
+            float32 (clips, channels).
+
+        Raises:
+            InputError: no layer, or an unknown one.
+        """
+        columns = [self.layers[name] for name in self._selected(layers)]
+        return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
+
+    def to_frame(self, layers: str | Iterable[str] | None = None, about_clips: bool = False) -> "pd.DataFrame":
+        """The features as a data frame, a row a clip.
+
+        Args:
+            layers: see `to_numpy`.
+            about_clips: whether columns come first that say what the table knows of each clip: `label` (its name, None
+                without one; for tagging a tuple of names), or for regression a column of numbers for each of
+                `label_names` ('target' where it has no name); `fold`, `split`, and `time` where there are times.
+
+        Returns:
+            Index `clip_id`; float32 columns `layer/channel`, channels from 0.
+
+        Raises:
+            InputError: no layer, or an unknown one.
+        """
+        import pandas as pd
+
+        index = pd.Index([*map(str, self.clip_ids)], name="clip_id")
+        frame = pd.DataFrame(self.to_numpy(layers), index=index, columns=self.column_names(layers))
+        if not about_clips:
+            return frame
+        about: dict[str, Any] = self._labels_by_column()
+        about |= {"fold": self.folds, "split": [*map(str, self.splits)]}
+        if self.times is not None:
+            about["time"] = self.times
+        return pd.concat([pd.DataFrame(about, index=index), frame], axis=1)
+
+    def _labels_by_column(self) -> dict[str, Any]:
+        if self.is_regression:
+            numbers = self.labels.reshape(len(self), -1)
+            return dict(zip(self.label_names or ["target"], numbers.T, strict=True))
+        names = self.label_names
+        if self.labels.ndim == 2:
+            return {"label": [tuple(names[i] for i in np.flatnonzero(row)) for row in self.labels]}
+        return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
+
+    def _selected(self, layers: str | Iterable[str] | None) -> list[str]:
+        names = [*self.layers] if layers is None else [layers] if isinstance(layers, str) else [*layers]
+        for name in names:
+            if name not in self.layers:
+                raise unknown("layers", name, self.layers)
+        if not names:
+            raise InputError(f"layers: is empty; expected some of {', '.join(self.layers) or 'none'}, or None for all")
+        return names
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write a features file (`.npz`); it appears whole or not at all."""
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
             "clip_ids": np.array(self.clip_ids, dtype=str),
@@ -111,17 +205,18 @@ class FeatureTable:
         if self.times is not None:
             about["times"] = np.asarray(self.times, dtype=np.float64)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
-        with atomic_write(path) as partial, open(partial, "wb") as file:
+        with atomic_write(Path(path)) as partial, open(partial, "wb") as file:
             np.savez(file, **layers, **about)
 
     @classmethod
-    def load(cls, path: Path) -> "FeatureTable":
+    def load(cls, path: str | PathLike[str]) -> "FeatureTable":
         """Read a features file.
 
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
                 layer twice, or values that are not finite.
         """
+        path = Path(path)
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(f"{path}: {what}; expected a features file; make one with `extract`")
@@ -158,9 +253,10 @@ class FeatureTable:
         """
         if name is None:
             return self
-        if not self.is_regression or name not in self.label_names:
-            targets = ", ".join(self.label_names) if self.is_regression else "none, but classes"
-            raise InputError(f"target: {name!r} is not among the targets of the features file: {targets}")
+        if not self.is_regression:
+            raise InputError(f"target: {name!r} received, but the labels are classes, not numbers; leave it out")
+        if name not in self.label_names:
+            raise unknown("target", name, self.label_names or ["none, the file names no targets"])
         labels = self.labels[:, self.label_names.index(name)] if self.labels.ndim == 2 else self.labels
         return replace(self, labels=labels, label_names=[name])
 
@@ -180,6 +276,15 @@ class FeatureTable:
             raise InputError(f"{name}: {what}; extract it from the same clips")
         order = [row[clip] for clip in map(str, self.clip_ids)]
         return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
+
+
+def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
+    """The names of layers' channels beside one another.
+
+    >>> column_names({"layer1": 2, "layer2": 1})
+    ['layer1/0', 'layer1/1', 'layer2/0']
+    """
+    return [f"{name}/{channel}" for name, size in layer_sizes.items() for channel in range(size)]
 
 
 def _check_arrays(content, path):

@@ -201,7 +201,7 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
         label_smoothing=config.label_smoothing,
         patience=config.patience,
         resume=True,
-        share_below_head=config.share_below_head if trial.strategy == "finetune" else 1.0,
+        backbone_learning_rate_factor=config.backbone_learning_rate_factor if trial.strategy == "finetune" else 1.0,
         trained_from=trained_from,
     )
     expected, scores = training.predict(trained, part("test"))

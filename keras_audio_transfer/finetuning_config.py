@@ -1,15 +1,17 @@
-"""What a transfer trains, and how: trials and their finetuning_config. Without TensorFlow."""
+"""What a transfer trains, and how: strategies, trials and their settings. Without TensorFlow."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
+
+STRATEGIES = ("finetune", "scratch", "head", "probe", "random")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: its strategy, its fraction of the target's training clips, its seed."""
+    """One training: its strategy (of `STRATEGIES`), its fraction of the target's training clips, its seed."""
 
     strategy: str
     fraction: float
@@ -36,7 +38,7 @@ class FinetuningConfig:
         batch_size: clips a batch.
         learning_rate: of Adam at the start; falls to 0 by half a cosine.
         head_learning_rate: the same for head and random, which train few weights on features of any size.
-        share_below_head: finetune: the weights below the head learn at this share of it.
+        backbone_learning_rate_factor: finetune: what the learning rate of the weights below the head is multiplied by.
         finetune_from: finetune: the lowest layer that is trained, with all above it; None for all.
         unfreeze_epochs: finetune: gradual unfreezing; the head is trained alone for that number of epochs, then with
             the layer below it for as many, and so on. 0: all at once.
@@ -52,7 +54,7 @@ class FinetuningConfig:
     batch_size: int = 32
     learning_rate: float = 5e-3
     head_learning_rate: float = 2e-2
-    share_below_head: float = 1.0
+    backbone_learning_rate_factor: float = 1.0
     finetune_from: str | None = None
     unfreeze_epochs: int = 0
     label_smoothing: float = 0.0
@@ -65,7 +67,7 @@ class FinetuningConfig:
             self._check(name, getattr(self, name) >= at_least, f"at least {at_least}")
         for name in ("unfreeze_epochs", "spec_augment"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("learning_rate", "head_learning_rate", "share_below_head"):
+        for name in ("learning_rate", "head_learning_rate", "backbone_learning_rate_factor"):
             self._check(name, 0 < getattr(self, name) < math.inf, "a number above 0")
         for name in ("label_smoothing", "dropout"):
             self._check(name, 0 <= getattr(self, name) < 1, "0 to below 1")
@@ -77,9 +79,7 @@ class FinetuningConfig:
     def check_layers(self, names: Sequence[str]) -> None:
         """Raise InputError where it names layers that the network, with these layers, does not have."""
         if self.finetune_from is not None and self.finetune_from not in names:
-            raise InputError(
-                f"finetune_from: {self.finetune_from!r} is no layer of this network; it has {', '.join(names)}"
-            )
+            raise unknown("finetune_from", self.finetune_from, names)
         lowest = names.index(self.finetune_from or names[0])
         last = (len(names) - lowest) * self.unfreeze_epochs
         if last >= self.epochs:
@@ -89,7 +89,7 @@ class FinetuningConfig:
             )
         for name in self.probed(names):
             if name not in names:
-                raise InputError(f"layers: {name!r} is no layer of this network; it has {', '.join(names)}")
+                raise unknown("layers", name, names)
 
     def probed(self, names: Sequence[str]) -> list[str]:
         """The layers that a probe sees."""

@@ -13,7 +13,6 @@ import pandas as pd
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width
 
-STRATEGIES = ("finetune", "scratch", "head", "probe", "random")
 KEY = ["source", "target", "network", "multiscale", "strategy", "fraction", "seed"]
 MEASURES = ["train_clips", "accuracy", "f1_macro", "loss", "validation_accuracy", "epochs", "seconds"]
 COLUMNS = [*KEY, *MEASURES]

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from keras_audio_transfer import finetuning_results
 from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.finetuning_config import STRATEGIES
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
 _STRATEGY_STYLES = {
@@ -274,7 +275,7 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     summary = finetuning_results.means(table)
     both = summary["multiscale"].nunique() > 1
     groups = [*summary.groupby(["strategy", "multiscale"])]
-    order = {name: place for place, name in enumerate(finetuning_results.STRATEGIES)}
+    order = {name: place for place, name in enumerate(STRATEGIES)}
     groups.sort(key=lambda group: (order[group[0][0]], group[0][1]))
     for place, ((strategy, multiscale), rows) in enumerate(groups):
         colour, marker = _STRATEGY_STYLES[strategy]

@@ -1,7 +1,7 @@
 """What a long computation has finished, so that a killed run continues where it stopped."""
 
 import json
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from threading import Lock
 
@@ -65,12 +65,13 @@ class Journal(MutableMapping):
         self._file.close()
 
 
-def check_settings(path: Path, settings: dict) -> None:
+def check_settings(path: Path, settings: dict, renamed: Mapping[str, str] | None = None) -> None:
     """Write a run's settings to `path`, or compare them with those of the run that is being continued.
 
     Args:
         path: of the JSON file.
         settings: everything that the results depend on; JSON values.
+        renamed: former name of a setting -> its name today, for files that an older version of the package wrote.
 
     Raises:
         InputError: `path` holds other settings.
@@ -85,6 +86,7 @@ def check_settings(path: Path, settings: dict) -> None:
         before = None
     if not isinstance(before, dict):
         raise InputError(f"{path}: not the settings of a run; {_REMEDY}")
+    before = {(renamed or {}).get(name, name): value for name, value in before.items()}
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             was, now = _brief(before.get(name), settings.get(name))

@@ -94,18 +94,18 @@ class _TwoRatesAdam(keras.optimizers.Adam):
 
     Args:
         learning_rate: of the head, as in Adam.
-        share_below: what the rate of the other weights is multiplied by.
+        backbone_factor: what the rate of the other weights is multiplied by.
         head: the head's weights.
     """
 
-    def __init__(self, learning_rate, share_below: float, head: list):
+    def __init__(self, learning_rate, backbone_factor: float, head: list):
         super().__init__(learning_rate)
-        self.share_below, self.head = share_below, head
+        self.backbone_factor, self.head = backbone_factor, head
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one weight."""
         in_head = self._get_variable_index(variable) in map(self._get_variable_index, self.head)
-        super().update_step(gradient, variable, learning_rate * (1.0 if in_head else self.share_below))
+        super().update_step(gradient, variable, learning_rate * (1.0 if in_head else self.backbone_factor))
 
 
 class EpochLine(keras.callbacks.Callback):
@@ -142,7 +142,7 @@ def fit(
     patience: int = 15,
     resume: bool = False,
     callbacks: tuple = (),
-    share_below_head: float = 1.0,
+    backbone_learning_rate_factor: float = 1.0,
     trained_from: Mapping[keras.layers.Layer, int] | None = None,
 ) -> pd.DataFrame:
     """Train with Adam and leave the best weights in the model.
@@ -161,7 +161,7 @@ def fit(
         resume: continue from the state in `run_dir`, if there is one. Ends with the same weights as a run that was
             never interrupted.
         callbacks: further Keras callbacks.
-        share_below_head: the weights below the head learn at this share of the rate.
+        backbone_learning_rate_factor: what the learning rate of the weights below the head is multiplied by.
         trained_from: layers that are trained from that epoch on only (from 0; `epochs`: never). Until then their
             weights stay, and their batch normalisation works with its stored statistics and does not update them:
             statistics of a few clips of another data set would change what the frozen weights were trained with.
@@ -176,7 +176,7 @@ def fit(
     trained_from = trained_from or {}
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
     head = [variable for variable in trained.trainable_variables if variable.path.split("/")[-2] == SCORES]
-    optimizer = _TwoRatesAdam(schedule, share_below_head, head)
+    optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
     optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
     state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience, starts[-1])

@@ -236,7 +236,7 @@ def test_networks_cite_their_source(network):
 
 
 def test_unknown_network():
-    with pytest.raises(InputError, match=r"network: 'convnet6' is unknown; choose from .*convnet5"):
+    with pytest.raises(InputError, match=r"network: 'convnet6' is unknown; did you mean convnet5\? choose from "):
         backbone("convnet6")
 
 
@@ -431,7 +431,7 @@ def test_only_keras_networks_have_imagenets_weights(network):
 
 @pytest.mark.parametrize("weights", ["places365", "", "model.keras"])
 def test_unknown_weights(weights):
-    with pytest.raises(InputError, match=f"^weights: '{weights}' is unknown; choose imagenet, or leave weights out$"):
+    with pytest.raises(InputError, match=f"^weights: '{weights}' is unknown; choose from imagenet$"):
         build_extractor(SMALL, "resnet50", weights=weights)
 
 
@@ -483,7 +483,7 @@ def test_convnet5_has_the_papers_39282_parameters():
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 39_282
 
 
-@pytest.mark.parametrize("network", [name for name, module in BACKBONES.items() if hasattr(module, "receptive_fields")])
+@pytest.mark.parametrize("network", [name for name in BACKBONES if hasattr(backbone(name), "receptive_fields")])
 @pytest.mark.parametrize("clip_seconds", [0.1, 0.9, 1.0])
 def test_receptive_fields_are_the_real_ones(network, clip_seconds):
     """An impulse in one frame at a time: with positive kernels, what sees it is above zero and all else is zero."""

@@ -153,7 +153,10 @@ def test_preset_by_name():
 
 
 def test_unknown_preset():
-    with pytest.raises(InputError, match=r"^preset: 'choi' is unknown; choose from choi2017, short16k, light16k$"):
+    with pytest.raises(
+        InputError,
+        match=r"^preset: 'choi' is unknown; did you mean choi2017\? choose from .*, light16k$",
+    ):
         preset("choi")
 
 

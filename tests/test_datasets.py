@@ -661,7 +661,7 @@ def test_manifest_has_to_be_a_file_in_utf8(tmp_path):
 
 
 def test_unknown_data_set():
-    with pytest.raises(InputError, match=r"'esc-50' is not a data set; expected one of synthetic, esc10, esc50"):
+    with pytest.raises(InputError, match=r"'esc-50' is unknown; did you mean esc50\? choose from synthetic, esc10"):
         load("esc-50")
 
 
@@ -906,7 +906,7 @@ def test_download_where_there_is_nothing(name, tmp_path):
 
 
 def test_download_of_an_unknown_data_set(tmp_path):
-    with pytest.raises(InputError, match="'nosuch' is not a data set"):
+    with pytest.raises(InputError, match="'nosuch' is unknown; choose from"):
         download("nosuch", tmp_path)
 
 

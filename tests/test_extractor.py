@@ -67,7 +67,9 @@ def test_every_pooling_is_tried_here():
 
 
 def test_unknown_pooling():
-    with pytest.raises(InputError, match="pooling: 'median' is unknown; choose from mean, max, mean_deviation"):
+    with pytest.raises(
+        InputError, match="pooling: 'median' is unknown; did you mean mean\\? choose from mean, max, mean_deviation"
+    ):
         build_extractor(CONFIG, pooling="median")
 
 
@@ -78,7 +80,7 @@ def test_unknown_network():
 
 def test_order_of_depth_is_kept_where_it_is_not_alphabetical(monkeypatch, tmp_path):
     module = SimpleNamespace(maps=two_layers_in_no_alphabetical_order)
-    monkeypatch.setitem(backbones.BACKBONES, "odd", module)
+    monkeypatch.setitem(backbones.BACKBONES, "odd", lambda: module)
     model = build_extractor(CONFIG, "odd")
     assert list(model.output) == ["stem", "block10", "block2"]
     with_head = add_head(model, n_labels=4)
@@ -117,7 +119,7 @@ def test_selected_layers_share_weights_and_compute_nothing_deeper():
 
 def test_unknown_layer():
     model = build_extractor(CONFIG)
-    with pytest.raises(InputError, match=r"layer: 'layer6' is unknown; this network has layer1, .*layer5"):
+    with pytest.raises(InputError, match=r"layer: 'layer6' is unknown; did you mean .*choose from layer1, .*layer5"):
         select_layers(model, ["layer1", "layer6"])
 
 

@@ -212,13 +212,14 @@ def test_finetune_of_a_deep_network(task, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "--epochs: 0 is not allowed; expected at least 1"),
-        ({"learning_rate": 0.0}, "--learning-rate: 0.0 is not allowed; expected a number above 0"),
-        ({"dropout": 1.0}, "--dropout: 1.0 is not allowed; expected 0 to below 1"),
-        ({"spec_augment": -1}, "--spec-augment: -1 is not allowed; expected 0 or more"),
-        ({"finetune_from": "stage9"}, "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
-        ({"layers": "layer1+stage9"}, "--layers: 'stage9' is no layer of this network; it has layer1, layer2"),
-        ({"unfreeze_epochs": 9, "epochs": 20}, "--unfreeze-epochs: 9 would train layer1 from epoch 28 on, of 20"),
+        ({"epochs": 0}, "epochs: 0 is not allowed; expected at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0 is not allowed; expected a number above 0"),
+        ({"dropout": 1.0}, "dropout: 1.0 is not allowed; expected 0 to below 1"),
+        ({"spec_augment": -1}, "spec_augment: -1 is not allowed; expected 0 or more"),
+        ({"finetune_from": "stage9"}, "finetune_from: 'stage9' is unknown; choose from layer1, layer2"),
+        ({"layers": "layer1+stage9"}, "layers: 'stage9' is unknown; choose from layer1, layer2"),
+        ({"layers": "layer1+leyer2"}, "layers: 'leyer2' is unknown; did you mean layer2? choose from layer1, layer2"),
+        ({"unfreeze_epochs": 9, "epochs": 20}, "unfreeze_epochs: 9 would train layer1 from epoch 28 on, of 20"),
     ],
 )
 def test_recipes_that_cannot_be(settings, message):
@@ -376,11 +377,12 @@ def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
     ("arguments", "message"),
     [
         (["--strategy", "magic"], "--strategy: 'magic' is unknown; choose from finetune, scratch, head, probe, random"),
-        (["--seeds", 0], "--seeds: 0 is not allowed; expected 1 or more"),
+        (["--seeds", 0], "--seeds: 0 is not allowed; expected at least 1"),
         (["--seed", 2**32 - 1, "--seeds", 2], "--seeds: 2 from 4294967295 on go beyond 4294967295; choose a smaller"),
         (["--fractions", 0.5, "nan"], "--fractions: nan is not allowed; expected more than 0 and at most 1"),
-        (["--finetune-from", "stage9"], "--finetune-from: 'stage9' is no layer of this network; it has layer1, layer2"),
-        (["--validation-fraction", 0], "--validation-fraction: 0.0 is not allowed; expected more than 0, up to 0.5"),
+        (["--finetune-from", "stage9"], "--finetune-from: 'stage9' is unknown; choose from layer1, layer2"),
+        (["--strategy", "scrach"], "--strategy: 'scrach' is unknown; did you mean scratch? choose from "),
+        (["--validation-fraction", 0], "--validation-fraction: 0 is not allowed; expected more than 0, up to 0.5"),
         (["--dataset", "emomusic"], "--dataset: emomusic has numbers, no labels"),
     ],
 )

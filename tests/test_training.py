@@ -184,17 +184,17 @@ def test_interrupted_and_continued_in_the_same_process(tmp_path):
     assert weights_hash(continued) == weights_hash(whole)
 
 
-def test_the_weights_below_the_head_learn_at_a_share_of_the_rate(tmp_path):
+def test_the_weights_below_the_head_learn_at_a_fraction_of_the_rate(tmp_path):
     # Adam's first step is the rate itself, in the gradient's direction.
     steps = {}
-    for share in (1.0, 0.1):
+    for factor in (1.0, 0.1):
         model = new_model()
         before = {layer.name: layer.get_weights() for layer in model.layers}
         one_batch = batches_of(*low_and_high_tones(BATCH, seed=1))
         settings = {"steps_per_epoch": 1, "epochs": 1, "run_dir": tmp_path, "learning_rate": 1e-3}
-        fit(model, one_batch, None, share_below_head=share, **settings)
+        fit(model, one_batch, None, backbone_learning_rate_factor=factor, **settings)
         kernels = {name: (model.get_layer(name).get_weights()[0] - w[0]) for name, w in before.items() if w}
-        steps[share] = {name: np.median(np.abs(kernels[name])) for name in (SCORES, "layer1_convolution")}
+        steps[factor] = {name: np.median(np.abs(kernels[name])) for name in (SCORES, "layer1_convolution")}
     assert steps[1.0] == pytest.approx({SCORES: 1e-3, "layer1_convolution": 1e-3}, rel=0.01)
     assert steps[0.1] == pytest.approx({SCORES: 1e-3, "layer1_convolution": 1e-4}, rel=0.01)
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_audio_transfer.backbones import densenet40, resnet18
+from keras_audio_transfer.backbones import check_channels, densenet40, resnet18
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 
 TAPS = ("stem", "stage1", "stage2", "stage3", "stage4")
-IMAGENET = "imagenet"
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ class Application:
     def _pixels(self, spectrogram, config):
         """The spectrogram as the pictures of ImageNet were: three channels, values in [-largest, largest]."""
         channels = spectrogram.shape[-1]
-        if channels not in (1, 3):
-            raise InputError(f"weights: imagenet takes 1 or 3 channels, not {channels}; leave the multiscale input out")
+        check_channels(channels)
         if config.standardise:  # two deviations reach the limits
             scale, offset = self.largest / 2, 0.0
         else:
@@ -111,14 +109,3 @@ APPLICATIONS = {
         resnet18.CITATION,
     ),
 }
-
-
-def check_weights(weights: str, network: str) -> None:
-    """Raise InputError unless there are published `weights` of the network of that name."""
-    if weights != IMAGENET:
-        raise InputError(f"weights: {weights!r} is unknown; choose {IMAGENET}, or leave weights out")
-    if network not in APPLICATIONS:
-        raise InputError(
-            f"weights: {IMAGENET} exists for {', '.join(APPLICATIONS)} only, not for {network}; choose one of them, or "
-            "leave weights out"
-        )

@@ -21,6 +21,7 @@ and a line in `DATASETS`; the contract test in `tests/test_datasets.py` then cov
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -43,7 +44,7 @@ from keras_audio_transfer.datasets import (
 )
 from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote
 from keras_audio_transfer.download import fetch, unpacker
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -82,7 +83,7 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
     clips = module.clips(None if data_dir is None else Path(data_dir))
     if not clips:
         raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
-    return clips
+    return [replace(clip, dataset=name) for clip in clips]
 
 
 def label_names(clips: Iterable[Clip], canonical: Sequence[str] = ()) -> list[str]:
@@ -172,5 +173,5 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
 
 def _module(name: str) -> ModuleType:
     if name not in DATASETS:
-        raise InputError(f"dataset: {name!r} is not a data set; expected one of {', '.join(DATASETS)}")
+        raise unknown("dataset", name, DATASETS)
     return DATASETS[name]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.datasets.clip import read_number, read_table
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.layer_selection import Combination
 
@@ -62,7 +62,7 @@ def find_tasks(repository: Path, name: str) -> list[str]:
     if name != "all":
         found = [task for task, about in TASKS.items() if name in (task, about.files)]
         if not found:
-            raise InputError(f"task: {name!r} is unknown; choose from {', '.join(NAMES)}")
+            raise unknown("task", name, NAMES)
         return found
     found = [task for task, about in TASKS.items() if (repository / "data_csv" / f"{about.files}.csv").is_file()]
     if not found:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, is_unknown
 
 Combination = tuple[str, ...]
 Evaluate = Callable[[list[Combination]], dict[Combination, float]]
@@ -91,10 +91,8 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
     for layers in chosen:
         for name in layers:
             if name not in every:
-                raise InputError(
-                    f"combinations: layer {name!r} is unknown; the file has {', '.join(every)}; or pass layers, all, "
-                    "<=N, forward, backward or best"
-                )
+                names = [*every, "layers", "all", "<=N", "best", *METHODS]
+                raise InputError(f"combinations: layer {is_unknown(name, names)}")
         if len(set(layers)) < len(layers):
             raise InputError(f"combinations: {'+'.join(layers)!r} names a layer twice; name each once")
     return list(dict.fromkeys(tuple(sorted(layers, key=every.index)) for layers in chosen))

@@ -8,7 +8,7 @@ from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import unknown
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import t_half_width, wilson
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, final_parts, outer_folds
@@ -48,7 +48,7 @@ class Prober:
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
-            raise InputError(f"protocol: {self.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+            raise unknown("protocol", self.protocol, PROTOCOLS)
         self.outer_folds, self.description = outer_folds(self.features, self.seed, self.protocol)
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
