@@ -12,15 +12,18 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.layers import GlobalMeanStdPooling2D, MultiscaleDilatedConv2D
 from keras_audio_transfer.model_folder import SCORES
-from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
+from keras_audio_transfer.spectrogram import SPECTROGRAM_LAYERS, mask_spectrogram, waveform_to_spectrogram
 
 POOLINGS = {
     "mean": keras.layers.GlobalAveragePooling2D,  # Choi et al. 2017
     "max": keras.layers.GlobalMaxPooling2D,
     "mean_deviation": GlobalMeanStdPooling2D,
 }
-# The layers that a front end may end in, in order.
-_FRONT_END = ("power_to_decibel", "standardise", "spec_augment")
+
+
+def pooling_name(layer_name: str) -> str:
+    """The name of the Keras layer that pools a layer's feature maps; by it they are found again."""
+    return f"{layer_name}_features"
 
 
 def build_extractor(
@@ -66,7 +69,7 @@ def build_extractor(
         spectrogram = MultiscaleDilatedConv2D(dilations=dilations, name="multiscale")(spectrogram)
     initial = {} if weights is None else {"weights": weights}
     maps = module.feature_maps(spectrogram, config, **initial)
-    features = {name: POOLINGS[pooling](name=f"{name}_features")(x) for name, x in maps.items()}
+    features = {name: POOLINGS[pooling](name=pooling_name(name))(x) for name, x in maps.items()}
     return keras.Model(waveform, features, name=network)
 
 
@@ -88,15 +91,16 @@ def spectrogram_of(model: keras.Model) -> keras.KerasTensor:
     Raises:
         InputError: it is not a model of `build_extractor`.
     """
-    names = [name for name in _FRONT_END if name in {layer.name for layer in model.layers}]
+    names = [name for name in SPECTROGRAM_LAYERS if name in {layer.name for layer in model.layers}]
     if not names:
-        raise InputError(f"{model.name}: has none of the layers {', '.join(_FRONT_END)}; build it with build_extractor")
+        wanted = ", ".join(SPECTROGRAM_LAYERS)
+        raise InputError(f"{model.name}: has none of the layers {wanted}; build it with build_extractor")
     return model.get_layer(names[-1]).output
 
 
 def feature_maps_of(model: keras.Model, name: str) -> keras.KerasTensor:
     """The maps that a layer's features are pooled from, (batch, frames, bands, channels)."""
-    return model.get_layer(f"{name}_features").input
+    return model.get_layer(pooling_name(name)).input
 
 
 def load_model(path: Path) -> keras.Model:

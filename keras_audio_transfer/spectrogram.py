@@ -10,6 +10,9 @@ from keras_audio_transfer.config import AudioConfig
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
+# The layers that a spectrogram can be the output of, in order; by these names it is found in a model.
+SPECTROGRAM_LAYERS = _DECIBEL, _STANDARDISED, _MASKED = ("power_to_decibel", "standardise", "spec_augment")
+
 # Whatever the global policy: powers span more digits than half precision has, and there is no FFT in it.
 _PRECISION = {"dtype": "float32"}
 
@@ -222,9 +225,9 @@ def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
         Magnitude(name="stft_to_magnitude", **_PRECISION),  # (batch, frames, frequencies, 1)
         MagnitudeToPower(name="magnitude_to_power", **_PRECISION),
         ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel", **_PRECISION),
-        PowerToRelativeDecibel(*decibel, name="power_to_decibel", **_PRECISION),  # (batch, frames, mels, 1)
+        PowerToRelativeDecibel(*decibel, name=_DECIBEL, **_PRECISION),  # (batch, frames, mels, 1)
     ]
-    return [*layers, ClipStandardisation(name="standardise", **_PRECISION)] if config.standardise else layers
+    return [*layers, ClipStandardisation(name=_STANDARDISED, **_PRECISION)] if config.standardise else layers
 
 
 def waveform_to_spectrogram(waveform, config: AudioConfig):
@@ -263,5 +266,5 @@ def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):
         mask_value=-config.decibel_range,
         data_format="channels_last",
         seed=seed,
-        name="spec_augment",
+        name=_MASKED,
     )(spectrogram)

@@ -175,7 +175,7 @@ def fit(
     trained = keras.Model(model.input, model.output[SCORES])
     trained_from = trained_from or {}
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
-    head = [variable for variable in trained.trainable_variables if variable.path.split("/")[-2] == SCORES]
+    head = trained.get_layer(SCORES).trainable_variables
     optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
     optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import noise
 
 from keras_audio_transfer.backbones import BACKBONES, backbone
 from keras_audio_transfer.backbones.applications import APPLICATIONS, TAPS
@@ -49,10 +50,6 @@ OWN = [network for network in BACKBONES if network not in APPLICATIONS]
 # One network of each of Keras's architectures, for what takes long.
 ARCHITECTURES = ("densenet121", "resnet50")
 each_architecture = pytest.mark.parametrize("network", ARCHITECTURES)
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
 
 
 def with_n_mels(n_mels):

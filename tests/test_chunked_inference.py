@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import CONFIG
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.export import chunked_inference
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import MicroBatched, PooledConvolution2D, tiled
@@ -22,7 +22,6 @@ from keras_audio_transfer.spectrogram import (
     waveform_to_spectrogram,
 )
 
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 layers = keras.layers
 numbers = np.random.default_rng(0)
 

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+import sounds
 import tensorflow as tf
+from sounds import LAYERS, noise
 
 from keras_audio_transfer.audio import crop_or_pad, load_waveform, ordered_map
 from keras_audio_transfer.config import AudioConfig
@@ -21,12 +23,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
 
-CONFIG = AudioConfig(2000, 0.5, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
-LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
+CONFIG = sounds.CONFIG.with_clip_seconds(0.5)
 
 
 @pytest.fixture(scope="module")

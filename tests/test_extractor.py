@@ -5,20 +5,16 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+import sounds
+from sounds import LAYERS, noise
 
 from keras_audio_transfer import backbones
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import layer_names
 from keras_audio_transfer.extractor import POOLINGS, build_extractor, select_layers
 from keras_audio_transfer.heads import add_head
 
-CONFIG = AudioConfig(2000, 0.5, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
-LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
-
-
-def noise(*shape):
-    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+CONFIG = sounds.CONFIG.with_clip_seconds(0.5)
 
 
 def two_layers_in_no_alphabetical_order(spectrogram, config):

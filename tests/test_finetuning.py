@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import sounds
 from conftest import ROOT
 
 from keras_audio_transfer import finetuning_results as results
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
@@ -27,7 +28,7 @@ from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.input_pipeline import array_batches
 from keras_audio_transfer.splits import Splits
 
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=16, mel_f_min=0.0, mel_f_max=1000.0)
+CONFIG = replace(sounds.CONFIG, n_mels=16)
 LABELS = ["high", "low"]
 LAYERS = ["layer1", "layer2", "layer3"]
 

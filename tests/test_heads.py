@@ -3,17 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from sounds import CONFIG, noise
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import SCORES, add_head, compile_settings
-
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
-
-
-def noise(*shape):
-    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
 
 
 @pytest.mark.parametrize(("multi_label", "n_labels"), [(False, 2), (False, 7), (True, 1), (True, 50)])

@@ -4,13 +4,10 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from sounds import noise
 
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.mfcc import SAMPLE_RATE, mfcc_features
-
-
-def noise(n_samples, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 5.0, 31.0])

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import json
 import re
 import subprocess
 import sys
@@ -14,29 +15,24 @@ PACKAGE = ROOT / "keras_audio_transfer"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
-WITHOUT_TENSORFLOW = [
-    "cli",
-    "collecting",
-    "config",
-    "datasets",
-    "decoding",
-    "download",
-    "errors",
-    "files",
-    "mfcc",
-    "model_folder",
-    "parts",
-    "plots",
-    "probes",
-    "serving_client",
-    "serving_kit",
-    "transfer_plan",
-    "transfer_results",
-]
-
-_IMPORT = "import sys, importlib; importlib.import_module(sys.argv[1])"
-_RUN_WITHOUT_MAIN = "import sys, runpy; sys.path.insert(0, 'scripts'); runpy.run_path(sys.argv[1])"
-_REPORT = "; print(*sorted({'tensorflow', 'keras', 'kapre', 'tensorflow_io'} & {*sys.modules}))"
+# Those that need TensorFlow; every other module works without it, and imports it only where it is needed.
+WITH_TENSORFLOW = {
+    *("backbones.applications", "backbones.blocks", "backbones.convnet5", "backbones.densenet40"),
+    *("backbones.resnet18", "backbones.sbcnn", "export.batchnorm_folding", "export.chunked_inference"),
+    *("export.graph_rewriting", "export.saved_model", "export.signatures", "export.tflite", "export.verification"),
+    *("extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers", "pretrained.choi2017"),
+    *("resampling", "spectrogram", "svm_layers", "training"),
+}
+# Imports modules one after the other, and prints what each has brought in.
+_IMPORT_EACH = """
+import importlib, json, sys
+brought = {}
+for name in sys.argv[1:]:
+    before = {*sys.modules}
+    importlib.import_module(name)
+    brought[name] = sorted({"tensorflow", "keras", "kapre", "tensorflow_io"} & ({*sys.modules} - before))
+print(json.dumps(brought))
+"""
 
 
 def name_of(source):
@@ -65,28 +61,36 @@ def imported_by(source):
     return found
 
 
-def frameworks_after(code, argument):
-    run = subprocess.run(
-        [sys.executable, "-c", code + _REPORT, argument], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def brought():
+    """Module -> the frameworks that its import brings in, of one process that imports all but `WITH_TENSORFLOW`."""
+    names = [name for name in MODULES if name.partition(".")[2] not in WITH_TENSORFLOW | {"__main__"}]
+    assert len(names) == len(MODULES) - len(WITH_TENSORFLOW) - 1, "WITH_TENSORFLOW names a module that is not there"
+    command = [sys.executable, "-c", _IMPORT_EACH, *names, "keras_audio_transfer.extractor"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    return run.stdout.split()
+    return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)
-def test_works_without_tensorflow(module):
-    assert frameworks_after(_IMPORT, f"keras_audio_transfer.{module}") == []
+@pytest.mark.parametrize("module", [name for name in MODULES if name.partition(".")[2] not in WITH_TENSORFLOW])
+def test_works_without_tensorflow(module, brought):
+    """Of commands, too: help and most errors come at once."""
+    assert brought.get(module, []) == []
 
 
-def test_the_others_do_import_it():
+def test_the_others_do_import_it(brought):
     # The check above can fail.
-    assert {"keras", "kapre", "tensorflow"} <= {*frameworks_after(_IMPORT, "keras_audio_transfer.extractor")}
+    assert brought["keras_audio_transfer.extractor"] == ["kapre", "keras", "tensorflow"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_scripts_import_tensorflow_only_when_they_need_it(script):
-    # Help and most errors come at once.
-    assert frameworks_after(_RUN_WITHOUT_MAIN, str(script.relative_to(ROOT))) == []
+def test_a_script_is_its_command_and_nothing_else(script):
+    docstring, *_ = ast.get_docstring(tree_of(PACKAGE / "commands" / script.name)).splitlines()
+    module = script.stem
+    assert script.read_text(encoding="utf-8") == (
+        f'"""{docstring}"""\n\nfrom keras_audio_transfer.commands import cli, {module}\n\n'
+        f'if __name__ == "__main__":\n    cli.run({module}.main)\n'
+    )
 
 
 def test_there_are_no_import_cycles():
@@ -122,8 +126,8 @@ def print_lines(tree):
     ]
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if s.name != "cli.py"], ids=name_of)
-def test_the_package_does_not_print(source):
+@pytest.mark.parametrize("source", [s for s in SOURCES if s.parent.name != "commands"], ids=name_of)
+def test_the_library_does_not_print(source):
     tree = tree_of(source)
     allowed = []
     if source.name == "training.py":
@@ -161,3 +165,16 @@ def test_no_paths_of_one_machine():
 @pytest.mark.parametrize("path", ["/" + "home/ada/x.wav", "/" + "tmp/x", "C:" + "\\Users"])
 def test_a_path_of_one_machine_would_be_found(path):
     assert _MACHINE_PATH.search(f'open("{path}")')
+
+
+def test_functions_and_modules_stay_readable():
+    """Docstrings count: what cannot be described in a screen or two does too much."""
+    lengths = {
+        f"{name_of(source)}.{node.name}": node.end_lineno - node.lineno + 1
+        for source in SOURCES
+        for node in ast.walk(tree_of(source))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > 90} == {}
+    modules = {name: len(source.read_text(encoding="utf-8").splitlines()) for name, source in MODULES.items()}
+    assert {name: length for name, length in modules.items() if length > 420} == {}

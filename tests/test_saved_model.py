@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import read_card, run_main
+from sounds import CONFIG, LAYERS, noise
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
@@ -27,12 +28,6 @@ from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.training import weights_hash
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
-LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
-
-
-def noise(*shape):
-    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
 
 
 def new_model(n_labels=3):

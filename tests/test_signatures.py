@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import soxr
 import tensorflow as tf
+from sounds import CONFIG, noise
 
 from keras_audio_transfer.audio import crop_or_pad, load_waveform
 from keras_audio_transfer.backbones import BACKBONES
@@ -25,13 +26,8 @@ from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
 
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 CARD = Card(CONFIG, labels=["a", "b", "ç"])
 constant = tf.constant
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
 
 
 def wav(samples, sample_rate, subtype="PCM_16"):

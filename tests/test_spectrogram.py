@@ -4,6 +4,7 @@ import keras
 import librosa
 import numpy as np
 import pytest
+from sounds import noise
 
 from keras_audio_transfer.config import PRESETS, AudioConfig
 from keras_audio_transfer.spectrogram import (
@@ -26,10 +27,6 @@ CONFIGS = {
 }
 # In windows: shorter than one, exactly one, and several with something left over.
 LENGTHS = {"one sample": 0.0, "a third of a window": 0.33, "one window": 1.0, "many windows": 17.3}
-
-
-def noise(n_samples, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
 
 
 def sine(n_samples, cycles_a_sample=0.05):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sounds import CONFIG
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.extraction import SavedExtractor
@@ -17,7 +17,6 @@ from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.svm_layers import SupportVectorClassifier, add_probe, layers_of_probe
 
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 MACHINES = {
     "linear": {"kernel": "linear", "C": 0.1},
     "hard linear": {"kernel": "linear", "C": 32.0},

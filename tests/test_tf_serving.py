@@ -21,6 +21,7 @@ import tensorflow as tf
 from conftest import run_main
 from google.protobuf import text_format
 from serving_stub import Model, grpc_server, request_by_tensor, rest_server, signatures_of
+from sounds import CONFIG, noise
 from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -33,7 +34,6 @@ from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 SERVED = "urban"
 README = (
     (TESTS.parent / "README.md")
@@ -42,10 +42,6 @@ README = (
     .split("<!-- end -->")[0]
 )
 SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "as_trained", "timestamps", "info"}
-
-
-def noise(*shape):
-    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
 
 
 def wav(samples, sample_rate):

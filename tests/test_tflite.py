@@ -1,18 +1,20 @@
 """The TensorFlow Lite twin has the outputs of its model, in built-in operations only; what has no twin is refused."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import sounds
 import tensorflow as tf
 from conftest import run_main
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sounds import LAYERS, noise
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import tflite
 from keras_audio_transfer.export.batchnorm_folding import folded
@@ -22,17 +24,10 @@ from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.svm_layers import add_probe
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
-CONFIG = AudioConfig(
-    2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0, frame_padding="tensorflow_same"
-)
-LAYERS = ["layer1", "layer2", "layer3", "layer4", "layer5"]
+CONFIG = replace(sounds.CONFIG, frame_padding="tensorflow_same")
 
 
 export_script = partial(run_main, "export")
-
-
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
 
 
 def new_extractor():

@@ -15,15 +15,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from sounds import CONFIG
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.training import evaluate, fit, score, weights_hash
 
 TRAIN = Path(__file__).parent.parent / "scripts" / "train.py"
-CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 N_CLIPS, BATCH = 48, 16
 
 

@@ -17,6 +17,7 @@ from keras_audio_transfer.backbones import convnet5
 from keras_audio_transfer.config import PRESETS
 from keras_audio_transfer.download import fetch
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.extractor import pooling_name
 from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.layers import BatchStatisticsNormalization, ClampedMaxPooling2D
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
@@ -150,7 +151,7 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     normalisation = BatchStatisticsNormalization if form == "v1_published" else keras.layers.BatchNormalization
     tap = "activation" if version_2 else "pool"
     maps = convnet5.feature_maps(spectrogram, config, tap=tap, normalisation=normalisation)
-    layers = {name: keras.layers.GlobalAveragePooling2D(name=f"{name}_features")(x) for name, x in maps.items()}
+    layers = {name: keras.layers.GlobalAveragePooling2D(name=pooling_name(name))(x) for name, x in maps.items()}
     head = layers["layer5"]  # version 1: one cell, after the last pool
     if version_2:
         _, *last_pool = convnet5.BLOCKS[-1]
