@@ -119,6 +119,8 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
     skipped = 0  # whole seconds, so that what is decoded is resampled at the same moments as in the whole file
     if clip.synthesise is not None:
         samples, from_rate = clip.synthesise()
+        if wanted is not None:  # then a sound in memory has the waveform that it has when it is read from a file
+            samples = samples[: int((clip.start_seconds + wanted + _MARGIN_SECONDS) * from_rate) + 1]
     else:
         skipped = max(0, math.floor(clip.start_seconds - _MARGIN_SECONDS))
         length = None if wanted is None else clip.start_seconds - skipped + wanted + _MARGIN_SECONDS

@@ -51,15 +51,14 @@ class FeatureTable:
         failures: (clip id, reason) of clips that could not be read and have no row; not saved.
 
     Example:
+        >>> import numpy as np
+        >>> from keras_audio_transfer.datasets import Clip
         >>> clips = [Clip("a.wav", None, ("dog",)), Clip("b.wav", None, ("cat",))]
         >>> table = FeatureTable.of_clips({"layer1": np.zeros((2, 3), np.float32)}, clips, ["cat", "dog"])
         >>> table
         <FeatureTable: 2 clips, 1 layer, 3 channels, 2 labels>
-        >>> table.to_frame()
-                 layer1/0  layer1/1  layer1/2
-        clip_id
-        a.wav         0.0       0.0       0.0
-        b.wav         0.0       0.0       0.0
+        >>> table.to_frame().columns.tolist(), table.to_numpy().shape
+        (['layer1/0', 'layer1/1', 'layer1/2'], (2, 3))
     """
 
     layers: dict[str, Array]
@@ -95,7 +94,7 @@ class FeatureTable:
             rows: one a clip, in the order wanted.
             label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
         """
-        clips, columns, failures = [], {}, []
+        clips, columns, failures = [], dict[str, list[Array]](), []
         for clip, result in rows:
             if isinstance(result, str):
                 failures.append((clip.clip_id, result))
@@ -205,8 +204,9 @@ class FeatureTable:
         if self.times is not None:
             about["times"] = np.asarray(self.times, dtype=np.float64)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
+        arrays: dict[str, Any] = {**layers, **about}
         with atomic_write(Path(path)) as partial, open(partial, "wb") as file:
-            np.savez(file, **layers, **about)
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "FeatureTable":
@@ -287,7 +287,7 @@ def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
     return [f"{name}/{channel}" for name, size in layer_sizes.items() for channel in range(size)]
 
 
-def _check_arrays(content, path):
+def _check_arrays(content: dict[str, Array], path: Path) -> None:
     for name in _NOT_LAYERS:
         _check_array(content, name, *_EXPECTED[name], path)
     for name in map(str, content["layer_names"]):
@@ -302,7 +302,9 @@ def _check_arrays(content, path):
         raise InputError(f"{path}: 'layer_names' names no layer; expected at least one; {_SOURCE}")
 
 
-def _check_array(content, name, dimensions, kinds, expected, path):
+def _check_array(
+    content: dict[str, Array], name: str, dimensions: tuple[int, ...], kinds: str, expected: str, path: Path
+) -> None:
     if name not in content:
         raise InputError(f"{path}: has no array {name!r}; {_SOURCE}")
     values = content[name]
@@ -312,7 +314,7 @@ def _check_array(content, name, dimensions, kinds, expected, path):
         raise InputError(f"{path}: {name!r} is {values.dtype} of shape {values.shape}; expected {expected}")
 
 
-def _check_labels(features, path):
+def _check_labels(features: FeatureTable, path: Path) -> None:
     labels, names = features.labels, features.label_names
     if features.is_regression:
         per_clip = labels.shape[1] if labels.ndim == 2 else 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 import soundfile
@@ -91,5 +92,5 @@ def _blocks(clip, sample_rate, seconds):
 
 def check_hop(hop_seconds: float) -> None:
     """Raise InputError for a hop below a millisecond: clip ids tell windows by their milliseconds."""
-    if not 0.001 <= hop_seconds < float("inf"):
+    if not (isinstance(hop_seconds, Real) and 0.001 <= hop_seconds < float("inf")):
         raise InputError(f"hop_seconds: {hop_seconds} is not allowed; expected seconds, at least 0.001")

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class Clip:
         start_seconds: where in the file the clip starts.
         duration_seconds: how long it is; None for up to the file's end.
         targets: for regression, a number for each of the data set's `TARGETS`; such a clip has no labels.
+        dataset: the key of `DATASETS` that it was loaded by; '' for none.
     """
 
     clip_id: str
@@ -42,6 +43,7 @@ class Clip:
     start_seconds: float = 0.0
     duration_seconds: float | None = None
     targets: tuple[float, ...] = ()
+    dataset: str = field(default="", compare=False)
 
     @property
     def is_segment(self) -> bool:

@@ -96,3 +96,19 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
         if len(set(layers)) < len(layers):
             raise InputError(f"combinations: {'+'.join(layers)!r} names a layer twice; name each once")
     return list(dict.fromkeys(tuple(sorted(layers, key=every.index)) for layers in chosen))
+
+
+def wanted_combinations(
+    text: str, layer_names: Sequence[str], baseline: tuple[str, ...] = ()
+) -> list[Combination] | Callable:
+    """The combinations that a user asked for, or the method that is to find one, beside a baseline's layers.
+
+    Args:
+        text, layer_names: see `parse_combinations`.
+        baseline: layers of other features: they come alone as well, and joined to each combination; a method chooses
+            among them, too.
+    """
+    wanted = parse_combinations(text, layer_names)
+    if callable(wanted):
+        return parse_combinations(text, (*layer_names, *baseline))
+    return [*wanted, baseline, *(layers + baseline for layers in wanted)] if baseline else wanted

@@ -1,0 +1,281 @@
+"""What a notebook calls: features of files and arrays, probes, and tf.data for training."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_audio_transfer.array_audio import INTEGER, Waveform, shown
+from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
+from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, label_clips, label_names_of
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.model import Model, as_model
+from keras_audio_transfer.sliding_windows import check_hop
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import tensorflow as tf
+
+
+def extract(
+    files_or_clips: ClipInputs,
+    model: Model | str | PathLike[str] | None = None,
+    *,
+    layers: str | Iterable[str] | None = None,
+    clip_seconds: float | None = None,
+    hop_seconds: float | None = None,
+    labels: Iterable[Label] | None = None,
+    label_names: Iterable[str] | None = None,
+    workers: int = 2,
+    progress: bool = False,
+) -> FeatureTable:
+    """Compute the features of every layer for files, arrays or a data set: what the command `extract` does.
+
+    Each clip is cropped or padded to `clip_seconds`, as in training. (`Model.features` takes each clip at its whole
+    length instead.)
+
+    Args:
+        files_or_clips: the path of an audio file, or of a folder to search to any depth; a `Clip`, such as
+            `datasets.load` returns; or (audio, sample rate in Hz), the audio as in `Model.features`, where two
+            dimensions are one clip with its channels on the shorter one. Or a list or other iterable of them.
+        model: from `load_model`, or the path of a model folder; None for the one that comes with the package.
+        layers: names, or one, in the order wanted; None for all.
+        clip_seconds: the length of clips; None for the model's.
+        hop_seconds: features over time: of the windows of `clip_seconds` around every multiple of this, a row a window.
+        labels: of files and arrays, one a clip: a text or whole number names its class, a list of texts its tags; a
+            float, or a list of them, is what a regression is to predict. `Clip`s have labels of their own.
+        label_names: the labels in order, or the targets; None: in the order of the clips' data set, else sorted.
+        workers: clips worked on at the same time. The command is faster, because it sets TensorFlow's threads for its
+            whole process (`extraction.use_one_thread_a_clip`).
+        progress: whether to show a progress bar on stderr.
+
+    Returns:
+        A row a clip, in the order given, or a row a window. Clip ids are the paths as given, those of the `Clip`s, or
+        for arrays clip0, clip1 ... Clips that cannot be read are left out, with a warning, and listed in `failures`.
+
+    Raises:
+        InputError: an argument that cannot be, or no clip can be read.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_audio_transfer as kat
+        >>> sines = [np.sin(2 * np.pi * f * np.arange(8000) / 8000) for f in (220, 440, 880)]
+        >>> table = kat.extract([(sine, 8000) for sine in sines], labels=["low", "low", "high"], clip_seconds=1)
+        >>> table
+        <FeatureTable: 3 clips, 5 layers, 320 channels, 2 labels>
+        >>> table.to_numpy(["layer4", "layer5"]).shape
+        (3, 128)
+        >>> table.to_frame(about_clips=True)["label"].to_dict()
+        {'clip0': 'low', 'clip1': 'low', 'clip2': 'high'}
+    """
+    from tqdm import tqdm
+
+    model = as_model(model)
+    names, config, batch_clips = model.checked_layers(layers), model.front_end(clip_seconds), model.card.batch_clips
+    _check_count("workers", workers)
+    if hop_seconds is not None:
+        check_hop(hop_seconds)
+        if batch_clips > 1:
+            raise InputError(f"hop_seconds: {model.path} takes whole batches; import the calibrated version")
+    clips = clips_of(files_or_clips, model.sample_rate)
+    if labels is not None:
+        clips = label_clips(clips, labels)
+    what = model.saved_model, names, clips, label_names_of(clips, label_names), config
+
+    from keras_audio_transfer import extraction  # TensorFlow, once all that can be checked without it has been
+
+    bar = partial(tqdm, desc="extracting", total=len(clips), unit="clip", disable=not progress)
+    if hop_seconds is None:
+        table, failures = extraction.extract(*what, workers if batch_clips == 1 else 1, batch_clips, bar)
+    else:
+        table, failures = extraction.extract_windows(*what, hop_seconds, workers, bar)
+    if failures:
+        said = f"{len(failures)} of {len(clips)} clips cannot be read"
+        if not len(table):
+            raise InputError(f"files_or_clips: {said}; the first: {failures[0][1]}")
+        warnings.warn(f"{said}, see `failures` of the table; the first: {failures[0][1]}", stacklevel=2)
+    return replace(table, failures=failures)
+
+
+def probe(
+    table: FeatureTable | str | PathLike[str],
+    combinations: str | Iterable[str | Iterable[str]] = "all",
+    protocol: str = "nested",
+    *,
+    scale: bool | None = None,
+    baseline: FeatureTable | str | PathLike[str] | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    n_jobs: int = 2,
+) -> "pd.DataFrame":
+    """Fit SVM probes: what does each layer, or a combination of layers, know of a task? What the command `probe` does.
+
+    Args:
+        table: the features of labelled clips, one label or number each; or the path of a features file.
+        combinations: of layers, each the concatenation of its layers' features: 'all' (all 2^n - 1), 'layers' (each
+            one, and all together), '<=2' (all of one or two layers), or a list such as ['layer1', 'layer2+layer3'] or
+            [['layer1'], ['layer2', 'layer3']]. Or a choice of one, made where parameters are chosen: 'forward',
+            'backward' or 'best' (of all for up to 10 layers, then forward).
+        protocol: 'nested': scaling and parameters are chosen inside each training part of the data set's own folds or
+            splits. 'choi2017': the best of the grid on the very folds that are reported, as in Choi et al. 2017.
+        scale: whether each channel is brought to mean 0 and standard deviation 1 over the clips that are fitted on;
+            None for the protocol's default (nested: yes; choi2017: no).
+        baseline: other features of the same clips, such as MFCCs: probed alone, and joined to every combination. With
+            'forward', 'backward' or 'best' its layers join the choice.
+        target: which of several numbers a clip to predict (regression).
+        seed: of shuffled folds, where the data set has none of its own.
+        n_jobs: combinations worked on at a time.
+
+    Returns:
+        What the command writes as `scores.csv`, a row a combination; `probing.prober.Prober.rows` says what the columns
+        hold.
+
+    Raises:
+        InputError: an argument that cannot be, or labels that are missing, several a clip, or too few.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_audio_transfer as kat
+        >>> sines = [np.sin(2 * np.pi * (300 + 20 * n + 900 * (n % 2)) * np.arange(8000) / 8000) for n in range(20)]
+        >>> table = kat.extract([(sine, 8000) for sine in sines], labels=["low", "high"] * 10, clip_seconds=1)
+        >>> scores = kat.probe(table, ["layer1", "layer1+layer2"])
+        >>> scores[["layers", "n_features", "metric"]].to_dict("list")
+        {'layers': ['layer1', 'layer1+layer2'], 'n_features': [64, 128], 'metric': ['accuracy', 'accuracy']}
+    """
+    import pandas as pd
+
+    from keras_audio_transfer.probing.layer_selection import wanted_combinations
+    from keras_audio_transfer.probing.prober import Prober
+
+    _check_count("n_jobs", n_jobs)
+    if not (isinstance(seed, INTEGER) and 0 <= seed < 2**32):
+        raise InputError(f"seed: {shown(seed)} is not allowed; expected a whole number from 0 to {2**32 - 1}")
+    features = _table(table, "table").of_target(target)
+    joined = None if baseline is None else _table(baseline, "baseline")
+    wanted = wanted_combinations(_as_text(combinations), [*features.layers], tuple(joined.layers) if joined is not None else ())
+    if joined is not None:
+        features = features.join(joined, "baseline")
+    return pd.DataFrame(Prober(features, protocol, scale, int(seed), n_jobs).rows(wanted))
+
+
+def audio_dataset(
+    files_or_clips: ClipInputs,
+    labels: Iterable[Label] | None = None,
+    model: Model | AudioConfig | str | PathLike[str] | None = None,
+    batch_size: int = 32,
+    *,
+    label_names: Iterable[str] | None = None,
+    one_hot: bool = True,
+    shuffle: bool = True,
+    seed: int = 0,
+    clip_seconds: float | None = None,
+    cache: str | PathLike[str] | None = "memory",
+) -> "tf.data.Dataset":
+    """Make a `tf.data.Dataset` of one's own sounds, to train a network on.
+
+    Every clip is decoded once before the first batch, so that one that cannot be read is named at once. A pass over the
+    data set is one epoch; the last batch is smaller where the clips do not divide. Nothing is augmented: see
+    `input_pipeline.training_batches` for that.
+
+    Args:
+        files_or_clips: files, arrays with their rates, or `Clip`s, as in `extract`, without folders; each is trained on
+            as often as it is there.
+        labels: see `extract`. `Clip`s have labels of their own.
+        model: whose front end the clips are for, or an `AudioConfig`: waveforms have its sample rate, and are cropped
+            or padded to its clip length as it says. None for the model that comes with the package.
+        batch_size: clips a batch.
+        label_names: the labels in order; None: in the order of the clips' data set, else sorted. To train a model's own
+            head, `model.labels`.
+        one_hot: whether targets are a number for each label, or else the label's index.
+        shuffle: whether each pass has another order.
+        seed: of the orders.
+        clip_seconds: another clip length than the front end's.
+        cache: 'memory' (a float32 of 4 bytes a sample), None to decode again in each pass, or a folder for decoded
+            waveforms.
+
+    Returns:
+        Batches for `keras.Model.fit`: waveforms float32 (batch, samples), and targets float32 (batch, labels): 1 for
+        the clip's label or for each of its tags, else 0; for a regression the numbers to predict. Without `one_hot`
+        targets are int64 (batch,).
+
+    Raises:
+        InputError: an argument that cannot be, a clip without a label, or one that cannot be read.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_audio_transfer as kat
+        >>> sines = [np.sin(2 * np.pi * f * np.arange(8000) / 8000) for f in (220, 440, 880)]
+        >>> model = kat.load_model()
+        >>> batches = kat.audio_dataset([(s, 8000) for s in sines], ["low", "low", "high"], model, batch_size=2)
+        >>> [(waveforms.shape, targets.shape) for waveforms, targets in batches.as_numpy_iterator()]
+        [((2, 64000), (2, 2)), ((1, 64000), (1, 2))]
+    """
+    config = model if isinstance(model, AudioConfig) else as_model(model).front_end()
+    config = config.with_clip_seconds(clip_seconds)
+    _check_count("batch_size", batch_size)
+    clips = clips_of(files_or_clips, config.sample_rate, folders=False)
+    if labels is not None:
+        clips = label_clips(clips, labels)
+    names = label_names_of(clips, label_names)
+    is_tagged = any(len(clip.labels) > 1 for clip in clips)
+    for clip in clips:
+        if not (clip.labels or clip.targets or is_tagged):
+            raise InputError(f"labels: {clip.clip_id} has none; expected one for every clip; pass `labels`")
+    if not one_hot and (is_tagged or clips[0].targets):
+        raise InputError("one_hot: False is for one label a clip; expected True for tags and numbers")
+    clips = [replace(clip, clip_id=str(number)) for number, clip in enumerate(clips)]  # a cache tells clips by it
+    store = WaveformStore(config, cache=cache if cache in (None, "memory") else Path(cache))
+    _, failures, _ = readable_clips(clips, store)
+    if failures:
+        raise InputError(f"{failures[0][1]} ({len(failures)} of {len(clips)} clips cannot be read)")
+
+    import tensorflow as tf
+
+    from keras_audio_transfer.input_pipeline import targets
+
+    y = np.array([clip.targets for clip in clips], np.float32) if clips[0].targets else targets(clips, names)
+    y = y if one_hot else y.argmax(axis=1)
+
+    def waveform(number: int) -> Waveform:
+        return crop_or_pad(store.load(clips[number]), config.n_samples, config.short_clips, config.long_clips)
+
+    def element(number: Any) -> Any:
+        x = tf.numpy_function(waveform, [number], tf.float32)
+        return tf.ensure_shape(x, (config.n_samples,)), tf.gather(y, number)
+
+    numbers = tf.data.Dataset.range(len(clips))
+    if shuffle:
+        numbers = numbers.shuffle(len(clips), seed=seed, reshuffle_each_iteration=True)
+    return numbers.map(element, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(2)
+
+
+def _check_count(name: str, value: object) -> None:
+    if not (isinstance(value, INTEGER) and not isinstance(value, bool) and value >= 1):
+        raise InputError(f"{name}: {shown(value)} is not allowed; expected a whole number from 1 up")
+
+
+def _table(table: object, name: str) -> FeatureTable:
+    if isinstance(table, FeatureTable):
+        return table
+    if isinstance(table, str | PathLike):
+        return FeatureTable.load(table)
+    raise InputError(f"{name}: is of type {type(table).__name__}; expected a FeatureTable or the path of its file")
+
+
+def _as_text(combinations: str | Iterable[str | Iterable[str]]) -> str:
+    """Combinations as the command line has them."""
+    if isinstance(combinations, str):
+        return combinations
+    try:
+        return ",".join(layers if isinstance(layers, str) else "+".join(layers) for layers in combinations)
+    except TypeError as error:
+        raise InputError(
+            f"combinations: {shown(combinations)} is not allowed; expected texts or names of layers"
+        ) from error

@@ -1,0 +1,161 @@
+"""Audio in memory: arrays of several formats and shapes -> waveforms, checked. Without TensorFlow."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_audio_transfer.errors import InputError
+
+Samples = npt.NDArray[Any]
+Waveform = npt.NDArray[np.float32]
+
+NUMBER = int | float | np.integer | np.floating  # for isinstance; whole ones: INTEGER
+INTEGER = int | np.integer
+MOST_CHANNELS = 16
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, as the served signatures take them
+# Floats beyond this were never scaled: 16-bit samples of any recording go further, and no decoded ones as far.
+_LOUDEST = 8.0
+_FULL_SCALE = {("i", 2): 2.0**15, ("i", 4): 2.0**31, ("u", 1): 2.0**7}  # kind, bytes -> what becomes 1.0
+
+
+def split_clips(audio: npt.ArrayLike | Iterable[npt.ArrayLike], name: str = "audio") -> tuple[list[Samples], bool]:
+    """Tell the clips in what a user calls audio.
+
+    Args:
+        audio: an array (samples,) is one clip. So is one of two dimensions whose second is at most 16 and shorter than
+            the first: (samples, channels). Any other with two is a batch (clips, samples); with three it is one with
+            channels (clips, samples, channels). A list or tuple of arrays holds a clip each, of any lengths; there an
+            array of two dimensions has its channels on the shorter one.
+        name: what errors call it.
+
+    Returns:
+        Arrays (samples,) or (samples, channels) of the type given, and whether it was one clip, not a list or batch.
+
+    Raises:
+        InputError: no audio, of a type or shape that it cannot have, or empty.
+
+    Example:
+        >>> import numpy as np
+        >>> clips, is_one = split_clips([np.zeros(100), np.zeros((2, 80))])
+        >>> [clip.shape for clip in clips], is_one
+        ([(100,), (80, 2)], False)
+    """
+    if isinstance(audio, list | tuple):
+        if not audio:
+            raise InputError(f"{name}: is an empty list; expected at least one clip")
+        return [one_clip(clip, f"{name}[{number}]") for number, clip in enumerate(audio)], False
+    array = _as_array(audio, name)
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] <= MOST_CHANNELS and array.shape[0] > array.shape[1]):
+        return [_of_one_clip(array, name)], True
+    if array.ndim not in (2, 3):
+        raise InputError(
+            f"{name}: has shape {array.shape}; expected (samples,), (samples, channels), (clips, samples) or "
+            "(clips, samples, channels)"
+        )
+    if not len(array):
+        raise InputError(f"{name}: has shape {array.shape}, no clips; expected at least one")
+    return [_of_one_clip(clip, name, array.shape) for clip in array], False
+
+
+def one_clip(audio: npt.ArrayLike, name: str) -> Samples:
+    """One clip, (samples,) or (samples, channels), from an array whose channels are on the shorter of two dimensions.
+
+    Raises:
+        InputError: no such array, or an empty one.
+    """
+    array = _as_array(audio, name)
+    if array.ndim not in (1, 2):
+        raise InputError(f"{name}: has shape {array.shape}; expected one clip, (samples,) or (samples, channels)")
+    return _of_one_clip(array.T if array.ndim == 2 and array.shape[0] < array.shape[1] else array, name, array.shape)
+
+
+def checked_rate(sample_rate: object, model_rate: int, name: str = "sample_rate") -> int:
+    """A sample rate in Hz.
+
+    Args:
+        sample_rate: a whole number from 100 to 768000.
+        model_rate: the one that the audio will have, for the error.
+        name: what errors call it.
+
+    Raises:
+        InputError: anything else, None included.
+    """
+    if sample_rate is None:
+        raise InputError(
+            f"{name}: missing; expected the rate of the audio, such as 44100, which is then resampled to the model's "
+            f"{model_rate} Hz; pass {model_rate} if it has that already"
+        )
+    if (
+        isinstance(sample_rate, NUMBER)
+        and LOWEST_RATE <= sample_rate <= HIGHEST_RATE
+        and sample_rate == int(sample_rate)
+    ):
+        return int(sample_rate)
+    raise InputError(
+        f"{name}: {shown(sample_rate)} is not allowed; expected the rate of the audio, a whole number of Hz from "
+        f"{LOWEST_RATE} to {HIGHEST_RATE}; it is then resampled to the model's {model_rate}"
+    )
+
+
+def to_float32(samples: Samples, name: str) -> Waveform:
+    """Samples in [-1, 1] from those of a clip: integers by their type's full scale, floats as they are.
+
+    Raises:
+        InputError: NaN or infinite samples, or floats that were never scaled.
+    """
+    kind = samples.dtype.kind
+    if kind == "f":
+        peak = max(float(samples.max()), -float(samples.min()))
+        if not np.isfinite(peak):
+            raise InputError(f"{name}: holds NaN or infinite samples; expected finite ones; repair or remove it")
+        if peak > _LOUDEST:
+            raise InputError(
+                f"{name}: float samples up to {peak:g}; expected [-1, 1]; of 16-bit audio divide by 32768, or pass the "
+                "integers"
+            )
+        return np.ascontiguousarray(samples, np.float32)
+    full_scale = np.float32(_FULL_SCALE[kind, samples.dtype.itemsize])
+    centre = full_scale if kind == "u" else np.float32(0)
+    return np.ascontiguousarray((samples.astype(np.float32) - centre) / full_scale)
+
+
+def shown(value: object) -> str:
+    """A value for an error message: on one line, and not all of a long one."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_array(value: object) -> bool:
+    """Whether NumPy takes it as an array: its own, pandas', TensorFlow's; no numbers and texts."""
+    return hasattr(value, "__array__") and not isinstance(value, NUMBER | str | bytes)
+
+
+def _as_array(audio: object, name: str) -> Samples:
+    if isinstance(audio, str | bytes) or hasattr(audio, "__fspath__"):
+        raise InputError(f"{name}: {shown(audio)} is a path; expected an array; read it with soundfile.read first")
+    if not is_array(audio):
+        raise InputError(
+            f"{name}: is of type {type(audio).__name__}; expected a NumPy array of samples, or a list of such arrays"
+        )
+    try:
+        array = np.asarray(audio)
+    except Exception as error:  # of another library's tensors: on a GPU, symbolic
+        raise InputError(f"{name}: is no array ({' '.join(str(error).split())}); pass a NumPy array") from error
+    if array.dtype.kind != "f" and (array.dtype.kind, array.dtype.itemsize) not in _FULL_SCALE:
+        raise InputError(
+            f"{name}: has samples of type {array.dtype}; expected float in [-1, 1], int16, int32 or uint8; convert them"
+        )
+    return array
+
+
+def _of_one_clip(array: Samples, name: str, shape: tuple[int, ...] | None = None) -> Samples:
+    if not array.size:
+        raise InputError(f"{name}: has shape {shape or array.shape}, no samples; expected at least one")
+    if array.ndim == 2 and array.shape[1] > MOST_CHANNELS:
+        raise InputError(
+            f"{name}: has shape {shape or array.shape}; expected at most {MOST_CHANNELS} channels, on the last "
+            "dimension or in a list on the shorter one; a batch (clips, samples) is not put in a list"
+        )
+    return array

@@ -1,0 +1,337 @@
+"""A model folder as one object: features and scores of audio in memory. TensorFlow is imported when it computes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from os import PathLike
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_audio_transfer.array_audio import INTEGER, NUMBER, Samples, checked_rate, shown, split_clips, to_float32
+from keras_audio_transfer.audio import crop_or_pad, mix_and_resample
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
+from keras_audio_transfer.sliding_windows import check_hop
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+
+    from keras_audio_transfer.extraction import SavedExtractor
+
+TIMES = "times"
+
+Features: TypeAlias = dict[str, npt.NDArray[np.floating[Any]]]
+Audio: TypeAlias = npt.ArrayLike | Sequence[npt.ArrayLike]
+
+
+def load_model(path: str | PathLike[str] | None = None) -> "Model":
+    """Load a model folder.
+
+    Fast: the network itself is loaded when it is first needed.
+
+    Args:
+        path: a model folder, as `train`, `classify` or `export` write it. None: the one that comes with the package,
+            ConvNet-5 trained on UrbanSound8K (its licence: CC BY-NC).
+
+    Raises:
+        InputError: no model folder.
+
+    Example:
+        >>> import keras_audio_transfer as kat
+        >>> model = kat.load_model()
+        >>> model.sample_rate, model.layer_names
+        (16000, ['layer1', 'layer2', 'layer3', 'layer4', 'layer5'])
+        >>> model.labels[:3]
+        ['air_conditioner', 'car_horn', 'children_playing']
+    """
+    if path is not None and not isinstance(path, str | PathLike):
+        raise InputError(f"path: is of type {type(path).__name__}; expected the path of a model folder, or None")
+    folder = default_model() if path is None else Path(path)
+    card = Card.read(folder)
+    saved_model = latest_saved_model(folder)
+    return Model(folder.absolute(), card, _modified(saved_model))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model:
+    """A model folder: features of every layer, and scores where it has labels. Make it with `load_model`.
+
+    It never changes; a copy is the same object, and pickling keeps no more than its path.
+
+    Attributes:
+        path: of the model folder, absolute.
+        card: what `card.json` says of the model: front end, training data with their licence, scores, versions.
+        modified: when its SavedModel was written, in nanoseconds since 1970.
+    """
+
+    path: Path
+    card: Card
+    modified: int
+
+    @property
+    def sample_rate(self) -> int:
+        """What the network hears, in Hz. Audio of any other rate is resampled to it."""
+        return self.card.audio.sample_rate
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers in order of depth."""
+        return self.card.layer_names
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that scores are for, in order; none for a model that has only features."""
+        return [*self.card.labels]
+
+    @cached_property
+    def keras_model(self) -> "keras.Model":
+        """The Keras model, to reuse and to fine-tune: waveform -> dict of every layer's features, and `scores`.
+
+        Its input is float32 (batch, samples) at `sample_rate`. It is not compiled; to train its head, compile it with
+        `loss={"scores": "categorical_crossentropy"}` (`"binary_crossentropy"` for tags), and see `audio_dataset`.
+        Training it changes neither the files nor what `features` and `predict` return.
+        """
+        from keras_audio_transfer.extractor import load_model as load_keras_model
+
+        return load_keras_model(self.path / "model.keras")
+
+    @cached_property
+    def saved_model(self) -> "SavedExtractor":
+        """What `features` and `predict` run: the newest SavedModel in the folder.
+
+        A function of float32 (batch, samples) at `sample_rate`, at least a frame, to a dict of arrays; loaded once in a
+        process.
+        """
+        with _LOADING:
+            return _saved_model(self.path, self.modified)
+
+    @overload
+    def features(
+        self,
+        audio: Audio,
+        sample_rate: float | None = None,
+        layers: str | Iterable[str] | None = None,
+        hop_seconds: None = None,
+    ) -> Features: ...
+
+    @overload
+    def features(
+        self,
+        audio: Audio,
+        sample_rate: float | None = None,
+        layers: str | Iterable[str] | None = None,
+        hop_seconds: float | None = None,
+    ) -> Features | list[Features]: ...
+
+    def features(
+        self,
+        audio: Audio,
+        sample_rate: float | None = None,
+        layers: str | Iterable[str] | None = None,
+        hop_seconds: float | None = None,
+    ) -> Features | list[Features]:
+        """The features of every layer, of one clip or of several.
+
+        Audio is an array (samples,), or a list of such arrays of any lengths. With channels, an array has two
+        dimensions: (samples, channels) alone, either way round in a list; they are averaged. Other arrays of two
+        dimensions are a batch (clips, samples), and those of three one with channels (clips, samples, channels). So a
+        stereo recording that is stored (2, samples), as librosa does, is passed as `[audio]` or `audio.T`.
+
+        Args:
+            audio: see above. Floats in [-1, 1] are taken as they are; int16, int32 and uint8 are scaled to that.
+            sample_rate: of the audio, in Hz; 100 to 768000. Needed always: audio of another rate than the model's is
+                resampled to that.
+            layers: names, or one, in the order wanted; None for all.
+            hop_seconds: None: features of each clip, over its whole length. Otherwise features over time, of the
+                windows of `card.audio.clip_seconds` around every multiple of this before the clip's end; at both ends
+                the clip is reflected. At least 0.001.
+
+        Returns:
+            Layer -> float32 (channels,) of one clip; (clips, channels) of a list or batch, row by row what each clip
+            has alone. A clip shorter than a frame is first repeated or filled with zeros to one, as in training.
+
+            With `hop_seconds`: layer -> float32 (times, channels), and `times` -> float64 (times,), the windows'
+            centres in seconds. For a list or batch a list of such dicts, because clips differ in their number of times.
+
+        Raises:
+            InputError: audio, a rate, layers or a hop that cannot be; or a model whose features of a clip depend on the
+                clips beside it.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_audio_transfer as kat
+            >>> model = kat.load_model()
+            >>> sine = np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
+            >>> features = model.features(sine, 44100)
+            >>> features["layer5"].shape, features["layer5"].dtype
+            ((64,), dtype('float32'))
+            >>> model.features([sine, sine[:9000]], 44100, layers=["layer4", "layer5"])["layer4"].shape
+            (2, 64)
+            >>> over_time = model.features(sine, 44100, hop_seconds=0.25)
+            >>> over_time["layer5"].shape, over_time["times"].tolist()
+            ((4, 64), [0.0, 0.25, 0.5, 0.75])
+        """
+        clips, is_one = split_clips(audio)
+        names = self.checked_layers(layers)
+        self.card.require_single_clips(self.path, "a clip alone does not have")
+        rate = checked_rate(sample_rate, self.sample_rate)
+        if hop_seconds is not None:
+            check_hop(hop_seconds)
+        scaled = [to_float32(clip, "audio" if is_one else f"audio[{number}]") for number, clip in enumerate(clips)]
+        if hop_seconds is not None:
+            over_time = [self._over_time(clip, rate, names, hop_seconds) for clip in scaled]
+            return over_time[0] if is_one else over_time
+        rows = [self._of_whole(clip, rate, names) for clip in scaled]
+        return rows[0] if is_one else {name: np.stack([row[name] for row in rows]) for name in names}
+
+    def predict(self, audio: Audio, sample_rate: float | None = None, top: int | None = None) -> "pd.DataFrame":
+        """The labels of one clip or of several, with their scores.
+
+        Each clip is cropped or padded to `card.audio.clip_seconds` first, as in training; the scores are those that the
+        command `predict` gives for the same sound in a file. What scores mean differs from model to model:
+        `card.meaning_of_scores(path)` says it, and so does the frame's `attrs["scores_are"]`.
+
+        Args:
+            audio, sample_rate: see `features`.
+            top: number of labels a clip; None for all.
+
+        Returns:
+            Columns `label` and `score`, the highest score first. For a list or batch also `clip` before them: 0 for the
+            first, 1 ...
+
+        Raises:
+            InputError: a model without labels, a `top` that is not 1 to their number, and see `features`.
+
+        Example:
+            >>> import numpy as np
+            >>> import keras_audio_transfer as kat
+            >>> model = kat.load_model()
+            >>> sine = np.sin(2 * np.pi * 440 * np.arange(44100) / 44100)
+            >>> table = model.predict(sine, 44100, top=3)
+            >>> table.shape, list(table.columns)
+            ((3, 2), ['label', 'score'])
+            >>> table.attrs["scores_are"]
+            'probabilities, whose sum is 1'
+        """
+        import pandas as pd
+
+        scores_are = self.card.meaning_of_scores(self.path)
+        labels = np.array(self.labels, dtype=object)
+        clips, is_one = split_clips(audio)
+        self.card.require_single_clips(self.path, "a clip alone does not have")
+        rate = checked_rate(sample_rate, self.sample_rate)
+        n_labels = len(labels)
+        if top is not None and not (isinstance(top, INTEGER) and 1 <= top <= n_labels):
+            raise InputError(f"top: {shown(top)} is not allowed; expected 1 to {n_labels}, the model's labels, or None")
+        scaled = [to_float32(clip, "audio" if is_one else f"audio[{number}]") for number, clip in enumerate(clips)]
+        scores = self._scores(scaled, rate)
+        order = (-scores).argsort(axis=1, kind="stable")[:, :top]
+        columns = {"label": labels[order].ravel(), "score": np.take_along_axis(scores, order, axis=1).ravel()}
+        if not is_one:
+            columns = {"clip": np.repeat(np.arange(len(clips)), order.shape[1]), **columns}
+        table = pd.DataFrame(columns)
+        table.attrs["scores_are"] = scores_are
+        return table
+
+    def checked_layers(self, layers: str | Iterable[str] | None) -> list[str]:
+        """The layers asked for, in the order asked for; None for all.
+
+        Raises:
+            InputError: none, an unknown one, or one twice.
+        """
+        if layers is None:
+            return self.layer_names
+        if not isinstance(layers, Iterable):
+            raise InputError(f"layers: {shown(layers)} is not allowed; expected names of layers, or None for all")
+        names = [layers] if isinstance(layers, str) else [*layers]
+        for name in names:
+            if not isinstance(name, str) or name not in self.card.layer_sizes:
+                raise unknown("layers", name, self.layer_names)
+        if not names:
+            raise InputError(f"layers: is empty; expected some of {', '.join(self.layer_names)}, or None for all")
+        if len(set(names)) < len(names):
+            raise InputError(f"layers: {shown(names)} names a layer twice; expected each once")
+        return names
+
+    def front_end(self, clip_seconds: float | None = None) -> AudioConfig:
+        """The front end for clips of so many seconds; None for the length that the model was trained on.
+
+        Raises:
+            InputError: no length, or less than a frame.
+        """
+        if clip_seconds is not None and not isinstance(clip_seconds, NUMBER):
+            raise InputError(f"clip_seconds: {shown(clip_seconds)} is not allowed; expected seconds, or None")
+        return self.card.audio.with_clip_seconds(clip_seconds)
+
+    def _of_whole(self, samples: Samples, rate: int, names: list[str]) -> Features:
+        config = self.card.audio
+        waveform = mix_and_resample(samples, rate, config.sample_rate)
+        if len(waveform) < config.n_fft:
+            waveform = crop_or_pad(waveform, config.n_fft, config.short_clips)
+        outputs = self.saved_model(waveform[np.newaxis])
+        return {name: outputs[name][0] for name in names}
+
+    def _over_time(self, samples: Samples, rate: int, names: list[str], hop_seconds: float) -> Features:
+        from keras_audio_transfer.extraction import extract_windows
+
+        clip = Clip("audio", None, synthesise=partial(_sound, samples, rate))
+        table, _ = extract_windows(self.saved_model, names, [clip], [], self.card.audio, hop_seconds)
+        return {**table.layers, TIMES: cast(npt.NDArray[np.float64], table.times)}
+
+    def _scores(self, samples: list[Samples], rate: int) -> npt.NDArray[np.float32]:
+        from keras_audio_transfer.extraction import extract
+
+        if SCORES not in self.saved_model.names:
+            raise InputError(f"{self.path}: its SavedModel returns no scores; expected a classifier")
+        clips = [Clip(str(number), None, synthesise=partial(_sound, clip, rate)) for number, clip in enumerate(samples)]
+        table, _ = extract(self.saved_model, [SCORES], clips, [], self.card.audio)
+        return table.layers[SCORES]
+
+    def __repr__(self) -> str:
+        names = self.layer_names
+        layers = f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]
+        parts = [f"{self.sample_rate} Hz", f"{len(names)} layers ({layers})", f"{len(self.labels) or 'no'} labels"]
+        return f"<Model {self.path.name}: {', '.join(parts)}>"
+
+    def __copy__(self) -> "Model":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "Model":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_model, (str(self.path),)
+
+
+def as_model(model: "Model | str | PathLike[str] | None") -> Model:
+    """A model as it is, or that of a model folder; None for the one that comes with the package."""
+    if isinstance(model, Model):
+        return model
+    if model is not None and not isinstance(model, str | PathLike):
+        raise InputError(f"model: is of type {type(model).__name__}; expected a model, the path of its folder, or None")
+    return load_model(model)
+
+
+def _sound(samples: Samples, rate: int) -> tuple[Samples, int]:
+    return samples, rate
+
+
+_LOADING = Lock()  # a model is loaded once, however many threads ask for it
+
+
+@lru_cache(maxsize=4)  # a process that unpickles the same model again and again, as joblib's, loads it once
+def _saved_model(path: Path, modified: int) -> "SavedExtractor":
+    from keras_audio_transfer.extraction import SavedExtractor
+
+    return SavedExtractor(latest_saved_model(path))
+
+
+def _modified(saved_model: Path) -> int:
+    return (saved_model / "saved_model.pb").stat().st_mtime_ns
