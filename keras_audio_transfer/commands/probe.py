@@ -21,7 +21,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS
 from keras_audio_transfer.probing.grid_search import GRID
-from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, parse_combinations
+from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, wanted_combinations
 from keras_audio_transfer.probing.prober import CHOSEN_ON, Prober
 from keras_audio_transfer.resume import Journal, check_settings
 
@@ -70,14 +70,6 @@ def arguments():
     parser.add_argument("--target", help="which of several numbers a clip to predict (regression)")
     parser.add_argument("--jobs", type=int, default=2, help="combinations worked on at a time")
     return parser
-
-
-def wanted_combinations(options, names, alone):
-    """The combinations asked for; with a baseline's layers `alone` also these, and each combination with them."""
-    wanted = parse_combinations(options.combinations, names)
-    if callable(wanted):  # chooses among the baseline's layers, too
-        return parse_combinations(options.combinations, names + alone)
-    return [*wanted, alone, *(layers + alone for layers in wanted)] if alone else wanted
 
 
 def tables(arguments, flag):
@@ -172,7 +164,7 @@ def main(options):
     if options.baseline:
         baseline = FeatureTable.load(options.baseline)
         features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
-    wanted = wanted_combinations(options, names, alone)
+    wanted = wanted_combinations(options.combinations, names, alone)
     try:
         prober = Prober(features, options.protocol, options.scale, options.seed, options.jobs)
     except InputError as error:
