@@ -1,0 +1,379 @@
+"""A features file comes back as it was, a wrong one is refused with a reason; a table gives frames and arrays."""
+
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+
+
+def layers_of(n_clips):
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(n_clips, size)).astype(np.float32) for name, size in (("layer2", 3), ("layer1", 5))}
+
+
+CLIPS = {
+    "single": [
+        Clip("a/1.wav", None, ("dog",), fold=1, group="x"),
+        Clip("ä/鳥.wav", None, ("cat",), fold=2),
+        Clip("c.wav", None, ("dog",), fold=1),
+    ],
+    "tags": [
+        Clip("1", None, ("rock", "loud"), split="train"),
+        Clip("2", None, ("jazz",), split="validation"),
+        Clip("3", None, (), split="test"),
+    ],
+    "unlabelled": [Clip("1.wav", None), Clip("2.wav", None)],
+    "target": [Clip("1.wav", None, targets=(1 / 3,)), Clip("2.wav", None, targets=(-2.0,))],
+    "targets": [Clip("1.wav", None, targets=(1 / 3, 4.0)), Clip("2.wav", None, targets=(-2.0, 1e-9))],
+}
+LABEL_NAMES = {
+    "single": ["cat", "dog"],
+    "tags": ["jazz", "loud", "rock"],
+    "unlabelled": [],
+    "target": ["arousal"],
+    "targets": ["arousal", "valence"],
+}
+LABELS = {
+    "single": [1, 0, 1],
+    "tags": [[0, 1, 1], [1, 0, 0], [0, 0, 0]],
+    "unlabelled": [-1, -1],
+    "target": [1 / 3, -2.0],
+    "targets": [[1 / 3, 4.0], [-2.0, 1e-9]],
+}
+LABELS_TYPE = {kind: np.float64 if "target" in kind else np.int64 for kind in CLIPS}
+FOLDS = {kind: [clip.fold for clip in clips] for kind, clips in CLIPS.items()}
+SPLITS = {kind: [clip.split for clip in clips] for kind, clips in CLIPS.items()}
+
+
+def features_of(kind):
+    return FeatureTable.of_clips(layers_of(len(CLIPS[kind])), CLIPS[kind], LABEL_NAMES[kind])
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_what_clips_say_of_themselves(kind):
+    features = features_of(kind)
+    assert features.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]
+    assert features.labels.tolist() == LABELS[kind]
+    assert features.labels.dtype == LABELS_TYPE[kind]
+    assert features.folds.dtype == np.int64
+    assert features.folds.tolist() == FOLDS[kind]
+    assert features.splits.tolist() == SPLITS[kind]
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_features_come_back_as_they_were(tmp_path, kind):
+    features = features_of(kind)
+    path = tmp_path / "new" / "features.npz"
+    features.save(path)
+    assert [file.name for file in path.parent.iterdir()] == ["features.npz"]
+    loaded = FeatureTable.load(path)
+    assert [*loaded.layers] == ["layer2", "layer1"]  # in order of depth, not of name
+    for name, values in features.layers.items():
+        assert loaded.layers[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded.layers[name], values)
+    assert loaded.label_names == LABEL_NAMES[kind]
+    assert loaded.labels.tolist() == LABELS[kind]
+    assert loaded.labels.dtype == LABELS_TYPE[kind]
+    assert loaded.folds.dtype == np.int64
+    assert loaded.folds.tolist() == FOLDS[kind]
+    assert loaded.splits.tolist() == SPLITS[kind]
+    assert loaded.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_nothing_is_pickled(tmp_path, kind):
+    features_of(kind).save(tmp_path / "features.npz")
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    about = {"layer_names", "clip_ids", "labels", "label_names", "folds", "splits"}
+    assert arrays.keys() == {"layer1", "layer2"} | about
+    assert {array.dtype.kind for array in arrays.values()} <= set("fiU")
+    assert arrays["layer_names"].tolist() == ["layer2", "layer1"]
+
+
+def test_lists_are_saved_as_text_too(tmp_path):
+    features = features_of("single")
+    features.clip_ids, features.splits = [*features.clip_ids], np.array(["", "", ""], dtype=object)
+    features.save(tmp_path / "features.npz")
+    assert FeatureTable.load(tmp_path / "features.npz").splits.tolist() == ["", "", ""]
+
+
+def test_doubles_are_saved_as_float32(tmp_path):
+    features = features_of("single")
+    features.layers = {name: values.astype(np.float64) for name, values in features.layers.items()}
+    features.save(tmp_path / "features.npz")
+    assert {values.dtype for values in FeatureTable.load(tmp_path / "features.npz").layers.values()} == {np.dtype("f4")}
+
+
+SOURCE = "expected what `extract` or `mfcc` writes"
+
+
+def expect_error(path, reason):
+    return pytest.raises(InputError, match=f"^{re.escape(str(path))}: {reason}$")
+
+
+@pytest.mark.parametrize("what", ["missing", "folder"])
+def test_load_of_no_file(tmp_path, what):
+    path = tmp_path / "gone.npz" if what == "missing" else tmp_path
+    is_what = {"missing": "does not exist", "folder": "is a folder"}[what]
+    with expect_error(path, f"{is_what}; expected a features file; make one with `extract`"):
+        FeatureTable.load(path)
+
+
+def truncated(path):
+    features_of("single").save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damaged(path):
+    features_of("single").save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(np.float32(layers_of(3)["layer1"][1]).tobytes())
+    content[at] ^= 255
+    path.write_bytes(content)
+
+
+def array(path):
+    with path.open("wb") as file:  # np.save would add .npy to the path
+        np.save(file, np.zeros((3, 4)))
+
+
+def pickled(path):
+    with path.open("wb") as file:
+        np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def compressed_and_damaged(path):
+    np.savez_compressed(path, clip_ids=np.arange(1000))
+    content = bytearray(path.read_bytes())
+    content[100:300] = bytes(200)
+    path.write_bytes(content)
+
+
+def encrypted(path):
+    features_of("single").save(path)
+    content = path.read_bytes()
+    for signature, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # the flag in each header
+        start = content.index(signature) + at
+        content = content[:start] + b"\1" + content[start + 1 :]
+    path.write_bytes(content)
+
+
+NOT_FEATURES = {
+    "empty": lambda path: path.touch(),
+    "text": lambda path: path.write_text("clip,label\n"),
+    "array": array,
+    "pickled": pickled,
+    "truncated": truncated,
+    "damaged": damaged,
+    "compressed and damaged": compressed_and_damaged,
+    "encrypted": encrypted,
+    "objects": lambda path: np.savez(path, clip_ids=np.array(["a", None], dtype=object)),
+}
+
+
+@pytest.mark.parametrize("what", NOT_FEATURES)
+def test_load_of_something_else(tmp_path, what):
+    path = tmp_path / "features.npz"
+    NOT_FEATURES[what](path)
+    with expect_error(path, rf"not a features file \(.npz\), or damaged; {SOURCE}"):
+        FeatureTable.load(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_something_else(tmp_path, monkeypatch):
+    (tmp_path / "features.npz").touch()
+
+    def refuse(path, **settings):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(PermissionError):
+        FeatureTable.load(tmp_path / "features.npz")
+
+
+def saved_with(path, **changes):
+    """A features file of three clips with other arrays in it; None removes one."""
+    features_of("single").save(path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays.update(changes)
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["clip_ids", "labels", "label_names", "folds", "splits", "layer_names", "layer1", "layer2"]
+)
+def test_load_without_an_array(tmp_path, name):
+    path = saved_with(tmp_path / "features.npz", **{name: None})
+    with expect_error(path, f"has no array '{name}'; {SOURCE}"):
+        FeatureTable.load(path)
+
+
+def test_load_of_another_zip_file(tmp_path):
+    path = tmp_path / "features.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("clip_ids", "no array")
+    with expect_error(path, f"'clip_ids' is no array; {SOURCE}"):
+        FeatureTable.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("labels", np.zeros(2, np.int64)),
+        ("folds", np.zeros(4, np.int64)),
+        ("splits", np.array(["", ""])),
+        ("layer1", np.zeros((2, 5), np.float32)),
+    ],
+)
+def test_load_of_unequal_lengths(tmp_path, name, array):
+    path = saved_with(tmp_path / "features.npz", **{name: array})
+    with expect_error(path, f"'{name}' has {len(array)} rows; expected 3, one a clip"):
+        FeatureTable.load(path)
+
+
+TEXTS, WHOLE = "texts in one dimension", "whole numbers in one dimension"
+NUMBERS, LAYER = "numbers, a row a clip", "numbers of shape (clips, channels)"
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "expected"),
+    [
+        *(("layer1", np.zeros(shape, np.float32), LAYER) for shape in ((), (3,), (3, 5, 1))),
+        *(("layer1", np.zeros((3, 5), kind), LAYER) for kind in (complex, bool, str)),
+        *((name, np.zeros((), str), TEXTS) for name in ("layer_names", "label_names", "clip_ids", "splits")),
+        *((name, np.zeros(3), TEXTS) for name in ("layer_names", "label_names", "clip_ids", "splits")),
+        ("clip_ids", np.array([["a"], ["b"], ["c"]]), TEXTS),
+        ("splits", np.array([["train"]] * 3), TEXTS),
+        *(("folds", np.array(values), WHOLE) for values in (1, [[1]] * 3, [1.0] * 3, [np.nan] * 3, ["1"] * 3)),
+        *(("labels", np.array(values), NUMBERS) for values in (1, [[[1]]] * 3, [True] * 3, ["dog"] * 3)),
+    ],
+    ids=str,
+)
+def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
+    path = saved_with(tmp_path / "features.npz", **{name: array})
+    found = f"'{name}' is {array.dtype} of shape {array.shape}; expected {expected}"
+    with expect_error(path, re.escape(found)):
+        FeatureTable.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "reason"),
+    [
+        ("layer1", np.zeros((3, 0), np.float32), "'layer1' has no channels; expected at least one"),
+        ("layer_names", np.array([], str), f"'layer_names' names no layer; expected at least one; {SOURCE}"),
+        ("layer_names", np.array(["layer1", "layer1"]), "'layer_names' names layer1 twice; expected each once"),
+        ("clip_ids", np.array(["b", "a", "b"]), "'clip_ids' names b twice; expected each once"),
+    ],
+)
+def test_load_of_nothing_or_of_the_same_twice(tmp_path, name, array, reason):
+    path = saved_with(tmp_path / "features.npz", **{name: array})
+    with expect_error(path, reason):
+        FeatureTable.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_load_of_features_that_are_not_finite(tmp_path, value):
+    values = np.zeros((3, 5), np.float32)
+    values[1, 4] = value
+    path = saved_with(tmp_path / "features.npz", layer1=values)
+    with expect_error(path, "'layer1' holds NaN or infinite values, first for ä/鳥.wav; extract it again"):
+        FeatureTable.load(path)
+
+
+# ---- frames and arrays
+
+
+@pytest.mark.parametrize("as_type", [str, lambda path: path], ids=["str", "Path"])
+def test_paths_may_be_texts(tmp_path, as_type):
+    path = as_type(tmp_path / "features.npz")
+    features_of("single").save(path)
+    assert FeatureTable.load(path).clip_ids.tolist() == ["a/1.wav", "ä/鳥.wav", "c.wav"]
+
+
+def test_arrays_of_layers_in_the_order_asked_for():
+    features = features_of("single")
+    both = features.to_numpy()
+    assert both.dtype == np.float32
+    np.testing.assert_array_equal(both, np.hstack([features.layers["layer2"], features.layers["layer1"]]))
+    np.testing.assert_array_equal(features.to_numpy(["layer1", "layer2"]), both[:, [3, 4, 5, 6, 7, 0, 1, 2]])
+    np.testing.assert_array_equal(features.to_numpy("layer1"), features.layers["layer1"])
+    assert features.column_names(["layer2"]) == ["layer2/0", "layer2/1", "layer2/2"]
+
+
+def test_a_frame_has_a_row_a_clip_and_a_column_a_channel():
+    features = features_of("single")
+    frame = features.to_frame()
+    assert frame.index.name == "clip_id"
+    assert frame.index.tolist() == ["a/1.wav", "ä/鳥.wav", "c.wav"]
+    assert frame.columns.tolist() == [f"layer2/{i}" for i in range(3)] + [f"layer1/{i}" for i in range(5)]
+    assert set(frame.dtypes) == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(frame, features.to_numpy())
+    assert features.to_frame("layer1").columns.tolist() == [f"layer1/{i}" for i in range(5)]
+
+
+ABOUT = {
+    "single": {"label": ["dog", "cat", "dog"], "fold": [1, 2, 1], "split": ["", "", ""]},
+    "tags": {
+        "label": [("loud", "rock"), ("jazz",), ()],
+        "fold": [-1, -1, -1],
+        "split": ["train", "validation", "test"],
+    },
+    "unlabelled": {"label": [None, None], "fold": [-1, -1], "split": ["", ""]},
+    "target": {"arousal": [1 / 3, -2.0], "fold": [-1, -1], "split": ["", ""]},
+    "targets": {"arousal": [1 / 3, -2.0], "valence": [4.0, 1e-9], "fold": [-1, -1], "split": ["", ""]},
+}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_a_frame_says_what_is_known_of_the_clips(kind):
+    features = features_of(kind)
+    frame = features.to_frame(about_clips=True)
+    about = frame.columns[: -len(features.column_names())]
+    assert {name: frame[name].tolist() for name in about} == ABOUT[kind]
+    np.testing.assert_array_equal(frame[features.column_names()], features.to_numpy())
+
+
+def test_a_frame_of_windows_has_their_times():
+    features = features_of("unlabelled")
+    features.times = np.array([0.0, 0.5])
+    assert features.to_frame(about_clips=True)["time"].tolist() == [0.0, 0.5]
+
+
+def test_a_frame_of_numbers_without_a_name():
+    features = features_of("target")
+    features.label_names = []
+    assert features.to_frame(about_clips=True)["target"].tolist() == [1 / 3, -2.0]
+
+
+def test_layers_that_are_not_there():
+    features = features_of("single")
+    for method in (features.to_numpy, features.to_frame, features.column_names):
+        with pytest.raises(
+            InputError, match=r"^layers: 'layer3' is unknown; did you mean layer\d\? choose from layer2, "
+        ):
+            method(["layer1", "layer3"])
+        with pytest.raises(InputError, match="^layers: is empty; expected some of layer2, layer1, or None for all$"):
+            method([])
+
+
+def test_a_table_says_in_one_line_what_it_holds():
+    features = features_of("single")
+    assert len(features) == 3
+    assert repr(features) == "<FeatureTable: 3 clips, 2 layers, 8 channels, 2 labels>"
+    features.failures = [("b.wav", "b.wav: empty file")]
+    assert repr(features).endswith("2 labels, 1 failure>")
+    assert repr(features_of("target")) == "<FeatureTable: 2 clips, 2 layers, 8 channels, 1 target>"
+
+
+def test_failures_are_not_saved(tmp_path):
+    features = features_of("single")
+    features.failures = [("b.wav", "b.wav: empty file")]
+    features.save(tmp_path / "features.npz")
+    assert FeatureTable.load(tmp_path / "features.npz").failures == []
