@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
 
 from keras_audio_transfer.errors import InputError, unknown
 
@@ -54,7 +55,7 @@ class AudioConfig:
     short_clips: str = "repeat"
     long_clips: str = "start"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rules = {
             "sample_rate": (self.sample_rate >= 1, "at least 1 Hz"),
             "clip_seconds": (
@@ -120,13 +121,13 @@ class AudioConfig:
             raise InputError(f"clip_seconds: {clip_seconds:g} is shorter than a frame; expected at least {frame:g}")
         return config
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As it stands in `card.json`: the settings, and after them the derived sizes for the reader."""
         derived = {"n_samples": self.n_samples, "n_frames": self.n_frames, "mel_matrix_shape": [*self.mel_matrix_shape]}
         return {**asdict(self), **derived, "hop_seconds": self.hop_seconds}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "AudioConfig":
+    def from_dict(cls, values: dict[str, Any]) -> "AudioConfig":
         """The config that `to_dict` described. Raises InputError where one without a default is missing."""
         needed = [field.name for field in fields(cls) if field.default is MISSING]
         missing = [name for name in needed if name not in values]
@@ -164,8 +165,8 @@ def fitted_pools(pools: tuple[int, ...], size: int) -> tuple[int, ...]:
     While the product of the pools exceeds `size`, the largest pool (of equals, the last) is reduced by one: the
     network keeps its depth, and its last pool still has a cell to give. Pools that fit are returned as they are.
     """
-    pools = list(pools)
-    while math.prod(pools) > size and max(pools) > 1:
-        largest = max(range(len(pools)), key=lambda i: (pools[i], i))
-        pools[largest] -= 1
-    return tuple(pools)
+    fitted = list(pools)
+    while math.prod(fitted) > size and max(fitted) > 1:
+        largest = max(range(len(fitted)), key=lambda i: (fitted[i], i))
+        fitted[largest] -= 1
+    return tuple(fitted)
