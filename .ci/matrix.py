@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def test_cell(name: str, tests: list[str], work: Path, keep: bool) -> list[str] 
     folder = work / name.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    log, report = folder.with_suffix(".log"), folder / "report.xml"
+    log, report = work / f"{folder.name}.log", folder / "report.xml"
     log.unlink(missing_ok=True)
     print(f"{name}: {python}, log in {log}", file=sys.stderr)
     inside = install(cell, python, folder, log)
@@ -176,7 +177,7 @@ def test_cell(name: str, tests: list[str], work: Path, keep: bool) -> list[str] 
 def test(options: argparse.Namespace) -> int:
     """Run the cells asked for, and write a row each."""
     commit = run("git", "rev-parse", "--short", "HEAD").stdout.strip()
-    tests = " ".join(options.tests) or DEFAULT_TIER
+    tests = f"`{shlex.join(options.tests)}`" if options.tests else DEFAULT_TIER
     header = [
         "cell",
         "Python",

@@ -10,6 +10,7 @@ import tarfile
 import venv
 import zipfile
 from email.parser import Parser
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,12 @@ def in_new_process(*command, cwd):
     run = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout
+
+
+@pytest.mark.skipif(find_spec("tensorflow_io") is None, reason="tests the extra io, which is not installed")
+def test_with_the_extra_io_tensorflow_knows_s3(tmp_path):
+    code = "import tensorflow as tf, tensorflow_io; print(*tf.io.gfile.get_registered_schemes())"
+    assert {"s3", "az", "hdfs"} <= {*in_new_process(sys.executable, "-c", code, cwd=tmp_path).split()}
 
 
 @pytest.fixture(scope="module")
