@@ -4,6 +4,7 @@ import json
 from functools import wraps
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_audio_transfer.config import LONG_CLIPS
@@ -192,7 +193,7 @@ class Signatures:
         seconds = tf.repeat(seconds[None], tf.shape(waveform)[0], axis=0)
         return {name: _batch_first(values) for name, values in outputs.items()} | {TIMESTAMPS: seconds}
 
-    def info(self, query=tf.constant([0])):  # noqa: B008 - TensorFlow writes it into the SavedModel
+    def info(self, query=np.zeros(1, np.int32)):  # noqa: B008 - TensorFlow writes it into the SavedModel
         """`query` int32 (batch,), any numbers, by default one -> `card` string (batch,): the card as JSON, for each."""
         return {CARD: tf.fill(tf.shape(query), json.dumps(self.card.to_dict(), ensure_ascii=False))}
 
