@@ -10,7 +10,12 @@ SHORT_CLIPS = ("repeat", "zero_pad")
 LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
 FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
 DECIBEL_MAXIMA = ("clip", "batch")
-POOLINGS = ("mean", "max", "mean_deviation")  # how feature maps become features; `extractor.POOLINGS` has their layers
+# How feature maps become features; `extractor.POOLINGS` has their layers.
+POOLINGS = (
+    "mean",
+    "max",
+    "mean_deviation",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import noise
 
+from keras_audio_transfer import backbones
 from keras_audio_transfer.backbones import BACKBONES, backbone
 from keras_audio_transfer.backbones.applications import APPLICATIONS, TAPS
 from keras_audio_transfer.config import PRESETS, AudioConfig, fitted_pools, preset
@@ -93,25 +95,25 @@ def with_seed(seed, network):
     return build_extractor(SMALL, network)
 
 
-@pytest.fixture(scope="module")
-def extractors_and_hashes():
-    extractors = {network: with_seed(0, network) for network in BACKBONES}
-    hashes = {network: weights_hash(model) for network, model in extractors.items()}
-    for model in extractors.values():
+class Extractors(dict):
+    """The extractor of each network at the small settings, made when it is first asked for.
+
+    `hashes` has the hash of the weights that seed 0 gave it.
+    """
+
+    def __init__(self):
+        self.hashes = {}
+
+    def __missing__(self, network):
+        model = self[network] = with_seed(0, network)
+        self.hashes[network] = weights_hash(model)
         randomise(model)
-    return extractors, hashes
+        return model
 
 
 @pytest.fixture(scope="module")
-def extractors(extractors_and_hashes):
-    """The extractor of each network at the small settings."""
-    return extractors_and_hashes[0]
-
-
-@pytest.fixture(scope="module")
-def hashes(extractors_and_hashes):
-    """The hash of the weights that seed 0 gives each network."""
-    return extractors_and_hashes[1]
+def extractors():
+    return Extractors()
 
 
 @every_network
@@ -176,7 +178,7 @@ def test_layers_are_named_and_stand_in_order_of_depth(network):
     for earlier, later in pairwise(ancestors):
         assert len(earlier) < len(later)
     for name, inner in zip(names, ancestors, strict=True):
-        assert name in inner, "a tap is an inner layer of the same name"
+        assert name in inner, f"{name}: a tap is an inner layer of the same name; pass name={name!r} to the Keras layer"
         assert model.get_layer(name).output is model.output[name]
 
 
@@ -222,14 +224,24 @@ def test_an_input_of_another_length_needs_no_new_weights(network):
 
 
 @pytest.mark.parametrize("network", [*OWN, *ARCHITECTURES])
-def test_seeds_decide_the_random_weights(hashes, network):
-    assert weights_hash(with_seed(0, network)) == hashes[network]
-    assert weights_hash(with_seed(1, network)) != hashes[network]
+def test_seeds_decide_the_random_weights(extractors, network):
+    assert extractors[network]
+    assert weights_hash(with_seed(0, network)) == extractors.hashes[network]
+    assert weights_hash(with_seed(1, network)) != extractors.hashes[network]
 
 
 @every_network
 def test_networks_cite_their_source(network):
-    assert len(backbone(network).CITATION) > 20
+    citation = getattr(backbone(network), "CITATION", "")
+    assert len(citation) > 20, f"backbones/{network}.py has no CITATION; say in it which paper describes the network"
+
+
+FILES = sorted(path.stem for path in Path(backbones.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("network", [name for name in FILES if name not in ("__init__", "applications", "blocks")])
+def test_every_module_is_a_network(network):
+    assert network in BACKBONES, f"OWN in backbones/__init__.py does not name {network}; add it"
 
 
 def test_unknown_network():
@@ -268,13 +280,14 @@ def test_one_step_of_training_moves_every_weight(network):
 def test_a_fresh_process_loads_every_network(extractors, tmp_path):
     waveforms = noise(2, 700)
     np.save(tmp_path / "waveforms.npy", waveforms)
-    for network, model in extractors.items():
-        model.save(tmp_path / f"{network}.keras")
-    command = [sys.executable, "-c", LOAD, tmp_path, *extractors]
+    for network in BACKBONES:
+        extractors[network].save(tmp_path / f"{network}.keras")
+    command = [sys.executable, "-c", LOAD, tmp_path, *BACKBONES]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert run.returncode == 0, run.stderr
-    for network, model in extractors.items():
+    for network in BACKBONES:
+        model = extractors[network]
         with np.load(tmp_path / f"{network}.npz") as loaded:
             assert loaded.files == list(model.output)
             for name, values in model(waveforms, training=False).items():

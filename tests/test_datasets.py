@@ -160,6 +160,7 @@ TINY = {
 
 
 def tiny(name, root):
+    assert name in TINY, f"TINY in test_datasets.py has no files for {name}; add a few, empty ones where it is audio"
     write_tree(root, TINY[name])
     return root / "clips.csv" if name == "manifest" else root
 
@@ -191,15 +192,25 @@ def test_modules_have_the_same_parts_in_the_same_order(name):
         if hasattr(node, "body") or hasattr(node, "targets")
     ]
     parts = ["CITATION", "LICENSE", "REMOTES", "LABELS", "clips"]
-    assert [name for name in names if name in parts] == parts
+    for part in parts:
+        assert part in names, f"datasets/{name}.py has no {part}; expected {', '.join(parts)}, in this order"
+    assert [name for name in names if name in parts] == parts, f"expected {', '.join(parts)}, in this order"
     assert list(inspect.signature(module.clips).parameters) == ["data_dir"]
-    assert ast.get_docstring(source)
+    assert ast.get_docstring(source), "no docstring; say what it is, how its folds and splits work, what a group is"
     assert all(isinstance(text, str) and text for text in (module.CITATION, module.LICENSE))
     assert isinstance(module.LABELS, tuple)
     assert all(isinstance(label, str) for label in module.LABELS)
     assert len(set(module.LABELS)) == len(module.LABELS)
     assert not (module.LABELS and datasets.target_names(name))
     assert all(name and isinstance(name, str) for name in datasets.target_names(name))
+
+
+FILES = sorted(path.stem for path in Path(datasets.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("__init__", "clip")])
+def test_every_module_is_a_data_set(name):
+    assert name in DATASETS, f"DATASETS in datasets/__init__.py does not name {name}; import it there, and add it"
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -224,13 +235,14 @@ def test_clips_keep_the_contract(name, tmp_path):
 
 def check_clips(name, clips):
     ids = [clip.clip_id for clip in clips]
-    assert len(set(ids)) == len(ids)
-    assert ids == sorted(ids) or name == "manifest"
+    assert len(set(ids)) == len(ids), "two clips have the same clip_id"
+    assert ids == sorted(ids) or name == "manifest", "the clips are not in the order of their clip_id"
     for clip in clips:
         assert "\\" not in clip.clip_id
         assert len(clip.targets) == len(datasets.target_names(name))
-        assert bool(clip.labels) != bool(clip.targets)
-        assert not DATASETS[name].LABELS or set(clip.labels) <= set(DATASETS[name].LABELS)
+        assert bool(clip.labels) != bool(clip.targets), f"{clip.clip_id}: expected labels, or targets of a regression"
+        unknown = set(clip.labels) - set(DATASETS[name].LABELS)
+        assert not (DATASETS[name].LABELS and unknown), f"{clip.clip_id}: {unknown} is not among LABELS"
         assert type(clip.fold) is int
         assert clip.fold >= -1
         assert clip.split in ("", *datasets.SPLITS)
@@ -257,7 +269,7 @@ def test_esc50(tmp_path):
 
 def test_esc10_needs_only_its_own_clips(tmp_path):
     assert rows(load("esc10", tiny("esc10", tmp_path))) == [("audio/2-7-A-0.wav", ("dog",), 2, "", "7")]
-    with pytest.raises(InputError, match=r"esc50: .* has no audio/1-5-B-3.wav; .*github.com/karolpiczak.*--download"):
+    with pytest.raises(InputError, match=r"esc50: .* has no audio/1-5-B-3.wav; .*github.com/karolpiczak.*`download`"):
         load("esc50", tmp_path)
 
 
@@ -486,7 +498,7 @@ def test_manifest_of_parts_keeps_a_file_on_one_side_unless_told(tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in DATASETS if name != "synthetic"])
 def test_a_data_set_needs_a_folder_that_exists(name, tmp_path):
-    with pytest.raises(InputError, match=rf"^{name}: .*--data-dir"):
+    with pytest.raises(InputError, match=rf"^{name}: .*`data_dir`"):
         load(name)
     with pytest.raises(InputError, match=rf"^{name}: .*nowhere is not a f"):
         load(name, tmp_path / "nowhere")
@@ -495,7 +507,7 @@ def test_a_data_set_needs_a_folder_that_exists(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name, module in DATASETS.items() if module.REMOTES])
 def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_path):
     with pytest.raises(
-        InputError, match=rf"^{name}: .* has no [a-zA-Z0-9_/.]+.*; get .*https://.*--download$"
+        InputError, match=rf"^{name}: .* has no [a-zA-Z0-9_/.]+.*; get .*https://.*`download`\)?$"
     ) as error:
         load(name, tmp_path)
     assert "\n" not in str(error.value)
@@ -506,7 +518,7 @@ def test_without_a_download_an_empty_folder_is_told_where_to_get_it(name, tmp_pa
     with pytest.raises(InputError, match=rf"^{name}: .* has no [a-zA-Z0-9_/.]+.*; get .*https?://") as error:
         load(name, tmp_path)
     assert "\n" not in str(error.value)
-    assert "--download" not in str(error.value)
+    assert "`download`" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -527,7 +539,7 @@ def test_without_a_download_an_empty_folder_is_told_where_to_get_it(name, tmp_pa
             {"audio/fold2/3-1-0-1.wav": None, "audio/fold10/9-8-0-0.wav": None},
             r"no audio/fold10/9-8-0-0.wav and 1 more of 2;",
         ),
-        ("speech_commands", {"no/c3_nohash_1.wav": None}, r"no no/c3_nohash_1.wav; get .*--download"),
+        ("speech_commands", {"no/c3_nohash_1.wav": None}, r"no no/c3_nohash_1.wav; get .*`download`"),
         ("speech_commands", {"testing_list.txt": None}, r"no testing_list.txt; get"),
         ("fsdd", {"recordings/seven.wav": ""}, r"seven.wav is not named \{digit\}_\{speaker\}_\{index\}.wav"),
         (

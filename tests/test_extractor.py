@@ -8,7 +8,7 @@ import pytest
 import sounds
 from sounds import LAYERS, noise
 
-from keras_audio_transfer import backbones
+from keras_audio_transfer import backbones, config
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import layer_names
 from keras_audio_transfer.extractor import POOLINGS, build_extractor, select_layers
@@ -38,28 +38,34 @@ def test_outputs_are_every_layer_in_order():
     assert {tuple(values.shape) for values in features.values()} == {(3, 32)}
 
 
-@pytest.mark.parametrize(
-    ("pooling", "by_hand"),
-    [
-        ("mean", lambda x: x.mean(axis=(1, 2))),
-        ("max", lambda x: x.max(axis=(1, 2))),
-        (
-            "mean_deviation",
-            lambda x: np.concatenate([x.mean(axis=(1, 2)), np.sqrt(x.var(axis=(1, 2)) + 1e-6)], axis=1),
-        ),
-    ],
-)
-def test_features_are_pooled_maps(pooling, by_hand):
+# Pooling -> the same in NumPy, of feature maps (batch, frames, bands, channels).
+BY_HAND = {
+    "mean": lambda x: x.mean(axis=(1, 2)),
+    "max": lambda x: x.max(axis=(1, 2)),
+    "mean_deviation": lambda x: np.concatenate([x.mean(axis=(1, 2)), np.sqrt(x.var(axis=(1, 2)) + 1e-6)], axis=1),
+}
+
+
+@pytest.mark.parametrize("pooling", BY_HAND)
+def test_features_are_pooled_maps(pooling):
     model = build_extractor(CONFIG, pooling=pooling)
     maps = keras.Model(model.input, {name: model.get_layer(name).output for name in LAYERS})
     waveforms = noise(2, 2 * CONFIG.n_samples + 7)
     features = model(waveforms)
     for name, x in maps(waveforms).items():
-        np.testing.assert_allclose(features[name], by_hand(x.numpy()), rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(features[name], BY_HAND[pooling](x.numpy()), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_every_pooling_is_tried_here():
-    assert set(POOLINGS) == {"mean", "max", "mean_deviation"}
+@pytest.mark.parametrize("pooling", sorted({*POOLINGS, *config.POOLINGS, *BY_HAND}))
+def test_every_pooling_is_known_everywhere(pooling):
+    assert pooling in POOLINGS, f"extractor.POOLINGS has no layer for {pooling}; name it there"
+    assert pooling in config.POOLINGS, f"config.POOLINGS does not name {pooling}, so that no command takes it; add it"
+    assert pooling in BY_HAND, f"BY_HAND in test_extractor.py has no {pooling}; add what it computes, in NumPy"
+
+
+def test_the_poolings():
+    assert {"mean", "max", "mean_deviation"} <= set(POOLINGS)
+    assert [*POOLINGS] == [*config.POOLINGS]
 
 
 def test_unknown_pooling():
@@ -75,7 +81,7 @@ def test_unknown_network():
 
 
 def test_order_of_depth_is_kept_where_it_is_not_alphabetical(monkeypatch, tmp_path):
-    module = SimpleNamespace(maps=two_layers_in_no_alphabetical_order)
+    module = SimpleNamespace(feature_maps=two_layers_in_no_alphabetical_order)
     monkeypatch.setitem(backbones.BACKBONES, "odd", lambda: module)
     model = build_extractor(CONFIG, "odd")
     assert list(model.output) == ["stem", "block10", "block2"]

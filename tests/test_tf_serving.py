@@ -35,13 +35,21 @@ from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
 SERVED = "urban"
-README = (
-    (TESTS.parent / "README.md")
+PAGE = (
+    (TESTS.parent / "docs" / "serving.md")
     .read_text(encoding="utf-8")
     .split("<!-- serve commands -->")[1]
     .split("<!-- end -->")[0]
 )
-SIGNATURES = {"serving_default", "padded", "waveform_at", "audio_bytes", "as_trained", "timestamps", "info"}
+SIGNATURES = {
+    "serving_default",
+    "padded",
+    "waveform_at",
+    "audio_bytes",
+    "as_trained",
+    "timestamps",
+    "info",
+}
 
 
 def wav(samples, sample_rate):
@@ -69,9 +77,9 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(source, tmp_path_factory):
-    """What the README's command writes."""
+    """What the document's command writes."""
     path = tmp_path_factory.mktemp("served") / "served" / SERVED
-    (line,) = (line for line in README.splitlines() if "scripts/export.py" in line)
+    (line,) = (line for line in PAGE.splitlines() if "keras-audio-transfer export" in line)
     places = {"saved_models/convnet5.urbansound8k": source, "served/urban": path}
     assert export_script(*(places.get(word, word) for word in shlex.split(line)[2:])) == 0
     return path
@@ -331,7 +339,7 @@ def test_the_clients_command_line(address, capsys, tmp_path):
 def run_commands(page, folder, rest, grpc):
     """Run a page's shell blocks, all but Docker's and the export, with the stub's ports; a JSON object a command."""
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    page = "".join(block for block in blocks if not block.startswith("docker") and "scripts/export.py" not in block)
+    page = "".join(block for block in blocks if not block.startswith("docker") and " export " not in block)
     page = re.sub(r"(\.venv/bin/python|python3) ", f"{sys.executable} ", page)
     page = page.replace("localhost:8501", rest.removeprefix("http://"))
     page = page.replace("localhost:8500", grpc.removeprefix("grpc://"))
@@ -350,11 +358,11 @@ def test_what_the_pages_say_can_be_copied(folder, model, python_answers, tmp_pat
     for place in (tmp_path / "copy", root):
         (place / "clip.wav").write_bytes(wav(noise(500), 2000))
     assert f'-v "$PWD:/models/{SERVED}:ro" tensorflow/serving' in page
-    assert f'-v "$PWD/served/{SERVED}:/models/{SERVED}:ro" tensorflow/serving' in README
+    assert f'-v "$PWD/served/{SERVED}:/models/{SERVED}:ro" tensorflow/serving' in PAGE
     with rest_server(model) as rest, grpc_server(model) as grpc:
         metadata, info, row, columns, *scored = run_commands(page, tmp_path / "copy", rest, grpc)
-        scored += run_commands(README, root, rest, grpc)
-        (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        scored += run_commands(PAGE, root, rest, grpc)
+        (python,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
         exec(python.replace("http://localhost:8501", rest), {})
     assert {*metadata["metadata"]["signature_def"]["signature_def"]} == SIGNATURES
     assert json.loads(info["predictions"][0])["labels"] == ["a", "b", "ç"]
@@ -400,9 +408,7 @@ except client.ServingError as error:
 
 def test_without_tensorflow_serving_api_nothing_is_done(source, tmp_path, monkeypatch):
     monkeypatch.setattr(tf_serving.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        InputError, match=r"^--serving: needs tensorflow-serving-api; pip install 'keras_audio_transfer"
-    ):
+    with pytest.raises(InputError, match=r"^serving: needs tensorflow-serving-api; pip install 'keras_audio_transfer"):
         tf_serving.check_installed()
 
 

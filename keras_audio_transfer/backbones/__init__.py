@@ -13,7 +13,13 @@ from importlib import import_module
 
 from keras_audio_transfer.errors import InputError, unknown
 
-OWN = ("convnet5", "sbcnn", "densenet40", "resnet18")  # a module each
+# A module each.
+OWN = (
+    "convnet5",
+    "sbcnn",
+    "densenet40",
+    "resnet18",
+)
 KERAS_NETWORKS = ("densenet121", "densenet169", "densenet201", "resnet50")  # of keras.applications, see `applications`
 IMAGENET = "imagenet"
 
