@@ -36,7 +36,7 @@ def split_clips(audio: npt.ArrayLike | Iterable[npt.ArrayLike], name: str = "aud
     Raises:
         InputError: no audio, of a type or shape that it cannot have, or empty.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> clips, is_one = split_clips([np.zeros(100), np.zeros((2, 80))])
         >>> [clip.shape for clip in clips], is_one

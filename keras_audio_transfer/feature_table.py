@@ -50,7 +50,7 @@ class FeatureTable:
         times: float64 (clips,), where the rows are windows of recordings: seconds to their centres. Else None.
         failures: (clip id, reason) of clips that could not be read and have no row; not saved.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from keras_audio_transfer.datasets import Clip
         >>> clips = [Clip("a.wav", None, ("dog",)), Clip("b.wav", None, ("cat",))]

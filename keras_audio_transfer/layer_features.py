@@ -43,7 +43,7 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         InputError: (from `fit`, `transform`) a parameter that cannot be, or a clip that cannot be read. An unknown
             layer is refused by `set_params` already, so that a grid search with one stops at once.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from sklearn.model_selection import GridSearchCV
         >>> from sklearn.pipeline import make_pipeline
