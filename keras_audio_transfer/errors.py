@@ -11,7 +11,19 @@ class InputError(ValueError):
     """
 
 
-def is_unknown(value: object, choices: Iterable[str]) -> str:
+def near_miss(name: object, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant by a name that is none; None where no choice is like it.
+
+    >>> near_miss("Densnet40", ["convnet5", "densenet40"])
+    'densenet40'
+    """
+    from difflib import get_close_matches
+
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    return next((by_lower[lower] for lower in get_close_matches(str(name).lower(), by_lower, n=1)), None)
+
+
+def is_unknown(name: object, choices: Iterable[str]) -> str:
     """Say that a name does not exist, which one may have been meant, and which ones there are.
 
     >>> is_unknown("densnet40", ["convnet5", "densenet40"])
@@ -19,19 +31,16 @@ def is_unknown(value: object, choices: Iterable[str]) -> str:
     >>> is_unknown("x", ["convnet5", "densenet40"])
     "'x' is unknown; choose from convnet5, densenet40"
     """
-    from difflib import get_close_matches
-
     choices = [*map(str, choices)]
-    by_lower = {choice.lower(): choice for choice in choices}
-    near = get_close_matches(str(value).lower(), by_lower, n=1)
-    hint = f"did you mean {by_lower[near[0]]}? " if near else ""
-    return f"{str(value)!r} is unknown; {hint}choose from {', '.join(choices)}"
+    near = near_miss(name, choices)
+    hint = f"did you mean {near}? " if near else ""
+    return f"{str(name)!r} is unknown; {hint}choose from {', '.join(choices)}"
 
 
-def unknown(argument: str, value: object, choices: Iterable[str]) -> InputError:
+def unknown(argument: str, name: object, choices: Iterable[str]) -> InputError:
     """The error to raise where an argument names what does not exist: see `is_unknown`.
 
     >>> str(unknown("preset", "short16", ["choi2017", "short16k"]))
     "preset: 'short16' is unknown; did you mean short16k? choose from choi2017, short16k"
     """
-    return InputError(f"{argument}: {is_unknown(value, choices)}")
+    return InputError(f"{argument}: {is_unknown(name, choices)}")

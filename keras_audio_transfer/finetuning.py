@@ -25,7 +25,7 @@ from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.input_pipeline import array_batches, targets
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
 from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
@@ -90,9 +90,7 @@ def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
 
 def load_network(model_dir: Path) -> keras.Model:
     """The network of a model folder, without its head. Raises InputError where it is not what its card describes."""
-    card, path = Card.read(model_dir), model_dir / "model.keras"
-    if not path.is_file():
-        raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
+    card, path = Card.read(model_dir), keras_file(model_dir)
     model = load_model(path)
     names = layer_names(model)
     network = select_layers(model, names)

@@ -1,7 +1,7 @@
 """What a model folder holds: `card.json`, `model.keras`, and a SavedModel per version. Without TensorFlow."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _NUMBERS = (lambda value: isinstance(value, list) and all(_NUMBER[0](v) for v in
 _SIZES = (lambda value: _OBJECT[0](value) and all(_NUMBER[0](v) for v in value.values()), "an object of whole numbers")
 
 
-def _card_field(kind, default=None, **options):
+def _card_field(kind: tuple[Callable[[Any], bool], str], default: Any = None, **options: Any) -> Any:
     return field(**(options or {"default": default}), metadata={"kind": kind})
 
 
@@ -89,11 +89,7 @@ class Card:
         """
         path = model_dir / "card.json"
         if not path.is_file():
-            what = "has no card.json" if model_dir.is_dir() else "is not a folder"
-            parent = model_dir.parent
-            if (parent / "card.json").is_file():
-                what += f"; the model folder is {parent}"
-            raise InputError(f"{model_dir}: {what}; expected a model folder, as train and export write it")
+            raise InputError(f"{model_dir}: {_why_no_model_folder(model_dir)}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -101,7 +97,7 @@ class Card:
         return cls.from_dict(values, str(path))
 
     @classmethod
-    def from_dict(cls, values: dict, where: str = "card") -> "Card":
+    def from_dict(cls, values: dict[str, Any], where: str = "card") -> "Card":
         """The card that `to_dict` described; `where` begins the error messages.
 
         Raises:
@@ -124,7 +120,7 @@ class Card:
         other = {name: value for name, value in values.items() if name not in kinds}
         return cls(audio=AudioConfig.from_dict(values["audio"]), **known, other=other)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As it stands in `card.json`. What does not apply to the model is left out."""
         says_nothing = {"labels": len(self.labels) == 0, "batch_clips": self.batch_clips == 1}
         always = ("initial_weights", "transferred_from")  # null says something there
@@ -156,7 +152,7 @@ class Card:
         kept = ("layer_sizes", "network", "network_citation", "multiscale", "initial_weights", "pooling")
         return Card(self.audio, **{name: getattr(self, name) for name in kept})
 
-    def lineage(self) -> dict | None:
+    def lineage(self) -> dict[str, Any] | None:
         """What a model that is built on this one says in `transferred_from`."""
         if self.transferred_from is None:
             return None if self.training_data is None else dict(self.training_data)
@@ -166,7 +162,7 @@ class Card:
         """The card for weights of that hash: of other weights than its own, what no longer holds is left out."""
         if self.weights_sha256 in (None, weights_sha256):
             return self
-        gone = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
+        gone: dict[str, Any] = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
         return replace(self, **gone, transferred_from=self.training_data or self.transferred_from)
 
     def require_single_clips(self, model: Path, use: str) -> None:
@@ -188,10 +184,27 @@ class Card:
         return self.scores_are or of_head
 
 
+def _why_no_model_folder(path: Path) -> str:
+    if path.exists():
+        for folder in [*path.parents][:2]:  # of MODEL/model.keras, MODEL/1, MODEL/1/saved_model.pb
+            if (folder / "card.json").is_file():
+                return f"is inside a model folder; name the folder itself: {folder}"
+    what = "has no card.json" if path.is_dir() else "is not a folder"
+    return f"{what}; expected a model folder, as `train` and `export` write it"
+
+
 def default_model() -> Path:
     """The model folder that comes with the package: ConvNet-5, trained on three folds of UrbanSound8K (CC BY-NC)."""
     packaged = Path(__file__).resolve().parent / "default_model"
     return packaged if packaged.is_dir() else _CHECKOUT / "saved_models" / "convnet5.urbansound8k"
+
+
+def keras_file(model_dir: Path) -> Path:
+    """The `model.keras` of a model folder, which can be trained on. Raises InputError where there is none."""
+    path = model_dir / "model.keras"
+    if not path.is_file():
+        raise InputError(f"{model_dir}: has no model.keras to train on; export the model again")
+    return path
 
 
 def versions(model_dir: Path) -> list[Path]:

@@ -2,11 +2,13 @@
 
 import csv
 import re
+from importlib import import_module
 
 import numpy as np
 import pytest
 import soundfile
 
+from keras_audio_transfer.commands import cli
 from keras_audio_transfer.feature_table import FeatureTable
 
 SOME_FAILED, NOT_DONE = 1, 2
@@ -65,36 +67,48 @@ REFUSED = {
     "unknown data set": (
         "train",
         "--dataset esc51 --output-dir {out}/model",
-        "--dataset: 'esc51' is not a data set; expected one of synthetic, esc10, ",
+        "--dataset: 'esc51' is unknown; did you mean esc50? choose from synthetic, esc10, ",
     ),
     "unknown argument": (
         "train",
         "--output-dir {out}/model --epoch 1",
-        "unrecognized arguments: --epoch 1; see --help",
+        "unrecognized argument: --epoch; did you mean --epochs? see --help",
     ),
     "text where a number belongs": (
         "train",
         "--output-dir {out}/model --epochs many",
-        "--epochs: invalid int value: 'many'; see --help",
+        "--epochs: 'many' is not a whole number; expected at least 0; see --help",
     ),
     "an argument is missing": ("export", "{model}", "the following arguments are required: --output-dir; see --help"),
-    "unknown network": ("train", f"{FROM_TABLE} --network convnet6", "network: 'convnet6' is unknown; choose from "),
-    "unknown pooling": ("train", f"{FROM_TABLE} --pooling median", "pooling: 'median' is unknown; choose from mean, "),
-    "unknown weights": ("train", f"{FROM_TABLE} --weights sound", "weights: 'sound' is unknown; choose imagenet, or "),
+    "unknown network": (
+        "train",
+        f"{FROM_TABLE} --network convnet6",
+        "--network: 'convnet6' is unknown; did you mean convnet5? ",
+    ),
+    "unknown pooling": (
+        "train",
+        f"{FROM_TABLE} --pooling media",
+        "--pooling: 'media' is unknown; did you mean mean? choose from ",
+    ),
+    "unknown weights": (
+        "train",
+        f"{FROM_TABLE} --weights imagnet",
+        "--weights: 'imagnet' is unknown; did you mean imagenet? ",
+    ),
     "weights for another number of channels": (
         "train",
         f"{FROM_TABLE} --network resnet50 --multiscale --weights imagenet",
-        "weights: imagenet takes 1 or 3 channels, not 4; leave the multiscale input out",
+        "--weights: imagenet takes 1 or 3 channels, not 4; leave the multiscale input out",
     ),
     "unknown preset": (
         "train",
         "--preset choi --output-dir {out}/model",
-        "preset: 'choi' is unknown; choose from choi2017, ",
+        "--preset: 'choi' is unknown; did you mean choi2017? choose from choi2017, ",
     ),
     "no data dir": (
         "train",
         "--dataset esc10 --output-dir {out}/model",
-        "esc10: no folder given; pass --data-dir with the folder the data are in",
+        "esc10: no folder given; pass --data-dir, the folder the data are in",
     ),
     "data dir that is not there": (
         "train",
@@ -119,34 +133,39 @@ REFUSED = {
     "clips of no length": (
         "train",
         "--clip-seconds 0 --output-dir {out}/model",
-        "clip_seconds: 0.0 is not allowed; expected ",
+        "--clip-seconds: 0 is not allowed; expected more than 0, up to 3600 seconds",
     ),
     "clips of endless length": (
         "train",
         "--clip-seconds inf --output-dir {out}/model",
-        "clip_seconds: inf is not allowed; expected ",
+        "--clip-seconds: inf is not allowed; expected more than 0, up to 3600 seconds",
+    ),
+    "clips shorter than a frame": (
+        "train",
+        "--clip-seconds 0.01 --output-dir {out}/model",
+        "--clip-seconds: 0.01 is shorter than a frame; expected at least 0.032",
     ),
     "negative epochs": ("train", "--epochs -1 --output-dir {out}/model", "--epochs: -1 is not allowed; expected at "),
     "empty batches": ("train", "--batch-size 0 --output-dir {out}/model", "--batch-size: 0 is not allowed; expected "),
     "negative seed": ("train", f"{FROM_TABLE} --seed -1", "--seed: -1 is not allowed; expected "),
-    "negative mixup": ("train", f"{FROM_TABLE} --mixup -1", "mixup: -1.0 is not allowed; expected 0 or more"),
+    "negative mixup": ("train", f"{FROM_TABLE} --mixup -1", "--mixup: -1 is not allowed; expected at least 0"),
     "validation of all clips": (
         "train",
         f"{FROM_TABLE} --validation-fraction 1",
-        "--validation-fraction: 1.0 is not allowed; expected 0 to 0.5",
+        "--validation-fraction: 1 is not allowed; expected 0 to 0.5",
     ),
     "fold of a data set with splits": ("train", f"{FROM_TABLE} --test-fold 1", "--test-fold: 1 received, but the "),
     "output that exists": (
         "train",
         "--output-dir {data}/good",
-        "{data}/good: exists; pass --overwrite to replace it or --output-dir for another place",
+        "{data}/good: exists; pass --overwrite to replace it or another --output-dir",
     ),
     "output that is here": ("train", "--output-dir {model}", "{model}: exists; pass --overwrite to replace it or "),
     "output without a name": ("train", "--output-dir .", "--output-dir: . is the current folder; name a new one"),
     "output below a file": (
         "train",
         "--dataset manifest --data-dir {data}/clips.csv --output-dir {data}/clips.csv/model",
-        "{data}/clips.csv",
+        "--output-dir: {data}/clips.csv is a file, so that {data}/clips.csv/model cannot be in it; name another place",
     ),
     "cache that is a file": ("train", f"{FROM_TABLE} --cache {{data}}/clips.csv", "--cache: {data}/clips.csv"),
     "no clip of a data set can be read": (
@@ -167,7 +186,7 @@ REFUSED = {
     "unknown layer": (
         "extract",
         "{model} {data}/good --layers layer1,layer6 --output {out}/f.npz",
-        "--layers: 'layer6' is unknown; this model has layer1, layer2, layer3, layer4, layer5",
+        "--layers: 'layer6' is unknown; did you mean layer5? choose from layer1, layer2, layer3, layer4, layer5",
     ),
     "folder without audio": (
         "extract",
@@ -203,22 +222,22 @@ REFUSED = {
     "features of clips of no length": (
         "extract",
         "{model} {data}/good --clip-seconds 0 --output {out}/f.npz",
-        "clip_seconds: 0.0 is not allowed; expected ",
+        "--clip-seconds: 0 is not allowed; expected ",
     ),
     "text instead of features": (
         "probe",
         "{data}/clips.csv --output-dir {out}/probes",
-        "{data}/clips.csv: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
+        "{data}/clips.csv: not a features file (.npz), or damaged; expected what `extract` or `mfcc` ",
     ),
     "an array instead of features": (
         "probe",
         "{data}/array.npy --output-dir {out}/probes",
-        "{data}/array.npy: not a features file (.npz), or damaged; expected what scripts/extract.py or ",
+        "{data}/array.npy: not a features file (.npz), or damaged; expected what `extract` or `mfcc` ",
     ),
     "features that are not there": (
         "probe",
         "{data}/gone.npz --output-dir {out}/probes",
-        "{data}/gone.npz: does not exist; expected a features file; make one with scripts/extract.py",
+        "{data}/gone.npz: does not exist; expected a features file; make one with `extract`",
     ),
     "features with NaN": (
         "probe",
@@ -238,7 +257,7 @@ REFUSED = {
     "features without labels": (
         "probe",
         "{data}/unlabelled.npz --output-dir {out}/probes",
-        "{data}/unlabelled.npz: labels: clip0 has none; extract a labelled data set (--dataset), not bare files",
+        "{data}/unlabelled.npz: labels: clip0 has none; extract a labelled data set, not bare files",
     ),
     "fewer clips of a class than folds": (
         "probe",
@@ -253,7 +272,7 @@ REFUSED = {
     "combination with an unknown layer": (
         "probe",
         "{data}/features.npz --combinations layer1+layer3 --output-dir {out}/probes",
-        "--combinations: layer 'layer3' is unknown; the file has layer1, layer2; or pass layers, all, <=N, forward, ",
+        "--combinations: layer 'layer3' is unknown; did you mean layers? choose from layer1, layer2, layers, all, <=N, ",
     ),
     "unknown protocol": (
         "probe",
@@ -283,12 +302,12 @@ REFUSED = {
     "comparison with no text": (
         "probe",
         "{data}/features.npz --beside random={data}/good/0.wav --output-dir {out}/probes",
-        "--beside: {data}/good/0.wav has no scores, one a combination; expected the scores.csv of scripts/probe.py",
+        "--beside: {data}/good/0.wav has no scores, one a combination; expected the scores.csv of `probe`",
     ),
     "table with a combination twice": (
         "probe",
         "{data}/features.npz --beside a={data}/twice.csv --output-dir {out}/probes",
-        "--beside: {data}/twice.csv has no scores, one a combination; expected the scores.csv of scripts/probe.py",
+        "--beside: {data}/twice.csv has no scores, one a combination; expected the scores.csv of `probe`",
     ),
     "two tables of one name": (
         "probe",
@@ -303,17 +322,17 @@ REFUSED = {
     "several numbers a clip": (
         "probe",
         "{data}/mood.npz --output-dir {out}/probes",
-        "{data}/mood.npz: labels: the file has several numbers a clip; name one with --target: arousal, valence",
+        "{data}/mood.npz: labels: the file has several numbers a clip; name one as --target: arousal, valence",
     ),
     "target that is none": (
         "probe",
         "{data}/mood.npz --target tempo --output-dir {out}/probes",
-        "--target: 'tempo' is not among the targets of the features file: arousal, valence",
+        "--target: 'tempo' is unknown; choose from arousal, valence",
     ),
     "no jobs": (
         "probe",
         "{data}/features.npz --jobs 0 --output-dir {out}/probes",
-        "--jobs: 0 is not allowed; expected 1 or more",
+        "--jobs: 0 is not allowed; expected at least 1; see --help",
     ),
     "folder that is not the authors' repository": (
         "reproduce_choi2017",
@@ -342,7 +361,7 @@ REFUSED = {
     ),
     "calibration on clips of no data set": (
         "import_choi2017",
-        "{data}/good --weights v1 --limit 0 --output-dir {out}/model",
+        "{data}/good --weights v1 --limit 5 --output-dir {out}/model",
         "--limit: needs --dataset, the clips to calibrate on",
     ),
     "download of random weights": (
@@ -353,27 +372,40 @@ REFUSED = {
     "export of no model": (
         "export",
         "{data}/good --output-dir {out}/model",
-        "{data}/good/model.keras: does not exist; expected a model folder or a model.keras",
+        "{data}/good: has no card.json; expected a model folder",
+    ),
+    "export of no file": (
+        "export",
+        "{data}/gone.keras --output-dir {out}/model",
+        "{data}/gone.keras: does not exist; expected a model folder or a model.keras",
     ),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_refused_in_one_line(what, inputs, request, run_script, tmp_path):
+def test_refused_in_one_line(what, inputs, request, capsys, tmp_path):
     script, arguments, begin = REFUSED[what]
     out = tmp_path / "out"
     model = request.getfixturevalue("model_dir") if "{model}" in arguments else None
     places = {"data": inputs, "model": model, "out": out}
     before = sorted(inputs.rglob("*"))
-    run = run_script(script, *(argument.format(**places) for argument in arguments.split()))
-    assert "Traceback" not in run.stderr, run.stderr
-    assert run.returncode == NOT_DONE
-    assert len(run.stderr.splitlines()) == 1, run.stderr
-    assert run.stderr.startswith(f"{script}.py: error: {begin.format(**places)}")
-    assert run.stdout == ""
+    capsys.readouterr()
+    returncode, stdout, stderr = run_to_its_end(script, arguments.format(**places).split(), capsys)
+    assert returncode == NOT_DONE
+    assert len(stderr.splitlines()) == 1, stderr
+    assert stderr.startswith(f"{script}.py: error: {begin.format(**places)}")
+    assert stdout == ""
     written = {path.name for path in out.rglob("*") if path.is_file()}
     assert written <= {"failed.csv"}
     assert sorted(inputs.rglob("*")) == before
+
+
+def run_to_its_end(script, arguments, capsys):
+    """What the script does in a process of its own, up to the exit: its code and what it printed."""
+    name, main = f"{script}.py", import_module(f"keras_audio_transfer.commands.{script}").main
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: main([*arguments, "--quiet"], name), name)
+    return end.value.code, *capsys.readouterr()
 
 
 # ---- some files are bad

@@ -1,14 +1,14 @@
-"""Make a classifier of your own sounds: a folder with a sub-folder of audio per class -> a model folder.
+"""Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.
 
-    python scripts/classify.py my_sounds --model saved_models/convnet5.urbansound8k --output-dir saved_models/mine
+    keras-audio-transfer classify my_sounds --output-dir saved_models/mine
 
-The sounds become features of every layer of the network, and a support vector machine is fitted on those layers, and
-with those parameters, that score best in cross-validation. How good such a choice is on new sounds is found out first,
-by nested cross-validation, where no clip that is scored has a part in any choice. (With the folders train and test, and
-perhaps validation, and class folders in each, test is scored instead.) The machine that is exported is then chosen
-once more, on all the clips, and fitted on all of them.
+The sounds become features of every layer of the network, and a support vector machine (SVM) is fitted on those layers,
+and with those parameters, that score best in cross-validation. How good such a choice is on new sounds is found out
+first, by nested cross-validation, where no clip that is scored has a part in any choice. (With the folders train and
+test, and perhaps validation, and class folders in each, test is scored instead.) The SVM that is exported is then
+chosen once more, on all the clips, and fitted on all of them.
 
-The largest of the model's scores is the class that scikit-learn names; scripts/predict.py shows them. Files that
+The label with the largest of the model's scores is the one that scikit-learn predicts; `predict` shows them. Files that
 cannot be read are listed in failed.csv beside the output, the rest is used, and the exit code is 1.
 """
 
@@ -17,8 +17,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets import folder
@@ -26,51 +24,51 @@ from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.model_folder import Card, latest_saved_model
-from keras_audio_transfer.probing.cross_validation import outer_folds
-from keras_audio_transfer.probing.layer_selection import parse_combinations
-from keras_audio_transfer.probing.prober import Prober, fit_svm, interval
+from keras_audio_transfer.model_folder import Card, default_model, keras_file, latest_saved_model
 
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help="one sub-folder of audio per class")
-    parser.add_argument("--model", type=Path, required=True, metavar="MODEL_DIR", help="model folder to build on")
+    parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help="one sub-folder of audio a class")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL_DIR",
+        help="model folder to build on (default: the model that comes with the package)",
+    )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
         "--clip-seconds",
-        type=float,
-        help="clip length; if not given, the model's or that of the longest clip, whichever is shorter",
+        type=cli.seconds,
+        metavar="S",
+        help="clip length (default: the model's or that of the longest clip, whichever is shorter)",
     )
-    parser.add_argument("--workers", type=int, default=2, help="clips worked on at the same time")
-    parser.add_argument("--jobs", type=int, default=2, help="combinations of layers worked on at a time")
+    cli.add_workers_argument(parser)
+    cli.add_jobs_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
     return parser
 
 
 def check(options, card):
     """Refuse what cannot end well, before any work is done."""
-    for flag, value in (("--workers", options.workers), ("--jobs", options.jobs)):
-        if value < 1:
-            raise InputError(f"{flag}: {value} is not allowed; expected 1 or more")
-    if not options.output_dir.name:
-        raise InputError(f"--output-dir: {options.output_dir} is the current folder; name a new one")
+    cli.check_model_folder(options)
     if options.output_dir.exists():
-        if not options.overwrite:
-            raise InputError(f"{options.output_dir}: exists; pass --overwrite to replace it or another --output-dir")
         Card.read(options.output_dir)  # nothing else is replaced
     card.require_single_clips(options.model, "a served clip does not have")
     latest_saved_model(options.model)
+    keras_file(options.model)
 
 
-def load_clips(options, config):
+def load_clips(options, config, phases):
     """The clips that can be read, their label names, those that cannot, and the front end for their length."""
     clips = datasets.load("folder", options.folder)
     names = datasets.label_names(clips)
     check_folders(options.folder, clips)
     say_what_is_left_out(options.folder, clips)
     check_enough(options, clips, names)
-    clips, failures, _, config = cli.decode_clips(options, str(options.folder), clips, config, options.output_dir)
+    clips, failures, _, config = cli.decode_clips(
+        options, str(options.folder), clips, config, options.output_dir, phases
+    )
     try:
         check_enough(options, clips, names)
     except InputError as error:
@@ -109,6 +107,8 @@ def say_what_is_left_out(root, clips):
 
 def check_enough(options, clips, names):
     """Every class has to have clips to fit on and to choose by."""
+    from keras_audio_transfer.probing.cross_validation import outer_folds
+
     try:
         folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed)
     except InputError as error:
@@ -119,23 +119,64 @@ def check_enough(options, clips, names):
             raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
 
 
-def write(options, source, network, config, prober, row):
-    """Choose and fit the machine on all clips, and write the model folder."""
-    from keras_audio_transfer import plots, svm_layers
-    from keras_audio_transfer.export import saved_model
+def extract(options, layer_names, clips, names, config, phases):
+    """The network to build on, and the features of its layers."""
+    from keras_audio_transfer import extraction
+    from keras_audio_transfer.finetuning import load_network
 
-    features, counts = prober.features, prober.confusion(row)
-    method, names = best(features), features.label_names
-    progress = cli.progress_bar(options, "choosing", prober.n_steps_to_choose(method), unit="fit")(None)
+    extraction.use_one_thread_a_clip(options.workers)
+    network = load_network(options.model)  # before any work is done with it
+    extractor = extraction.SavedExtractor(latest_saved_model(options.model))
+    progress = phases.bar("extracting", len(clips))
+    features, _ = extraction.extract(extractor, layer_names, clips, names, config, options.workers, progress=progress)
+    return network, features
+
+
+def estimate(prober, method, phases):
+    """The row of the prober's table, how often which class was predicted for which, and the scores for the card."""
+    from keras_audio_transfer.probing.prober import interval
+
+    progress = phases.bar("estimating", prober.n_steps(method), "fit")()
+    prober.step = progress.update
+    (row,) = prober.rows(method)
+    progress.close()
+    counts = prober.confusion(row)
+    low, high = interval(row, counts)
+    scores = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
+    return row, counts, {name: float(value) for name, value in scores.items()}
+
+
+def show_estimate(prober, part, row, counts, scores):
+    import pandas as pd
+
+    names, low, high = prober.features.label_names, scores["interval_low"], scores["interval_high"]
+    interval = f"95 % interval {low:.3f} to {high:.3f}, chance {scores['chance']:.3f}"
+    cli.show(f"{part}: accuracy {scores['accuracy']:.3f} ({interval})")
+    cli.show(f"  {prober.description}")
+    cli.show(f"  {row['chosen_by_round']}")
+    cli.show("true class (row) and predicted class (column):")
+    cli.show(pd.DataFrame(counts, index=names, columns=names).to_string())
+
+
+def fit(prober, method, phases):
+    """Choose and fit the SVM on all clips: its layers, its parameters, and what scikit-learn fits."""
+    from keras_audio_transfer.probing.prober import fit_svm
+
+    progress = phases.bar("choosing", prober.n_steps_to_choose(method), "fit")()
     prober.step = progress.update
     layers, params = prober.choose(method)
     progress.close()
-    scaler, svm = fit_svm(features, layers, params)
-    model = svm_layers.add_probe(network, layers, scaler, svm)
-    low, high = interval(row, counts)
-    part = "test" if (features.splits != "").any() else "cross-validation"
-    numbers = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
-    card = replace(
+    scaler, svm = fit_svm(prober.features, layers, params)
+    cli.show(f"chosen and fitted on all {len(prober.features.labels)} clips: {'+'.join(layers)}, {params}")
+    return layers, params, scaler, svm
+
+
+def card_of(options, source, config, prober, fitted, scores):
+    from keras_audio_transfer import svm_layers
+
+    features, (layers, params, scaler, svm) = prober.features, fitted
+    names = features.label_names
+    return replace(
         source.of_network(),
         audio=config,
         labels=names,
@@ -157,48 +198,49 @@ def write(options, source, network, config, prober, row):
             "clips_by_label": {name: int((features.labels == i).sum()) for i, name in enumerate(names)},
         },
         transferred_from=source.lineage(),
-        scores={part: {name: float(value) for name, value in numbers.items()}},
+        scores=scores,
         settings={"model": options.model.resolve().name, "clip_seconds": options.clip_seconds},
         seed=options.seed,
     )
+
+
+def write(options, network, card, fitted, counts):
+    """Write the model folder."""
+    from keras_audio_transfer import plots, svm_layers
+    from keras_audio_transfer.export import saved_model
+
+    layers, _, scaler, svm = fitted
+    model = svm_layers.add_probe(network, layers, scaler, svm)
+    (part,) = card.scores
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         for suffix in ("png", "svg"):
-            plots.confusion(counts, names, partial / f"confusion.{suffix}", f"{options.output_dir.name}, {part}")
-    print(f"{part}: accuracy {row['score']:.3f} (95 % interval {low:.3f} to {high:.3f}, chance {row['chance']:.3f})")
-    print(f"  {prober.description}")
-    print(f"  {row['chosen_by_round']}")
-    print("true class (row) and predicted class (column):")
-    print(pd.DataFrame(counts, index=names, columns=names).to_string())
-    print(f"chosen and fitted on all {len(features.labels)} clips: {'+'.join(layers)}, {params}")
-    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
-    print(f"written: {options.output_dir}")
-
-
-def best(features):
-    return parse_combinations("best", [*features.layers])
+            path = partial / f"confusion.{suffix}"
+            plots.confusion(counts, card.labels, path, f"{options.output_dir.name}, {part}")
+    cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    cli.show(f"written: {options.output_dir}")
 
 
 @cli.command(arguments)
 def main(options):
-    card = Card.read(options.model)
-    check(options, card)
-    clips, names, failures, config = load_clips(options, card.audio)
+    options.model = options.model or default_model()
+    source = Card.read(options.model)
+    check(options, source)
+    phases = cli.Phases(options, "decoding", "extracting", "estimating", "choosing", "exporting")
+    clips, names, failures, config = load_clips(options, source.audio, phases)
+    network, features = extract(options, source.layer_names, clips, names, config, phases)
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-    from keras_audio_transfer.finetuning import load_network
+    from keras_audio_transfer.probing.layer_selection import parse_combinations
+    from keras_audio_transfer.probing.prober import Prober
 
-    use_one_thread_a_clip(options.workers)
-    network = load_network(options.model)  # before any work is done with it
-    extractor = SavedExtractor(latest_saved_model(options.model))
-    progress = cli.progress_bar(options, "extracting", len(clips))
-    features, _ = extract(extractor, card.layer_names, clips, names, config, options.workers, progress=progress)
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs)
     cli.say(options, f"{options.folder}: {prober.description}")
-    progress = cli.progress_bar(options, "estimating", prober.n_steps(best(features)), unit="fit")(None)
-    prober.step = progress.update
-    (row,) = prober.rows(best(features))
-    progress.close()
-    write(options, card, network, config, prober, row)
+    method = parse_combinations("best", [*features.layers])
+    row, counts, scores = estimate(prober, method, phases)
+    part = "test" if (features.splits != "").any() else "cross-validation"
+    show_estimate(prober, part, row, counts, scores)
+    fitted = fit(prober, method, phases)
+    phases.begin("exporting")
+    write(options, network, card_of(options, source, config, prober, fitted, {part: scores}), fitted, counts)
     return cli.report_failures(failures, options.output_dir)

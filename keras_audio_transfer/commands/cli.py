@@ -1,75 +1,149 @@
-"""What all scripts share: common arguments, one-line errors, exit codes, progress on stderr. Without TensorFlow."""
+"""What all commands share: common arguments, ranges, one-line errors, exit codes. Without TensorFlow."""
 
 import argparse
 import logging
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from keras_audio_transfer import datasets
-from keras_audio_transfer.audio import WaveformStore, readable_clips
+from keras_audio_transfer.commands import progress
+from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
-from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError, is_unknown, near_miss, unknown
 from keras_audio_transfer.files import write_failures
+from keras_audio_transfer.splits import divide
+
+if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
+    from keras_audio_transfer.audio import WaveformStore
+    from keras_audio_transfer.feature_table import FeatureTable
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; interrupted.
 DONE, SOME_FAILED, NOT_DONE, INTERRUPTED = 0, 1, 2, 130
+SUPPRESS = argparse.SUPPRESS
+
+
+# ---- arguments: the parser, and what a value may be
+
+
+def number(kind: Callable, allowed: Callable[[float], bool], expected: str) -> Callable[[str], float]:
+    """An argument's `type`: a number in a range. Otherwise argparse's error names the flag, the value and the rule.
+
+    Args:
+        kind: int or float.
+        allowed: whether a number is in the range.
+        expected: the range in words.
+    """
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}; expected {expected}") from None
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text} is not allowed; expected {expected}")
+        return value
+
+    return parse
+
+
+positive_int = number(int, lambda value: value >= 1, "at least 1")
+count = number(int, lambda value: value >= 0, "at least 0")
+fold = number(int, lambda value: value >= 0, "the number of a fold, at least 0")
+seed = number(int, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")  # what NumPy's and scikit-learn's take
+positive = number(float, lambda value: 0 < value < math.inf, "a number above 0")
+not_negative = number(float, lambda value: 0 <= value < math.inf, "at least 0")
+seconds = number(float, lambda value: 0 < value <= 3600, "more than 0, up to 3600 seconds")
+fraction = number(float, lambda value: 0 <= value < 1, "0 to below 1")
+part = number(float, lambda value: 0 < value <= 1, "more than 0 and at most 1")
+probability = number(float, lambda value: 0 <= value <= 1, "0 to 1")
+half = number(float, lambda value: 0 <= value <= 0.5, "0 to 0.5")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that every script takes; `--help` shows the script's docstring and all defaults."""
+    """A parser with the arguments that every command takes; `--help` shows its module's docstring and all defaults."""
     summary, _, epilog = description.strip().partition("\n")
     result = _Parser(description=summary, epilog=epilog, formatter_class=_Formatter, allow_abbrev=False)
-    result.add_argument("--seed", type=int, default=0, action=_Seed, help="of everything random")
+    result.add_argument("--seed", type=seed, default=0, help="of everything random")
     result.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     return result
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as everything else does: in one line."""
+    """Says what is wrong as everything else does: in one line, and what may have been meant."""
+
+    def parse_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else [*args]
+        self._refuse_unknown_flags(args)
+        return super().parse_args(args, namespace)
+
+    def _refuse_unknown_flags(self, args):
+        """Before argparse asks for arguments that are missing only because their flag is misspelt."""
+        if {"-h", "--help"} & {*args}:
+            return
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for arg in args[: args.index("--")] if "--" in args else args:
+            flag = arg.partition("=")[0]
+            if flag.startswith("--") and " " not in arg and flag not in known:
+                near = near_miss(flag, known)
+                hint = f"did you mean {near}? " if near else ""
+                raise InputError(f"unrecognized argument: {flag}; {hint}see --help")
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, is_unknown(value, action.choices))
 
     def error(self, message):
         raise InputError(f"{message.removeprefix('argument ')}; see --help")
 
 
-class _Seed(argparse.Action):
-    """NumPy's and scikit-learn's generators take no other numbers."""
-
-    def __call__(self, parser, namespace, value, option_string=None):
-        if not 0 <= value < 2**32:
-            raise InputError(f"--seed: {value} is not allowed; expected 0 to {2**32 - 1}")
-        setattr(namespace, self.dest, value)
-
-
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the defaults that say something, and the epilog as it was written."""
+    """Shows every option's default, also where there is none, and the epilog as it was written."""
 
     def _get_help_string(self, action):
-        says_nothing = action.default is None or action.default is False or action.default == []
-        return action.help if says_nothing else super()._get_help_string(action)
+        no_option = not action.option_strings or action.nargs == 0 or action.required
+        if no_option or action.help is argparse.SUPPRESS or "(default: " in action.help:
+            return action.help
+        default = action.default if isinstance(action.default, list | tuple) else [action.default]
+        text = " ".join(str(value) for value in default if value is not None)
+        return f"{action.help} (default: {text or 'none'})"
+
+
+class DeprecatedFlag(argparse.Action):
+    """A former name of a flag: it is still taken, and says on stderr what it is called today.
+
+    `const` is the name of today; it and this one have the same `dest`.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Take the value, and warn."""
+        print(f"{parser.prog}: warning: {option_string} is deprecated; use {self.const}", file=sys.stderr)
+        setattr(namespace, self.dest, values)
 
 
 def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
     """Make a function of options a `main(argv)`; an InputError then names flags where the library named arguments.
 
     Args:
-        arguments: makes the parser. `argv` is what it parses; None for the process's own arguments.
+        arguments: makes the parser. `argv` is what it parses; None for the process's own arguments. `prog` is what it
+            calls the command in its help; None for the script's name.
     """
 
     def decorate(body: Callable[[argparse.Namespace], int]) -> Callable:
         @wraps(body)
-        def main(argv: Sequence[str] | None = None) -> int:
+        def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
             parser = arguments()
+            parser.prog = prog or parser.prog
             try:
                 return body(parser.parse_args(argv))
             except InputError as error:
@@ -86,10 +160,21 @@ def _with_flags(message, parser):
     return re.sub(r"^(\w+)(?=: )|`(\w+)`", lambda match: flags.get(match[1] or match[2], match[0]), message)
 
 
+def check_layers(names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a layer that a model does not have."""
+    for name in names:
+        if name not in known:
+            raise unknown("layers", name, known)
+
+
+# ---- clips
+
+
 def add_dataset_arguments(arguments: argparse.ArgumentParser, default: str | None = None) -> None:
     """`--dataset`, `--data-dir`, `--download`."""
-    names = ", ".join(datasets.DATASETS)
-    arguments.add_argument("--dataset", metavar="NAME", default=default, help=f"one of {names}")
+    arguments.add_argument(
+        "--dataset", metavar="NAME", choices=[*datasets.DATASETS], default=default, help="one of %(choices)s"
+    )
     arguments.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="the folder its authors publish (manifest: the CSV file)"
     )
@@ -101,27 +186,45 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
     if options.download:
         if options.data_dir is None:
             raise InputError("--download: needs --data-dir, the folder to download to")
-        datasets.download(options.dataset, options.data_dir, progress=not options.quiet)
+        bar = progress.of_download(options, options.dataset)
+        datasets.download(options.dataset, options.data_dir, progress=bar)
     return datasets.load(options.dataset, options.data_dir)
 
 
-def add_division_arguments(arguments: argparse.ArgumentParser) -> None:
-    """`--test-fold`, `--validation-fraction`: see `parts.divide`."""
+def add_division_arguments(arguments: argparse.ArgumentParser, validation_type: Callable = half) -> None:
+    """`--test-fold`, `--validation-fraction`: see `splits.divide`."""
     arguments.add_argument(
-        "--test-fold", type=int, help="fold to score on (data sets with folds); the highest if not given"
+        "--test-fold",
+        type=fold,
+        metavar="N",
+        help="fold to score on, of data sets with folds (default: the highest)",
     )
     arguments.add_argument(
         "--validation-fraction",
-        type=float,
+        type=validation_type,
+        metavar="F",
         default=0.2,
-        help="share of the training recordings held out for early stopping where there is no official validation split",
+        help="fraction of the training recordings held out for early stopping where there is no official validation "
+        "split",
     )
 
 
+def check_test_fold(options: argparse.Namespace, clips: list[Clip]) -> None:
+    """Refuse a `--test-fold` that the data set does not have, before its clips are decoded."""
+    if options.test_fold is not None:
+        divide(clips, options.test_fold, 0.0, options.seed)
+
+
 def decode_clips(
-    options: argparse.Namespace, name: str, clips: list[Clip], config: AudioConfig, output: Path, **store_arguments
-) -> tuple[list[Clip], list[tuple[str, str]], WaveformStore, AudioConfig]:
-    """Decode every clip once; those that cannot be read are listed in `failed.csv`.
+    options: argparse.Namespace,
+    name: str,
+    clips: list[Clip],
+    config: AudioConfig,
+    output: Path,
+    phases: Phases,
+    **store_arguments,
+) -> "tuple[list[Clip], list[tuple[str, str]], WaveformStore, AudioConfig]":
+    """Decode every clip once, in the phase 'decoding'; those that cannot be read are listed in `failed.csv`.
 
     Args:
         options: with `clip_seconds` (None: the config's length, or that of the longest clip, whichever is shorter).
@@ -129,6 +232,7 @@ def decode_clips(
         clips: of a data set.
         config: the front end.
         output: what the failures are listed beside.
+        phases: of the run.
         **store_arguments: see `WaveformStore`.
 
     Returns:
@@ -137,9 +241,11 @@ def decode_clips(
     Raises:
         InputError: none can be read.
     """
+    from keras_audio_transfer.audio import WaveformStore, readable_clips
+
     config = config.with_clip_seconds(options.clip_seconds)
     store = WaveformStore(config, **store_arguments)
-    clips, failures, longest = readable_clips(clips, store, progress_bar(options, "decoding", len(clips)))
+    clips, failures, longest = readable_clips(clips, store, phases.bar("decoding", len(clips)))
     write_failures(output, failures)
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
@@ -149,6 +255,20 @@ def decode_clips(
     return clips, failures, store, config
 
 
+def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
+    """`--workers`."""
+    arguments.add_argument(
+        "--workers", type=positive_int, metavar="N", default=2, help="clips worked on at the same time"
+    )
+
+
+def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:
+    """`--jobs`, of probes."""
+    arguments.add_argument(
+        "--jobs", type=positive_int, metavar="N", default=2, help="combinations of layers worked on at a time"
+    )
+
+
 def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
     """A data set, or audio files and folders; and the features file to write."""
     arguments.add_argument(
@@ -156,72 +276,91 @@ def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
     )
     add_dataset_arguments(arguments)
     arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help="features file to write")
-    arguments.add_argument("--workers", type=int, default=2, help="clips worked on at the same time")
+    add_workers_argument(arguments)
 
 
-def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
-    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
+def check_inputs(options: argparse.Namespace) -> None:
+    """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
+    check_file("--output", options.output)
+    if options.output.suffix != ".npz":
+        raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
     if bool(options.inputs) == bool(options.dataset):
         raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
     if options.dataset is None:
         for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
             if given:
                 raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
+
+
+def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
+    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
+    if options.dataset is None:
+        from keras_audio_transfer.clip_inputs import clips_below
+
         return clips_below(options.inputs), []
     clips = load_clips(options)
     names = datasets.target_names(options.dataset)
     return clips, names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
 
 
-def check_output(options: argparse.Namespace) -> None:
-    """Refuse what cannot end in a features file, before any work is done."""
-    if options.workers < 1:
-        raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
-    refuse_folder(options.output)
-    if options.output.suffix != ".npz":
-        raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
+# ---- outputs
 
 
-def refuse_folder(output: Path) -> None:
-    """Refuse a folder as the `--output` that is to be a file, before any work is done."""
-    if output.is_dir():
-        raise InputError(f"--output: {output} is a folder; name a file")
+def check_file(flag: str, path: Path) -> None:
+    """Refuse the place of a file that cannot be written, before any work is done."""
+    if path.is_dir():
+        raise InputError(f"{flag}: {path} is a folder; name a file")
+    _check_writable(flag, path)
 
 
-def write_features(options: argparse.Namespace, features: FeatureTable, failures: list[tuple[str, str]]) -> int:
+def check_folder(flag: str, path: Path) -> None:
+    """Refuse the place of a folder of results that cannot be written, before any work is done."""
+    if path.is_file():
+        raise InputError(f"{flag}: {path} is a file; name a folder")
+    _check_writable(flag, path / "results")
+
+
+def check_model_folder(options: argparse.Namespace) -> None:
+    """Refuse `--output-dir` where no model folder can be written, or one is and is to stay, before any work is done."""
+    folder = options.output_dir
+    if not folder.name:
+        raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
+    if folder.exists() and not options.overwrite:
+        raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
+    _check_writable("--output-dir", folder)
+
+
+def _check_writable(flag, path):
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{flag}: {there} is a file, so that {path} cannot be in it; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{flag}: {there} may not be written to; name another place for {path}")
+
+
+def write_features(options: argparse.Namespace, features: "FeatureTable", failures: list[tuple[str, str]]) -> int:
     """Write the features file and `failed.csv` beside it; the exit code."""
     write_failures(options.output, failures)
     if len(features.clip_ids):
         features.save(options.output)
-        print(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
+        show(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
     else:
         say_not_written(options.output)
     return report_failures(failures, options.output)
 
 
-def clips_below(inputs: list[Path]) -> list[Clip]:
-    """One unlabelled clip per audio file; folders are searched to any depth. Clip ids are the paths as given."""
-    clips = []
-    for path in inputs:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-            if not found:
-                raise InputError(f"{path}: holds no audio; expected {', '.join(AUDIO_SUFFIXES)} files; check the path")
-            clips += [Clip(p.as_posix(), p) for p in found]
-        else:
-            clips.append(Clip(path.as_posix(), path))
-    return [*{clip.clip_id: clip for clip in clips}.values()]
+# ---- what is said
 
 
-def progress_bar(options: argparse.Namespace, what: str, total: int, unit: str = "clip") -> Callable:
-    """A function that wraps an iterator and reports its progress on stderr, unless `--quiet`."""
-    return partial(tqdm, desc=what, total=total, unit=unit, disable=options.quiet, file=sys.stderr)
+def show(text: str) -> None:
+    """Print a result on stdout, where it is seen at once."""
+    print(text, flush=True)
 
 
 def say(options: argparse.Namespace, text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not options.quiet:
-        print(text, file=sys.stderr)
+        print(text, file=sys.stderr, flush=True)
 
 
 def say_not_written(output: Path) -> None:

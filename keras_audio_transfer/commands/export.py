@@ -1,9 +1,9 @@
 """Export a model to a model folder, or add a version of its SavedModel to one.
 
-    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 2
-    python scripts/export.py fine_tuned.keras --output-dir served/mine
-    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir served/urban --version 3 --serving
-    python scripts/export.py saved_models/convnet5.urbansound8k --output-dir phone --tflite --clip-seconds 1
+    keras-audio-transfer export saved_models/convnet5.urbansound8k --output-dir served/urban --version 2
+    keras-audio-transfer export fine_tuned.keras --output-dir served/mine
+    keras-audio-transfer export saved_models/convnet5.urbansound8k --output-dir served/urban --version 3 --serving
+    keras-audio-transfer export saved_models/convnet5.urbansound8k --output-dir phone --tflite --clip-seconds 1
 
 What is written is loaded again in a process without Keras, kapre and this package, compared with the model on random
 clips, and only then appears under its name: a server that watches the folder sees all of a version or nothing of it.
@@ -19,23 +19,72 @@ from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import tf_serving
 from keras_audio_transfer.files import atomic_publish, atomic_write
-from keras_audio_transfer.model_folder import Card, versions
+from keras_audio_transfer.model_folder import Card, keras_file, versions
 
 
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, or a model.keras in or beside one")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
-    parser.add_argument("--version", type=int, default=1, metavar="N", help="TF Serving's version, a positive integer")
+    parser.add_argument(
+        "--version", type=cli.positive_int, default=1, metavar="N", help="TF Serving's version, a positive integer"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the version if it is there")
     parser.add_argument(
         "--serving", action="store_true", help="add warm-up requests, configurations and a client for TF Serving"
     )
     parser.add_argument("--tflite", action="store_true", help="write model.tflite alone, for one clip at a time")
     parser.add_argument(
-        "--clip-seconds", type=float, metavar="S", help="length of that clip, instead of the one trained on"
+        "--clip-seconds",
+        type=cli.seconds,
+        metavar="S",
+        help="length of that clip (default: that of the clips trained on)",
     )
     return parser
+
+
+def read_model(path):
+    """The model's card, and its file."""
+    if path.is_dir():
+        return Card.read(path), keras_file(path)
+    if not path.is_file():
+        raise InputError(f"{path}: does not exist; expected a model folder or a model.keras")
+    return Card.read(path.parent), path
+
+
+def check_tflite(options, card, path):
+    """Refuse what cannot end in a TensorFlow Lite model, before any work is done."""
+    if options.serving:
+        raise InputError("--serving: TF Serving does not take a TensorFlow Lite model; leave --serving or --tflite out")
+    if path.exists() and not options.overwrite:
+        raise InputError(f"{path}: exists; pass --overwrite to replace it or another --output-dir")
+    card.require_single_clips(options.model, "a TensorFlow Lite model of one clip does not see")
+
+
+def write_tflite(options, card, file):
+    path = options.output_dir / "model.tflite"
+    check_tflite(options, card, path)
+    config = card.audio.with_clip_seconds(options.clip_seconds)
+
+    from keras_audio_transfer.export import tflite
+    from keras_audio_transfer.extractor import load_model
+
+    with atomic_write(path) as partial:
+        difference = tflite.write_tflite(partial, load_model(file), config)
+    cli.show(f"run in a fresh process: largest difference {difference:.1e}")
+    cli.show(f"written: {path} (waveform: {config.n_samples} samples at {config.sample_rate} Hz)")
+
+
+def check_version(options, card, version_dir):
+    """Refuse what cannot become a version of a model folder, before any work is done."""
+    if options.clip_seconds is not None:
+        raise InputError("--clip-seconds: belongs to --tflite; a SavedModel takes clips of any length; leave it out")
+    if version_dir.exists() and not options.overwrite:
+        raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
+    refuse_older(options.output_dir, options.version)
+    if options.serving:
+        tf_serving.check_installed()
+        card.require_single_clips(options.model, "a server puts together anew")
 
 
 def refuse_older(folder, number):
@@ -47,56 +96,33 @@ def refuse_older(folder, number):
         )
 
 
-def write_tflite(options, keras_file, card):
-    if options.serving:
-        raise InputError("--serving: TF Serving does not take a TensorFlow Lite model; leave --serving or --tflite out")
-    path = options.output_dir / "model.tflite"
-    if path.exists() and not options.overwrite:
-        raise InputError(f"{path}: exists; pass --overwrite to replace it or another --output-dir")
-    card.require_single_clips(keras_file.parent, "a TensorFlow Lite model of one clip does not see")
-    config = card.audio.with_clip_seconds(options.clip_seconds)
-
-    from keras_audio_transfer.export import tflite
-    from keras_audio_transfer.extractor import load_model
-
-    with atomic_write(path) as partial:
-        difference = tflite.write_tflite(partial, load_model(keras_file), config)
-    print(f"run in a fresh process: largest difference {difference:.1e}")
-    print(f"written: {path} (waveform: {config.n_samples} samples at {config.sample_rate} Hz)")
-    return cli.DONE
-
-
-@cli.command(arguments)
-def main(options):
-    keras_file = options.model / "model.keras" if options.model.is_dir() else options.model
-    if not keras_file.is_file():
-        raise InputError(f"{keras_file}: does not exist; expected a model folder or a model.keras")
-    card = Card.read(keras_file.parent)
-    if options.tflite:
-        return write_tflite(options, keras_file, card)
-    if options.clip_seconds is not None:
-        raise InputError("--clip-seconds: belongs to --tflite; a SavedModel takes clips of any length; leave it out")
+def write_version(options, card, file):
     version_dir = options.output_dir / str(options.version)
-    if version_dir.exists() and not options.overwrite:
-        raise InputError(f"{version_dir}: exists; pass --overwrite to replace it or another --version")
-    refuse_older(options.output_dir, options.version)
-    if options.serving:
-        tf_serving.check_installed()
-        card.require_single_clips(keras_file.parent, "a server puts together anew")
+    check_version(options, card, version_dir)
 
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.extractor import load_model
     from keras_audio_transfer.training import weights_hash
 
-    model = load_model(keras_file)
+    model = load_model(file)
     card = card.trained_on(weights_hash(model))
     with atomic_publish(options.output_dir, options.overwrite) as partial:
         difference = saved_model.write_model(partial, model, card, options.version)
         if options.serving:
             tf_serving.write_kit(partial, options.version, tf_serving.served_name(options.output_dir), card.audio)
         for name in ("history.csv", "training.png"):
-            if (keras_file.parent / name).is_file():
-                shutil.copyfile(keras_file.parent / name, partial / name)
-    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
-    print(f"written: {version_dir}")
+            if (file.parent / name).is_file():
+                shutil.copyfile(file.parent / name, partial / name)
+    cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    cli.show(f"written: {version_dir}")
+
+
+@cli.command(arguments)
+def main(options):
+    card, file = read_model(options.model)
+    cli.check_folder("--output-dir", options.output_dir)
+    if options.tflite:
+        write_tflite(options, card, file)
+    else:
+        write_version(options, card, file)
     return cli.DONE

@@ -1,12 +1,14 @@
 """The command `keras-audio-transfer VERB ...`: a verb for each of its neighbours here."""
 
-import difflib
+import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 
 from keras_audio_transfer.commands import cli
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import unknown
 
 PROGRAM = "keras-audio-transfer"
 # Verb -> the first line of its module's docstring; the module itself is imported only when it is asked for.
@@ -16,8 +18,8 @@ VERBS = {
     "mfcc": "Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.",
     "probe": "Fit SVM probes on a features file: what does each layer know of the task?",
     "transfer": "Transfer a trained network to another data set, and compare that with doing without.",
-    "summarise-transfer": "Tables and pictures of several transfers, from the results.csv of each.",
-    "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio per class -> a model folder.",
+    "summarise-transfer": "Make tables and pictures of several transfers, from the results.csv of each.",
+    "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",
     "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
     "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
     "import-choi2017": "Turn the published weights of Choi et al. 2017 into a model folder.",
@@ -34,26 +36,26 @@ def help_text() -> str:
         "Transfer learning on audio: train or import a network, extract every layer's features, probe, fine-tune,\n"
         f"classify, serve.\n\nverbs:\n{verbs}\n\n"
         f"'{PROGRAM} VERB --help' shows a verb's arguments and their defaults. For example:\n\n"
-        f"    {PROGRAM} classify my_sounds --output-dir mine\n"
+        f"    {PROGRAM} classify my_sounds --output-dir mine\n\n"
+        f"'python -m keras_audio_transfer VERB', and in a checkout 'python scripts/VERB.py', are the same.\n"
     )
 
 
-def module_of(verb: str):
+def module_of(verb: str) -> ModuleType:
     """The module that does what a verb says.
 
     Raises:
         InputError: no such verb.
     """
-    verb = verb.replace("_", "-")
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"{verb!r} is no verb; expected one of {', '.join(VERBS)}{hint}")
+        raise unknown("verb", verb, VERBS)
     return import_module(f"keras_audio_transfer.commands.{verb.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and end the process with its exit code."""
+    if "_ARGCOMPLETE" in os.environ:  # set by the shell, when it asks what a line may go on with
+        complete(os.environ["COMP_LINE"])
     verb, *arguments = (sys.argv[1:] if argv is None else [*argv]) or ["--help"]
     if verb in ("-h", "--help"):
         print(help_text(), end="")
@@ -63,4 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(version("keras_audio_transfer"))
         sys.exit(cli.DONE)
-    cli.run(lambda: module_of(verb).main(arguments), f"{PROGRAM} {verb}")
+    verb = verb.replace("_", "-")
+    name = f"{PROGRAM} {verb}" if verb in VERBS else PROGRAM
+    cli.run(lambda: module_of(verb).main(arguments, name), name)
+
+
+def complete(line: str) -> None:
+    """Tell the shell what a line of this command may go on with, and end the process; needs the extra `completion`."""
+    import argcomplete
+
+    parser = argparse.ArgumentParser(PROGRAM)
+    parser.add_argument("--version", action="store_true")
+    verbs = parser.add_subparsers()
+    for verb in VERBS:
+        described = [module_of(verb).arguments()] if verb in line.split() else []
+        verbs.add_parser(verb, parents=described, add_help=not described)
+    argcomplete.autocomplete(parser)

@@ -1,12 +1,11 @@
 """Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.
 
-    python scripts/mfcc.py --dataset esc10 --data-dir data/ESC-50 --output esc10.mfcc.npz
+    keras-audio-transfer mfcc --dataset esc10 --data-dir data/ESC-50 --output esc10.mfcc.npz
 
-The features file has one layer, mfcc, of 120 numbers; scripts/probe.py takes it as --baseline, or alone.
+The features file has one layer, mfcc, of 120 numbers; `probe` takes it as --baseline, or alone.
 """
 
 from keras_audio_transfer.commands import cli
-from keras_audio_transfer.mfcc import extract_mfcc
 
 
 def arguments():
@@ -17,8 +16,11 @@ def arguments():
 
 @cli.command(arguments)
 def main(options):
-    cli.check_output(options)
+    cli.check_inputs(options)
     clips, names = cli.load_inputs(options)
-    progress = cli.progress_bar(options, "extracting", len(clips))
+
+    from keras_audio_transfer.mfcc import extract_mfcc
+
+    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
     features, failures = extract_mfcc(clips, names, options.workers, progress)
     return cli.write_features(options, features, failures)

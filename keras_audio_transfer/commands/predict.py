@@ -1,30 +1,20 @@
 """Predict the class of audio files, with the SavedModel of a model folder that has scores.
 
-    python scripts/predict.py saved_models/mine recordings/ voice.mp3
-    python scripts/predict.py saved_models/mine recordings/ --top 3 --format csv --output classes.csv
+    keras-audio-transfer predict saved_models/mine recordings/ voice.mp3
+    keras-audio-transfer predict saved_models/mine recordings/ --top 3 --format csv --output classes.csv
 
---format table  for reading: file, label, score
---format csv    the same columns
---format json   the model, what its scores are, and for each file its labels and scores
-
-Of each file come the --top labels, best first. A score is a probability where scripts/train.py trained the model; of a
-model of scripts/classify.py it is none (its card.json says what it is). Neither Keras nor scikit-learn is needed.
+Of each file come the --top labels, best first. A score is a probability where `train` trained the model; of a model of
+`classify` it is none (its card.json says what it is). Neither Keras nor scikit-learn is needed.
 Files that cannot be read are named on stderr, and listed in failed.csv beside --output; the exit code is then 1.
 """
 
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, write_failures
-from keras_audio_transfer.model_folder import (
-    SCORES,
-    Card,
-    latest_saved_model,
-)
+from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
 
 FORMATS = ("table", "csv", "json")
 
@@ -33,27 +23,55 @@ def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="model folder with scores")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE_OR_FOLDER", help="audio")
-    parser.add_argument("--format", default="table", help=f"one of {', '.join(FORMATS)}, see above")
-    parser.add_argument("--top", type=int, default=1, metavar="N", help="labels a file")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write; standard output if not given")
-    parser.add_argument("--workers", type=int, default=2, help="clips worked on at the same time")
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        choices=FORMATS,
+        default="table",
+        help="one of %(choices)s. table: file, label and score, for reading; csv: the same columns; json: the model, "
+        "what its scores are, and for each file its labels and scores",
+    )
+    parser.add_argument("--top", type=cli.positive_int, default=1, metavar="N", help="labels a file")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    cli.add_workers_argument(parser)
     return parser
 
 
 def check(options, card):
     """What the scores are; refuses what cannot end well, before any work is done."""
-    if options.format not in FORMATS:
-        raise InputError(f"--format: {options.format!r} is unknown; choose from {', '.join(FORMATS)}")
-    if options.workers < 1:
-        raise InputError(f"--workers: {options.workers} is not allowed; expected at least 1")
     if options.output is not None:
-        cli.refuse_folder(options.output)
+        cli.check_file("--output", options.output)
     scores_are = card.meaning_of_scores(options.model_dir)
     n_labels = len(card.labels)
-    if not 1 <= options.top <= n_labels:
+    if options.top > n_labels:
         raise InputError(f"--top: {options.top} is not allowed; expected 1 to {n_labels}, the model's labels")
     card.require_single_clips(options.model_dir, "a file alone does not have")
     return scores_are
+
+
+def scores_of(options, config):
+    """The table of the scores of the files that can be read, and those that cannot."""
+    from keras_audio_transfer.clip_inputs import clips_below
+
+    saved_model, clips = latest_saved_model(options.model_dir), clips_below(options.inputs)
+
+    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+
+    use_one_thread_a_clip(options.workers)
+    extractor = SavedExtractor(saved_model)
+    if SCORES not in extractor.names:
+        raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
+    progress = cli.Phases(options, "predicting").bar("predicting", len(clips))
+    return extract(extractor, [SCORES], clips, [], config, options.workers, progress=progress)
+
+
+def best_labels(scores, names, top):
+    """For each clip [(label, score)], best first; of equals the first."""
+    order = (-scores).argsort(axis=1, kind="stable")[:, :top]
+    return [
+        [(names[column], round(float(values[column]), 6)) for column in columns]
+        for values, columns in zip(scores, order, strict=True)
+    ]
 
 
 def as_text(options, files, labels, scores_are):
@@ -65,6 +83,8 @@ def as_text(options, files, labels, scores_are):
         ]
         content = {"model": str(options.model_dir), "scores_are": scores_are, "files": clips}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    import pandas as pd
+
     rows = [(file, *pair) for file, of_file in zip(files, labels, strict=True) for pair in of_file]
     table = pd.DataFrame(rows, columns=["file", "label", "score"])
     if options.format == "csv":
@@ -76,26 +96,12 @@ def as_text(options, files, labels, scores_are):
 def main(options):
     card = Card.read(options.model_dir)
     scores_are = check(options, card)
-    clips = cli.clips_below(options.inputs)
-
-    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-
-    use_one_thread_a_clip(options.workers)
-    extractor = SavedExtractor(latest_saved_model(options.model_dir))
-    if SCORES not in extractor.names:
-        raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
-    progress = cli.progress_bar(options, "classifying", len(clips))
-    result, failures = extract(extractor, [SCORES], clips, [], card.audio, options.workers, progress=progress)
+    result, failures = scores_of(options, card.audio)
     if len(result.clip_ids):
-        scores = result.layers[SCORES]
-        order = (-scores).argsort(axis=1, kind="stable")[:, : options.top]
-        labels = [
-            [(card.labels[column], round(float(values[column]), 6)) for column in columns]
-            for values, columns in zip(scores, order, strict=True)
-        ]
+        labels = best_labels(result.layers[SCORES], card.labels, options.top)
         text = as_text(options, [*map(str, result.clip_ids)], labels, scores_are)
         if options.output is None:
-            print(text, end="")
+            print(text, end="", flush=True)
         else:
             with atomic_write(options.output) as partial:
                 partial.write_text(text, encoding="utf-8")

@@ -1,28 +1,23 @@
 """Fit SVM probes on a features file: what does each layer know of the task?
 
-    python scripts/probe.py esc10.npz --output-dir probes/esc10 --combinations all --baseline esc10_mfcc.npz
+    keras-audio-transfer probe esc10.npz --output-dir probes/esc10 --combinations all --baseline esc10_mfcc.npz
 
---protocol nested    scaling and parameters are chosen inside each training part of the data set's own folds or splits
---protocol choi2017  unscaled, and the best of the grid on the very folds that are reported, as in the 2017 paper
-
-scores.csv gets a row per combination: mean, deviation, 95 % interval, each fold. A run that was killed continues where
-it stopped when it is started again with the same arguments; its results are the same as if it had not been killed.
+scores.csv gets a row a combination: mean, standard deviation, 95 % interval, each fold. A run that was killed continues
+where it stopped when it is started again with the same arguments; its results are the same as if it had not been
+killed.
 """
 
 import argparse
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
 
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS
-from keras_audio_transfer.probing.grid_search import GRID
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, wanted_combinations
-from keras_audio_transfer.probing.prober import CHOSEN_ON, Prober
 from keras_audio_transfer.resume import Journal, check_settings
 
 SHOWN = ["layers", "n_features", "score", "deviation", "interval_low", "interval_high"]
@@ -30,9 +25,17 @@ SHOWN = ["layers", "n_features", "score", "deviation", "interval_low", "interval
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("features", type=Path, metavar="FEATURES.npz", help="from scripts/extract.py")
+    parser.add_argument("features", type=Path, metavar="FEATURES.npz", help="what `extract` or `mfcc` writes")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for scores.csv and the pictures")
-    parser.add_argument("--protocol", default=NESTED, help=f"{' or '.join(PROTOCOLS)}, see above")
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        choices=PROTOCOLS,
+        default=NESTED,
+        help="one of %(choices)s. nested: scaling and parameters are chosen inside each training part of the data "
+        "set's own folds or splits; choi2017: not scaled, and the best of the grid on the very folds that are "
+        "reported, as in the 2017 paper",
+    )
     parser.add_argument(
         "--combinations",
         default="layers",
@@ -43,7 +46,8 @@ def arguments():
     parser.add_argument(
         "--scale",
         action=argparse.BooleanOptionalAction,
-        help="bring each channel to mean 0 and deviation 1 over the clips fitted on (nested: yes; choi2017: no)",
+        help="bring each channel to mean 0 and standard deviation 1 over the clips fitted on (default: yes for nested, "
+        "no for choi2017)",
     )
     parser.add_argument(
         "--baseline",
@@ -52,6 +56,13 @@ def arguments():
         help="other features of the same clips: probed alone, and joined to every combination; with forward, backward "
         "or best they join the choice",
     )
+    add_comparison_arguments(parser)
+    parser.add_argument("--target", metavar="NAME", help="which of several numbers a clip to predict (regression)")
+    cli.add_jobs_argument(parser)
+    return parser
+
+
+def add_comparison_arguments(parser):
     parser.add_argument(
         "--compare",
         action="append",
@@ -67,9 +78,9 @@ def arguments():
         metavar="TASK=SCORES.csv",
         help="another task's table; draw all of them and this one in one picture, layers x tasks",
     )
-    parser.add_argument("--target", help="which of several numbers a clip to predict (regression)")
-    parser.add_argument("--jobs", type=int, default=2, help="combinations worked on at a time")
-    return parser
+
+
+# ---- tables of other runs
 
 
 def tables(arguments, flag):
@@ -81,15 +92,15 @@ def tables(arguments, flag):
             raise InputError(f"{flag}: {argument!r} names no table; expected NAME=SCORES.csv")
         table = read_scores(path)
         if table is None:
-            raise InputError(
-                f"{flag}: {path} has no scores, one a combination; expected the scores.csv of scripts/probe.py"
-            )
+            raise InputError(f"{flag}: {path} has no scores, one a combination; expected the scores.csv of `probe`")
         result.append((name, table))
     return result
 
 
 def read_scores(path, columns=("score",)):
     """The table in a file; None if it is no such table: it has to have these columns of numbers."""
+    import pandas as pd
+
     try:
         table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float))
     except ValueError:  # empty, no text, no table, or text where a number belongs
@@ -97,6 +108,106 @@ def read_scores(path, columns=("score",)):
     if not {"layers", *columns} <= {*table} or table.empty or table["score"].isna().any():
         return None
     return table if table["layers"].is_unique else None
+
+
+def mean_best(named_tables):
+    """{'name, best combination': mean of the best scores of that name's tables}."""
+    best = {}
+    for name, table in named_tables:
+        best.setdefault(f"{name}, best combination", []).append(table["score"].max())
+    return {name: sum(scores) / len(scores) for name, scores in best.items()}
+
+
+def tables_beside(options):
+    """The tables of --beside, each of another name, which is not this run's either."""
+    beside = tables(options.beside, "--beside")
+    columns = [options.features.stem, *(name for name, _ in beside)]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise InputError(f"--beside: {name!r} names two tables (this run's is {columns[0]!r}); rename one")
+    return beside
+
+
+# ---- this run
+
+
+def load_features(options):
+    """The features, joined with the baseline's, and the combinations to probe."""
+    features = FeatureTable.load(options.features).of_target(options.target)
+    names, alone = tuple(features.layers), ()
+    if options.baseline:
+        baseline = FeatureTable.load(options.baseline)
+        features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
+    return features, wanted_combinations(options.combinations, names, alone), "+".join(alone)
+
+
+def prober_of(options, features):
+    from keras_audio_transfer.probing.prober import Prober
+
+    try:
+        return Prober(features, options.protocol, options.scale, options.seed, options.jobs)
+    except InputError as error:
+        raise InputError(f"{options.features}: {error}") from error
+
+
+def described(prober):
+    return f"{prober.description}; {'each channel scaled' if prober.scale else 'not scaled'}"
+
+
+def settings_of(options, prober):
+    """What a run that is continued must have in common with the one that was killed."""
+    from keras_audio_transfer.probing.grid_search import GRID
+    from keras_audio_transfer.probing.prober import CHOSEN_ON
+
+    settings = {
+        "features": options.features.name,
+        "features_sha256": sha256(options.features),
+        "protocol": prober.protocol,
+        "chosen_on": CHOSEN_ON[prober.protocol],
+        "scale": prober.scale,
+        "combinations": options.combinations,
+        "target": options.target,
+        "seed": options.seed,
+        "grid": [str(params) for params in GRID],
+    }
+    if options.baseline:
+        settings |= {"baseline": options.baseline.name, "baseline_sha256": sha256(options.baseline)}
+    return {**settings, "evaluation": described(prober)}  # follows from the others: they are named first
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_folder(options, settings):
+    """Make the folder of the results, or refuse that of another run."""
+    config, results = options.output_dir / "config.json", ("scores.csv", "unfinished.jsonl")
+    left = [name for name in results if (options.output_dir / name).exists()]
+    if left and not config.exists():
+        raise InputError(
+            f"{options.output_dir}: holds results without their config.json; remove {' and '.join(left)} or choose "
+            "another --output-dir"
+        )
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    check_settings(config, settings)
+
+
+def probe(options, prober, wanted):
+    """Write scores.csv, a row as soon as it is known; a run that has ended is not repeated."""
+    path, unfinished = options.output_dir / "scores.csv", options.output_dir / "unfinished.jsonl"
+    if path.exists() and not unfinished.exists():
+        return
+    import pandas as pd
+
+    with Journal(unfinished) as prober.record:
+        progress = cli.Phases(options, "probing").bar("probing", prober.n_steps(wanted), "fit")()
+        prober.step = progress.update
+        rows = []
+        for row in prober.rows(wanted):
+            rows.append(row)
+            with atomic_write(path) as partial:
+                pd.DataFrame(rows).to_csv(partial, index=False)
+        progress.close()
 
 
 def finished_scores(path, prober, wanted):
@@ -109,109 +220,71 @@ def finished_scores(path, prober, wanted):
     return scores
 
 
-def mean_best(named_tables):
-    """{'name, best combination': mean of the best scores of that name's tables}."""
-    best = [(f"{name}, best combination", table["score"].max()) for name, table in named_tables]
-    best = pd.DataFrame(best, columns=["name", "score"])
-    return best.groupby("name", sort=False)["score"].mean().to_dict()
+def show(scores, protocol):
+    shown = [*SHOWN, *(name for name in ("chosen",) if name in scores)]
+    cli.show(scores[shown].to_string(index=False, float_format="{:.3f}".format))
+    if protocol == CHOI2017:
+        text = "The choice of parameters was made on the reported folds, as in the paper: these scores are optimistic."
+        cli.show(text)
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+# ---- pictures
 
 
-def draw(options, scores, prober, description, lines, beside, baseline):
+@dataclass(frozen=True)
+class Picture:
+    """What the pictures of a finished table show beside it.
+
+    Attributes:
+        title: of each.
+        lines: name -> score, of other runs.
+        beside: [(task, table)].
+        baseline: the combination of the baseline's layers; '' where there is none.
+    """
+
+    title: str
+    lines: dict = field(default_factory=dict)
+    beside: list = field(default_factory=list)
+    baseline: str = ""
+
+
+def draw(options, scores, prober, picture):
     """The pictures of a finished table."""
     from keras_audio_transfer import plots
 
-    if (scores["layers"] == baseline).any():
-        lines = {baseline: scores.loc[scores["layers"] == baseline, "score"].iloc[0], **lines}
-    title = f"{options.features.stem}\n{description}"
+    lines = picture.lines
+    if (scores["layers"] == picture.baseline).any():
+        lines = {picture.baseline: scores.loc[scores["layers"] == picture.baseline, "score"].iloc[0], **lines}
     named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
-    counts = None
-    if len(named) and not prober.features.is_regression:
-        best = named.loc[named["score"].idxmax()]
-        counts = prober.confusion(best)
-    tasks = {options.features.stem: scores, **dict(beside)}
+    best = None if named.empty or prober.features.is_regression else named.loc[named["score"].idxmax()]
+    counts = None if best is None else prober.confusion(best)
+    tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
     for suffix in ("png", "svg"):
-        if beside:
+        if picture.beside:
             plots.heat_map(plots.side_by_side(columns), options.output_dir / f"tasks.{suffix}", "Layers x tasks")
-        plots.ranked(scores, options.output_dir / f"scores.{suffix}", title, lines)
+        plots.ranked(scores, options.output_dir / f"scores.{suffix}", picture.title, lines)
         if len(named) > 1:
-            plots.against_dimensions(named, options.output_dir / f"dimensions.{suffix}", title, lines)
+            plots.against_dimensions(named, options.output_dir / f"dimensions.{suffix}", picture.title, lines)
         if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
-            plots.depth(named, options.output_dir / f"depth.{suffix}", title, lines)
+            plots.depth(named, options.output_dir / f"depth.{suffix}", picture.title, lines)
         if counts is not None:
-            names = prober.features.label_names
-            path = options.output_dir / f"confusion.{suffix}"
-            plots.confusion(counts, names, path, f"{options.features.stem}: {best['layers']}")
+            path, title = options.output_dir / f"confusion.{suffix}", f"{options.features.stem}: {best['layers']}"
+            plots.confusion(counts, prober.features.label_names, path, title)
 
 
 @cli.command(arguments)
 def main(options):
-    if options.jobs < 1:
-        raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
-    if options.protocol not in PROTOCOLS:
-        raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
-    lines, beside = mean_best(tables(options.compare, "--compare")), tables(options.beside, "--beside")
-    columns = [options.features.stem, *(name for name, _ in beside)]
-    for name in columns:
-        if columns.count(name) > 1:
-            raise InputError(f"--beside: {name!r} names two tables (this run's is {columns[0]!r}); rename one")
-    features = FeatureTable.load(options.features).of_target(options.target)
-    names, alone = tuple(features.layers), ()
-    if options.baseline:
-        baseline = FeatureTable.load(options.baseline)
-        features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
-    wanted = wanted_combinations(options.combinations, names, alone)
-    try:
-        prober = Prober(features, options.protocol, options.scale, options.seed, options.jobs)
-    except InputError as error:
-        raise InputError(f"{options.features}: {error}") from error
-    scaling = "each channel scaled" if prober.scale else "not scaled"
-    description = f"{prober.description}; {scaling}"
-    cli.say(options, f"{options.features}: {description}")
-
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "features": options.features.name,
-        "features_sha256": sha256(options.features),
-        "protocol": prober.protocol,
-        "chosen_on": CHOSEN_ON[prober.protocol],
-        "scale": prober.scale,
-        "combinations": options.combinations,
-        "target": options.target,
-        "seed": options.seed,
-        "grid": [str(point) for point in GRID],
-    }
-    if options.baseline:
-        settings |= {"baseline": options.baseline.name, "baseline_sha256": sha256(options.baseline)}
-    settings["evaluation"] = description  # follows from the others: they are named first where it differs
-    config, path, unfinished = (options.output_dir / name for name in ("config.json", "scores.csv", "unfinished.jsonl"))
-    left = [old.name for old in (path, unfinished) if old.exists()]
-    if left and not config.exists():
-        raise InputError(
-            f"{options.output_dir}: holds results without their config.json; remove {' and '.join(left)} or choose "
-            "another --output-dir"
-        )
-    check_settings(config, settings)
-    if unfinished.exists() or not path.exists():
-        with Journal(unfinished) as prober.record:
-            progress = cli.progress_bar(options, "probing", prober.n_steps(wanted), unit="fit")(None)
-            prober.step = progress.update
-            rows = []
-            for row in prober.rows(wanted):
-                rows.append(row)
-                with atomic_write(path) as partial:
-                    pd.DataFrame(rows).to_csv(partial, index=False)
-            progress.close()
-    scores = finished_scores(path, prober, wanted)
-
-    draw(options, scores, prober, description, lines, beside, "+".join(alone))
-    unfinished.unlink(missing_ok=True)
-    shown = [*SHOWN, *(name for name in ("chosen",) if name in scores)]
-    print(scores[shown].to_string(index=False, float_format="{:.3f}".format))
-    if prober.protocol == CHOI2017:
-        print("The choice of parameters was made on the reported folds, as in the paper: these scores are optimistic.")
-    print(f"written: {options.output_dir}")
+    cli.check_folder("--output-dir", options.output_dir)
+    lines, beside = mean_best(tables(options.compare, "--compare")), tables_beside(options)
+    features, wanted, baseline = load_features(options)
+    prober = prober_of(options, features)
+    cli.say(options, f"{options.features}: {described(prober)}")
+    open_folder(options, settings_of(options, prober))
+    probe(options, prober, wanted)
+    scores = finished_scores(options.output_dir / "scores.csv", prober, wanted)
+    show(scores, prober.protocol)
+    draw(options, scores, prober, Picture(f"{options.features.stem}\n{described(prober)}", lines, beside, baseline))
+    (options.output_dir / "unfinished.jsonl").unlink(missing_ok=True)
+    cli.show(f"written: {options.output_dir}")
+    return cli.DONE

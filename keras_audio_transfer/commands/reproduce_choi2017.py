@@ -1,6 +1,6 @@
 """Score the features that Choi et al. 2017 published, and compare with their scores.
 
-    python scripts/reproduce_choi2017.py transfer_learning_music --task all --output scores.csv --pictures pictures
+    keras-audio-transfer reproduce-choi2017 transfer_learning_music --task all --output scores.csv --pictures pictures
 
 The folder is a copy of https://github.com/keunwoochoi/transfer_learning_music. Every published combination is scored as
 the paper did: nothing scaled, and the best of the grid on the very folds that are reported. --protocol nested adds the
@@ -14,14 +14,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
-
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_table
 from keras_audio_transfer.pretrained import choi2017_results
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, folds_of_2017
-from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.resume import Journal, check_settings
 
 NEAR = 0.001
@@ -32,15 +29,21 @@ def arguments():
     parser.add_argument(
         "repository", type=Path, metavar="REPOSITORY_DIR", help="the folder with data_csv/, data_feats/"
     )
-    parser.add_argument("--task", default="all", metavar="NAME", help=f"one of {', '.join(choi2017_results.NAMES)}")
+    parser.add_argument(
+        "--task", metavar="NAME", choices=choi2017_results.NAMES, default="all", help="one of %(choices)s"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="SCORES.csv", help="table to write")
     parser.add_argument(
-        "--protocol", default=CHOI2017, help="choi2017, or nested for the honest scores beside the paper's"
+        "--protocol",
+        metavar="NAME",
+        choices=PROTOCOLS,
+        default=CHOI2017,
+        help="one of %(choices)s; nested: the honest scores beside the paper's",
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="draw each task's ranking, and layers x tasks, here"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="combinations worked on at a time")
+    cli.add_jobs_argument(parser)
     return parser
 
 
@@ -50,13 +53,13 @@ def read(repository, task):
 
 
 def probers_of(task, features, protocols, options):
-    """{(task, protocol): its prober}, in the task's own folds or the paper's."""
+    """{protocol: its prober}, in the task's own folds or the paper's."""
+    from keras_audio_transfer.probing.prober import Prober
+
     try:
         if (features.folds < 0).all() and (features.splits == "").all():
             features = replace(features, folds=folds_of_2017(features))
-        return {
-            (task, protocol): Prober(features, protocol, False, options.seed, options.jobs) for protocol in protocols
-        }
+        return {protocol: Prober(features, protocol, False, options.seed, options.jobs) for protocol in protocols}
     except InputError as error:
         raise InputError(f"{task}: {error}") from error
 
@@ -95,6 +98,8 @@ def summary(task, rows):
 
 def draw(folder, tables, published):
     """Each task's ranking with the published scores, and the heat map of all tasks."""
+    import pandas as pd
+
     from keras_audio_transfer import plots
 
     for suffix in ("png", "svg"):
@@ -110,58 +115,80 @@ def draw(folder, tables, published):
         plots.heat_map(plots.side_by_side(columns), folder / f"tasks.{suffix}", title)
 
 
-@cli.command(arguments)
-def main(options):
-    if options.protocol not in PROTOCOLS:
-        raise InputError(f"--protocol: {options.protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
-    if options.jobs < 1:
-        raise InputError(f"--jobs: {options.jobs} is not allowed; expected 1 or more")
-    cli.refuse_folder(options.output)
-    if options.pictures and options.pictures.is_file():
-        raise InputError(f"--pictures: {options.pictures} is a file; name a folder")
-    protocols = dict.fromkeys([CHOI2017, options.protocol])
-    names = choi2017_results.find_tasks(options.repository, options.task)
-    tasks = {task: read(options.repository, task) for task in names}
-    probers = {}
-    for task, (features, _) in tasks.items():
-        probers |= probers_of(task, features, protocols, options)
-    if options.pictures:
-        options.pictures.mkdir(parents=True, exist_ok=True)
+def open_journals(options, tasks):
+    """The folder of what an unfinished run has computed; refuses that of another run."""
     unfinished = options.output.with_name(f"{options.output.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     settings = {"task": options.task, "protocol": options.protocol, "seed": options.seed}
     settings |= {f"features of {task}": fingerprint(features) for task, (features, _) in tasks.items()}
     check_settings(unfinished / "settings.json", settings)
+    return unfinished
 
-    steps = sum(prober.n_steps([*tasks[task][1]]) for (task, _), prober in probers.items())
-    progress = cli.progress_bar(options, "probing", steps, unit="fit")(None)
-    rows, tables = {}, {}
-    for (task, protocol), prober in probers.items():
-        published = tasks[task][1]
+
+def score_task(options, task, published, probers, journals, progress, finished):
+    """Score every combination, and write the table after each.
+
+    Args:
+        options: of the command.
+        task: its name.
+        published: combination -> score.
+        probers: of `probers_of`.
+        journals: the folder of `open_journals`.
+        progress: what is told of each step.
+        finished: rows of the tasks before.
+
+    Returns:
+        The rows of the table to write, and those of the prober as in the paper.
+    """
+    rows, table = {}, []
+    for protocol, prober in probers.items():
         prober.step = progress.update
-        with Journal(unfinished / f"{task}.{protocol}.jsonl") as prober.record:
+        with Journal(journals / f"{task}.{protocol}.jsonl") as prober.record:
             for layers, row in zip(published, prober.rows([*published]), strict=True):
                 if protocol == NESTED:
-                    rows[task, layers]["nested"] = row["score"]
+                    rows[layers]["nested"] = row["score"]
                 else:
-                    tables.setdefault(task, []).append(row)
-                    rows[task, layers] = {
-                        "task": task,
-                        "layers": row["layers"],
-                        "published": published[layers],
-                        "ours": row["score"],
-                        "difference": row["score"] - published[layers],
-                        "known_exception": choi2017_results.TASKS[task].known_exception(layers),
-                    }
-                write(options.output, [*rows.values()])
-    progress.close()
-    if options.pictures:
-        draw(options.pictures, tables, {task: published for task, (_, published) in tasks.items()})
-    shutil.rmtree(unfinished)
+                    table.append(row)
+                    rows[layers] = compared(task, layers, row, published[layers])
+                write(options.output, [*finished, *rows.values()])
+    return [*rows.values()], table
 
-    for task in tasks:
-        print(summary(task, [row for (of, _), row in rows.items() if of == task]))
-    near = sum(abs(row["difference"]) <= NEAR for row in rows.values())
-    print(f"together: {near} of {len(rows)} within {NEAR}")
-    print("As in the paper, parameters were chosen on the reported folds: published and ours are optimistic.")
-    print(f"written: {options.output}")
+
+def compared(task, layers, row, published):
+    return {
+        "task": task,
+        "layers": row["layers"],
+        "published": published,
+        "ours": row["score"],
+        "difference": row["score"] - published,
+        "known_exception": choi2017_results.TASKS[task].known_exception(layers),
+    }
+
+
+@cli.command(arguments)
+def main(options):
+    cli.check_file("--output", options.output)
+    if options.pictures:
+        cli.check_folder("--pictures", options.pictures)
+    names = choi2017_results.find_tasks(options.repository, options.task)
+    tasks = {task: read(options.repository, task) for task in names}
+    protocols = dict.fromkeys([CHOI2017, options.protocol])
+    probers = {task: probers_of(task, features, protocols, options) for task, (features, _) in tasks.items()}
+    journals = open_journals(options, tasks)
+    phases, rows, tables = cli.Phases(options, *tasks), [], {}
+    for task, (_, published) in tasks.items():
+        steps = sum(prober.n_steps([*published]) for prober in probers[task].values())
+        progress = phases.bar(task, steps, "fit")()
+        of_task, tables[task] = score_task(options, task, published, probers[task], journals, progress, rows)
+        progress.close()
+        cli.show(summary(task, of_task))
+        rows += of_task
+    near = sum(abs(row["difference"]) <= NEAR for row in rows)
+    cli.show(f"together: {near} of {len(rows)} within {NEAR}")
+    cli.show("As in the paper, parameters were chosen on the reported folds: published and ours are optimistic.")
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        draw(options.pictures, tables, {task: published for task, (_, published) in tasks.items()})
+    shutil.rmtree(journals)
+    cli.show(f"written: {options.output}")
+    return cli.DONE

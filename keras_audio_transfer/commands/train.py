@@ -2,11 +2,11 @@
 
 Without arguments it trains ConvNet-5 on the embedded synthetic sounds:
 
-    python scripts/train.py
+    keras-audio-transfer train
 
 On real data, with fold 10 scored and the other folds for training:
 
-    python scripts/train.py --dataset urbansound8k --data-dir data/UrbanSound8K --test-fold 10
+    keras-audio-transfer train --dataset urbansound8k --data-dir data/UrbanSound8K --test-fold 10
 
 --epochs 0 exports the same network with random weights, the baseline every trained network has to beat.
 An interrupted run continues with the same command and --resume, and ends with the same weights.
@@ -15,63 +15,121 @@ An interrupted run continues with the same command and --resume, and ends with t
 import json
 import math
 import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from keras_audio_transfer.backbones import BACKBONES, IMAGENET, backbone, check_weights
 from keras_audio_transfer.commands import cli
-from keras_audio_transfer.config import PRESETS, preset
+from keras_audio_transfer.config import POOLINGS, PRESETS, AudioConfig, preset
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, write_json
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.splits import divide, training_data
+from keras_audio_transfer.splits import Splits, divide, training_data
+
+if TYPE_CHECKING:
+    from keras_audio_transfer.audio import WaveformStore
 
 
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_dataset_arguments(parser, default="synthetic")
-    parser.add_argument("--network", default="convnet5", help="name in keras_audio_transfer/backbones")
-    parser.add_argument(
+    cli.add_division_arguments(parser)
+    parser.add_argument("--cache", default="memory", help="where decoded waveforms are kept: memory, none, or a folder")
+    parser.add_argument("--output-dir", type=Path, help="model folder (default: saved_models/NETWORK.DATASET)")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    add_network_arguments(parser.add_argument_group("network"))
+    add_training_arguments(parser.add_argument_group("training"))
+    add_augmentation_arguments(parser.add_argument_group("augmentation, in training only; 0 switches a part off"))
+    return parser
+
+
+def add_network_arguments(group):
+    group.add_argument("--network", metavar="NAME", choices=[*BACKBONES], default="convnet5", help="one of %(choices)s")
+    group.add_argument(
         "--multiscale",
         action="store_true",
         help="parallel convolutions of growing dilation in front of the network (McMahan and Rao 2018)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--weights",
-        help="the network's initial weights: imagenet (the networks of keras.applications have them; downloaded); "
-        "random if not given",
+        metavar="NAME",
+        choices=[IMAGENET],
+        help="the network's initial weights: %(choices)s, which the networks of keras.applications have (downloaded) "
+        "(default: random)",
     )
-    parser.add_argument("--preset", default="short16k", help=f"front end, one of {', '.join(PRESETS)}")
-    parser.add_argument(
+    group.add_argument(
+        "--preset", metavar="NAME", choices=[*PRESETS], default="short16k", help="front end, one of %(choices)s"
+    )
+    group.add_argument(
         "--clip-seconds",
-        type=float,
-        help="clip length; if not given, the preset's or that of the longest clip, whichever is shorter",
+        type=cli.seconds,
+        metavar="S",
+        help="clip length (default: the preset's or that of the longest clip, whichever is shorter)",
     )
-    parser.add_argument(
-        "--pooling", default="mean_deviation", help="how maps become features: mean, max or mean_deviation"
+    group.add_argument(
+        "--pooling",
+        metavar="NAME",
+        choices=POOLINGS,
+        default="mean_deviation",
+        help="how feature maps become features, over time and frequency: one of %(choices)s (mean and standard "
+        "deviation)",
     )
-    parser.add_argument("--epochs", type=int, default=40, help="at most so many; 0 keeps the initial weights")
-    parser.add_argument(
-        "--patience", type=int, default=15, help="epochs without a lower validation loss before it stops"
+
+
+def add_training_arguments(group):
+    group.add_argument(
+        "--epochs", type=cli.count, metavar="N", default=40, help="maximum number of them; 0 keeps the initial weights"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="clips a batch")
-    parser.add_argument(
-        "--learning-rate", type=float, default=2e-3, help="of Adam at the start; falls to 0 by a cosine"
+    group.add_argument(
+        "--patience",
+        type=cli.positive_int,
+        metavar="N",
+        default=15,
+        help="epochs without a lower validation loss before it stops",
     )
-    parser.add_argument("--label-smoothing", type=float, default=0.1, help="where there is one label a clip")
-    parser.add_argument("--dropout", type=float, default=0.0, help="share of the last layer's features, in training")
-    cli.add_division_arguments(parser)
-    augment = parser.add_argument_group("augmentation, in training only; 0 switches a part off")
-    augment.add_argument("--gain-decibel", type=float, default=0.0, help="random gain up to this")
-    augment.add_argument("--shift-seconds", type=float, default=1.0, help="random rotation up to this")
-    augment.add_argument("--noise-probability", type=float, default=0.3, help="share of clips with added white noise")
-    augment.add_argument("--mixup", type=float, default=0.3, help="alpha of mixup")
-    augment.add_argument("--spec-augment", type=int, default=2, help="masks of frames, and as many of bands")
-    augment.add_argument("--no-random-crop", action="store_true", help="cut longer clips as in evaluation")
-    parser.add_argument("--cache", default="memory", help="decoded waveforms: memory, none, or a folder")
-    parser.add_argument("--output-dir", type=Path, help="model folder; saved_models/NETWORK.DATASET if not given")
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
-    return parser
+    group.add_argument("--batch-size", type=cli.positive_int, metavar="N", default=32, help="clips a batch")
+    group.add_argument(
+        "--learning-rate",
+        type=cli.positive,
+        metavar="R",
+        default=2e-3,
+        help="of Adam at the start; falls to 0 along half a cosine",
+    )
+    group.add_argument(
+        "--label-smoothing", type=cli.fraction, metavar="F", default=0.1, help="where there is one label a clip"
+    )
+    group.add_argument(
+        "--dropout",
+        type=cli.fraction,
+        metavar="F",
+        default=0.0,
+        help="fraction of the last layer's features that is dropped, in training",
+    )
+
+
+def add_augmentation_arguments(group):
+    group.add_argument(
+        "--gain-decibel", type=cli.not_negative, metavar="DB", default=0.0, help="maximum of the random gain"
+    )
+    group.add_argument(
+        "--shift-seconds", type=cli.not_negative, metavar="S", default=1.0, help="maximum of the random rotation"
+    )
+    group.add_argument(
+        "--noise-probability",
+        type=cli.probability,
+        metavar="P",
+        default=0.3,
+        help="fraction of the clips with added white noise",
+    )
+    group.add_argument("--mixup", type=cli.not_negative, metavar="ALPHA", default=0.3, help="alpha of mixup")
+    group.add_argument(
+        "--spec-augment", type=cli.count, metavar="N", default=2, help="number of masks of frames, and of bands"
+    )
+    group.add_argument("--no-random-crop", action="store_true", help="crop longer clips as in evaluation")
 
 
 def settings_of(options):
@@ -81,22 +139,17 @@ def settings_of(options):
     return {**settings, "data_dir": str(options.data_dir) if options.data_dir else None}
 
 
-def check(options, output_dir, run_dir):
+def check(options, run_dir):
     """Refuse what cannot end well, before any work is done."""
-    for name, at_least in (("epochs", 0), ("patience", 1), ("batch_size", 1), ("spec_augment", 0)):
-        if getattr(options, name) < at_least:
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag}: {getattr(options, name)} is not allowed; expected at least {at_least}")
-    for name in ("dropout", "label_smoothing"):
-        if not 0 <= getattr(options, name) < 1:
-            flag = f"--{name.replace('_', '-')}"
-            raise InputError(f"{flag}: {getattr(options, name)} is not allowed; expected 0 to below 1")
-    if not options.learning_rate > 0:
-        raise InputError(f"--learning-rate: {options.learning_rate} is not allowed; expected a number above 0")
-    if not output_dir.name:
-        raise InputError(f"--output-dir: {output_dir} is the current folder; name a new one, such as saved_models/mine")
-    if output_dir.exists() and not options.overwrite:
-        raise InputError(f"{output_dir}: exists; pass --overwrite to replace it or --output-dir for another place")
+    cli.check_model_folder(options)
+    if options.weights is not None:
+        check_weights(options.weights, options.network, len(dilations_of(options)) or 1)
+    if target_names(options.dataset):
+        targets = " and ".join(target_names(options.dataset))
+        raise InputError(
+            f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
+            "only; extract its features with a trained model and probe them"
+        )
     if options.resume and (run_dir / "settings.json").exists():
         earlier = json.loads((run_dir / "settings.json").read_text(encoding="utf-8"))
         for name, value in settings_of(options).items():
@@ -107,53 +160,123 @@ def check(options, output_dir, run_dir):
                 )
 
 
+def dilations_of(options):
+    if not options.multiscale:
+        return ()
+    from keras_audio_transfer.layers import DILATIONS
+
+    return DILATIONS
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a network is trained on: clips, decoded by a store to a front end; and where the run keeps its state."""
+
+    splits: Splits
+    store: "WaveformStore"
+    config: AudioConfig
+    names: list[str]
+    run_dir: Path
+
+    @property
+    def parts(self):
+        """The clips by the name of their part; parts without clips are left out."""
+        parts = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+        return {part: clips for part, clips in parts.items() if clips}
+
+    @property
+    def multi_label(self):
+        """Whether a clip can have several labels."""
+        return any(len(clip.labels) > 1 for clips in self.parts.values() for clip in clips)
+
+
 @cli.command(arguments)
 def main(options):
-    output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
-    run_dir = output_dir.parent / f"{output_dir.name}.training"
-    check(options, output_dir, run_dir)
-    config = preset(options.preset)
-    if target_names(options.dataset):
-        targets = " and ".join(target_names(options.dataset))
-        raise InputError(
-            f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
-            "only; extract its features with a trained model and probe them"
-        )
+    options.output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
+    run_dir = options.output_dir.parent / f"{options.output_dir.name}.training"
+    check(options, run_dir)
+    phases = cli.Phases(options, "decoding", "training", "exporting")
+    job, failures = decode(options, run_dir, phases)
+    cli.say(options, f"{options.dataset}: {job.splits.description}")
+    phases.begin("training")
+    model, history = train(options, job)
+    scores = evaluate(options, job, model)
+    phases.begin("exporting")
+    write(options, job, model, card_of(options, job, len(history), scores), history)
+    return cli.report_failures(failures, options.output_dir)
+
+
+def decode(options, run_dir, phases):
+    """The job, and the clips that cannot be read."""
     clips = cli.load_clips(options)
+    cli.check_test_fold(options, clips)
     cache = None if options.cache == "none" else options.cache
     kept = {"whole_clips": not options.no_random_crop, "cache": cache}
-    clips, failures, store, config = cli.decode_clips(options, options.dataset, clips, config, output_dir, **kept)
+    name, output = options.dataset, options.output_dir
+    config = preset(options.preset)
+    clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
+    names = label_names(clips, DATASETS[options.dataset].LABELS)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
-    cli.say(options, f"{options.dataset}: {splits.description}")
-    train(options, config, splits, store, output_dir, run_dir)
-    return cli.report_failures(failures, output_dir)
+    return Job(splits, store, config, names, run_dir), failures
 
 
-def train(options, config, splits, store, output_dir, run_dir):
+def train(options, job):
+    """The trained model, and its history."""
     import keras
     import tensorflow as tf
 
-    from keras_audio_transfer import plots, training
-    from keras_audio_transfer.backbones import backbone
-    from keras_audio_transfer.export import saved_model
-    from keras_audio_transfer.extractor import build_extractor
-    from keras_audio_transfer.heads import add_head
-    from keras_audio_transfer.input_pipeline import Augmentation, evaluation_batches, targets, training_batches
-    from keras_audio_transfer.layers import DILATIONS
+    from keras_audio_transfer import training
 
-    if options.quiet:
+    if options.quiet or not sys.stderr.isatty():
         keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    clips_of = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    every_clip = [clip for clips in clips_of.values() for clip in clips]
-    names = label_names(every_clip, DATASETS[options.dataset].LABELS)
-    multi_label = any(len(clip.labels) > 1 for clip in every_clip)
-    dilations = DILATIONS if options.multiscale else ()
-    extractor = build_extractor(
-        config, options.network, options.pooling, options.spec_augment, options.seed, dilations, options.weights
+    model = build(options, job)
+    if job.run_dir.exists() and not options.resume:
+        shutil.rmtree(job.run_dir)
+    write_json(job.run_dir / "settings.json", settings_of(options))
+    callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
+    if not options.quiet:
+        callbacks.append(training.EpochLine(options.epochs))
+    history = training.fit(
+        model,
+        training_batches_of(options, job),
+        evaluation_batches_of(options, job, job.splits.validation) if job.splits.validation else None,
+        steps_per_epoch=math.ceil(len(job.splits.train) / options.batch_size),
+        epochs=options.epochs,
+        run_dir=job.run_dir,
+        multi_label=job.multi_label,
+        learning_rate=options.learning_rate,
+        label_smoothing=options.label_smoothing,
+        patience=options.patience,
+        resume=options.resume,
+        callbacks=callbacks,
     )
-    model = add_head(extractor, len(names), multi_label, options.dropout)
+    return model, history
+
+
+def build(options, job):
+    """The network with its head."""
+    from keras_audio_transfer.extractor import build_extractor
+    from keras_audio_transfer.heads import add_head
+
+    extractor = build_extractor(
+        job.config,
+        options.network,
+        options.pooling,
+        options.spec_augment,
+        options.seed,
+        dilations_of(options),
+        options.weights,
+    )
+    return add_head(extractor, len(job.names), job.multi_label, options.dropout)
+
+
+def training_batches_of(options, job):
+    """A function from epochs to their augmented batches."""
+    from keras_audio_transfer.input_pipeline import Augmentation, targets, training_batches
+
+    clips, labels = job.splits.train, targets(job.splits.train, job.names)
     augmentation = Augmentation(
         random_crop=not options.no_random_crop,
         gain_decibel=options.gain_decibel,
@@ -161,59 +284,57 @@ def train(options, config, splits, store, output_dir, run_dir):
         noise_probability=options.noise_probability,
         mixup=options.mixup,
     )
+    batches = options.batch_size, options.seed
+    return lambda epochs: training_batches(clips, labels, job.store, job.config, *batches, epochs, augmentation)
 
-    def batches(epochs):
-        y = targets(splits.train, names)
-        return training_batches(splits.train, y, store, config, options.batch_size, options.seed, epochs, augmentation)
 
-    def scored(clips):
-        return evaluation_batches(clips, targets(clips, names), store, config, options.batch_size)
+def evaluation_batches_of(options, job, clips):
+    from keras_audio_transfer.input_pipeline import evaluation_batches, targets
 
-    if run_dir.exists() and not options.resume:
-        shutil.rmtree(run_dir)
-    write_json(run_dir / "settings.json", settings_of(options))
-    callbacks = [keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False)]
-    if not options.quiet:
-        callbacks.append(training.EpochLine(options.epochs))
-    history = training.fit(
-        model,
-        batches,
-        scored(splits.validation) if splits.validation else None,
-        steps_per_epoch=math.ceil(len(splits.train) / options.batch_size),
-        epochs=options.epochs,
-        run_dir=run_dir,
-        multi_label=multi_label,
-        learning_rate=options.learning_rate,
-        label_smoothing=options.label_smoothing,
-        patience=options.patience,
-        resume=options.resume,
-        callbacks=callbacks,
-    )
-    scores = {part: training.evaluate(model, scored(clips), multi_label) for part, clips in clips_of.items() if clips}
-    card = Card(
-        config,
+    return evaluation_batches(clips, targets(clips, job.names), job.store, job.config, options.batch_size)
+
+
+def evaluate(options, job, model):
+    """Part -> measure -> value; each part's are shown at once."""
+    from keras_audio_transfer import training
+
+    scores = {}
+    for part, clips in job.parts.items():
+        scores[part] = training.evaluate(model, evaluation_batches_of(options, job, clips), job.multi_label)
+        cli.show(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores[part].items()))
+    return scores
+
+
+def card_of(options, job, epochs_trained, scores):
+    return Card(
+        job.config,
         network=options.network,
         network_citation=backbone(options.network).CITATION,
-        multiscale=dilations,
+        multiscale=dilations_of(options),
         initial_weights=options.weights,
         pooling=options.pooling,
-        labels=names,
-        multi_label=multi_label,
-        training_data=training_data(options.dataset, splits),
-        epochs_trained=len(history),
+        labels=job.names,
+        multi_label=job.multi_label,
+        training_data=training_data(options.dataset, job.splits),
+        epochs_trained=epochs_trained,
         scores=scores,
         settings={name: value for name, value in settings_of(options).items() if name != "data_dir"},
         seed=options.seed,
     )
-    with atomic_write(output_dir) as partial:
+
+
+def write(options, job, model, card, history):
+    """Write the model folder, and remove what the run has kept."""
+    from keras_audio_transfer import plots
+    from keras_audio_transfer.export import saved_model
+
+    with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
         plots.learning_curves(history, partial / "training.png", f"{options.network} on {options.dataset}")
-        if (run_dir / "tensorboard").exists():
-            shutil.move(run_dir / "tensorboard", partial / "tensorboard")
-    shutil.rmtree(run_dir)
-    for part, values in scores.items():
-        print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
-    print(f"reloaded in a fresh process: largest difference {difference:.1e}")
-    print(f"written: {output_dir}")
+        if (job.run_dir / "tensorboard").exists():
+            shutil.move(job.run_dir / "tensorboard", partial / "tensorboard")
+    shutil.rmtree(job.run_dir)
+    cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    cli.show(f"written: {options.output_dir}")

@@ -1,45 +1,72 @@
 """Transfer a trained network to another data set, and compare that with doing without.
 
-    python scripts/transfer.py saved_models/densenet40.urbansound8k --dataset fsdd --data-dir data/FSDD \\
+    keras-audio-transfer transfer saved_models/densenet40.urbansound8k --dataset fsdd --data-dir data/FSDD \\
         --output-dir transfers/fsdd --strategy finetune scratch --fractions 0.1 1.0 --seeds 3
 
 finetune  new head, all trained on; or from a layer on (--finetune-from), or layer by layer (--unfreeze-epochs)
 scratch   the same network with fresh weights
 head      new head on the frozen network
-probe     support vector machine on the frozen network's layers (--layers)
+probe     support vector machine (SVM) on the frozen network's layers (--layers)
 random    new head on a frozen network with random weights
 
 What is frozen keeps its weights, and its batch normalisation the stored statistics; what is trained normalises each
 batch by its own. The random network's statistics, but no weights, are taken from up to 512 training clips.
 
-results.csv gets a row per training, at once: a killed run continues with the same command, and the same command with
-more strategies, fractions or seeds adds to it. finetuning.png shows accuracy against the share of the training clips.
+results.csv gets a row a training, at once: a killed run continues with the same command, and the same command with
+more strategies, fractions or seeds adds to it. transfer.png shows accuracy against the fraction of the training clips.
 """
 
-import fcntl
 import multiprocessing
 import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import pandas as pd
-
-from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig, Trial
+from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.resume import check_settings
-from keras_audio_transfer.splits import check_fraction, divide, nested_subset
+from keras_audio_transfer.splits import divide, nested_subset
 
-RESULTS, MODELS = "results.csv", "models"
+RESULTS, MODELS, UNFINISHED = "results.csv", "models", "unfinished"
+RENAMED = {"share_below_head": "backbone_learning_rate_factor"}  # settings that had another name before
+
+# Settings of `FinetuningConfig`, which has their defaults: flag, type, metavar, help.
+TRAINING = (
+    ("--epochs", cli.positive_int, "N", "maximum number of them"),
+    ("--min-steps", cli.positive_int, "N", "minimum number of batches an epoch, for small fractions"),
+    ("--patience", cli.positive_int, "N", "epochs without a lower validation loss before it stops"),
+    ("--batch-size", cli.positive_int, "N", "clips a batch"),
+    ("--learning-rate", cli.positive, "R", "of Adam at the start; falls to 0 along half a cosine"),
+    ("--head-learning-rate", cli.positive, "R", "the same for head and random"),
+    (
+        "--backbone-learning-rate-factor",
+        cli.positive,
+        "F",
+        "finetune: what the learning rate of the weights below the head is multiplied by",
+    ),
+    (
+        "--unfreeze-epochs",
+        cli.count,
+        "N",
+        "finetune: epochs until the next lower layer is trained, too; 0: all at once",
+    ),
+    ("--label-smoothing", cli.fraction, "F", "fraction of the target that is spread over all labels"),
+    ("--dropout", cli.fraction, "F", "fraction of the last layer's features that is dropped, in training"),
+    ("--spec-augment", cli.count, "N", "number of masks of frames, and of bands"),
+)
+
+validation_fraction = cli.number(
+    float, lambda value: 0 < value <= 0.5, "more than 0, up to 0.5: the validation clips decide when a training stops"
+)
 
 
 def arguments():
@@ -50,101 +77,121 @@ def arguments():
     parser.add_argument(
         "--strategy",
         nargs="+",
-        default=["finetune", "scratch"],
         metavar="NAME",
-        help=f"one or more of {', '.join(results.STRATEGIES)}",
+        choices=STRATEGIES,
+        default=["finetune", "scratch"],
+        help="one or more of %(choices)s",
     )
     parser.add_argument(
         "--fractions",
         nargs="+",
-        type=float,
+        type=cli.part,
         default=[0.1, 0.2, 0.4, 0.7, 1.0],
-        metavar="SHARE",
+        metavar="F",
         help="of the training clips, the labels in proportion; each contains the smaller ones",
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="repetitions, with seeds from --seed on")
+    parser.add_argument(
+        "--seeds", type=cli.positive_int, default=1, metavar="N", help="repetitions, with seeds from --seed on"
+    )
     parser.add_argument(
         "--clip-seconds",
-        type=float,
-        help="clip length; if not given, the source's or that of the longest clip, whichever is shorter",
+        type=cli.seconds,
+        metavar="S",
+        help="clip length (default: the source's or that of the longest clip, whichever is shorter)",
     )
-    cli.add_division_arguments(parser)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trainings at a time, a core each")
+    cli.add_division_arguments(parser, validation_fraction)
+    parser.add_argument(
+        "--jobs",
+        type=cli.positive_int,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="trainings at a time, a core each",
+    )
     parser.add_argument(
         "--save-models", action="store_true", help="keep the networks that are trained now, in DIR/models"
     )
-    finetuning_config = parser.add_argument_group("training")
-    of_recipe = {
-        "--epochs": "at most so many",
-        "--min-steps": "batches an epoch at least, for small shares",
-        "--patience": "epochs without a lower validation loss before it stops",
-        "--batch-size": "clips a batch",
-        "--learning-rate": "of Adam at the start; falls to 0 by a cosine",
-        "--head-learning-rate": "the same for head and random",
-        "--share-below-head": "finetune: share of the rate for the weights below the head",
-        "--unfreeze-epochs": "finetune: epochs until the next lower layer is trained, too; 0: all at once",
-        "--label-smoothing": "share of the target spread over all labels",
-        "--dropout": "share of the last layer's features, in training",
-        "--spec-augment": "masks of frames, and as many of bands",
-    }
-    for flag, text in of_recipe.items():
-        default = getattr(FinetuningConfig, flag[2:].replace("-", "_"))
-        finetuning_config.add_argument(flag, type=type(default), default=default, help=text)
-    finetuning_config.add_argument(
-        "--finetune-from", metavar="LAYER", help="finetune: the lowest layer to train; all if not given"
-    )
-    finetuning_config.add_argument("--layers", help="probe: such as stage1+stage3; all if not given")
+    add_training_arguments(parser.add_argument_group("training"))
     return parser
 
 
-def check(options, card):
+def add_training_arguments(group):
+    for flag, kind, metavar, text in TRAINING:
+        default = getattr(FinetuningConfig, flag[2:].replace("-", "_"))
+        group.add_argument(flag, type=kind, metavar=metavar, default=default, help=text)
+    group.add_argument(
+        "--share-below-head",
+        dest="backbone_learning_rate_factor",
+        type=cli.positive,
+        action=cli.DeprecatedFlag,
+        const="--backbone-learning-rate-factor",
+        default=cli.SUPPRESS,
+        help=cli.SUPPRESS,
+    )
+    group.add_argument("--finetune-from", metavar="LAYER", help="finetune: the lowest layer to train (default: all)")
+    group.add_argument("--layers", metavar="NAME+...", help="probe: such as stage1+stage3 (default: all)")
+
+
+def check(options, card, config):
     """Refuse what cannot end well, before any work is done."""
-    for name in options.strategy:
-        if name not in results.STRATEGIES:
-            raise InputError(f"--strategy: {name!r} is unknown; choose from {', '.join(results.STRATEGIES)}")
-    for flag, value in (("--seeds", options.seeds), ("--jobs", options.jobs)):
-        if value < 1:
-            raise InputError(f"{flag}: {value} is not allowed; expected 1 or more")
     if options.seed + options.seeds > 2**32:
         raise InputError(
             f"--seeds: {options.seeds} from {options.seed} on go beyond {2**32 - 1}; choose a smaller --seed"
         )
-    for fraction in options.fractions:
-        check_fraction(fraction)
-    if options.output_dir.exists() and not options.output_dir.is_dir():
-        raise InputError(f"--output-dir: {options.output_dir} is a file; name a folder")
+    cli.check_folder("--output-dir", options.output_dir)
     if options.dataset is None:
         raise InputError(f"--dataset: none given; name the target, one of {', '.join(DATASETS)}")
     if target_names(options.dataset):
         raise InputError(f"--dataset: {options.dataset} has numbers, no labels; extract its features and probe them")
-    if not 0 < options.validation_fraction <= 0.5:
-        raise InputError(
-            f"--validation-fraction: {options.validation_fraction} is not allowed; expected more than 0, up to 0.5: "
-            "the validation clips decide when a training stops"
-        )
     card.require_single_clips(options.model_dir, "no training can use")
+    keras_file(options.model_dir)
+    config.check_layers(card.layer_names)
 
 
-def lock(folder):
-    """Refuse to work beside another run in the same folder; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(f"{folder}: another finetuning.py works there; wait for it, or name another folder") from error
+def check_network(options, config):
+    """Refuse a network that can be served, but not be trained from the spectrogram on."""
+    from keras_audio_transfer import finetuning
+    from keras_audio_transfer.extractor import spectrogram_of
+
+    network = finetuning.load_network(options.model_dir)
+    spectrogram_of(network)
+    config.check_layers([*network.output])
 
 
-def load_task(options, config):
-    """The target's splits, label names, store and front end; and the clips that cannot be read."""
+def trials_of(options):
+    return [
+        Trial(strategy, fraction, options.seed + number)
+        for number in range(options.seeds)
+        for strategy in dict.fromkeys(options.strategy)
+        for fraction in sorted({*options.fractions}, reverse=True)
+    ]
+
+
+# ---- the target
+
+
+def load_task(options, config, phases):
+    """The target, the store of its waveforms, and the clips that cannot be read."""
+    from keras_audio_transfer import finetuning
+
     clips = cli.load_clips(options)
     if any(len(clip.labels) > 1 for clip in clips):
         raise InputError(
             f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
         )
-    results = options.output_dir / RESULTS
-    clips, failures, store, config = cli.decode_clips(options, options.dataset, clips, config, results, cache="memory")
+    cli.check_test_fold(options, clips)
+    beside = options.output_dir / RESULTS
+    clips, failures, store, config = cli.decode_clips(
+        options, options.dataset, clips, config, beside, phases, cache="memory"
+    )
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
+    check_splits(options, splits, names)
+    spectrograms = options.output_dir / UNFINISHED / "spectrograms.npy"
+    return finetuning.Task(options.dataset, splits, names, config, spectrograms), store, failures
+
+
+def check_splits(options, splits, names):
+    """Every label needs clips to train on, also in the smallest fraction."""
     trained = {label for clip in splits.train for label in clip.labels}
     for name in names:
         if name not in trained:
@@ -152,15 +199,144 @@ def load_task(options, config):
     if len(names) < 2:
         raise InputError(f"{options.dataset}: has one label, {names[0]!r}; expected at least two")
     for fraction in options.fractions:
-        nested_subset(splits.train, fraction, options.seed)  # before any work is done
-    return splits, names, store, config, failures
+        nested_subset(splits.train, fraction, options.seed)
 
 
-def run_trials(options, trials, task, finetuning_config, finished):
+def settings_of(options, card, task, config):
+    """What trainings must have in common to be compared in one table."""
+    return {
+        "source": str(card.weights_sha256),
+        "dataset": options.dataset,
+        "labels": task.label_names,
+        "clips": [len(task.splits.train), len(task.splits.validation), len(task.splits.test)],
+        "division": task.splits.description,
+        "audio": task.config.to_dict(),
+        "seed": options.seed,
+        **asdict(config),
+    }
+
+
+# ---- the results
+
+
+def lock(folder):
+    """Refuse to work beside another run in the same folder; the lock ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    try:
+        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(f"{folder}: another `transfer` works there; wait for it, or name another folder") from error
+
+
+class Table:
+    """results.csv: what has been trained, of this run and of those before it.
+
+    Args:
+        path: of the file.
+        key: what all rows have in common: source, target, network and multiscale.
+
+    Raises:
+        InputError: the file is of another transfer.
+    """
+
+    def __init__(self, path: Path, key: dict):
+        from keras_audio_transfer import finetuning_results as results
+
+        self.path, self.key = path, key
+        self.rows = results.read([path]).to_dict("records") if path.exists() else []
+        for row in self.rows:
+            other = {name: row[name] for name in key if row[name] != key[name]}
+            if other:
+                was, now = (", ".join(f"{name} {values[name]}" for name in other) for values in (row, key))
+                raise InputError(f"{path}: is of another transfer ({was}, not {now}); choose another --output-dir")
+
+    def has(self, trial: Trial) -> bool:
+        """Whether a trial has ended before."""
+        return any(asdict(trial).items() <= row.items() for row in self.rows)
+
+    def add(self, row: dict) -> None:
+        """Write a row of `finetuning.run_trial` to the file."""
+        import pandas as pd
+
+        from keras_audio_transfer import finetuning_results as results
+
+        self.rows.append({**self.key, **row})
+        table = pd.DataFrame(self.rows, columns=results.COLUMNS)
+        table = table.sort_values(["strategy", "fraction", "seed"]).astype({"epochs": "Int64"})
+        with atomic_write(self.path) as partial:
+            table.to_csv(partial, index=False)
+
+
+def open_table(options, card, settings):
+    """The table in the folder of the results, which is locked; refuses that of another transfer or other settings."""
+    lock(options.output_dir)
+    key = {
+        "source": (card.training_data or {}).get("dataset", options.model_dir.name),
+        "target": options.dataset,
+        "network": card.network or options.model_dir.name,
+        "multiscale": bool(card.multiscale),
+    }
+    table = Table(options.output_dir / RESULTS, key)
+    check_settings(options.output_dir / "settings.json", settings, RENAMED)
+    return table
+
+
+def say_what_has_no_model(options, ended, path):
+    for trial in ended:
+        if trial.strategy != "probe" and not (options.output_dir / MODELS / trial.file_name).is_dir():
+            cli.say(options, f"{trial}: ended before, without a model; remove its row from {path} to train it again")
+
+
+def show(table, key):
+    from keras_audio_transfer import finetuning_results as results
+
+    shown = results.means(table).drop(columns=[*key, "train_clips"])
+    cli.show(shown.to_string(index=False, float_format="{:.3f}".format))
+    for row in results.matching_fractions(table).itertuples():
+        smallest = table.loc[table["strategy"] == "finetune", "fraction"].min()
+        text = results.fraction_text(row.fraction, row.low, row.high, smallest)
+        cli.show(f"fraction at which finetune matches scratch on all clips ({row.scratch:.3f}): {text}")
+
+
+def draw(options, table, key):
+    from keras_audio_transfer import plots
+
+    title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
+    for suffix in ("png", "svg"):
+        plots.transfer_curves(table, options.output_dir / f"transfer.{suffix}", title)
+
+
+# ---- the trainings
+
+
+def train(options, trials, task, store, config, table, phases):
+    """Train the trials, and add each to the table as it ends."""
+    from keras_audio_transfer import finetuning
+    from keras_audio_transfer.input_pipeline import evaluation_batches, targets
+
+    phases.begin("computing spectrograms")
+    batches = evaluation_batches(task.clips, targets(task.clips, task.label_names), store, task.config, 32)
+    finetuning.write_spectrograms(task, batches)
+    progress = phases.bar("training", len(trials), "trial")()
+
+    def finished(row):
+        table.add(row)
+        progress.update()
+
+    run_trials(options, trials, task, config, finished)
+    progress.close()
+    shutil.rmtree(options.output_dir / UNFINISHED)
+
+
+def run_trials(options, trials, task, config, finished: Callable[[dict], None]):
     """Train the trials, several at a time; call `finished` with each row as it comes."""
     from keras_audio_transfer.finetuning import run_trial
 
-    runs = options.output_dir / "unfinished"
+    runs = options.output_dir / UNFINISHED
     models = options.output_dir / MODELS if options.save_models else None
     context = multiprocessing.get_context("spawn")
 
@@ -168,22 +344,14 @@ def run_trials(options, trials, task, finetuning_config, finished):
         # A process a trial, with one thread: its numbers then depend on nothing that ran before or beside it.
         (runs / trial.file_name).mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as process:
-            arguments = trial, options.model_dir, task, finetuning_config, runs / trial.file_name, models
+            arguments = trial, options.model_dir, task, config, runs / trial.file_name, models
             return process.submit(run_trial, *arguments).result()
 
     threads = ThreadPoolExecutor(options.jobs)
     futures = {threads.submit(in_its_process, trial): trial for trial in trials}
     try:
         for future in as_completed(futures):
-            try:
-                finished(future.result())
-            except InputError as error:
-                raise InputError(f"{futures[future]}: {error}") from error
-            except BrokenProcessPool as error:
-                raise InputError(
-                    f"{futures[future]}: its process was killed, by a lack of memory perhaps; repeat the command with "
-                    "fewer --jobs, and it continues"
-                ) from error
+            finished(result_of(future, futures[future]))
             shutil.rmtree(runs / futures[future].file_name)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
@@ -193,10 +361,16 @@ def run_trials(options, trials, task, finetuning_config, finished):
             time.sleep(0.1)
 
 
-def say_what_has_no_model(options, ended, path):
-    for trial in ended:
-        if trial.strategy != "probe" and not (options.output_dir / MODELS / trial.file_name).is_dir():
-            cli.say(options, f"{trial}: ended before, without a model; remove its row from {path} to train it again")
+def result_of(future, trial):
+    try:
+        return future.result()
+    except InputError as error:
+        raise InputError(f"{trial}: {error}") from error
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{trial}: its process was killed, by a lack of memory perhaps; repeat the command with fewer --jobs, and "
+            "it continues"
+        ) from error
 
 
 def _start_worker(parent):
@@ -217,86 +391,25 @@ def _start_worker(parent):
 @cli.command(arguments)
 def main(options):
     card = Card.read(options.model_dir)
-    check(options, card)
-    from keras_audio_transfer import finetuning, plots
-    from keras_audio_transfer.extractor import spectrogram_of
-    from keras_audio_transfer.input_pipeline import evaluation_batches, targets
-
-    names = [field.name for field in fields(FinetuningConfig)]
-    finetuning_config = FinetuningConfig(**{name: getattr(options, name) for name in names})
-    network = finetuning.load_network(options.model_dir)
-    spectrogram_of(network)  # refuses what can be served, but not be trained from the spectrogram on
-    finetuning_config.check_layers([*network.output])
-    trials = [
-        Trial(strategy, fraction, options.seed + number)
-        for number in range(options.seeds)
-        for strategy in dict.fromkeys(options.strategy)
-        for fraction in sorted({*options.fractions}, reverse=True)
-    ]
-    splits, names, store, config, failures = load_task(options, card.audio)
-    cli.say(
-        options,
-        f"{options.dataset}: {splits.description}; at the source's {config.sample_rate} Hz, others are resampled",
-    )
-    settings = {
-        "source": str(card.weights_sha256),
-        "dataset": options.dataset,
-        "labels": names,
-        "clips": [len(splits.train), len(splits.validation), len(splits.test)],
-        "division": splits.description,
-        "audio": config.to_dict(),
-        "seed": options.seed,
-        **asdict(finetuning_config),
-    }
-    lock(options.output_dir)
-    path = options.output_dir / RESULTS
-    key = {
-        "source": (card.training_data or {}).get("dataset", options.model_dir.name),
-        "target": options.dataset,
-        "network": card.network or options.model_dir.name,
-        "multiscale": bool(card.multiscale),
-    }
-    rows = results.read([path]).to_dict("records") if path.exists() else []
-    for row in rows:
-        other = {name: row[name] for name in key if row[name] != key[name]}
-        if other:
-            was, now = (", ".join(f"{name} {values[name]}" for name in other) for values in (row, key))
-            raise InputError(f"{path}: is of another transfer ({was}, not {now}); choose another --output-dir")
-    check_settings(options.output_dir / "settings.json", settings)
-    done = {(row["strategy"], row["fraction"], row["seed"]) for row in rows}
-    ended = [trial for trial in trials if (trial.strategy, trial.fraction, trial.seed) in done]
-    trials = [trial for trial in trials if trial not in ended]
+    config = FinetuningConfig(**{field.name: getattr(options, field.name) for field in fields(FinetuningConfig)})
+    check(options, card, config)
+    check_network(options, config)
+    phases = cli.Phases(options, "decoding", "computing spectrograms", "training")
+    task, store, failures = load_task(options, card.audio, phases)
+    rate = f"at the source's {task.config.sample_rate} Hz, clips of other rates resampled"
+    cli.say(options, f"{options.dataset}: {task.splits.description}; {rate}")
+    table = open_table(options, card, settings_of(options, card, task, config))
+    trials = trials_of(options)
     if options.save_models:
-        say_what_has_no_model(options, ended, path)
-    progress = cli.progress_bar(options, "training", len(trials), unit="trial")(None)
-
-    def finished(row):
-        rows.append({**key, **row})
-        table = pd.DataFrame(rows, columns=results.COLUMNS)
-        table = table.sort_values(["strategy", "fraction", "seed"]).astype({"epochs": "Int64"})
-        with atomic_write(path) as partial:
-            table.to_csv(partial, index=False)
-        progress.update()
-
+        say_what_has_no_model(options, [trial for trial in trials if table.has(trial)], table.path)
+    trials = [trial for trial in trials if not table.has(trial)]
     if trials:
-        task = finetuning.Task(
-            options.dataset, splits, names, config, options.output_dir / "unfinished" / "spectrograms.npy"
-        )
-        clip_targets = targets(task.clips, names)
-        finetuning.write_spectrograms(task, evaluation_batches(task.clips, clip_targets, store, config, 32))
-        run_trials(options, trials, task, finetuning_config, finished)
-        shutil.rmtree(options.output_dir / "unfinished")
-    progress.close()
+        train(options, trials, task, store, config, table, phases)
 
-    table = results.read([path])
-    for suffix in ("png", "svg"):
-        title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
-        plots.transfer_curves(table, options.output_dir / f"transfer.{suffix}", title)
-    shown = results.means(table).drop(columns=[*key, "train_clips"])
-    print(shown.to_string(index=False, float_format="{:.3f}".format))
-    for row in results.matching_fractions(table).itertuples():
-        smallest = table.loc[table["strategy"] == "finetune", "fraction"].min()
-        text = results.fraction_text(row.fraction, row.low, row.high, smallest)
-        print(f"share at which finetune matches scratch on all clips ({row.scratch:.3f}): {text}")
-    print(f"written: {options.output_dir}")
-    return cli.report_failures(failures, path)
+    from keras_audio_transfer import finetuning_results as results
+
+    rows = results.read([table.path])
+    show(rows, table.key)
+    draw(options, rows, table.key)
+    cli.show(f"written: {options.output_dir}")
+    return cli.report_failures(failures, table.path)

@@ -1,0 +1,1 @@
+"""What `benchmark` measures: one module a part."""
