@@ -1,4 +1,4 @@
-"""Make a classifier of your own sounds: a folder with a sub-folder of audio per class -> a model folder."""
+"""Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder."""
 
 from keras_audio_transfer.commands import classify, cli
 

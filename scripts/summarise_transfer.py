@@ -1,4 +1,4 @@
-"""Tables and pictures of several transfers, from the results.csv of each."""
+"""Make tables and pictures of several transfers, from the results.csv of each."""
 
 from keras_audio_transfer.commands import cli, summarise_transfer
 
