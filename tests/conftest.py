@@ -18,8 +18,22 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOWEST = ("test_backbones.py", "test_finetuning.py", "test_training.py", "test_flow.py", "test_saved_model.py")
 
 
-def pytest_collection_modifyitems(items):
-    """Move the slowest files to the front."""
+def pytest_addoption(parser):
+    """`--all`: the slow tests, too."""
+    parser.addoption("--all", action="store_true", help="run all tests, also those marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the slow tests out of the default tier, and move the slowest files to the front.
+
+    A marker expression (`-m slow`, or `-m ""` for all) or a test named by its id decides for itself.
+    """
+    named = any("::" in argument for argument in config.args)
+    expression_given = any(argument.startswith("-m") for argument in config.invocation_params.args)
+    if not (config.getoption("--all") or expression_given or named):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import ONE_A_MODULE, QUICK, each_network
 from sounds import noise
 
 from keras_audio_transfer import backbones
@@ -46,12 +47,14 @@ for network in networks:
     np.savez(Path(folder) / f"{network}.npz", **model(waveforms, training=False))
 """
 
-every_network = pytest.mark.parametrize("network", BACKBONES)
-every_application = pytest.mark.parametrize("network", APPLICATIONS)
+slow = pytest.mark.slow
+every_network = each_network()
+one_a_module = each_network(default_tier=ONE_A_MODULE)
+every_application = each_network(APPLICATIONS, ["resnet50"])
 OWN = [network for network in BACKBONES if network not in APPLICATIONS]
 # One network of each of Keras's architectures, for what takes long.
 ARCHITECTURES = ("densenet121", "resnet50")
-each_architecture = pytest.mark.parametrize("network", ARCHITECTURES)
+each_architecture = each_network(ARCHITECTURES, ["resnet50"])
 
 
 def with_n_mels(n_mels):
@@ -117,11 +120,17 @@ def extractors():
 
 
 @every_network
-@pytest.mark.parametrize(
-    "n_samples", [1, 200, SMALL.n_samples, TEN_MINUTES], ids=["1 sample", "0.1 s", "1 s", "10 min"]
-)
+@pytest.mark.parametrize("n_samples", [1, 200, SMALL.n_samples], ids=["1 sample", "0.1 s", "1 s"])
 def test_features_are_finite_at_any_length(extractors, network, n_samples):
-    model = extractors[network]
+    check_finite(extractors[network], n_samples)
+
+
+@each_network(default_tier=["convnet5"])
+def test_features_of_ten_minutes_are_finite(extractors, network):
+    check_finite(extractors[network], TEN_MINUTES)
+
+
+def check_finite(model, n_samples):
     features = model(noise(1, n_samples), training=False)
     assert list(features) == list(model.output)
     for name, values in features.items():
@@ -145,7 +154,7 @@ def test_features_can_be_told_apart(extractors, network):
         assert values.numpy().std(axis=0).max() > 1e-3, f"{name} is the same for noise, a low and a high tone"
 
 
-@every_network
+@one_a_module
 def test_declared_sizes_are_the_real_ones(network):
     model = maps_model(network, SMALL)
     real = model(noise(2, SMALL.n_frames, SMALL.n_mels, 1))
@@ -169,7 +178,7 @@ def test_maps_with_static_shapes_declare_them(network):
         assert declared[name].shape[1:] == values.shape[1:], name
 
 
-@every_network
+@one_a_module
 def test_layers_are_named_and_stand_in_order_of_depth(network):
     model = maps_model(network, SMALL)
     names = list(model.output)
@@ -195,7 +204,7 @@ def test_features_do_not_depend_on_the_neighbours(extractors, network):
 
 
 @every_network
-@pytest.mark.parametrize("n_mels", [1, 2, 3, 40, 63])
+@pytest.mark.parametrize("n_mels", [1, 40, *(pytest.param(n, marks=slow) for n in (2, 3, 63))])
 def test_any_number_of_mels(network, n_mels):
     config = with_n_mels(n_mels)
     model = maps_model(network, config)
@@ -223,7 +232,7 @@ def test_an_input_of_another_length_needs_no_new_weights(network):
     assert weights[0] == weights[1] == weights[2]
 
 
-@pytest.mark.parametrize("network", [*OWN, *ARCHITECTURES])
+@each_network([*OWN, *ARCHITECTURES])
 def test_seeds_decide_the_random_weights(extractors, network):
     assert extractors[network]
     assert weights_hash(with_seed(0, network)) == extractors.hashes[network]
@@ -249,13 +258,10 @@ def test_unknown_network():
         backbone("convnet6")
 
 
-@pytest.mark.parametrize(
-    ("network", "channels"),
-    [*((network, (1, 4)) for network in OWN), *((network, (2, 3)) for network in ARCHITECTURES)],
-)
-def test_one_to_four_channels(network, channels):
+@each_network([*OWN, *ARCHITECTURES])
+def test_one_to_four_channels(network):
     """All networks of `APPLICATIONS` have one channel in the tests above, and four in the next."""
-    for n_channels in channels:
+    for n_channels in (2, 3) if network in APPLICATIONS else (1, 4):
         spectrogram = keras.Input((None, 8, n_channels))
         model = keras.Model(spectrogram, backbone(network).feature_maps(spectrogram, SMALL))
         for name, values in model(noise(1, 31, 8, n_channels)).items():
@@ -277,16 +283,17 @@ def test_one_step_of_training_moves_every_weight(network):
         assert (weight.numpy() != old).any() or "bias" in weight.path, weight.path
 
 
-def test_a_fresh_process_loads_every_network(extractors, tmp_path):
+@pytest.mark.parametrize("networks", [QUICK, pytest.param([*BACKBONES], marks=slow)], ids=["quick", "all"])
+def test_a_fresh_process_loads_every_network(extractors, tmp_path, networks):
     waveforms = noise(2, 700)
     np.save(tmp_path / "waveforms.npy", waveforms)
-    for network in BACKBONES:
+    for network in networks:
         extractors[network].save(tmp_path / f"{network}.keras")
-    command = [sys.executable, "-c", LOAD, tmp_path, *BACKBONES]
+    command = [sys.executable, "-c", LOAD, tmp_path, *networks]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert run.returncode == 0, run.stderr
-    for network in BACKBONES:
+    for network in networks:
         model = extractors[network]
         with np.load(tmp_path / f"{network}.npz") as loaded:
             assert loaded.files == list(model.output)
@@ -306,7 +313,7 @@ def test_folding_and_tiling_change_no_feature(extractors, network):
         assert (np.abs(features[name] - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-5, name
 
 
-@each_architecture
+@each_network(ARCHITECTURES, [])
 def test_a_saved_model_of_keras_networks_gives_the_same_features(extractors, network, tmp_path):
     write_saved_model(extractors[network], tmp_path / "1", Card(SMALL))
     assert largest_difference(extractors[network], SMALL, tmp_path / "1") <= 1e-4
@@ -323,7 +330,7 @@ def test_multiscale_input_stands_before_the_network():
 
 @every_application
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("clip_seconds", [0.5, None])
+@pytest.mark.parametrize("clip_seconds", [0.5, pytest.param(None, marks=slow)])
 def test_applications_at_the_presets(network, name, clip_seconds):
     config = preset(name).with_clip_seconds(clip_seconds)
     maps = application_model(network)(-80 * np.abs(noise(1, config.n_frames, config.n_mels, 1)))

@@ -12,10 +12,10 @@ import pytest
 import soundfile
 import soxr
 import tensorflow as tf
+from networks import each_network
 from sounds import CONFIG, noise
 
 from keras_audio_transfer.audio import crop_or_pad, load_waveform
-from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.config import LONG_CLIPS, SHORT_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.export.batchnorm_folding import folded
@@ -100,7 +100,7 @@ def test_padding_never_changes_an_answer(call, lengths, filling):
         assert_same(row, call("serving_default", waveform=clip[None, :length]))
 
 
-@pytest.mark.parametrize("network", BACKBONES)
+@each_network()
 def test_padding_never_changes_an_answer_of_any_network(network):
     _, signatures = build_signatures(tiled(folded(new_model(network))), CARD)
     waveform, lengths = noise(3, 500), np.int32([500, 77, 320])
