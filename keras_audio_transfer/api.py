@@ -16,7 +16,7 @@ from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, label_
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.model import Model, as_model
+from keras_audio_transfer.model import Model, as_model, front_end
 from keras_audio_transfer.sliding_windows import check_hop
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def extract(
         labels: of files and arrays, one a clip: a text or whole number names its class, a list of texts its tags; a
             float, or a list of them, is what a regression is to predict. `Clip`s have labels of their own.
         label_names: the labels in order, or the targets; None: in the order of the clips' data set, else sorted.
-        workers: clips worked on at the same time. The command is faster, because it sets TensorFlow's threads for its
-            whole process (`extraction.use_one_thread_a_clip`).
+        workers: clips worked on at the same time. The command also gives each one thread of TensorFlow's, for its whole
+            process; so does `extraction.use_one_thread_a_clip`, called before anything is computed.
         progress: whether to show a progress bar on stderr.
 
     Returns:
@@ -63,7 +63,7 @@ def extract(
     Raises:
         InputError: an argument that cannot be, or no clip can be read.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import keras_audio_transfer as kat
         >>> sines = [np.sin(2 * np.pi * f * np.arange(8000) / 8000) for f in (220, 440, 880)]
@@ -140,7 +140,7 @@ def probe(
     Raises:
         InputError: an argument that cannot be, or labels that are missing, several a clip, or too few.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import keras_audio_transfer as kat
         >>> sines = [np.sin(2 * np.pi * (300 + 20 * n + 900 * (n % 2)) * np.arange(8000) / 8000) for n in range(20)]
@@ -159,7 +159,9 @@ def probe(
         raise InputError(f"seed: {shown(seed)} is not allowed; expected a whole number from 0 to {2**32 - 1}")
     features = _table(table, "table").of_target(target)
     joined = None if baseline is None else _table(baseline, "baseline")
-    wanted = wanted_combinations(_as_text(combinations), [*features.layers], tuple(joined.layers) if joined is not None else ())
+    wanted = wanted_combinations(
+        _as_text(combinations), [*features.layers], tuple(joined.layers) if joined is not None else ()
+    )
     if joined is not None:
         features = features.join(joined, "baseline")
     return pd.DataFrame(Prober(features, protocol, scale, int(seed), n_jobs).rows(wanted))
@@ -208,7 +210,7 @@ def audio_dataset(
     Raises:
         InputError: an argument that cannot be, a clip without a label, or one that cannot be read.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import keras_audio_transfer as kat
         >>> sines = [np.sin(2 * np.pi * f * np.arange(8000) / 8000) for f in (220, 440, 880)]
@@ -217,8 +219,7 @@ def audio_dataset(
         >>> [(waveforms.shape, targets.shape) for waveforms, targets in batches.as_numpy_iterator()]
         [((2, 64000), (2, 2)), ((1, 64000), (1, 2))]
     """
-    config = model if isinstance(model, AudioConfig) else as_model(model).front_end()
-    config = config.with_clip_seconds(clip_seconds)
+    config = front_end(model if isinstance(model, AudioConfig) else as_model(model).card.audio, clip_seconds)
     _check_count("batch_size", batch_size)
     clips = clips_of(files_or_clips, config.sample_rate, folders=False)
     if labels is not None:

@@ -93,6 +93,11 @@ def clips_of(inputs: ClipInputs, model_rate: int, name: str = "files_or_clips", 
 
     Raises:
         InputError: none, or what `clip_of` refuses.
+
+    Examples:
+        >>> import numpy as np
+        >>> [clip.clip_id for clip in clips_of(["a.wav", (np.zeros(100), 44100)], model_rate=16000)]
+        ['a.wav', 'clip1']
     """
     is_single = isinstance(inputs, str | PathLike | Clip) or _is_one_pair(inputs)
     entries: list[Any] = [inputs] if is_single else _entries(inputs, name)
@@ -145,16 +150,21 @@ def label_names_of(clips: Sequence[Clip], wanted: Iterable[str] | None) -> list[
 
     Raises:
         InputError: a clip has a label that is not among those wanted, or not a target for each of them.
+
+    Examples:
+        >>> label_names_of(label_clips([Clip("a.wav", None), Clip("b.wav", None)], ["dog", "cat"]), None)
+        ['cat', 'dog']
     """
     names = None if wanted is None else [*map(str, wanted)]
     datasets = {clip.dataset for clip in clips}
     module = DATASETS.get(datasets.pop()) if len(datasets) == 1 else None
     n_targets = {len(clip.targets) for clip in clips}
     if n_targets != {0}:
-        n_targets_first = len(clips[0].targets)
-        names = names or [*getattr(module, "TARGETS", ())] or [f"target{i}" for i in range(n_targets_first)]
+        numbered = [f"target{number}" for number in range(len(clips[0].targets))]
+        names = names or [*getattr(module, "TARGETS", ())] or numbered
         if n_targets != {len(names)}:
-            raise InputError(f"labels: {min(n_targets)} numbers for a clip; expected {len(names)}: {', '.join(names)}")
+            wrong = max(n_targets - {len(names)})
+            raise InputError(f"labels: {wrong} numbers for a clip; expected {len(names)}: {', '.join(names)}")
         return names
     present = sorted_labels(clips, getattr(module, "LABELS", ()))
     if names is None:

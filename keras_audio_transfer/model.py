@@ -43,7 +43,7 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
     Raises:
         InputError: no model folder.
 
-    Example:
+    Examples:
         >>> import keras_audio_transfer as kat
         >>> model = kat.load_model()
         >>> model.sample_rate, model.layer_names
@@ -164,7 +164,7 @@ class Model:
             InputError: audio, a rate, layers or a hop that cannot be; or a model whose features of a clip depend on the
                 clips beside it.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> import keras_audio_transfer as kat
             >>> model = kat.load_model()
@@ -209,7 +209,7 @@ class Model:
         Raises:
             InputError: a model without labels, a `top` that is not 1 to their number, and see `features`.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> import keras_audio_transfer as kat
             >>> model = kat.load_model()
@@ -266,9 +266,7 @@ class Model:
         Raises:
             InputError: no length, or less than a frame.
         """
-        if clip_seconds is not None and not isinstance(clip_seconds, NUMBER):
-            raise InputError(f"clip_seconds: {shown(clip_seconds)} is not allowed; expected seconds, or None")
-        return self.card.audio.with_clip_seconds(clip_seconds)
+        return front_end(self.card.audio, clip_seconds)
 
     def _of_whole(self, samples: Samples, rate: int, names: list[str]) -> Features:
         config = self.card.audio
@@ -308,6 +306,13 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_model, (str(self.path),)
+
+
+def front_end(config: AudioConfig, clip_seconds: float | None) -> AudioConfig:
+    """A front end for clips of so many seconds; None for its own length. Raises InputError for no such length."""
+    if clip_seconds is not None and not isinstance(clip_seconds, NUMBER):
+        raise InputError(f"clip_seconds: {shown(clip_seconds)} is not allowed; expected seconds, or None")
+    return config.with_clip_seconds(clip_seconds)
 
 
 def as_model(model: "Model | str | PathLike[str] | None") -> Model:

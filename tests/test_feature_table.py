@@ -359,7 +359,7 @@ def test_layers_that_are_not_there():
             InputError, match=r"^layers: 'layer3' is unknown; did you mean layer\d\? choose from layer2, "
         ):
             method(["layer1", "layer3"])
-        with pytest.raises(InputError, match="^layers: is empty; expected some of layer2, layer1, or None for all$"):
+        with pytest.raises(InputError, match=r"^layers: is empty; expected some of layer2, layer1, or None for all$"):
             method([])
 
 
