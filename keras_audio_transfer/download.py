@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_audio_transfer.errors import InputError
 
 
-def fetch(what: str, url: str, checksum: str, folder: Path, progress: bool = True, **pooch_options) -> None:
+def fetch(what: str, url: str, checksum: str, folder: Path, progress: object = True, **pooch_options) -> None:
     """Download a file into a folder, through pooch.
 
     Args:
@@ -14,7 +14,7 @@ def fetch(what: str, url: str, checksum: str, folder: Path, progress: bool = Tru
         url: of the file.
         checksum: as `algorithm:hex`.
         folder: to put it in; where it already holds the file with that checksum, nothing is fetched.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show a progress bar on stderr; or a bar of one's own, as pooch takes it.
         **pooch_options: further arguments of `pooch.retrieve`, such as `fname` or `processor`.
 
     Raises:

@@ -109,7 +109,7 @@ class _TwoRatesAdam(keras.optimizers.Adam):
 
 
 class EpochLine(keras.callbacks.Callback):
-    """Prints one line an epoch on stderr, with the longest time that can be left."""
+    """Prints one line an epoch on stderr, with the longest time that can be left; in a file, one every ten per cent."""
 
     def __init__(self, epochs: int):
         super().__init__()
@@ -121,6 +121,8 @@ class EpochLine(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Print the line."""
+        if not sys.stderr.isatty() and 10 * (epoch + 1) // self.epochs == 10 * epoch // self.epochs:
+            return
         seconds = time.monotonic() - self.start
         values = ", ".join(f"{name} {value:.3f}" for name, value in logs.items())
         left = seconds * (self.epochs - epoch - 1)

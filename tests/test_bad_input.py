@@ -34,7 +34,7 @@ def inputs(tmp_path_factory):
     splits = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
     manifest("clips.csv", *(f"good/{i}.wav,{'ab'[i % 2]},{split}" for i, split in enumerate(splits)))
     manifest("no_label.csv", "good/0.wav,a,train", "good/1.wav,,train")
-    manifest("all_bad.csv", "bad/text.wav,a,train", "bad/nothing.flac,b,train", "gone.wav,a,test")
+    manifest("all_bad.csv", "bad/text.wav,a,train", "bad/nothing.flac,b,validation", "gone.wav,a,test")
     np.save(root / "array.npy", np.zeros((3, 4)))
     write_features(root / "features.npz")
     write_features(root / "nan.npz", layer1=np.full((24, 2), np.nan, dtype=np.float32))

@@ -209,10 +209,9 @@ def add_division_arguments(arguments: argparse.ArgumentParser, validation_type: 
     )
 
 
-def check_test_fold(options: argparse.Namespace, clips: list[Clip]) -> None:
-    """Refuse a `--test-fold` that the data set does not have, before its clips are decoded."""
-    if options.test_fold is not None:
-        divide(clips, options.test_fold, 0.0, options.seed)
+def check_division(options: argparse.Namespace, clips: list[Clip]) -> None:
+    """Refuse a data set that cannot be divided as `add_division_arguments` asked, before its clips are decoded."""
+    divide(clips, options.test_fold, options.validation_fraction, options.seed)
 
 
 def decode_clips(

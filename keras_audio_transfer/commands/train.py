@@ -209,7 +209,7 @@ def main(options):
 def decode(options, run_dir, phases):
     """The job, and the clips that cannot be read."""
     clips = cli.load_clips(options)
-    cli.check_test_fold(options, clips)
+    cli.check_division(options, clips)
     cache = None if options.cache == "none" else options.cache
     kept = {"whole_clips": not options.no_random_crop, "cache": cache}
     name, output = options.dataset, options.output_dir

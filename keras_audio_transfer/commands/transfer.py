@@ -178,7 +178,7 @@ def load_task(options, config, phases):
         raise InputError(
             f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
         )
-    cli.check_test_fold(options, clips)
+    cli.check_division(options, clips)
     beside = options.output_dir / RESULTS
     clips, failures, store, config = cli.decode_clips(
         options, options.dataset, clips, config, beside, phases, cache="memory"

@@ -97,7 +97,7 @@ def target_names(name: str) -> list[str]:
     return [*getattr(_module(name), "TARGETS", ())]
 
 
-def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:
+def download(name: str, data_dir: str | Path, *, progress: object = True) -> None:
     """Download a data set, check it against its checksum, and unpack it as the folder `data_dir`.
 
     Nothing is left behind unless all of it worked. About twice the size of the data is needed on the disk meanwhile.
@@ -106,7 +106,7 @@ def download(name: str, data_dir: str | Path, *, progress: bool = True) -> None:
         name: a key of `DATASETS`.
         data_dir: the folder to make; it must not exist or be empty. Where the data set has several `REMOTES`, its name
             says which one.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show a progress bar on stderr; or a bar of one's own, as pooch takes it.
 
     Raises:
         InputError: no such data set, nothing to download, a folder that is in use, no network, or a wrong checksum.

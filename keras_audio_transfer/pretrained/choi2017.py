@@ -54,7 +54,7 @@ CONFIGS = {
 }
 
 
-def download_weights(repository: Path, version: str, progress: bool = True) -> None:
+def download_weights(repository: Path, version: str, progress: object = True) -> None:
     """Fetch the weights file of one version into a folder of the repository's layout.
 
     Raises:

@@ -1,0 +1,586 @@
+"""The one command: its verbs, help and suggestions; what is checked before any work; phases and progress."""
+
+import argparse
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import ROOT, run_main
+
+from keras_audio_transfer import audio
+from keras_audio_transfer.backbones import BACKBONES
+from keras_audio_transfer.commands import cli, progress, train, transfer
+from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
+from keras_audio_transfer.config import POOLINGS
+from keras_audio_transfer.errors import InputError, near_miss
+from keras_audio_transfer.resume import check_settings
+
+COMMANDS = ROOT / "keras_audio_transfer" / "commands"
+EVERY_VERB = pytest.mark.parametrize("verb", VERBS)
+# No help waits for them, which takes up to seconds.
+HEAVY = (
+    *("tensorflow", "keras", "kapre", "pandas", "scipy", "sklearn", "matplotlib", "librosa", "h5py", "soundfile"),
+    *("soxr", "pooch", "tqdm"),
+)
+
+
+def python(*arguments, **environment):
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def end_of(argv, capsys):
+    """The exit code of the command, and what it printed."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, argv)])
+    return end.value.code, *capsys.readouterr()
+
+
+# ---- verbs
+
+
+def test_every_command_is_a_verb_and_a_script():
+    shared = {"__init__", "cli", "main", "progress"}
+    modules = {path.stem for path in COMMANDS.glob("*.py")} - shared
+    assert modules == {verb.replace("-", "_") for verb in VERBS}
+    assert modules == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+
+
+@EVERY_VERB
+def test_a_verbs_summary_is_its_modules_first_line(verb):
+    assert VERBS[verb] == module_of(verb).__doc__.splitlines()[0]
+
+
+def test_help_lists_the_verbs(capsys):
+    for argv in ([], ["-h"], ["--help"]):
+        code, out, err = end_of(argv, capsys)
+        assert (code, err) == (0, "")
+        assert re.findall(r"^  ([a-z0-9-]+) ", out, re.MULTILINE) == [*VERBS]
+        assert all(summary in out for summary in VERBS.values())
+        assert f"    {PROGRAM} classify my_sounds --output-dir mine\n" in out
+
+
+def test_version(capsys):
+    import keras_audio_transfer
+
+    assert end_of(["--version"], capsys) == (0, f"{keras_audio_transfer.__version__}\n", "")
+
+
+def test_an_unknown_verb(capsys):
+    code, out, err = end_of(["trian", "--epochs", 3], capsys)
+    assert (code, out) == (2, "")
+    assert err == f"{PROGRAM}: error: verb: 'trian' is unknown; did you mean train? choose from {', '.join(VERBS)}\n"
+    assert end_of(["xyz"], capsys)[2].startswith(f"{PROGRAM}: error: verb: 'xyz' is unknown; choose from train, ")
+
+
+def test_the_name_in_usage_and_errors_is_what_was_called(capsys):
+    for verb in ("summarise-transfer", "summarise_transfer"):  # as the scripts are called, too
+        code, out, _ = end_of([verb, "--help"], capsys)
+        assert (code, out.splitlines()[0][:50]) == (0, f"usage: {PROGRAM} summarise-transfer [-h]"[:50])
+    assert end_of(["train", "--epochs", -1], capsys)[2] == (
+        f"{PROGRAM} train: error: --epochs: -1 is not allowed; expected at least 0; see --help\n"
+    )
+    run = python("-m", "keras_audio_transfer", "import_choi2017", "--help")
+    assert run.stdout.startswith(f"usage: {PROGRAM} import-choi2017 [-h]")
+    run = python("scripts/train.py", "--epochs", -1)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "train.py: error: --epochs: -1 is not allowed; expected at least 0; see --help\n"
+    assert python("scripts/train.py", "--help").stdout.startswith("usage: train.py [-h]")
+
+
+# ---- help
+
+
+def test_no_help_imports_what_is_slow():
+    code = (
+        "import sys; from keras_audio_transfer.commands.main import VERBS, module_of, help_text; help_text()\n"
+        "for verb in VERBS: module_of(verb).arguments().format_help()\n"
+        f"print(*sorted({{*{HEAVY}}} & {{*sys.modules}}))"
+    )
+    run = python("-c", code)
+    assert (run.returncode, run.stdout) == (0, "\n"), run.stderr
+
+
+def options_of(verb):
+    return [action for action in module_of(verb).arguments()._actions if action.help is not argparse.SUPPRESS]
+
+
+@EVERY_VERB
+def test_help_lists_every_choice_and_default(verb):
+    parser = module_of(verb).arguments()
+    text = " ".join(parser.format_help().split())
+    for action in options_of(verb):
+        said = parser._get_formatter()._expand_help(action)
+        assert " ".join(said.split()) in text.replace("- ", "-") or said
+        for choice in action.choices or ():
+            assert re.search(rf"\b{re.escape(choice)}\b", said), f"{action.dest}: {choice} is not listed"
+        if action.option_strings and not action.required and action.nargs != 0:
+            assert "(default: " in said, action.dest
+    assert "see above" not in text
+    assert "[]" not in text
+    assert "None" not in text
+
+
+def examples_in(verb):
+    lines = module_of(verb).__doc__.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("    ") and PROGRAM in line]
+
+
+@EVERY_VERB
+def test_help_has_examples_that_parse(verb):
+    examples = examples_in(verb)
+    assert examples
+    for program, of, *arguments in examples:
+        assert (program, of) == (PROGRAM, verb)
+        module_of(verb).arguments().parse_args(arguments)
+
+
+def test_the_names_that_help_lists_are_those_there_are():
+    from keras_audio_transfer.backbones.applications import APPLICATIONS
+    from keras_audio_transfer.extractor import POOLINGS as LAYERS
+
+    assert tuple(LAYERS) == POOLINGS, "name a pooling in config.POOLINGS as well, which help lists without Keras"
+    assert {*APPLICATIONS} <= {*BACKBONES}, "name a network of keras.applications in backbones.KERAS_NETWORKS as well"
+
+
+# ---- suggestions
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "meant"),
+    [
+        ("densnet40", BACKBONES, "densenet40"),
+        ("DenseNet40", BACKBONES, "densenet40"),
+        ("vgg", BACKBONES, None),
+        ("layer2", ["layer1", "layer22"], "layer22"),
+        ("x", [], None),
+        (3, ["3x"], "3x"),
+    ],
+)
+def test_near_misses(name, choices, meant):
+    assert near_miss(name, choices) == meant
+
+
+NEAR_MISSES = {
+    "network": (
+        "train --network densnet40",
+        "--network: 'densnet40' is unknown; did you mean densenet40? choose from ",
+    ),
+    "preset": (
+        "train --preset short16",
+        "--preset: 'short16' is unknown; did you mean short16k? choose from choi2017, ",
+    ),
+    "pooling": ("train --pooling maxx", "--pooling: 'maxx' is unknown; did you mean max? choose from mean, max, "),
+    "weights": ("train --weights ImageNet", "--weights: 'ImageNet' is unknown; did you mean imagenet? choose from "),
+    "data set": ("train --dataset urbansound", "--dataset: 'urbansound' is unknown; did you mean urbansound8k? "),
+    "data set to extract": (
+        "mfcc --dataset esc-10 --output f.npz",
+        "--dataset: 'esc-10' is unknown; did you mean esc10",
+    ),
+    "strategy": (
+        "transfer m --output-dir o --strategy head finetun",
+        "--strategy: 'finetun' is unknown; did you mean fi",
+    ),
+    "protocol": (
+        "probe f.npz --output-dir o --protocol choi",
+        "--protocol: 'choi' is unknown; did you mean choi2017? ",
+    ),
+    "format": (
+        "predict m a.wav --format jsn",
+        "--format: 'jsn' is unknown; did you mean json? choose from table, csv, ",
+    ),
+    "task": (
+        "reproduce-choi2017 r --output s.csv --task gtzan-genre",
+        "--task: 'gtzan-genre' is unknown; did you mean g",
+    ),
+    "published weights": (
+        "import-choi2017 r --weights rndom --output-dir o",
+        "--weights: 'rndom' is unknown; did you mean random? choose from v1, v2, random",
+    ),
+    "network of the benchmark": (
+        "benchmark --training resnet:light16k",
+        "network: 'resnet' is unknown; did you mean re",
+    ),
+    "preset of the benchmark": (
+        "benchmark --serving sbcnn:light16",
+        "preset: 'light16' is unknown; did you mean light16",
+    ),
+    "flag": ("train --epoch 3", "unrecognized argument: --epoch; did you mean --epochs? see --help"),
+    "flag with a value": ("train --Epochs=3", "unrecognized argument: --Epochs; did you mean --epochs? see --help"),
+    "flag that is needed": (
+        "classify sounds --output_dir o",
+        "unrecognized argument: --output_dir; did you mean --output-d",
+    ),
+    "flag like no other": ("train --xyz", "unrecognized argument: --xyz; see --help"),
+}
+
+
+@pytest.mark.parametrize("what", NEAR_MISSES)
+def test_suggestions(what, capsys):
+    line, begin = NEAR_MISSES[what]
+    verb, *_ = argv = line.split()
+    code, out, err = end_of(argv, capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"{PROGRAM} {verb}: error: {begin}"), err
+
+
+def test_a_value_is_no_flag():
+    parser = cli.parser("Something.")
+    parser.add_argument("--compare")
+    parser.add_argument("files", nargs="*")
+    assert parser.parse_args(["--compare", "a --b", "x"]).compare == "a --b"
+    assert parser.parse_args(["--", "--quite"]).files == ["--quite"]
+
+
+# ---- ranges
+
+RANGES = {
+    "train": {
+        "--epochs": (["-1", "1.5", "many"], "expected at least 0"),
+        "--patience": (["0"], "expected at least 1"),
+        "--batch-size": (["0"], "expected at least 1"),
+        "--learning-rate": (["0", "nan", "inf", "-1"], "expected a number above 0"),
+        "--dropout": (["1", "-0.1", "nan"], "expected 0 to below 1"),
+        "--label-smoothing": (["1"], "expected 0 to below 1"),
+        "--spec-augment": (["-1"], "expected at least 0"),
+        "--noise-probability": (["1.1", "-1"], "expected 0 to 1"),
+        "--mixup": (["-1", "inf"], "expected at least 0"),
+        "--gain-decibel": (["-1"], "expected at least 0"),
+        "--shift-seconds": (["-1"], "expected at least 0"),
+        "--clip-seconds": (["0", "3601", "nan"], "expected more than 0, up to 3600 seconds"),
+        "--validation-fraction": (["0.6", "-0.1"], "expected 0 to 0.5"),
+        "--test-fold": (["-1"], "expected the number of a fold, at least 0"),
+        "--seed": (["-1", "4294967296"], "expected 0 to 4294967295"),
+    },
+    "extract m a.wav --output f.npz": {
+        "--workers": (["0"], "expected at least 1"),
+        "--hop-seconds": (["0"], "expected a number above 0"),
+    },
+    "probe f.npz --output-dir o": {"--jobs": (["0"], "expected at least 1")},
+    "transfer m --output-dir o": {
+        "--fractions": (["0", "1.1", "0.5 nan"], "expected more than 0 and at most 1"),
+        "--seeds": (["0"], "expected at least 1"),
+        "--epochs": (["0"], "expected at least 1"),
+        "--backbone-learning-rate-factor": (["0"], "expected a number above 0"),
+        "--unfreeze-epochs": (["-1"], "expected at least 0"),
+        "--validation-fraction": (["0"], "expected more than 0, up to 0.5: the validation clips decide when a "),
+    },
+    "predict m a.wav": {"--top": (["0"], "expected at least 1")},
+    "export m --output-dir o": {"--version": (["0", "1.5"], "expected at least 1")},
+    "benchmark": {"--requests": (["0"], "expected at least 1")},
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "flag", "value", "rule"),
+    [
+        (line, flag, value, rule)
+        for line, of in RANGES.items()
+        for flag, (values, rule) in of.items()
+        for value in values
+    ],
+)
+def test_ranges(line, flag, value, rule):
+    verb, *arguments = line.split()
+    with pytest.raises(InputError) as error:
+        run_main(verb.replace("-", "_"), *arguments, flag, *value.split())
+    *_, wrong = value.split()
+    what = rf"{wrong} is not allowed|'{wrong}' is not a (whole )?number"
+    assert re.match(rf"^{flag}: ({what}); {re.escape(rule)}", str(error.value))
+
+
+def test_every_number_has_a_range():
+    for verb in VERBS:
+        assert [action.dest for action in options_of(verb) if action.type in (int, float)] == []
+
+
+# ---- checked before any work
+
+
+@pytest.fixture
+def folder_of(tmp_path):
+    """A folder that looks like a model folder, as far as it is read before any work."""
+    card = json.loads((ROOT / "saved_models/convnet5.urbansound8k/card.json").read_text(encoding="utf-8"))
+    (tmp_path / "mine" / "1").mkdir(parents=True)
+    (tmp_path / "mine" / "card.json").write_text(json.dumps(card), encoding="utf-8")
+    for name in ("model.keras", "1/saved_model.pb"):
+        (tmp_path / "mine" / name).touch()
+    return tmp_path / "mine"
+
+
+TAKE_A_MODEL_FOLDER = (
+    "extract {model} {sounds} --output {out}/f.npz",
+    "predict {model} {sounds}",
+    "classify {sounds} --model {model} --output-dir {out}",
+    "transfer {model} --dataset synthetic --output-dir {out}",
+    "benchmark --serving {model}",
+)
+POINTS_TO_IT = [(line, inside) for line in TAKE_A_MODEL_FOLDER for inside in ("1", "model.keras", "1/saved_model.pb")]
+
+
+@pytest.mark.parametrize(("line", "inside"), [*POINTS_TO_IT, ("export {model} --output-dir {out}", "1")])
+def test_what_is_inside_a_model_folder_points_to_it(line, inside, folder_of, tmp_path):
+    model, (verb, *arguments) = folder_of / inside, line.split()
+    places = {"model": model, "sounds": tmp_path, "out": tmp_path / "out"}
+    with pytest.raises(InputError) as error:
+        run_main(verb, *(argument.format(**places) for argument in arguments))
+    assert str(error.value) == f"{model}: is inside a model folder; name the folder itself: {folder_of}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_version_in_the_current_folder_points_to_it(folder_of, monkeypatch):
+    monkeypatch.chdir(folder_of)
+    with pytest.raises(InputError, match=r"^1: is inside a model folder; name the folder itself: \.$"):
+        run_main("predict", "1", "a.wav")
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """The table of a data set with folds: its path."""
+    rng, rows = np.random.default_rng(0), ["path,label,fold"]
+    for number in range(24):
+        soundfile.write(tmp_path / f"{number}.wav", rng.normal(0, 0.1, 8000), 16000)
+        rows.append(f"{number}.wav,{'ab'[number % 2]},{1 + number // 12}")
+    (tmp_path / "clips.csv").write_text("\n".join(rows), encoding="utf-8")
+    return tmp_path / "clips.csv"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "message"),
+    [
+        ("train", ["--test-fold", 3], "--test-fold: 3 is not there; this data has folds 1, 2"),
+        (
+            "train",
+            ["--validation-fraction", 0.1],
+            "hold_out: 1/10 of the clips needs 10 of a label, the most there are ",
+        ),
+        ("train", ["--output-dir", "{data}"], "{data}: exists; pass --overwrite to replace it or another --output-dir"),
+        (
+            "train",
+            ["--network", "sbcnn", "--weights", "imagenet"],
+            "--weights: imagenet exists for densenet121, densenet169, densenet201, resnet50 only, not for sbcnn; ",
+        ),
+        ("transfer", ["--test-fold", 3], "--test-fold: 3 is not there; this data has folds 1, 2"),
+        ("transfer", ["--output-dir", "{data}/clips.csv"], "--output-dir: {data}/clips.csv is a file; name a folder"),
+        ("transfer", ["--layers", "layer1+layr2"], "--layers: 'layr2' is unknown; did you mean layer2? choose from "),
+        ("transfer", ["--finetune-from", "layer9"], "--finetune-from: 'layer9' is unknown; did you mean layer"),
+        ("extract", ["--layers", "layer1,Layer2"], "--layers: 'Layer2' is unknown; did you mean layer2? choose from "),
+        ("extract", ["--output", "{data}/clips.csv/f.npz"], "--output: {data}/clips.csv is a file, so that {data}/cl"),
+    ],
+)
+def test_names_and_places_are_checked_before_anything_is_decoded(
+    verb, arguments, message, clips, folder_of, monkeypatch, tmp_path
+):
+    def decoded(*_, **__):
+        raise AssertionError("decoded a clip")
+
+    monkeypatch.setattr(audio, "load_waveform", decoded)
+    if verb == "transfer" and "--test-fold" in arguments:
+        monkeypatch.setattr(transfer, "check_network", lambda *_: None)  # there is none
+    output = ["--output", tmp_path / "f.npz"] if verb == "extract" else ["--output-dir", tmp_path / "out"]
+    model = [] if verb == "train" else [folder_of]
+    arguments = [str(argument).format(data=clips.parent) for argument in arguments]
+    with pytest.raises(InputError) as error:
+        run_main(verb, *model, "--dataset", "manifest", "--data-dir", clips, *output, *arguments)
+    assert str(error.value).startswith(message.format(data=clips.parent))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("train --output-dir {place}/deep/model", "--output-dir"),
+        ("classify {place} --model {model} --output-dir {place}/mine", "--output-dir"),
+        ("transfer {model} --dataset synthetic --output-dir {place}", "--output-dir"),
+        ("probe f.npz --output-dir {place}/probes", "--output-dir"),
+        ("export {model} --output-dir {place}/model", "--output-dir"),
+        ("import-choi2017 r --weights v2 --output-dir {place}/model", "--output-dir"),
+        ("extract {model} a.wav --output {place}/f.npz", "--output"),
+        ("mfcc a.wav --output {place}/f.npz", "--output"),
+        ("predict {model} a.wav --output {place}/classes.csv", "--output"),
+        ("reproduce-choi2017 r --output {place}/scores.csv", "--output"),
+        ("summarise-transfer t.csv --page {place}/page.md", "--page"),
+        ("benchmark --training sbcnn:light16k --output {place}/figures.json", "--output"),
+    ],
+)
+def test_a_place_that_may_not_be_written_to_is_refused_first(line, flag, folder_of, monkeypatch, tmp_path):
+    place = tmp_path / "locked"
+    place.mkdir()
+    real = os.access  # who runs the tests may be allowed everything
+    monkeypatch.setattr(os, "access", lambda path, mode: path != place and real(path, mode))
+    verb, *arguments = line.format(place=place, model=folder_of).split()
+    with pytest.raises(InputError) as error:
+        run_main(verb.replace("-", "_"), *arguments)
+    assert str(error.value).startswith(f"{flag}: {place} may not be written to; name another place for {place}")
+    assert [*place.iterdir()] == []
+
+
+# ---- what is said meanwhile
+
+
+class Terminal(io.StringIO):
+    """A stderr that somebody looks at."""
+
+    def isatty(self):
+        return True
+
+
+def options(quiet=False):
+    return SimpleNamespace(quiet=quiet)
+
+
+def test_progress_is_a_line_every_ten_per_cent_where_stderr_is_no_terminal(capsys):
+    phases = cli.Phases(options(), "decoding", "extracting", "exporting")
+    assert [*phases.bar("decoding", 200)(iter(range(200)))] == [*range(200)]
+    bar = phases.bar("extracting", 3, "fit")()
+    for _ in range(3):
+        bar.update()
+    bar.close()
+    phases.begin("exporting")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\r" not in err
+    first, *lines = err.splitlines()
+    assert first == "1/3 decoding: 200 clips"
+    assert [re.sub(r"\d+ s", "n s", line) for line in lines] == [
+        *(f"1/3 decoding: {10 * tenth} % ({20 * tenth} of 200, n s left)" for tenth in range(1, 11)),
+        "2/3 extracting: 3 fits",
+        *(f"2/3 extracting: {100 * n // 3} % ({n} of 3, n s left)" for n in (1, 2, 3)),
+        "3/3 exporting",
+    ]
+
+
+def test_one_phase_has_no_number_and_nothing_to_do_no_progress(capsys):
+    assert [*cli.Phases(options(), "predicting").bar("predicting", 1)(["a"])] == ["a"]
+    assert [*cli.Phases(options(), "predicting").bar("predicting", 0)([])] == []
+    assert capsys.readouterr().err == "predicting: 1 clip\npredicting: 100 % (1 of 1, 0 s left)\npredicting\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert [*cli.Phases(options(), "decoding", "extracting").bar("extracting", 5)(iter("abcde"))] == [*"abcde"]
+    assert "\r2/2 extracting: 100%" in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize("stderr", [Terminal, io.StringIO])
+def test_quiet_silences_both(stderr, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stderr())
+    phases = cli.Phases(options(quiet=True), "decoding", "extracting")
+    assert [*phases.bar("decoding", 5)(iter("abcde"))] == [*"abcde"]
+    phases.begin("extracting")
+    assert sys.stderr.getvalue() == ""
+    assert progress.of_download(options(quiet=True), "esc10") is False
+
+
+def test_progress_of_a_download(capsys, monkeypatch):
+    """pooch sets the total, counts chunks, and at the end counts the whole once more."""
+    bar = progress.of_download(options(), "esc10")
+    bar.total = 1000
+    for _ in range(10):
+        bar.update(100)
+    bar.reset()
+    bar.update(1000)
+    bar.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "downloading esc10",
+        *(f"downloading esc10: {10 * tenth} %" for tenth in range(1, 11)),
+    ]
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert progress.of_download(options(), "esc10") is True
+
+
+def test_scores_are_shown_as_soon_as_they_are_known(clips, monkeypatch, tmp_path, capsys):
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    monkeypatch.setattr(train, "write", stop)
+    arguments = ["--dataset", "manifest", "--data-dir", clips, "--epochs", 0, "--output-dir", tmp_path / "out"]
+    with pytest.raises(Stopped):
+        run_main("train", *arguments)
+    out, err = capsys.readouterr()
+    assert [line.partition(" ")[0] for line in out.splitlines()] == ["train:", "validation:", "test:"]
+    assert [line for line in err.splitlines() if re.fullmatch(r"\d/\d \w+", line)] == ["2/3 training", "3/3 exporting"]
+
+
+# ---- transfer: a flag and a setting that had another name
+
+
+def test_the_former_name_of_a_flag_is_taken_and_warned_of(capsys):
+    parser = transfer.arguments()
+    parser.prog = "transfer.py"
+    arguments = ["m", "--output-dir", "o"]
+    assert parser.parse_args([*arguments, "--share-below-head", "0.5"]).backbone_learning_rate_factor == 0.5
+    said = "transfer.py: warning: --share-below-head is deprecated; use --backbone-learning-rate-factor\n"
+    assert capsys.readouterr().err == said
+    assert (
+        parser.parse_args([*arguments, "--backbone-learning-rate-factor", "0.3"]).backbone_learning_rate_factor == 0.3
+    )
+    assert parser.parse_args(arguments).backbone_learning_rate_factor == 1.0
+    assert capsys.readouterr().err == ""
+    assert "share-below-head" not in parser.format_help()
+    with pytest.raises(InputError, match="--share-below-head: 0 is not allowed; expected a number above 0"):
+        parser.parse_args([*arguments, "--share-below-head", "0"])
+
+
+def test_settings_of_an_older_version_are_continued(tmp_path):
+    older = next((ROOT / "docs" / "mcmahan2018").rglob("finetune_0.3_0.002/settings.json"))
+    shutil.copy(older, tmp_path / "settings.json")
+    settings = json.loads(older.read_text(encoding="utf-8"))
+    assert settings["share_below_head"] == 0.3
+    settings["backbone_learning_rate_factor"] = settings.pop("share_below_head")
+    check_settings(tmp_path / "settings.json", settings, transfer.RENAMED)
+    with pytest.raises(InputError, match=r"is of another run \(backbone_learning_rate_factor was 0.3, is 1.0\)"):
+        check_settings(tmp_path / "settings.json", {**settings, "backbone_learning_rate_factor": 1.0}, transfer.RENAMED)
+
+
+# ---- completion
+
+
+def completions(line, tmp_path):
+    """What a shell is told that a line may go on with."""
+    answer = tmp_path / "answer"
+    environment = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+    run = python("-m", "keras_audio_transfer", **environment)
+    assert run.returncode == 0, run.stderr
+    return [text.strip() for text in answer.read_text(encoding="utf-8").splitlines()]
+
+
+def test_completion(tmp_path):
+    pytest.importorskip("argcomplete")
+    assert completions(f"{PROGRAM} tra", tmp_path) == ["train", "transfer"]
+    assert completions(f"{PROGRAM} train --ep", tmp_path) == ["--epochs"]
+    assert {"densenet40", "densenet121"} <= {*completions(f"{PROGRAM} train --network dense", tmp_path)}
+
+
+def test_without_being_asked_nothing_is_completed():
+    code = "import sys; from keras_audio_transfer.commands.main import main\ntry: main(['--version'])\n"
+    run = python("-c", f"{code}finally: assert 'argcomplete' not in sys.modules")
+    assert run.returncode == 0, run.stderr
+
+
+def test_modules_are_imported_by_their_names():
+    assert import_module("keras_audio_transfer.commands.import_choi2017") is module_of("import-choi2017")
+    assert Path(module_of("train").__file__) == COMMANDS / "train.py"
