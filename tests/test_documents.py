@@ -389,13 +389,19 @@ def test_what_is_not_run_says_why():
     }
 
 
-@pytest.mark.parametrize("page", EXAMPLES)
-def test_examples_run_and_print_what_they_say(page, repository, run_command, monkeypatch):
+PYTHON, BASH = ("python",), ("bash",)
+CASES = [pytest.param(page, PYTHON + BASH, marks=pytest.mark.slow, id=page) for page in EXAMPLES if page != "README.md"]
+CASES += [pytest.param("README.md", BASH, marks=pytest.mark.slow, id="README.md, commands")]
+CASES += [pytest.param("README.md", PYTHON, id="README.md, Python")]
+
+
+@pytest.mark.parametrize(("page", "languages"), CASES)
+def test_examples_run_and_print_what_they_say(page, languages, repository, run_command, monkeypatch):
     """In the order of the page; Python in one namespace a page, as in a notebook."""
     monkeypatch.chdir(repository)
     namespace = {}
     for block in EXAMPLES[page]:
-        if block.mark.startswith(NOT_RUN):
+        if block.mark.startswith(NOT_RUN) or block.language not in languages:
             continue
         if block.language == "bash":
             for arguments in commands(block.code):
@@ -413,6 +419,7 @@ def test_every_page_with_python_says_what_it_prints():
     assert {"README.md", "docs/python.md", "docs/layers.md", "docs/serving.md"} <= {*EXAMPLES}
 
 
+@pytest.mark.slow
 def test_classify_your_own_sounds_is_right(run_command):
     (block,) = EXAMPLES["docs/classify.md"]
     classify, predict = commands(block.code)
@@ -426,15 +433,28 @@ def test_classify_your_own_sounds_is_right(run_command):
 # The notebook
 
 
-def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "agg")
+def notebook_cells():
     notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     assert notebook["nbformat"] == 4
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_holds_no_outputs_and_uses_the_public_interface():
+    cells = notebook_cells()
     assert len(cells) >= 5
-    namespace = {}
     for cell in cells:
         assert not cell["outputs"]
         assert cell["execution_count"] is None
+    text = "".join("".join(cell["source"]) for cell in cells)
+    assert {*re.findall(r"keras_audio_transfer[.\w]*", text)} == {"keras_audio_transfer"}
+    assert {*re.findall(r"\bkat\.(\w+)", text)} <= {*kat.__all__}
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace = {}
+    for cell in notebook_cells():
         run_python("".join(cell["source"]), namespace)
+    assert len(namespace["scores"]) == 6
