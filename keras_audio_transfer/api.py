@@ -1,7 +1,7 @@
 """What a notebook calls: features of files and arrays, probes, and tf.data for training."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -75,8 +75,6 @@ def extract(
         >>> table.to_frame(about_clips=True)["label"].to_dict()
         {'clip0': 'low', 'clip1': 'low', 'clip2': 'high'}
     """
-    from tqdm import tqdm
-
     model = as_model(model)
     names, config, batch_clips = model.checked_layers(layers), model.front_end(clip_seconds), model.card.batch_clips
     _check_count("workers", workers)
@@ -91,7 +89,7 @@ def extract(
 
     from keras_audio_transfer import extraction  # TensorFlow, once all that can be checked without it has been
 
-    bar = partial(tqdm, desc="extracting", total=len(clips), unit="clip", disable=not progress)
+    bar = _bar("extracting", len(clips), progress)
     if hop_seconds is None:
         table, failures = extraction.extract(*what, workers if batch_clips == 1 else 1, batch_clips, bar)
     else:
@@ -179,6 +177,7 @@ def audio_dataset(
     seed: int = 0,
     clip_seconds: float | None = None,
     cache: str | PathLike[str] | None = "memory",
+    progress: bool = False,
 ) -> "tf.data.Dataset":
     """Make a `tf.data.Dataset` of one's own sounds, to train a network on.
 
@@ -201,6 +200,7 @@ def audio_dataset(
         clip_seconds: another clip length than the front end's.
         cache: 'memory' (a float32 of 4 bytes a sample), None to decode again in each pass, or a folder for decoded
             waveforms.
+        progress: whether to show a progress bar on stderr while the clips are decoded.
 
     Returns:
         Batches for `keras.Model.fit`: waveforms float32 (batch, samples), and targets float32 (batch, labels): 1 for
@@ -233,7 +233,7 @@ def audio_dataset(
         raise InputError("one_hot: False is for one label a clip; expected True for tags and numbers")
     clips = [replace(clip, clip_id=str(number)) for number, clip in enumerate(clips)]  # a cache tells clips by it
     store = WaveformStore(config, cache=cache if cache in (None, "memory") else Path(cache))
-    _, failures, _ = readable_clips(clips, store)
+    _, failures, _ = readable_clips(clips, store, _bar("decoding", len(clips), progress))
     if failures:
         raise InputError(f"{failures[0][1]} ({len(failures)} of {len(clips)} clips cannot be read)")
 
@@ -255,6 +255,13 @@ def audio_dataset(
     if shuffle:
         numbers = numbers.shuffle(len(clips), seed=seed, reshuffle_each_iteration=True)
     return numbers.map(element, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(2)
+
+
+def _bar(what: str, total: int, progress: bool) -> Callable[[Iterable[Any]], Iterable[Any]]:
+    """What wraps an iterator and shows on stderr how far it is."""
+    from tqdm import tqdm
+
+    return partial(tqdm, desc=what, total=total, unit="clip", disable=not progress)
 
 
 def _check_count(name: str, value: object) -> None:

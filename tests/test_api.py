@@ -821,9 +821,10 @@ def test_clips_that_are_there_twice_are_trained_on_twice(model):
     np.testing.assert_array_equal(x[:2], x[2:])
 
 
-def test_decoded_sounds_can_be_kept_in_a_folder(model, sounds, tmp_path):
-    kat.audio_dataset([sounds / "a.wav"], ["a"], model, cache=str(tmp_path))
+def test_decoded_sounds_can_be_kept_in_a_folder(model, sounds, tmp_path, capsys):
+    kat.audio_dataset([sounds / "a.wav"], ["a"], model, cache=str(tmp_path), progress=True)
     assert len([*tmp_path.glob("*.npy")]) == 1
+    assert "decoding: 100%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
