@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_audio_transfer.commands import reproduce_choi2017
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import choi2017_results
 from keras_audio_transfer.pretrained.choi2017_results import LAYERS, MFCC, find_tasks, published_scores, read_task
@@ -265,15 +265,9 @@ def test_reproduce_does_not_continue_with_other_features(repository, run_script,
     assert 'settings.json: is of another run (features of gtzan_genre was "others", is "' in run.stderr
 
 
-@pytest.fixture(scope="module")
-def script():
-    """The names in reproduce_choi2017.py."""
-    return runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "reproduce_choi2017.py"))
-
-
-def test_other_features_have_another_fingerprint(script, repository):
+def test_other_features_have_another_fingerprint(repository):
     features = read_task(repository, "gtzan_genre")
-    fingerprint = script["fingerprint"]
+    fingerprint = reproduce_choi2017.fingerprint
     assert fingerprint(features) == fingerprint(read_task(repository, "gtzan_genre"))
     others = [
         replace(features, clip_ids=features.clip_ids[::-1]),
@@ -285,20 +279,20 @@ def test_other_features_have_another_fingerprint(script, repository):
     assert len({*map(fingerprint, [features, *others])}) == 6
 
 
-def test_a_score_that_is_no_number_is_not_reproduced(script):
+def test_a_score_that_is_no_number_is_not_reproduced():
     row = {"layers": "layer1", "published": 0.5, "ours": np.nan, "difference": np.nan, "known_exception": ""}
-    assert script["summary"]("genre", [row]).splitlines() == [
+    assert reproduce_choi2017.summary("genre", [row]).splitlines() == [
         "genre: 0 of 1 within 0.001",
         "  layer1: published 0.5000, ours nan; NOT a known exception",
     ]
 
 
-def test_reproduce_draws_folds_by_its_seed(script, repository):
-    options = argparse.Namespace(seed=3, jobs=1)
-    probers = script["probers_of"]("urbansound", read_task(repository, "urbansound"), ["nested", "choi2017"], options)
-    assert {key: (prober.seed, prober.scale) for key, prober in probers.items()} == {
-        ("urbansound", "nested"): (3, False),
-        ("urbansound", "choi2017"): (3, False),
+def test_reproduce_draws_folds_by_its_seed(repository):
+    options, features = argparse.Namespace(seed=3, jobs=1), read_task(repository, "urbansound")
+    probers = reproduce_choi2017.probers_of("urbansound", features, ["nested", "choi2017"], options)
+    assert {protocol: (prober.seed, prober.scale) for protocol, prober in probers.items()} == {
+        "nested": (3, False),
+        "choi2017": (3, False),
     }
 
 

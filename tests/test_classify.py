@@ -83,10 +83,10 @@ def scikit_learn_says(features, new, card):
     """The labels that scikit-learn names for the `new` features, having seen `features`; as the card says it was."""
     chosen = card["probe"]
     point = SVMParams(chosen["kernel"], chosen["C"], chosen["gamma"])
-    scaler, machine = fit_svm(features, chosen["layers"], point)
+    scaler, svm = fit_svm(features, chosen["layers"], point)
     x = np.concatenate([new[name] for name in chosen["layers"]], axis=1).astype(np.float64)
-    assert len(machine.support_) == chosen["support_vectors"]
-    return [features.label_names[label] for label in machine.predict(scaler.transform(x))]
+    assert len(svm.support_) == chosen["support_vectors"]
+    return [features.label_names[label] for label in svm.predict(scaler.transform(x))]
 
 
 def served(model_dir, clips, names):
@@ -342,9 +342,9 @@ def test_arguments_that_cannot_be(model_dir, sounds, tmp_path):
     refused(r"--output-dir: \. is the current folder; name a new one", output=".")
     refused("there: has no card.json; expected a model folder", model=tmp_path / "there")
     refused("gone is not a folder; expected one sub-folder per class", folder=tmp_path / "gone")
-    refused("--workers: 0 is not allowed; expected 1 or more", "--workers", 0)
-    refused("--jobs: 0 is not allowed; expected 1 or more", "--jobs", 0)
-    refused(r"clip_seconds: 0.0 is not allowed; expected ", "--clip-seconds", 0)
+    refused("--workers: 0 is not allowed; expected at least 1", "--workers", 0)
+    refused("--jobs: 0 is not allowed; expected at least 1", "--jobs", 0)
+    refused("--clip-seconds: 0 is not allowed; expected more than 0", "--clip-seconds", 0)
     batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
     refused(
         "batch: its features depend on the whole batch, which a served clip does not have; import the calibrated",
@@ -370,7 +370,7 @@ def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
             quietly("predict", model, clip, *arguments)
 
     refused("--format: 'xml' is unknown; choose from table, csv, json", "--format", "xml")
-    refused("--top: 0 is not allowed; expected 1 to 5, the model's labels", "--top", 0)
+    refused("--top: 0 is not allowed; expected at least 1", "--top", 0)
     refused("--top: 6 is not allowed; expected 1 to 5, the model's labels", "--top", 6)
     refused("--workers: 0 is not allowed", "--workers", 0)
     refused("is a folder; name a file", "--output", tmp_path)

@@ -20,7 +20,7 @@ from conftest import ROOT, run_main
 
 from keras_audio_transfer import audio
 from keras_audio_transfer.backbones import BACKBONES
-from keras_audio_transfer.commands import cli, progress, train, transfer
+from keras_audio_transfer.commands import classify, cli, progress, train, transfer
 from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
@@ -345,6 +345,13 @@ def test_a_version_in_the_current_folder_points_to_it(folder_of, monkeypatch):
     monkeypatch.chdir(folder_of)
     with pytest.raises(InputError, match=r"^1: is inside a model folder; name the folder itself: \.$"):
         run_main("predict", "1", "a.wav")
+
+
+def test_a_classifier_is_built_on_the_model_that_comes_with_the_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(classify, "default_model", lambda: tmp_path / "packaged")
+    with pytest.raises(InputError, match="packaged: is not a folder; expected a model folder"):
+        run_main("classify", tmp_path, "--output-dir", tmp_path / "out")
+    assert "(default: the model that comes with the package)" in " ".join(classify.arguments().format_help().split())
 
 
 @pytest.fixture

@@ -316,7 +316,7 @@ def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
     finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
     os.close(handle)
     assert finished.returncode == 2
-    assert "another transfer.py works there; wait for it, or name another folder" in finished.stderr
+    assert "another `transfer` works there; wait for it, or name another folder" in finished.stderr
     assert [*tmp_path.iterdir()] == []
 
 

@@ -419,5 +419,5 @@ def test_an_existing_model_is_refused(run_script, tmp_path):
     (tmp_path / "model").mkdir()
     run = run_script("train", *SETTINGS, "--output-dir", tmp_path / "model")
     assert run.returncode == 2
-    refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or --output-dir for another place"
+    refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or another --output-dir"
     assert run.stderr.splitlines() == [f"train.py: error: {refused}"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
+from keras_audio_transfer import __version__
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import unknown
 
@@ -61,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(help_text(), end="")
         sys.exit(cli.DONE)
     if verb == "--version":
-        from importlib.metadata import version
-
-        print(version("keras_audio_transfer"))
+        print(__version__)
         sys.exit(cli.DONE)
     verb = verb.replace("_", "-")
     name = f"{PROGRAM} {verb}" if verb in VERBS else PROGRAM
