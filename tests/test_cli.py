@@ -546,6 +546,15 @@ def test_the_former_name_of_a_flag_is_taken_and_warned_of(capsys):
         parser.parse_args([*arguments, "--share-below-head", "0"])
 
 
+def test_errors_name_the_flag_of_today():
+    def refuse(_):
+        raise InputError("backbone_learning_rate_factor: is odd; lower `learning_rate`, or ask `extract`")
+
+    message = "^--backbone-learning-rate-factor: is odd; lower --learning-rate, or ask `extract`$"
+    with pytest.raises(InputError, match=message):
+        cli.command(transfer.arguments)(refuse)(["m", "--output-dir", "o"])
+
+
 def test_settings_of_an_older_version_are_continued(tmp_path):
     older = next((ROOT / "docs" / "mcmahan2018").rglob("finetune_0.3_0.002/settings.json"))
     shutil.copy(older, tmp_path / "settings.json")

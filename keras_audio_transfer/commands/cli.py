@@ -156,7 +156,8 @@ def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
 
 def _with_flags(message, parser):
     """`name: ...` at the beginning, and `name` in backticks, as the flag of that argument where there is one."""
-    flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    shown = [action for action in parser._actions if action.option_strings and action.help is not SUPPRESS]
+    flags = {action.dest: action.option_strings[-1] for action in shown}
     return re.sub(r"^(\w+)(?=: )|`(\w+)`", lambda match: flags.get(match[1] or match[2], match[0]), message)
 
 
