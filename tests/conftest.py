@@ -23,16 +23,20 @@ def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="run all tests, also those marked slow")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Leave the slow tests out of the default tier, and move the slowest files to the front.
+def pytest_configure(config):
+    """A marker expression (`-m slow`, or `-m ""` for all) or a test's id selects from all tests.
 
-    A marker expression (`-m slow`, or `-m ""` for all) or a test named by its id decides for itself.
+    The processes of xdist are given the options, but not the command line.
     """
-    named = any("::" in argument for argument in config.args)
-    expression_given = any(argument.startswith("-m") for argument in config.invocation_params.args)
-    if not (config.getoption("--all") or expression_given or named):
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
+    arguments = config.invocation_params.args
+    if any(argument.startswith("-m") or "::" in argument for argument in arguments):
+        config.option.all = True
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the slow tests out of the default tier, and move the slowest files to the front."""
+    if not config.option.all:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
