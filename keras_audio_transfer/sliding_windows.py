@@ -93,4 +93,4 @@ def _blocks(clip, sample_rate, seconds):
 def check_hop(hop_seconds: float) -> None:
     """Raise InputError for a hop below a millisecond: clip ids tell windows by their milliseconds."""
     if not (isinstance(hop_seconds, Real) and 0.001 <= hop_seconds < float("inf")):
-        raise InputError(f"hop_seconds: {hop_seconds} is not allowed; expected seconds, at least 0.001")
+        raise InputError(f"hop_seconds: {hop_seconds!r} is not allowed; expected seconds, at least 0.001")

@@ -125,7 +125,7 @@ def test_a_saved_model_with_another_input(tmp_path):
     module = tf.Module()
     module.serve = tf.function(lambda image: {"y": image}, input_signature=[tf.TensorSpec([None], name="image")])
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
-    with pytest.raises(InputError, match=r"has no input named waveform; export it with scripts/export\.py"):
+    with pytest.raises(InputError, match=r"has no input named waveform; export it with `export`"):
         SavedExtractor(tmp_path)
 
 

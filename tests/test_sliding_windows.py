@@ -96,7 +96,7 @@ def test_what_is_no_audio_is_named(tmp_path, content):
         next(windows(Clip("gone", tmp_path / "gone.wav"), CONFIG, 1.0))
 
 
-@pytest.mark.parametrize("hop", [0.0, -1.0, 0.0009, float("nan"), float("inf")])
+@pytest.mark.parametrize("hop", [0.0, -1.0, 0.0009, float("nan"), float("inf"), "1"])
 def test_hops_that_cannot_be(hop):
-    with pytest.raises(InputError, match=rf"^--hop-seconds: {hop} is not allowed; expected seconds, at least 0.001$"):
+    with pytest.raises(InputError, match=rf"^hop_seconds: {hop!r} is not allowed; expected seconds, at least 0.001$"):
         check_hop(hop)
