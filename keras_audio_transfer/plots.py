@@ -305,7 +305,7 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     axis.set_ylim(max(low, -0.02), min(high, 1.02))  # of two seeds an interval can go beyond what an accuracy can be
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    seeds = sorted(summary["seeds"].unique())
+    seeds = sorted(map(int, summary["seeds"].unique()))
     of_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     how = "mean and 95 % interval" if seeds[-1] > 1 else "accuracy"
     axis.set_title(f"{how} of {of_seeds} seed{'s' * (seeds[-1] > 1)}", fontsize="small", color=GREY)
