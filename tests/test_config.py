@@ -73,7 +73,7 @@ def test_with_clip_seconds():
     assert replace(shorter, clip_seconds=29.0) == CHOI
     assert CHOI.n_samples == 348000
     assert CHOI.with_clip_seconds(512 / 12000).n_samples == 512
-    with pytest.raises(InputError, match=r"^--clip-seconds: 0.04 is shorter than a frame; expected at least 0.042"):
+    with pytest.raises(InputError, match=r"^clip_seconds: 0.04 is shorter than a frame; expected at least 0.042"):
         CHOI.with_clip_seconds(0.04)
 
 
