@@ -177,7 +177,7 @@ def fit(
     trained = keras.Model(model.input, model.output[SCORES])
     trained_from = trained_from or {}
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
-    head = trained.get_layer(SCORES).trainable_variables
+    head = [variable for variable in trained.trainable_variables if _layer_of(variable) == SCORES]
     optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
     optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
@@ -207,6 +207,11 @@ def fit(
     if state.best_weights is not None:
         trained.set_weights(state.best_weights)
     return pd.DataFrame(state.history or {"epoch": [], "loss": []})
+
+
+def _layer_of(variable):
+    """The name of the layer that a weight belongs to, also in a model inside the model: what precedes its own name."""
+    return variable.path.split("/")[-2]
 
 
 def score(targets: np.ndarray, scores: np.ndarray, multi_label: bool) -> dict[str, float]:
