@@ -57,6 +57,7 @@ def test_published_networks(form, batch, reference, waveforms):
     np.testing.assert_allclose(got, reference[f"{version}_melgram_db"], rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 @needs_published
 def test_version_1_as_published_through_the_scripts(run_script, reference, waveforms, tmp_path):
     """The clips of one batch are taken together, in the order they are named."""
@@ -101,6 +102,7 @@ def random_weights(seed=0):
     return {**weights, "scores": [rng.normal(0, 1, (32, 50)), np.zeros(50)]}
 
 
+@pytest.mark.slow
 def test_calibration_gives_the_statistics_of_one_batch():
     """Calibrated on some clips, a network gives what one that takes the statistics of its batch gives for them."""
     clips = np.random.default_rng(1).normal(0, [[0.1], [0.3], [0.01]], (3, 24000)).astype(np.float32)

@@ -296,6 +296,7 @@ def test_reproduce_draws_folds_by_its_seed(repository):
     }
 
 
+@pytest.mark.slow
 @needs_published_files
 def test_published_scores_come_out_again(run_script, tmp_path):
     """Speech against music whole; of the others what is quick: the paper's numbers to the last digit."""

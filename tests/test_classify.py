@@ -165,6 +165,7 @@ def test_a_served_file_gets_what_predict_says(classified, run_script, tmp_path):
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tmp_path):
     """A classifier of a classifier: its card names the data of both; the output is replaced when told to."""
     root, out = tmp_path / "split", tmp_path / "out" / "mine"
@@ -393,6 +394,7 @@ def test_a_saved_model_without_scores(source, run_script, sounds):
 # ---- real sounds
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_esc10_by_class(run_script, tmp_path):
     """Ten clips a class of folds 1 to 4; on those of fold 5 the served classes are scikit-learn's, and mostly right."""

@@ -122,7 +122,7 @@ def test_finetune_trains_everything_and_learns(source, task, tmp_path):
     assert card["transferred_from"]["licence"] == "the source's"
 
 
-@pytest.mark.parametrize("spec_augment", [0, 1])
+@pytest.mark.parametrize("spec_augment", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_finetune_from_a_layer_leaves_all_below_as_it_was(source, task, tmp_path, spec_augment):
     model = keras.models.load_model(source / "model.keras", compile=False)
     below = {layer.name for layer in keras.Model(model.input, model.output[LAYERS[1]]).layers}
@@ -134,6 +134,7 @@ def test_finetune_from_a_layer_leaves_all_below_as_it_was(source, task, tmp_path
     assert set(moved) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_ends_with_everything_trained(source, task, tmp_path):
     settings = {"unfreeze_epochs": 1, "epochs": 5, "patience": 5}
     _, before, after = run(Trial("finetune", 1.0, 0), source, task, tmp_path, **settings)
@@ -144,6 +145,7 @@ def test_gradual_unfreezing_ends_with_everything_trained(source, task, tmp_path)
     assert changed(after, at_once)
 
 
+@pytest.mark.slow
 def test_the_upper_layers_are_unfrozen_first(source):
     model = keras.models.load_model(source / "model.keras", compile=False)
     _, trained_from = layers_trained_from(model, LAYERS, FinetuningConfig(unfreeze_epochs=2, finetune_from=LAYERS[1]))
@@ -151,6 +153,7 @@ def test_the_upper_layers_are_unfrozen_first(source):
     assert by_name == {"layer2_convolution": 4, "layer3_convolution": 2}
 
 
+@pytest.mark.slow
 def test_patience_is_counted_once_everything_is_trained(source, task, tmp_path):
     settings = {"unfreeze_epochs": 2, "epochs": 12, "patience": 1, "learning_rate": 1e-30}
     row, *_ = run(Trial("finetune", 1.0, 0), source, task, tmp_path, **settings)
@@ -174,6 +177,7 @@ def test_random_has_other_weights_statistics_of_the_target_and_a_trained_head(so
     assert not np.array_equal(after["scores"][0], untrained["scores"][0])
 
 
+@pytest.mark.slow
 def test_scratch_starts_anew_for_each_seed(source, task, tmp_path):
     _, before, first = run(Trial("scratch", 1.0, 0), source, task, tmp_path, epochs=1, learning_rate=1e-30)
     _, _, second = run(Trial("scratch", 1.0, 1), source, task, tmp_path, epochs=1, learning_rate=1e-30)
@@ -189,6 +193,7 @@ def test_probe_scores_without_training(source, task, tmp_path):
     assert not {"loss", "epochs"} & set(row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["finetune", "random", "probe"])
 def test_a_cell_gives_the_same_numbers_again(source, task, tmp_path, strategy):
     rows = []
@@ -199,6 +204,7 @@ def test_a_cell_gives_the_same_numbers_again(source, task, tmp_path, strategy):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_finetune_of_a_deep_network(task, tmp_path):
     folder = write_source(tmp_path / "source", "densenet40", spec_augment=1)
     model = keras.models.load_model(folder / "model.keras", compile=False)
@@ -244,6 +250,7 @@ def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, run_script, t
 FAST = ["--epochs", 1, "--min-steps", 1, "--validation-fraction", 0.2]
 
 
+@pytest.mark.slow
 def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_path):
     out = tmp_path / "out"
     command = ["transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST]
@@ -278,6 +285,7 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
     assert "settings.json: is of another run (batch_size was 32, is 7); remove it" in finished.stderr
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, tmp_path):
     command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
     command += ["--fractions", "0.2", "--seeds", "2", "--epochs", "15", "--patience", "15", "--min-steps", "1"]

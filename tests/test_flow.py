@@ -46,6 +46,7 @@ def audio_dir(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_training_learns_and_the_model_folder_is_complete(model_dir):
     card = json.loads((model_dir / "card.json").read_text())
     assert card["layer_names"] == [f"layer{i}" for i in range(1, 6)]
@@ -106,6 +107,7 @@ def test_extract_what_is_to_be_regressed(run, model_dir, tmp_path):
     assert features.splits.tolist() == ["train", "test"]
 
 
+@pytest.mark.slow
 def test_extract_parts_of_a_file_equals_extract_them_cut_out(run, model_dir, tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 5 * 16000).clip(-0.9, 0.9)
     soundfile.write(tmp_path / "whole.wav", noise, 16000, subtype="FLOAT")
@@ -124,6 +126,7 @@ def test_extract_parts_of_a_file_equals_extract_them_cut_out(run, model_dir, tmp
     np.testing.assert_allclose(*layers, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tagging(run, tmp_path, audio_dir):
     rows = ["path,label,split"]
     for i, path in enumerate(sorted(audio_dir.rglob("*.wav"))):
@@ -141,6 +144,7 @@ def test_tagging(run, tmp_path, audio_dir):
     assert features.labels.sum() == 40 + 20
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_the_published_model_beats_a_log_mel_baseline_on_esc10(run, tmp_path):
     """0.77 is what an SVM on mean and deviation of log-mel bands gets on these five folds."""
@@ -154,6 +158,7 @@ def test_the_published_model_beats_a_log_mel_baseline_on_esc10(run, tmp_path):
     assert scores["score"][0] == pytest.approx(scores[[f"fold_{i}" for i in range(1, 6)]].iloc[0].mean())
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_training_on_urbansound8k_takes_its_own_folds(run, tmp_path):
     data = ("--dataset", "urbansound8k", "--data-dir", Path(REAL_DATA) / "UrbanSound8K", "--test-fold", 2)

@@ -459,6 +459,7 @@ def test_nested_scores_are_those_of_grid_search(task, scale):
         assert row["metric"] == metric
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_scores_of_2017_are_those_of_grid_search_weighted_by_clips(task):
     _, machine, target = TASKS[task]

@@ -145,6 +145,7 @@ def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_path):
     def write_half(model, path, card):
         path.mkdir()
@@ -156,6 +157,7 @@ def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_pa
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 def test_a_model_that_gives_nan_is_not_exported(tmp_path):
     model = new_model()
     kernel = model.get_layer("scores")
@@ -197,7 +199,7 @@ IMPORTS = [
 ]
 
 
-@pytest.mark.parametrize("imports", IMPORTS)
+@pytest.mark.parametrize("imports", [IMPORTS[0], *(pytest.param(text, marks=pytest.mark.slow) for text in IMPORTS[1:])])
 def test_a_keras_model_loads_in_a_fresh_process(model_dir, model, imports, tmp_path):
     waveform = noise(2, 600)
     np.save(tmp_path / "waveform.npy", waveform)
@@ -282,6 +284,7 @@ def test_script_refuses_an_existing_version(model_dir):
     assert contents(model_dir) == before
 
 
+@pytest.mark.slow
 def test_script_overwrites_when_told_to(model_dir, tmp_path):
     output_dir = tmp_path / "served"
     (output_dir / "1").mkdir(parents=True)

@@ -131,7 +131,9 @@ def test_audio_bytes_of_any_rate_length_and_number_of_channels(call):
 
 
 @pytest.mark.parametrize("short_clips", SHORT_CLIPS)
-@pytest.mark.parametrize("long_clips", LONG_CLIPS)
+@pytest.mark.parametrize(
+    "long_clips", [pytest.param(k, marks=() if k == "centre" else pytest.mark.slow) for k in LONG_CLIPS]
+)
 def test_as_trained_cuts_and_fills_as_the_scripts_do(model, tmp_path, short_clips, long_clips):
     config = replace(CONFIG, short_clips=short_clips, long_clips=long_clips)
     _, signatures = build_signatures(model, replace(CARD, audio=config))
@@ -280,6 +282,7 @@ def test_what_cannot_be_is_named_and_serving_goes_on(call, name, inputs, message
     assert np.isfinite(call("serving_default", waveform=CLIPS)["features"]).all()
 
 
+@pytest.mark.slow
 def test_features_of_whole_batches_are_served_as_they_are(tmp_path):
     config = AudioConfig.from_dict({**CONFIG.to_dict(), "decibel_maximum": "batch"})
     model = build_extractor(config)

@@ -131,7 +131,7 @@ np.savez(outputs, **{name: value.numpy() for name, value in served.items()})
 
 
 @pytest.mark.parametrize("layers", [("layer2",), ("layer4", "layer1")])
-@pytest.mark.parametrize("machine", ["linear", "rbf"])
+@pytest.mark.parametrize("machine", [pytest.param("linear", marks=pytest.mark.slow), "rbf"])
 def test_a_model_with_a_probe(machine, layers, tmp_path):
     """In Keras, loaded by Keras in a fresh process, and as a SavedModel: the same as scikit-learn on the features."""
     keras.utils.set_random_seed(0)

@@ -156,6 +156,7 @@ def test_everything_has_the_batch_first(folder):
             assert tensor.tensor_shape.dim[0].size == -1, (name, tensor.name)
 
 
+@pytest.mark.slow
 def test_saved_model_cli(folder, tmp_path, capsys, monkeypatch, python_answers):
     def cli(*arguments):
         monkeypatch.setattr(sys, "argv", ["saved_model_cli", *map(str, arguments)])
@@ -350,6 +351,7 @@ def run_commands(page, folder, rest, grpc):
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_what_the_pages_say_can_be_copied(folder, model, python_answers, tmp_path, capsys):
     page = (folder / "SERVING.md").read_text()

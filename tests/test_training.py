@@ -96,6 +96,7 @@ def test_training_learns(tmp_path):
     assert evaluate(model, new, multi_label=False)["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_training_tags_learns(tmp_path):
     model = new_model(multi_label=True)
     history = fit_tones(model, tmp_path, epochs=3, multi_label=True)
@@ -104,6 +105,7 @@ def test_training_tags_learns(tmp_path):
     assert history["loss"].iloc[-1] < history["loss"].iloc[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_weights(tmp_path):
     hashes = []
     for name in ("first", "second"):
@@ -121,7 +123,7 @@ def test_without_validation_the_training_loss_decides(tmp_path):
     assert_equal_weights(model, recorded.weights[history["loss"].idxmin()])
 
 
-@pytest.mark.parametrize("patience", [1, 3])
+@pytest.mark.parametrize("patience", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_early_stopping_keeps_the_best_weights(tmp_path, patience):
     # The validation clips carry the wrong labels: the more is learnt, the worse they score.
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=2)
@@ -218,6 +220,7 @@ def test_frozen_layers_keep_weights_and_statistics_until_their_epoch(tmp_path):
     assert all(layer.trainable for layer in model.layers)
 
 
+@pytest.mark.slow
 def test_interrupted_while_layers_are_unfrozen(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
@@ -235,6 +238,7 @@ def test_interrupted_while_layers_are_unfrozen(tmp_path):
     assert weights_hash(continued) == weights_hash(whole)
 
 
+@pytest.mark.slow
 def test_without_resume_an_old_state_is_ignored(tmp_path):
     first, second = new_model(), new_model()
     fit_tones(first, tmp_path, epochs=2)
@@ -254,6 +258,7 @@ def test_a_loss_that_is_not_finite(tmp_path, bad):
     assert not (tmp_path / "state.npz").exists(), "the state of a broken run was kept"
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_breaks_the_weights(tmp_path):
     # One batch an epoch: its loss is that of the weights before the step, and only the validation shows the damage.
     waveforms, targets = low_and_high_tones(BATCH, seed=1)
@@ -380,6 +385,7 @@ def killed(tmp_path_factory):
     return output_dir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -398,6 +404,7 @@ def test_resumed_with_another_setting(killed, run_script, setting, message):
     assert (killed.with_name("model.training") / "state.npz").exists()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_interrupted(killed, tmp_path):
     copy = tmp_path / "killed" / "model"
     shutil.copytree(killed.parent, copy.parent)  # the fixture's own state stays as it was
