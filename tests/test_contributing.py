@@ -173,7 +173,10 @@ LEFT_OUT = {
         "signature",
         ["keras_audio_transfer/export/tf_serving.py", "docs/serving.md"],
         (),
-        ["the table of signatures in docs/serving.md lacks peak_normalised; add a row", "Extra items in the"],
+        [
+            "the table of signatures in docs/serving.md lacks peak_normalised; add a row",
+            "example_requests has none for peak_normalised; add one",
+        ],
     ),
 }
 

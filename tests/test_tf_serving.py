@@ -202,6 +202,8 @@ BAD = [
 
 def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, warmup, python_answers, tmp_path):
     signatures = signatures_of(folder / "1")
+    without_request = {*signatures} - {name for name, _ in warmup}
+    assert not without_request, f"tf_serving.example_requests has none for {', '.join(without_request)}; add one"
     assert {name for name, _ in warmup} == {*signatures} == SIGNATURES
     plain = [(n, {k: v.tolist() if v.dtype == object else v for k, v in inputs.items()}) for n, inputs in warmup]
     # Bad requests first: the session goes on serving.
