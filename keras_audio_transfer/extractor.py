@@ -138,7 +138,7 @@ def calibrate(model: keras.Model, inputs: Iterable[np.ndarray], start: keras.Ker
 def _moments(maps_model, inputs):
     """Mean and biased variance over clips, frames and bands: float64 (channels,) each."""
 
-    @tf.function(input_signature=[tf.TensorSpec(maps_model.input.shape, tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec(maps_model.input.shape, tf.float32)], autograph=False)
     def sums(x):
         maps = tf.reshape(tf.cast(maps_model(x, training=False), tf.float64), [-1, maps_model.output.shape[-1]])
         return tf.reduce_sum(maps, 0), tf.reduce_sum(tf.square(maps), 0), tf.shape(maps)[0]

@@ -77,7 +77,7 @@ def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
     """
     waveform = keras.Input((None,), dtype="float32")
     front_end = keras.Model(waveform, waveform_to_spectrogram(waveform, task.config))
-    compute = tf.function(lambda x: front_end(x, training=False))
+    compute = tf.function(lambda x: front_end(x, training=False), autograph=False)
     shape = (len(task.clips), task.config.n_frames, task.config.n_mels, 1)
     with atomic_write(task.spectrograms) as partial:
         file = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
@@ -240,7 +240,7 @@ def layers_trained_from(model, layers, config):
 
 def _outputs(model, arrays, rows, batch_size=64):
     """What the model makes of these rows: an array, or a dict of arrays."""
-    compute = tf.function(lambda x: model(x, training=False))
+    compute = tf.function(lambda x: model(x, training=False), autograph=False)
     splits = [compute(arrays[rows[i : i + batch_size]]) for i in range(0, len(rows), batch_size)]
     return tf.nest.map_structure(lambda *values: np.concatenate(values), *splits)
 

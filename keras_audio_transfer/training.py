@@ -246,7 +246,7 @@ def predict(model: keras.Model, batches: tf.data.Dataset) -> tuple[np.ndarray, n
     """Targets and the model's `scores`, float32 (clips, labels) each, of batches of (inputs, targets)."""
     scorer = keras.Model(model.input, model.output[SCORES])
     signature = [tf.TensorSpec(model.input.shape, tf.float32)]
-    scores_of = tf.function(lambda x: scorer(x, training=False), input_signature=signature)
+    scores_of = tf.function(lambda x: scorer(x, training=False), input_signature=signature, autograph=False)
     pairs = [(y.numpy(), scores_of(x).numpy()) for x, y in batches]
     return tuple(map(np.concatenate, zip(*pairs, strict=True)))
 

@@ -2,11 +2,13 @@
 
 import json
 import os
+import pickle
 from importlib import import_module
 from pathlib import Path
 
 import forked
 import pytest
+from filelock import FileLock
 
 # Before anything imports TensorFlow. The kernels are those that the scripts choose, see `commands.cli`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,10 +65,19 @@ def run_script(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained(run_script, tmp_path_factory):
-    """The process that trained ConvNet-5 for no epochs on the synthetic sounds, and the model folder it wrote."""
-    folder = tmp_path_factory.mktemp("models") / "random"
-    run = run_script("train", "--epochs", 0, "--clip-seconds", 0.25, "--output-dir", folder)
+def trained(run_script, tmp_path_factory, worker_id):
+    """The process that trained ConvNet-5 for no epochs on the synthetic sounds, and the model folder it wrote.
+
+    It is run once, by the first of xdist's processes that wants it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    folder, record = shared / "random", shared / "random.pickle"
+    with FileLock(shared / "random.lock"):
+        if not record.exists():
+            run = run_script("train", "--epochs", 0, "--clip-seconds", 0.25, "--output-dir", folder)
+            record.write_bytes(pickle.dumps(run))
+    run = pickle.loads(record.read_bytes())
     assert run.returncode == 0, run.stderr
     return run, folder
 

@@ -252,7 +252,7 @@ def test_a_loss_that_is_not_finite(tmp_path, bad):
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=1)
     targets[0] = bad
     with pytest.raises(
-        InputError, match=r"training: the loss is (nan|inf) in epoch 1, batch \d; lower --learning-rate"
+        InputError, match=r"training: the loss is (nan|inf) in epoch 1, batch \d; lower `learning_rate`"
     ):
         fit_tones(new_model(), tmp_path, epochs=2, batches=batches_of(waveforms, targets))
     assert not (tmp_path / "state.npz").exists(), "the state of a broken run was kept"
@@ -263,7 +263,7 @@ def test_a_learning_rate_that_breaks_the_weights(tmp_path):
     # One batch an epoch: its loss is that of the weights before the step, and only the validation shows the damage.
     waveforms, targets = low_and_high_tones(BATCH, seed=1)
     one_batch = {"batches": batches_of(waveforms, targets), "learning_rate": 1e38}
-    with pytest.raises(InputError, match=r"val_loss is (nan|inf) in epoch 1; lower --learning-rate"):
+    with pytest.raises(InputError, match=r"val_loss is (nan|inf) in epoch 1; lower `learning_rate`"):
         fit(
             new_model(),
             validation=validation_of(*low_and_high_tones(BATCH, seed=2)),

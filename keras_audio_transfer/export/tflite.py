@@ -111,8 +111,8 @@ def sounds(config: AudioConfig) -> np.ndarray:
 def _converted(model, config):
     twin = folded(model, _IN_SINGLE_PRECISION)
     served = tf.train.Checkpoint(variables=[variable.value for variable in twin.variables])
-    waveform = tf.TensorSpec([1, config.n_samples], tf.float32, name="waveform")
-    signature = tf.function(lambda waveform: serving_outputs(twin, waveform), input_signature=[waveform])
+    spec = tf.TensorSpec([1, config.n_samples], tf.float32, name="waveform")
+    signature = tf.function(lambda waveform: serving_outputs(twin, waveform), input_signature=[spec], autograph=False)
     with tempfile.TemporaryDirectory() as folder, native_messages_discarded():
         tf.saved_model.save(served, folder, signatures={"serving_default": signature})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
