@@ -76,6 +76,7 @@ def test_version_1_as_published_through_the_scripts(run_script, reference, wavef
         np.testing.assert_allclose(features.layers[name], reference[f"v1_{name}"], rtol=0, atol=2e-3)
 
 
+@pytest.mark.slow
 @needs_published
 def test_version_1_calibrated_is_an_ordinary_extractor(run_script, tmp_path):
     arguments = ("--dataset", "synthetic", "--limit", 3, "--output-dir", tmp_path / "v1")

@@ -307,7 +307,9 @@ def test_published_scores_come_out_again(run_script, tmp_path):
 
 
 @needs_published_files
-@pytest.mark.parametrize("task", ["gtzan_genre", "emoMusic_a", "emoMusic_v"])
+@pytest.mark.parametrize(
+    "task", ["gtzan_genre", *(pytest.param(name, marks=pytest.mark.slow) for name in ("emoMusic_a", "emoMusic_v"))]
+)
 def test_a_published_score_comes_out_again(task):
     from keras_audio_transfer.probing.prober import Prober
 

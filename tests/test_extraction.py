@@ -100,6 +100,7 @@ def test_a_saved_model_equals_the_keras_model_by_name(extractor, model, shape):
         np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_names_belong_to_their_values_in_any_order(tmp_path):
     waveform = keras.Input((None,), name="waveform")
     pooled = keras.layers.Lambda(lambda x: tf.reduce_mean(x, axis=1, keepdims=True), output_shape=(1,))(waveform)

@@ -160,6 +160,7 @@ def test_patience_is_counted_once_everything_is_trained(source, task, tmp_path):
     assert row["epochs"] == 8  # the lowest layer is trained from epoch 7 on
 
 
+@pytest.mark.slow
 def test_head_trains_the_head_alone(source, task, tmp_path):
     row, before, after = run(Trial("head", 1.0, 0), source, task, tmp_path, epochs=40, patience=40)
     assert changed(before, after) == []
@@ -235,6 +236,7 @@ def test_recipes_that_cannot_be(settings, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, run_script, tmp_path):
     arguments = ["--strategy", "finetune", "--fractions", 1, "--learning-rate", 1e30, "--epochs", 3]
     finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path / "out", *arguments)

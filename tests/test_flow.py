@@ -76,6 +76,7 @@ def test_extract_then_probe_a_folder(run, model_dir, audio_dir, tmp_path):
     assert {"scores.csv", "config.json", *pictures} == {p.name for p in (tmp_path / "probe").iterdir()}
 
 
+@pytest.mark.slow
 def test_extract_files_equals_extract_folder(run, model_dir, audio_dir, tmp_path):
     files = sorted(audio_dir.rglob("*.wav"))[:3]
     run("extract", model_dir, *files, "--output", tmp_path / "files.npz")
@@ -87,6 +88,7 @@ def test_extract_files_equals_extract_folder(run, model_dir, audio_dir, tmp_path
     assert (from_files.labels == -1).all()
 
 
+@pytest.mark.slow
 def test_extract_what_is_to_be_regressed(run, model_dir, tmp_path):
     """Arousal and valence are written as numbers under their names."""
     (tmp_path / "annotations").mkdir()

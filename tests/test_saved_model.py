@@ -124,6 +124,7 @@ def test_features_are_in_order_of_depth_where_that_is_not_alphabetical(tmp_path)
     assert signatures.layer_names(model) == ["stem", "block10"]
 
 
+@pytest.mark.slow
 def test_a_model_without_head_serves_no_scores(tmp_path):
     model = build_extractor(CONFIG)
     write_saved_model(model, tmp_path / "1", Card(CONFIG))
@@ -131,6 +132,7 @@ def test_a_model_without_head_serves_no_scores(tmp_path):
     assert set(served.structured_outputs) == {*LAYERS, "features"}
 
 
+@pytest.mark.slow
 def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
     model = new_model()
 
@@ -166,6 +168,7 @@ def test_a_model_that_gives_nan_is_not_exported(tmp_path):
         write_model(tmp_path, model, Card(CONFIG))
 
 
+@pytest.mark.slow
 def test_an_output_that_is_missing_is_noticed(model, tmp_path):
     write_saved_model(
         keras.Model(model.input, {name: model.output[name] for name in LAYERS}), tmp_path / "1", Card(CONFIG)
@@ -325,6 +328,7 @@ def saved_beside_a_card(model, model_dir, folder, **changes):
     return folder / "fine_tuned.keras"
 
 
+@pytest.mark.slow
 def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(model_dir, tmp_path):
     model = new_model()
     model.get_layer("scores").bias.assign([0.1, 0.2, 0.3])

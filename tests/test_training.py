@@ -116,6 +116,7 @@ def test_the_same_seed_trains_the_same_weights(tmp_path):
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_without_validation_the_training_loss_decides(tmp_path):
     model, recorded = new_model(), RecordWeights()
     history = fit_tones(model, tmp_path, epochs=4, validation=None, callbacks=(recorded,))
@@ -143,6 +144,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path, patience):
     assert any((a != b).any() for a, b in zip(recorded.weights[best], recorded.weights[-1], strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_that_has_stopped_is_not_continued(tmp_path):
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=2)
     wrong = validation_of(waveforms, 1 - targets)
@@ -172,6 +174,7 @@ class Interrupt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_interrupted_and_continued_in_the_same_process(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
@@ -185,6 +188,7 @@ def test_interrupted_and_continued_in_the_same_process(tmp_path):
     assert weights_hash(continued) == weights_hash(whole)
 
 
+@pytest.mark.slow
 def test_the_weights_below_the_head_learn_at_a_fraction_of_the_rate(tmp_path):
     # Adam's first step is the rate itself, in the gradient's direction.
     steps = {}
@@ -200,6 +204,7 @@ def test_the_weights_below_the_head_learn_at_a_fraction_of_the_rate(tmp_path):
     assert steps[0.1] == pytest.approx({SCORES: 1e-3, "layer1_convolution": 1e-4}, rel=0.01)
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_weights_and_statistics_until_their_epoch(tmp_path):
     model, recorded = new_model(), RecordWeights()
     start = model.get_weights()
@@ -274,6 +279,7 @@ def test_a_learning_rate_that_breaks_the_weights(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_validation_loss_that_is_not_finite(tmp_path):
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=2)
     targets[0] = np.nan
