@@ -7,6 +7,7 @@ from scipy import stats
 
 from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.intervals import t_half_width
 
 
 def table_of(accuracies):
@@ -49,7 +50,7 @@ def test_contrasts_pair_the_seeds():
     assert plain["accuracy"].tolist() == pytest.approx([0.10, 0.12])
     mean = results.mean_contrast(transfer).set_index("multiscale")
     assert mean.loc[True, "accuracy"] == pytest.approx((0.15 + 0.20) / 2)
-    assert mean.loc[False, "accuracy_interval"] == pytest.approx(results.interval([0.10, 0.12]))
+    assert mean.loc[False, "accuracy_interval"] == pytest.approx(t_half_width([0.10, 0.12]))
     interaction = results.contrast(transfer, "multiscale", True, False).sort_values("seed")
     assert interaction["accuracy"].tolist() == pytest.approx([0.05, 0.08])
 
@@ -66,7 +67,7 @@ def test_tables_show_means_intervals_and_seeds():
         "overall",
         "effort",
     ]
-    assert tables["interaction"]["0.5"].tolist() == [f"+0.065 ± {results.interval([0.05, 0.08]):.3f} (2)"]
+    assert tables["interaction"]["0.5"].tolist() == [f"+0.065 ± {t_half_width([0.05, 0.08]):.3f} (2)"]
     assert tables["network"]["0.5"].tolist() == ["+0.030 (1)"]
     assert tables["network"]["network"].tolist() == ["large - small"]
     accuracy = tables["accuracy"].set_index(["network", "input", "strategy"])
@@ -126,7 +127,7 @@ def test_matching_fractions_of_a_table():
     )
     (row,) = results.matching_fractions(table).itertuples()
     assert (row.multiscale, row.scratch, row.fraction) == (True, 0.7, pytest.approx(0.6))
-    assert results.tables(table)["enough"]["share that matches it"].tolist() == ["0.60"]
+    assert results.tables(table)["enough"]["fraction that matches it"].tolist() == ["0.60"]
 
 
 def test_fine_tuning_on_a_share_against_scratch_on_everything():
@@ -139,8 +140,8 @@ def test_fine_tuning_on_a_share_against_scratch_on_everything():
         }
     )
     (row,) = results.tables(table)["against_all"].to_dict("records")
-    assert row["0.4"] == f"+0.000 ± {results.interval([-0.1, 0.1]):.3f} (2)"
-    assert row["1"] == f"+0.150 ± {results.interval([0.1, 0.2]):.3f} (2)"
+    assert row["0.4"] == f"+0.000 ± {t_half_width([-0.1, 0.1]):.3f} (2)"
+    assert row["1"] == f"+0.150 ± {t_half_width([0.1, 0.2]):.3f} (2)"
 
 
 def test_a_difference_over_all_cells_is_that_of_whole_seeds():
@@ -156,7 +157,7 @@ def test_a_difference_over_all_cells_is_that_of_whole_seeds():
     )
     (row,) = results.tables(table)["overall"].to_dict("records")
     assert (row["network"], row["difference"]) == ("net", "transfer")
-    assert row["mean"] == f"+0.175 ± {results.interval([0.1, 0.25]):.3f} (2)"
+    assert row["mean"] == f"+0.175 ± {t_half_width([0.1, 0.25]):.3f} (2)"
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_read_refuses_what_is_no_table(tmp_path):
     with pytest.raises(InputError, match=r"results.csv: no such file; expected"):
         results.read([path])
     path.write_text("layers,score\nlayer1,0.5\n")
-    with pytest.raises(InputError, match=r"is not a table of scripts/transfer.py; expected rows of source, target"):
+    with pytest.raises(InputError, match=r"is not a table of `transfer`; expected rows of source, target"):
         results.read([path])
     FACTORIAL.assign(accuracy="good").to_csv(path, index=False)
     with pytest.raises(InputError, match=r"is not a table"):

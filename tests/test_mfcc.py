@@ -45,10 +45,10 @@ def test_silence_is_finite():
 
 def test_script(run_script, tmp_path):
     for number in range(2):
-        soundfile.write(tmp_path / f"{number}.wav", noise(12000, number), 12000, subtype="FLOAT")
+        soundfile.write(tmp_path / f"{number}.wav", noise(12000, seed=number), 12000, subtype="FLOAT")
     run = run_script("mfcc", tmp_path / "0.wav", tmp_path / "1.wav", tmp_path / "2.wav", "--output", tmp_path / "m.npz")
     assert run.returncode == 1  # there is no third
     assert "2.wav: does not exist" in run.stderr
     features = FeatureTable.load(tmp_path / "m.npz")
     assert [*features.layers] == ["mfcc"]
-    np.testing.assert_allclose(features.layers["mfcc"][1], mfcc_features(noise(12000, 1)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features.layers["mfcc"][1], mfcc_features(noise(12000, seed=1)), rtol=1e-5, atol=1e-5)
