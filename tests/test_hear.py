@@ -92,7 +92,7 @@ def test_times_of_a_long_sound_are_exact_and_end_before_it(model, monkeypatch):
 
     def timestamps(waveform, hop_seconds, window_seconds):
         hops = waveform.shape[1] / (np.float64(hop_seconds.numpy()) * model.config.sample_rate)
-        sizes.append(int(np.ceil(hops)))
+        sizes.append(int(np.ceil(hops.item())))
         return {"features": tf.zeros((1, sizes[0], 3)), "timestamps": tf.zeros((1, sizes[0]))}
 
     monkeypatch.setattr(model, "saved_model", SimpleNamespace(signatures={"timestamps": timestamps}))
