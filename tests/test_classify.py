@@ -212,6 +212,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_table_without_keras_and_scikit_learn(classified, sounds):
     files = [sounds / "tone" / "tone0.wav", sounds / "click"]
     command = [sys.executable, "-c", _WITHOUT, ROOT / "scripts" / "predict.py", classified[1], *files, "--quiet"]

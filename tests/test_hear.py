@@ -23,7 +23,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(scope="module", params=[12000, pytest.param(16000, marks=pytest.mark.slow)])
 def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     keras.utils.set_random_seed(0)

@@ -73,6 +73,7 @@ def test_regression(run_script, tmp_path):
     assert not (tmp_path / "out" / "confusion.png").exists()
 
 
+@pytest.mark.slow
 def test_selection(features, run_script, tmp_path):
     run = run_script("probe", features, "--output-dir", tmp_path / "out", "--combinations", "best")
     assert run.returncode == 0, run.stderr
@@ -81,6 +82,7 @@ def test_selection(features, run_script, tmp_path):
     assert "of 5)" in scores.loc["best", "chosen"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_script, tmp_path):
     arguments = ("--combinations", "all", "--jobs", "2")
     whole, killed = tmp_path / "whole", tmp_path / "killed"

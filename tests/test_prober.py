@@ -11,6 +11,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing import grid_search, layer_selection, precomputed_kernels
 from keras_audio_transfer.probing.cross_validation import (
+    CHOI2017,
     NESTED,
     PROTOCOLS,
     UNOFFICIAL_FOLDS,
@@ -410,7 +411,7 @@ def test_scaling_is_learnt_on_the_fitted_rows_alone():
     np.testing.assert_allclose(score_lengths, (score**2).sum(axis=1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [pytest.param(NESTED, marks=pytest.mark.slow), CHOI2017])
 def test_threads_change_nothing(protocol, small_grid):
     layers = {name: np.random.default_rng(i).normal(size=(48, 3)) for i, name in enumerate(NAMES)}
     features = make_features(LABELS, layers, folds=FOLDS)
@@ -442,7 +443,7 @@ EVERY = layer_selection.all_combinations(NAMES)
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("scale", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_nested_scores_are_those_of_grid_search(task, scale):
     metric, machine, target = TASKS[task]
     labels, layers = overlapping(60)
@@ -680,7 +681,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("wanted", [EVERY, layer_selection.forward], ids=["list", "forward"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [pytest.param(NESTED, marks=pytest.mark.slow), CHOI2017])
 def test_a_run_continues_where_it_was_killed(protocol, wanted, small_grid):
     labels, layers = overlapping(60)
     features = make_features(labels, layers, folds=np.arange(60) // 20)
