@@ -72,7 +72,7 @@ def test_a_fraction_of_zero_holds_nothing_out():
 
 def test_splits_leave_no_choice_of_a_fold():
     clips = clips_of(4, 1, split=lambda group: SPLITS[group % 3], fold=lambda group: group)
-    with pytest.raises(InputError, match=r"^--test-fold: 1 received, but the data set has splits, not folds; leave it"):
+    with pytest.raises(InputError, match=r"^test_fold: 1 received, but the data set has splits, not folds; leave it"):
         divide(clips, 1, 0.2, seed=0)
 
 
@@ -108,7 +108,7 @@ def test_folds_without_validation():
 
 def test_a_fold_that_is_not_there():
     clips = clips_of(4, 2, fold=lambda group: group + 1)
-    with pytest.raises(InputError, match=r"^--test-fold: 7 is not there; this data has folds 1, 2, 3, 4$"):
+    with pytest.raises(InputError, match=r"^test_fold: 7 is not there; this data has folds 1, 2, 3, 4$"):
         divide(clips, 7, 0.0, seed=0)
 
 
@@ -160,7 +160,7 @@ def test_sides_keep_the_order_of_the_clips():
 
 
 def test_a_fold_where_there_are_none():
-    with pytest.raises(InputError, match=r"^--test-fold: 1 received, but the data set has no folds; leave it out$"):
+    with pytest.raises(InputError, match=r"^test_fold: 1 received, but the data set has no folds; leave it out$"):
         divide(clips_of(10, 1), 1, 0.0, seed=0)
 
 
@@ -212,7 +212,7 @@ def test_groups_are_never_on_two_sides(data, kind):
 
 @pytest.mark.parametrize("fraction", [-0.1, 0.51, float("nan")])
 def test_validation_fraction_out_of_range(fraction):
-    with pytest.raises(InputError, match=rf"^--validation-fraction: {fraction} is not allowed; expected 0 to 0\.5$"):
+    with pytest.raises(InputError, match=rf"^validation_fraction: {fraction} is not allowed; expected 0 to 0\.5$"):
         divide(clips_of(10, 1), None, fraction, seed=0)
 
 
@@ -253,12 +253,12 @@ def test_seeds_choose_other_clips():
 
 def test_a_share_that_leaves_a_label_empty():
     clips = [Clip(f"{label}{i}", None, (label,)) for label, n in (("a", 20), ("b", 4)) for i in range(n)]
-    with pytest.raises(InputError, match=r"--fractions: 0.1 leaves 'b' without a clip of its 4 .* at least 0.25$"):
+    with pytest.raises(InputError, match=r"fractions: 0.1 leaves 'b' without a clip of its 4 .* at least 0.25$"):
         nested_subset(clips, 0.1, 0)
     assert len(nested_subset(clips, 0.25, 0)) == 6
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
 def test_a_share_out_of_range(fraction):
-    with pytest.raises(InputError, match=r"--fractions: .* is not allowed; expected more than 0 and at most 1"):
+    with pytest.raises(InputError, match=r"fractions: .* is not allowed; expected more than 0 and at most 1"):
         nested_subset([Clip("a", None, ("a",))], fraction, 0)
