@@ -24,6 +24,7 @@ from keras_audio_transfer.commands import classify, cli, progress, train, transf
 from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
+from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.resume import check_settings
 
 COMMANDS = ROOT / "keras_audio_transfer" / "commands"
@@ -600,3 +601,11 @@ def test_without_being_asked_nothing_is_completed():
 def test_modules_are_imported_by_their_names():
     assert import_module("keras_audio_transfer.commands.import_choi2017") is module_of("import-choi2017")
     assert Path(module_of("train").__file__) == COMMANDS / "train.py"
+
+
+def test_the_model_that_comes_with_the_package_has_a_name(tmp_path, monkeypatch):
+    assert cli.model_folder("default") == default_model()
+    assert cli.model_folder("mine") == Path("mine")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    assert cli.model_folder("default") == Path("default"), "a folder of that name hides it"

@@ -18,6 +18,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, is_unknown, near_miss, unknown
 from keras_audio_transfer.files import write_failures
+from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
@@ -159,6 +160,12 @@ def _with_flags(message, parser):
     shown = [action for action in parser._actions if action.option_strings and action.help is not SUPPRESS]
     flags = {action.dest: action.option_strings[-1] for action in shown}
     return re.sub(r"^(\w+)(?=: )|`(\w+)`", lambda match: flags.get(match[1] or match[2], match[0]), message)
+
+
+def model_folder(text: str) -> Path:
+    """The type of an argument that names a model folder: `default` is the one that comes with the package."""
+    path = Path(text)
+    return default_model() if text == "default" and not path.exists() else path
 
 
 def check_layers(names: Iterable[str], known: Sequence[str]) -> None:

@@ -8,8 +8,6 @@
 Files that cannot be read are listed in failed.csv beside the output, the rest is processed, and the exit code is 1.
 """
 
-from pathlib import Path
-
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -17,7 +15,12 @@ from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("model_dir", type=Path, metavar="MODEL_DIR", help="model folder")
+    parser.add_argument(
+        "model_dir",
+        type=cli.model_folder,
+        metavar="MODEL_DIR",
+        help="model folder, or default: the one that comes with the package",
+    )
     cli.add_input_arguments(parser)
     parser.add_argument("--layers", metavar="NAME,...", help="comma-separated names (default: all layers)")
     parser.add_argument(
