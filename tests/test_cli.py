@@ -385,6 +385,7 @@ def clips(tmp_path):
         ("transfer", ["--output-dir", "{data}/clips.csv"], "--output-dir: {data}/clips.csv is a file; name a folder"),
         ("transfer", ["--layers", "layer1+layr2"], "--layers: 'layr2' is unknown; did you mean layer2? choose from "),
         ("transfer", ["--finetune-from", "layer9"], "--finetune-from: 'layer9' is unknown; did you mean layer"),
+        ("transfer", ["--data-dir", "{data}/gone.csv"], "manifest: {data}/gone.csv is not a file; pass a CSV file "),
         ("extract", ["--layers", "layer1,Layer2"], "--layers: 'Layer2' is unknown; did you mean layer2? choose from "),
         ("extract", ["--output", "{data}/clips.csv/f.npz"], "--output: {data}/clips.csv is a file, so that {data}/cl"),
     ],
@@ -396,8 +397,6 @@ def test_names_and_places_are_checked_before_anything_is_decoded(
         raise AssertionError("decoded a clip")
 
     monkeypatch.setattr(audio, "load_waveform", decoded)
-    if verb == "transfer" and "--test-fold" in arguments:
-        monkeypatch.setattr(transfer, "check_network", lambda *_: None)  # there is none
     output = ["--output", tmp_path / "f.npz"] if verb == "extract" else ["--output-dir", tmp_path / "out"]
     model = [] if verb == "train" else [folder_of]
     arguments = [str(argument).format(data=clips.parent) for argument in arguments]
@@ -405,6 +404,22 @@ def test_names_and_places_are_checked_before_anything_is_decoded(
         run_main(verb, *model, "--dataset", "manifest", "--data-dir", clips, *output, *arguments)
     assert str(error.value).startswith(message.format(data=clips.parent))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "begin"),
+    [
+        ("benchmark --esc-dir {gone}", "esc10: {gone} is not a folder; get ESC-50 from "),
+        ("benchmark --urbansound-dir {gone}", "urbansound8k: {gone} is not a folder; "),
+        ("benchmark --choi2017-dir {gone}", "{gone}: has no data_csv/; expected a copy of "),
+        ("import_choi2017 {gone} --weights v2 --output-dir o", "{gone}: is no folder; expected a copy of "),
+    ],
+)
+def test_folders_of_data_are_checked_before_tensorflow_is_imported(line, begin, tmp_path):
+    verb, *arguments = line.format(gone=tmp_path / "gone").split()
+    with pytest.raises(InputError) as error:
+        run_main(verb, *arguments)
+    assert str(error.value).startswith(begin.format(gone=tmp_path / "gone"))
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,11 @@ from pathlib import Path
 from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import preset
+from keras_audio_transfer.datasets import load
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import write_json
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
 PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving")
 
@@ -101,6 +103,12 @@ def check(options):
     if not any(getattr(options, name) for name in PARTS):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
+    if options.esc_dir is not None:
+        load("esc10", options.esc_dir)
+    if options.urbansound_dir is not None:
+        load("urbansound8k", options.urbansound_dir)
+    if options.choi2017_dir is not None:
+        find_tasks(options.choi2017_dir, "gtzan_genre")
     for name in options.training:
         check_network(name)
     for name in options.serving:

@@ -54,6 +54,8 @@ def check(options):
     for flag, value in needs_dataset.items():
         if options.dataset is None and value is not None:
             raise InputError(f"{flag}: needs --dataset, the clips to calibrate on; name one, or leave it out")
+    if not (options.download_weights or options.weights == "random" or options.repository.is_dir()):
+        raise InputError(f"{options.repository}: is no folder; expected a copy of keunwoochoi/transfer_learning_music")
     if options.download_weights and options.weights == "random":
         raise InputError("--download-weights: random weights are drawn; leave it out, or pass --weights v1 or v2")
 

@@ -174,16 +174,21 @@ def trials_of(options):
 # ---- the target
 
 
-def load_task(options, config, phases):
-    """The target, the store of its waveforms, and the clips that cannot be read."""
-    from keras_audio_transfer import finetuning
-
+def load_clips(options):
+    """The target's clips, not decoded yet."""
     clips = cli.load_clips(options)
     if any(len(clip.labels) > 1 for clip in clips):
         raise InputError(
             f"{options.dataset}: some clips have several labels; strategies are compared on one label a clip"
         )
     cli.check_division(options, clips)
+    return clips
+
+
+def decode(options, clips, config, phases):
+    """The target, the store of its waveforms, and the clips that cannot be read."""
+    from keras_audio_transfer import finetuning
+
     beside = options.output_dir / RESULTS
     clips, failures, store, config = cli.decode_clips(
         options, options.dataset, clips, config, beside, phases, cache="memory"
@@ -398,9 +403,10 @@ def main(options):
     card = Card.read(options.model_dir)
     config = FinetuningConfig(**{field.name: getattr(options, field.name) for field in fields(FinetuningConfig)})
     check(options, card, config)
+    clips = load_clips(options)
     check_network(options, config)
     phases = cli.Phases(options, "decoding", "computing spectrograms", "training")
-    task, store, failures = load_task(options, card.audio, phases)
+    task, store, failures = decode(options, clips, card.audio, phases)
     rate = f"at the source's {task.config.sample_rate} Hz, clips of other rates resampled"
     cli.say(options, f"{options.dataset}: {task.splits.description}; {rate}")
     table = open_table(options, card, settings_of(options, card, task, config))
