@@ -142,6 +142,7 @@ np.savez(sys.argv[3], **outputs)
 """
 
 
+@pytest.mark.slow
 def test_all_layers_in_one_functional_model_load_in_a_fresh_process(tmp_path):
     inputs = {name: keras.Input(CASES[name][2][1:], name=name) for name in CASES}
     model = keras.Model(inputs, {name: made(name)(x) for name, x in inputs.items()})
