@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused(arguments, message):
     [
         ({"kernel": "poly", "gamma": 1.0}, "kernel: 'poly' is unknown"),
         ({"gamma": "scale"}, "gamma: 'scale' is not allowed"),
-        ({"gamma": 1.0, "break_ties": True, "decision_function_shape": "ovr"}, "machine: breaks ties by confidence"),
+        ({"gamma": 1.0, "break_ties": True, "decision_function_shape": "ovr"}, "svm: breaks ties by confidence"),
     ],
 )
 def test_machines_that_are_something_else_are_refused(parameters, message):
