@@ -162,6 +162,12 @@ def _with_flags(message, parser):
     return re.sub(r"^(\w+)(?=: )|`(\w+)`", lambda match: flags.get(match[1] or match[2], match[0]), message)
 
 
+def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
+    """`MODEL_DIR`: a model folder, or `default`."""
+    text = f"{what}; default: the one that comes with the package"
+    arguments.add_argument("model_dir", type=model_folder, metavar="MODEL_DIR", help=text)
+
+
 def model_folder(text: str) -> Path:
     """The type of an argument that names a model folder: `default` is the one that comes with the package."""
     path = Path(text)

@@ -15,12 +15,7 @@ from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "model_dir",
-        type=cli.model_folder,
-        metavar="MODEL_DIR",
-        help="model folder, or default: the one that comes with the package",
-    )
+    cli.add_model_argument(parser, "model folder")
     cli.add_input_arguments(parser)
     parser.add_argument("--layers", metavar="NAME,...", help="comma-separated names (default: all layers)")
     parser.add_argument(

@@ -21,12 +21,7 @@ FORMATS = ("table", "csv", "json")
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "model_dir",
-        type=cli.model_folder,
-        metavar="MODEL_DIR",
-        help="model folder with scores, or default: the one that comes with the package",
-    )
+    cli.add_model_argument(parser, "model folder with scores")
     parser.add_argument("inputs", type=Path, nargs="+", metavar="FILE_OR_FOLDER", help="audio")
     parser.add_argument(
         "--format",
