@@ -71,12 +71,7 @@ validation_fraction = cli.number(
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "model_dir",
-        type=cli.model_folder,
-        metavar="MODEL_DIR",
-        help="the source: a model folder, or default: the one that comes with the package",
-    )
+    cli.add_model_argument(parser, "the source: a model folder")
     cli.add_dataset_arguments(parser)
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for results.csv and the picture")
     parser.add_argument(
