@@ -32,7 +32,7 @@ def arguments():
     parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help="one sub-folder of audio a class")
     parser.add_argument(
         "--model",
-        type=Path,
+        type=cli.model_folder,
         metavar="MODEL_DIR",
         help="model folder to build on (default: the model that comes with the package)",
     )
