@@ -7,8 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bare
+
+_VERIFICATION = "keras_audio_transfer.export.verification"
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["keras_audio_transfer.finetuning", "keras_audio_transfer.extraction"])
+_CONTEXT.set_forkserver_preload(
+    [
+        _VERIFICATION,
+        "keras_audio_transfer.finetuning",
+        "keras_audio_transfer.extraction",
+        "keras_audio_transfer.export.saved_model",
+        "keras_audio_transfer.probing.prober",
+        "keras_audio_transfer.plots",
+        "keras_audio_transfer.layer_plots",
+    ]
+)
 
 
 def run(script: Path, arguments: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess:
@@ -25,6 +38,7 @@ def run(script: Path, arguments: list[str], folder: Path, timeout: float) -> sub
 
 
 def _become(script, arguments, streams, environment):
+    sys.modules[_VERIFICATION].run_alone = bare.run
     os.chdir(script.parents[1])
     os.environ.clear()
     os.environ.update(environment)

@@ -27,13 +27,6 @@ def run(run_script):
 
 
 @pytest.fixture(scope="module")
-def model_dir(run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "convnet5.synthetic"
-    run("train", "--epochs", 6, "--output-dir", path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def audio_dir(tmp_path_factory):
     """Two classes of the synthetic sounds as wav files at another sample rate, as a user's own folder."""
     root = tmp_path_factory.mktemp("audio")
@@ -47,7 +40,9 @@ def audio_dir(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_training_learns_and_the_model_folder_is_complete(model_dir):
+def test_training_learns_and_the_model_folder_is_complete(run, tmp_path):
+    model_dir = tmp_path / "convnet5.synthetic"
+    run("train", "--epochs", 6, "--output-dir", model_dir)
     card = json.loads((model_dir / "card.json").read_text())
     assert card["layer_names"] == [f"layer{i}" for i in range(1, 6)]
     assert card["layer_sizes"] == dict.fromkeys(card["layer_names"], 64)  # mean and deviation

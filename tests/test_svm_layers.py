@@ -130,7 +130,7 @@ np.savez(outputs, **{name: value.numpy() for name, value in served.items()})
 """
 
 
-@pytest.mark.parametrize("layers", [("layer2",), ("layer4", "layer1")])
+@pytest.mark.parametrize("layers", [pytest.param(("layer2",), marks=pytest.mark.slow), ("layer4", "layer1")])
 @pytest.mark.parametrize("machine", [pytest.param("linear", marks=pytest.mark.slow), "rbf"])
 def test_a_model_with_a_probe(machine, layers, tmp_path):
     """In Keras, loaded by Keras in a fresh process, and as a SavedModel: the same as scikit-learn on the features."""

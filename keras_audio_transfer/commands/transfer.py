@@ -19,6 +19,7 @@ more strategies, fractions or seeds adds to it. transfer.png shows accuracy agai
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -343,12 +344,12 @@ def run_trials(options, trials, task, config, finished: Callable[[dict], None]):
 
     runs = options.output_dir / UNFINISHED
     models = options.output_dir / MODELS if options.save_models else None
-    context = multiprocessing.get_context("spawn")
+    context = processes_of_trials()
 
     def in_its_process(trial):
         # A process a trial, with one thread: its numbers then depend on nothing that ran before or beside it.
         (runs / trial.file_name).mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(1, context, _start_worker, (os.getpid(),)) as process:
+        with ProcessPoolExecutor(1, context, _start_worker) as process:
             arguments = trial, options.model_dir, task, config, runs / trial.file_name, models
             return process.submit(run_trial, *arguments).result()
 
@@ -378,12 +379,20 @@ def result_of(future, trial):
         ) from error
 
 
-def _start_worker(parent):
+def processes_of_trials():
+    """Where each trial's process comes from: on Linux it is a copy of one that has imported TensorFlow and no more."""
+    if sys.platform != "linux":  # a copy of a process with TensorFlow in it may crash
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_audio_transfer.finetuning"])
+    return context
+
+
+def _start_worker():
     """No life without the process that started it, which may be gone already; and one thread of TensorFlow."""
 
     def watch():
-        while os.getppid() == parent:
-            time.sleep(1)
+        multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

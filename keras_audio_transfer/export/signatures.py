@@ -108,7 +108,9 @@ class Signatures:
 
     def __init__(self, model: keras.Model, card: Card):
         self.model, self.card, self.audio = model, card, card.audio
+        # Traced once each, however many signatures use them.
         self.network = _graph(self._network, [_WAVEFORM])
+        self.at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
         specs = self.network.get_concrete_function().structured_outputs
         self.output_of_one_clip = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
 
@@ -154,10 +156,8 @@ class Signatures:
         rate = sample_rate[0]
         return tf.cond(
             tf.reduce_all(tf.equal(sample_rate, rate)),
-            lambda: self.serving_default(self._at_model_rate(waveform, rate)),
-            lambda: self._each_alone(
-                lambda clip, rate: self._at_model_rate(clip[None], rate)[0], waveform, sample_rate
-            ),
+            lambda: self.serving_default(self.at_model_rate(waveform, rate)),
+            lambda: self._each_alone(lambda clip, rate: self.at_model_rate(clip[None], rate)[0], waveform, sample_rate),
         )
 
     def audio_bytes(self, audio_bytes):
@@ -226,7 +226,7 @@ class Signatures:
     def _decoded(self, content):
         samples, sample_rate = tf.audio.decode_wav(_checked(content, _WAV))
         sample_rate = _checked(sample_rate, _SAMPLE_RATE)
-        return self._at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
+        return self.at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
 
     def _cropped_or_padded(self, content):
         waveform = _checked(self._decoded(content)[None], _NOT_EMPTY)

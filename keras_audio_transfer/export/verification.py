@@ -32,6 +32,12 @@ np.savez(outputs, **results)
 """
 
 
+def run_alone(code: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run Python code in a process of its own; it finds the arguments in `sys.argv[1:]`."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def largest_difference(path: Path, signature: str, model: keras.Model, batches: list[np.ndarray]) -> float:
     """Run what was written in a fresh process, and compare its answers with the model's.
 
@@ -50,8 +56,7 @@ def largest_difference(path: Path, signature: str, model: keras.Model, batches: 
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "batches.npz", Path(folder) / "outputs.npz"
         np.savez(inputs, **{str(number): waveforms for number, waveforms in enumerate(batches)})
-        command = [sys.executable, "-c", _RUN % signature, path, inputs, outputs]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        run = run_alone(_RUN % signature, path, inputs, outputs)
         if run.returncode:
             last = run.stderr.strip().splitlines()[-1:] or ["no message"]
             raise InputError(f"{path.name}: cannot be run in a fresh process ({last[0]}); nothing was exported")
