@@ -37,9 +37,13 @@ _METRIC_NAMES = {
 }
 
 
+FORMATS = ("png", "svg")
+
+
 def _save(figure, path: Path) -> None:
-    with atomic_write(path) as partial:
-        figure.savefig(partial, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+    for each in [path.with_suffix(f".{name}") for name in FORMATS] if path.suffix == ".*" else [path]:
+        with atomic_write(each) as partial:
+            figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -48,7 +52,7 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
 
     Args:
         history: what `training.fit` returned.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """
     names = [name for name in _METRIC_NAMES if name in history and len(history)]
@@ -87,7 +91,7 @@ def ranked(
 
     Args:
         scores: columns layers, score, metric, chance, and interval_low and interval_high (NaN where there is none).
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
         lines: name -> a score to compare with, drawn across.
         published: layers -> the score that was published for them.
@@ -131,7 +135,7 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
 
     Args:
         scores: columns layers, n_features, score, deviation, metric, chance and `fold_...` for each fold.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
         lines: name -> a score to compare with, drawn across.
     """
@@ -173,7 +177,7 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
     Args:
         scores: columns layers, score, metric, chance, interval_low and interval_high; rows of single layers are drawn,
             in their order, and the row with the most layers as a line.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
         lines: name -> a score to compare with; a layer of such a name is not drawn as a point.
     """
@@ -214,7 +218,7 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
 
     Args:
         table: scores, NaN where there is none.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """
     values = table.to_numpy(dtype=float)
@@ -243,7 +247,7 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     Args:
         counts: (classes, classes), true class first.
         label_names: the classes in order.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """
     fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -268,7 +272,7 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     Args:
         table: of one source and target, as `finetuning_results.read` returns it; a plain and a multiscale network of
             one name are drawn solid and dashed.
-        path: of the PNG or SVG file.
+        path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """
     figure, axis = plt.subplots(figsize=(7.0, 4.6), layout="constrained")

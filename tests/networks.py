@@ -6,9 +6,9 @@ import pytest
 
 from keras_audio_transfer.backbones import BACKBONES
 
-QUICK = ("convnet5", "sbcnn", "resnet18")
+QUICK = ("convnet5", "sbcnn")
 # One of each module: those of keras.applications differ in numbers only, and resnet50 is the quickest of them.
-ONE_A_MODULE = (*QUICK, "densenet40", "resnet50")
+ONE_A_MODULE = (*QUICK, "resnet18", "densenet40", "resnet50")
 
 
 def each_network(names: Iterable[str] = BACKBONES, default_tier: Iterable[str] = QUICK):

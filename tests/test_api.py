@@ -691,8 +691,16 @@ def mfcc_of(table):
             {"combinations": ["layer2", "layer1+layer2"], "protocol": "choi2017", "seed": 3},
             ("--combinations", "layer2,layer1+layer2", "--protocol", "choi2017", "--seed", 3),
         ),
-        ({"combinations": "best", "scale": False, "n_jobs": 1}, ("--combinations", "best", "--no-scale")),
-        ({"combinations": [["layer1"]], "baseline": True}, ("--combinations", "layer1", "--baseline")),
+        pytest.param(
+            {"combinations": "best", "scale": False, "n_jobs": 1},
+            ("--combinations", "best", "--no-scale"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"combinations": [["layer1"]], "baseline": True},
+            ("--combinations", "layer1", "--baseline"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_scores_of_probes_are_those_of_the_command(table, tmp_path, arguments, flags, monkeypatch):

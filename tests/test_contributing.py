@@ -181,9 +181,8 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(name, marks=[] if name.startswith(QUICK) else SLOW) for name in LEFT_OUT]
-)
+@SLOW
+@pytest.mark.parametrize("what", LEFT_OUT)
 def test_what_is_left_out_is_said(what, tmp_path):
     name, files, left_out, expected = LEFT_OUT[what]
     root = copy_of_the_repository(tmp_path)

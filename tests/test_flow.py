@@ -56,6 +56,7 @@ def test_training_learns_and_the_model_folder_is_complete(run, tmp_path):
     assert not model_dir.with_name(f"{model_dir.name}.training").exists()
 
 
+@pytest.mark.slow
 def test_extract_then_probe_a_folder(run, model_dir, audio_dir, tmp_path):
     run("extract", model_dir, "--dataset", "folder", "--data-dir", audio_dir, "--output", tmp_path / "f.npz")
     features = FeatureTable.load(tmp_path / "f.npz")

@@ -1,9 +1,12 @@
 """Every picture is drawn for few and for many rows, for one score and for folds, as PNG and as SVG."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer import plots
 from keras_audio_transfer.probing.layer_selection import all_combinations
 
@@ -22,24 +25,38 @@ def table(names, folds=5, metric="accuracy"):
     return pd.DataFrame(rows)
 
 
+ROOT = Path(__file__).parents[1]
 FIVE = [f"layer{i}" for i in range(1, 6)]
 TABLES = {"five layers": table(FIVE), "splits": table(FIVE[:2], folds=0), "one row": table(["mfcc"], metric="r2")}
 
 
 @pytest.mark.parametrize("scores", TABLES.values(), ids=TABLES.keys())
-@pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_pictures_of_a_table(scores, suffix, tmp_path):
+def test_pictures_of_a_table(scores, tmp_path):
     lines = {"MFCC": 0.5, "random weights": 0.3}
-    plots.ranked(scores, tmp_path / f"a.{suffix}", "title", lines, published={"layer1": 0.5})
-    plots.against_dimensions(scores, tmp_path / f"b.{suffix}", "title", lines)
-    plots.depth(scores, tmp_path / f"c.{suffix}", "title", lines)
-    plots.heat_map(plots.side_by_side({"x": scores.set_index("layers")["score"]}), tmp_path / f"d.{suffix}", "title")
+    plots.ranked(scores, tmp_path / "a.*", "title", lines, published={"layer1": 0.5})
+    plots.against_dimensions(scores, tmp_path / "b.*", "title", lines)
+    plots.depth(scores, tmp_path / "c.*", "title", lines)
+    plots.heat_map(plots.side_by_side({"x": scores.set_index("layers")["score"]}), tmp_path / "d.*", "title")
     counts = np.arange(9).reshape(3, 3)
-    plots.confusion(counts, ["one", "two", "three"], tmp_path / f"e.{suffix}", "title")
-    files = sorted(tmp_path.iterdir())
-    assert [path.name for path in files] == [f"{letter}.{suffix}" for letter in "abcde"]
-    begin = b"\x89PNG" if suffix == "png" else b"<?xml"
-    assert all(path.read_bytes().startswith(begin) for path in files)
+    plots.confusion(counts, ["one", "two", "three"], tmp_path / "e.*", "title")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{a}.{b}" for a in "abcde" for b in ("png", "svg")}
+    begin = {".png": b"\x89PNG", ".svg": b"<?xml"}
+    assert all(path.read_bytes().startswith(begin[path.suffix]) for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_picture_in_one_format(suffix, tmp_path):
+    plots.confusion(np.arange(4).reshape(2, 2), ["one", "two"], tmp_path / f"version.1.{suffix}", "title")
+    assert [path.name for path in tmp_path.iterdir()] == [f"version.1.{suffix}"]
+
+
+def test_transfer_curves(tmp_path):
+    table = results.read([*(ROOT / "docs" / "mcmahan2018").glob("densenet*/results.csv")])
+    rows = max((rows for _, rows in table.groupby(["source", "target", "network"])), key=len)
+    assert rows["seed"].nunique() > 1
+    assert rows["fraction"].nunique() > 1
+    plots.transfer_curves(rows, tmp_path / "t.*", "title")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.png", "t.svg"]
 
 
 def test_side_by_side_keeps_the_order_and_leaves_gaps():

@@ -440,10 +440,11 @@ TASKS = {
     "regression": ("r2", SVR, lambda y: y / 3 + 0.05 * (y % 2)),
 }
 EVERY = layer_selection.all_combinations(NAMES)
+FIRST, *MORE = ((task, scale) for task in TASKS for scale in (False, True))
+GRID_SEARCHES = [FIRST, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)]
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("scale", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("task", "scale"), GRID_SEARCHES)
 def test_nested_scores_are_those_of_grid_search(task, scale):
     metric, machine, target = TASKS[task]
     labels, layers = overlapping(60)

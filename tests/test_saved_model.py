@@ -1,5 +1,6 @@
 """What is exported is checked in a fresh process, and what can be loaded is what was meant."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from sounds import CONFIG, LAYERS, noise
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import saved_model, signatures
+from keras_audio_transfer.export import saved_model, signatures, verification
 from keras_audio_transfer.export.saved_model import largest_difference, write_model, write_saved_model
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
@@ -147,6 +148,25 @@ def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.fixture
+def unchanged():
+    """The verification as users run it: what other tests export is checked by tests/bare.py."""
+    spec = importlib.util.spec_from_file_location("unchanged", verification.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_fresh_process_is_one(unchanged):
+    code = 'import os, sys; print(os.getppid(), sys.argv[1:], "tensorflow" in sys.modules)'
+    assert unchanged.run_alone(code, "a b").stdout == f"{os.getpid()} ['a b'] False\n"
+
+
+@pytest.mark.slow
+def test_the_fresh_process_answers_as_the_model_does(unchanged, model, model_dir):
+    assert unchanged.largest_difference(model_dir / "1", verification.SAVED_MODEL, model, [noise(2, 600)]) <= 1e-4
+
+
 @pytest.mark.slow
 def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_path):
     def write_half(model, path, card):
@@ -202,7 +222,8 @@ IMPORTS = [
 ]
 
 
-@pytest.mark.parametrize("imports", [IMPORTS[0], *(pytest.param(text, marks=pytest.mark.slow) for text in IMPORTS[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("imports", IMPORTS)
 def test_a_keras_model_loads_in_a_fresh_process(model_dir, model, imports, tmp_path):
     waveform = noise(2, 600)
     np.save(tmp_path / "waveform.npy", waveform)
@@ -263,7 +284,8 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_script_writes_a_folder_then_adds_a_version(capsys, model_dir, tmp_path, model):
+@pytest.mark.slow
+def test_script_writes_a_folder(capsys, model_dir, tmp_path, model):
     output_dir = tmp_path / "served" / "tones"
     assert export_script(model_dir, "--output-dir", output_dir) == 0
     assert "reloaded in a fresh process: largest difference" in capsys.readouterr().out
@@ -271,8 +293,12 @@ def test_script_writes_a_folder_then_adds_a_version(capsys, model_dir, tmp_path,
     card = json.loads((output_dir / "card.json").read_text())
     assert card["labels"] == ["a", "b", "c"]
     assert card["weights_sha256"] == weights_hash(model)
-    first = contents(output_dir / "1")
+    assert [path.name for path in output_dir.parent.iterdir()] == ["tones"]
 
+
+def test_script_adds_a_version(model_dir, tmp_path):
+    output_dir = shutil.copytree(model_dir, tmp_path / "served" / "tones")
+    first = contents(output_dir / "1")
     assert export_script(model_dir / "model.keras", "--output-dir", output_dir, "--version", 12) == 0
     assert {path.name for path in output_dir.iterdir()} == {"1", "12", "card.json", "model.keras", "history.csv"}
     assert contents(output_dir / "1") == first

@@ -1,8 +1,6 @@
 """The probe in the graph says what scikit-learn says: decision values, classes, ties, and again after loading."""
 
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import pytest
@@ -152,8 +150,10 @@ def test_a_model_with_a_probe(machine, layers, tmp_path):
 
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "clips.npy", waveforms)
-    arguments = [tmp_path / "model.keras", tmp_path / "clips.npy", tmp_path / "outputs.npz"]
-    run = subprocess.run([sys.executable, "-c", _PREDICT, *arguments], capture_output=True, text=True, check=False)
+    arguments = [str(tmp_path / name) for name in ("model.keras", "clips.npy", "outputs.npz")]
+    script = tmp_path / "predict.py"
+    script.write_text(_PREDICT)
+    run = forked.run(script, arguments, tmp_path / "streams", timeout=300)
     assert run.returncode == 0, run.stderr
     with np.load(tmp_path / "outputs.npz") as loaded:
         np.testing.assert_allclose(loaded["scores"], scores, atol=1e-4)

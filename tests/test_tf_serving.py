@@ -200,6 +200,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, warmup, python_answers, tmp_path):
     signatures = signatures_of(folder / "1")
     without_request = {*signatures} - {name for name, _ in warmup}

@@ -101,10 +101,13 @@ def test_all_operations_are_built_in(twin):
     assert not [name for name in operations if name.startswith(("Flex", "Custom", "CUSTOM"))]
 
 
-MACHINES = [(SVC(kernel="linear", C=0.1), 2), (SVC(gamma=0.005, C=8.0), 4)]
+MACHINES = [
+    pytest.param(SVC(kernel="linear", C=0.1), 2, marks=pytest.mark.slow, id="linear"),
+    pytest.param(SVC(gamma=0.005, C=8.0), 4, id="rbf"),
+]
 
 
-@pytest.mark.parametrize(("machine", "n_labels"), MACHINES, ids=["linear", "rbf"])
+@pytest.mark.parametrize(("machine", "n_labels"), MACHINES)
 def test_a_probe_names_the_same_class(machine, n_labels, tmp_path):
     extractor = new_extractor()
     labels = np.arange(60) % n_labels

@@ -252,7 +252,7 @@ def test_without_resume_an_old_state_is_ignored(tmp_path):
     assert weights_hash(second) == weights_hash(first)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_a_loss_that_is_not_finite(tmp_path, bad):
     waveforms, targets = low_and_high_tones(N_CLIPS, seed=1)
     targets[0] = bad

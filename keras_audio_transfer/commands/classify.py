@@ -215,9 +215,7 @@ def write(options, network, card, fitted, counts):
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        for suffix in ("png", "svg"):
-            path = partial / f"confusion.{suffix}"
-            plots.confusion(counts, card.labels, path, f"{options.output_dir.name}, {part}")
+        plots.confusion(counts, card.labels, partial / "confusion.*", f"{options.output_dir.name}, {part}")
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
 

@@ -260,17 +260,16 @@ def draw(options, scores, prober, picture):
     counts = None if best is None else prober.confusion(best)
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
-    for suffix in ("png", "svg"):
-        if picture.beside:
-            plots.heat_map(plots.side_by_side(columns), options.output_dir / f"tasks.{suffix}", "Layers x tasks")
-        plots.ranked(scores, options.output_dir / f"scores.{suffix}", picture.title, lines)
-        if len(named) > 1:
-            plots.against_dimensions(named, options.output_dir / f"dimensions.{suffix}", picture.title, lines)
-        if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
-            plots.depth(named, options.output_dir / f"depth.{suffix}", picture.title, lines)
-        if counts is not None:
-            path, title = options.output_dir / f"confusion.{suffix}", f"{options.features.stem}: {best['layers']}"
-            plots.confusion(counts, prober.features.label_names, path, title)
+    if picture.beside:
+        plots.heat_map(plots.side_by_side(columns), options.output_dir / "tasks.*", "Layers x tasks")
+    plots.ranked(scores, options.output_dir / "scores.*", picture.title, lines)
+    if len(named) > 1:
+        plots.against_dimensions(named, options.output_dir / "dimensions.*", picture.title, lines)
+    if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
+        plots.depth(named, options.output_dir / "depth.*", picture.title, lines)
+    if counts is not None:
+        path, title = options.output_dir / "confusion.*", f"{options.features.stem}: {best['layers']}"
+        plots.confusion(counts, prober.features.label_names, path, title)
 
 
 @cli.command(arguments)

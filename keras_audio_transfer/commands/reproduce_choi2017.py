@@ -102,17 +102,16 @@ def draw(folder, tables, published):
 
     from keras_audio_transfer import plots
 
-    for suffix in ("png", "svg"):
-        for task, table in tables.items():
-            scores = pd.DataFrame(table)
-            mfcc = scores.loc[scores["layers"] == choi2017_results.MFCC, "score"]
-            lines = {choi2017_results.MFCC: mfcc.iloc[0]} if len(mfcc) else {}
-            there = {"+".join(layers): value for layers, value in published[task].items()}
-            title = f"{task}, as in Choi et al. 2017: parameters chosen on the reported folds"
-            plots.ranked(scores, folder / f"{task}.{suffix}", title, lines, there)
-        columns = {task: pd.DataFrame(table).set_index("layers")["score"] for task, table in tables.items()}
-        title = "Published features, protocol of Choi et al. 2017: accuracy, or r2 for emoMusic"
-        plots.heat_map(plots.side_by_side(columns), folder / f"tasks.{suffix}", title)
+    for task, table in tables.items():
+        scores = pd.DataFrame(table)
+        mfcc = scores.loc[scores["layers"] == choi2017_results.MFCC, "score"]
+        lines = {choi2017_results.MFCC: mfcc.iloc[0]} if len(mfcc) else {}
+        there = {"+".join(layers): value for layers, value in published[task].items()}
+        title = f"{task}, as in Choi et al. 2017: parameters chosen on the reported folds"
+        plots.ranked(scores, folder / f"{task}.*", title, lines, there)
+    columns = {task: pd.DataFrame(table).set_index("layers")["score"] for task, table in tables.items()}
+    title = "Published features, protocol of Choi et al. 2017: accuracy, or r2 for emoMusic"
+    plots.heat_map(plots.side_by_side(columns), folder / "tasks.*", title)
 
 
 def open_journals(options, tasks):

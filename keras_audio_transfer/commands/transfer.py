@@ -312,8 +312,7 @@ def draw(options, table, key):
     from keras_audio_transfer import plots
 
     title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
-    for suffix in ("png", "svg"):
-        plots.transfer_curves(table, options.output_dir / f"transfer.{suffix}", title)
+    plots.transfer_curves(table, options.output_dir / "transfer.*", title)
 
 
 # ---- the trainings
