@@ -2,83 +2,22 @@
 
 import hashlib
 import math
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
+from keras_audio_transfer.audio_files import read_audio
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 
-_EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
 # What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
-_MARGIN_SECONDS = 0.1
-# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
-_PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
-_OGG_WITHOUT_END = "end-of-stream"  # libsndfile mentions it only where it is missing
-_MP3_SLACK = 4 * 1152  # an mp3's length is an estimate, a few frames off
-
-
-def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0) -> tuple[np.ndarray, int]:
-    """Read an audio file as it is.
-
-    Args:
-        path: wav, flac, ogg, mp3, aiff or au; any sample format, rate and number of channels.
-        seconds: read no more than this; None for up to the file's end.
-        start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
-
-    Returns:
-        Samples float32 (samples, channels), integers scaled to [-1, 1], and the sample rate in Hz.
-
-    Raises:
-        InputError: not there, not audio, truncated, without samples, over before `start_seconds`, or with NaN or
-            infinite samples.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path}: {what}; expected an audio file; check the path")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
-    try:
-        with soundfile.SoundFile(path) as file:
-            start = start_seconds * file.samplerate
-            if start and start >= file.frames:
-                raise InputError(f"{path}: the file is over before {start_seconds} s; correct the start of the clip")
-            promised = file.frames - start
-            if seconds is not None:
-                promised = min(promised, int(seconds * file.samplerate) + 1)
-            if file.seekable():
-                file.seek(start)
-            else:  # GSM
-                file.read(start)
-            samples = file.read(promised, dtype="float32", always_2d=True)
-            slack = _MP3_SLACK if file.format == "MP3" else 0
-            log, sample_rate = file.extra_info, file.samplerate
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.removeprefix("Error : ").rstrip(".")
-        if "does not exist" in reason:  # what libsndfile says of a file that is there and not mp3
-            reason = "format not recognised"
-        raise InputError(f"{path}: cannot be decoded ({reason}); {_EXPECTED}; convert or remove it") from error
-    chunk = _PROMISED_AND_HELD.search(log)
-    if chunk and int(chunk[2]) < int(chunk[1]) < _STREAMED:
-        raise InputError(f"{path}: truncated: {chunk[2]} of {chunk[1]} bytes of audio are there; copy the file again")
-    if _OGG_WITHOUT_END in log.lower():
-        raise InputError(f"{path}: truncated: the end of the Ogg stream is missing; copy the file again")
-    if len(samples) < promised - slack:
-        raise InputError(f"{path}: truncated: {len(samples)} of {promised} samples are there; copy the file again")
-    if len(samples) == 0:
-        raise InputError(f"{path}: holds no samples; expected at least one; remove it")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds NaN or infinite samples; expected finite ones; repair or remove it")
-    return samples, sample_rate
+MARGIN_SECONDS = 0.1
 
 
 def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -120,10 +59,10 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
     if clip.synthesise is not None:
         samples, from_rate = clip.synthesise()
         if wanted is not None:  # then a sound in memory has the waveform that it has when it is read from a file
-            samples = samples[: int((clip.start_seconds + wanted + _MARGIN_SECONDS) * from_rate) + 1]
+            samples = samples[: int((clip.start_seconds + wanted + MARGIN_SECONDS) * from_rate) + 1]
     else:
-        skipped = max(0, math.floor(clip.start_seconds - _MARGIN_SECONDS))
-        length = None if wanted is None else clip.start_seconds - skipped + wanted + _MARGIN_SECONDS
+        skipped = max(0, math.floor(clip.start_seconds - MARGIN_SECONDS))
+        length = None if wanted is None else clip.start_seconds - skipped + wanted + MARGIN_SECONDS
         samples, from_rate = read_audio(clip.path, length, skipped)
     waveform = mix_and_resample(samples, from_rate, sample_rate)
     if not clip.is_segment:
@@ -131,9 +70,15 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
     start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
     first = round(start * sample_rate) - offset
     end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
-    if first >= len(waveform):
-        raise InputError(f"{clip.clip_id}: the file is over before {start:g} s; correct the start of the clip")
+    check_start(clip, first, waveform)
     return waveform[first : max(end, first + 1)]
+
+
+def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
+    """Refuse a clip whose first sample is not in its file's waveform."""
+    if first >= len(waveform):
+        message = f"the file is over before {clip.start_seconds:g} s; correct the start of the clip"
+        raise InputError(f"{clip.clip_id}: {message}")
 
 
 def crop_or_pad(

@@ -1,13 +1,13 @@
 """Recordings of any length -> windows around regular times, read block by block. Without TensorFlow."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
 from numbers import Real
 
 import numpy as np
-import soundfile
 
-from keras_audio_transfer.audio import crop_or_pad, load_waveform
+from keras_audio_transfer.audio import MARGIN_SECONDS, check_start, crop_or_pad, load_waveform, mix_and_resample
+from keras_audio_transfer.audio_files import open_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
@@ -30,7 +30,7 @@ def windows(clip: Clip, config: AudioConfig, hop_seconds: float) -> Iterator[tup
         (seconds from the recording's start to the window's centre, float32 (config.n_samples,)).
 
     Raises:
-        InputError: see `decoding.load_waveform`.
+        InputError: see `audio.load_waveform`.
     """
     hop, window = hop_seconds * config.sample_rate, config.n_samples
     buffer, first_sample, number = np.empty(0, np.float32), 0, 0
@@ -74,20 +74,37 @@ def _blocks(clip, sample_rate, seconds):
     if clip.synthesise is not None:
         yield load_waveform(clip, sample_rate)
         return
-    try:
-        end = soundfile.info(clip.path).duration
-    except soundfile.LibsndfileError:
-        end = 0.0  # let the decoder say what is wrong
-    if clip.duration_seconds is not None:
-        end = min(end, clip.start_seconds + clip.duration_seconds)
     start = clip.start_seconds
-    while True:
-        stop = start + seconds if start + seconds < end - 1 else end
-        part = replace(clip, start_seconds=start, duration_seconds=max(stop - start, 0.0)) if end else clip
-        yield load_waveform(part, sample_rate)
-        if stop == end:
-            return
-        start = stop
+    end = math.inf if clip.duration_seconds is None else start + clip.duration_seconds
+    skipped = math.floor(max(start - MARGIN_SECONDS, 0))  # whole seconds, as in `load_waveform`
+    with open_audio(clip.path, skipped) as file:
+        rate = file.sample_rate
+        samples = None if end == math.inf else round((end - skipped + MARGIN_SECONDS) * rate) + 1
+        pieces = (block.mean(axis=1) for block in file.blocks(samples))
+        held = np.empty(0, np.float32)  # from second `skipped` of the file on
+        while True:
+            stop = start + seconds
+            held = _filled(held, pieces, (stop + 1 - skipped) * rate)
+            is_last = len(held) < (stop + 1 - skipped) * rate or stop + 1 >= end
+            waveform = mix_and_resample(held, rate, sample_rate)
+            first = round(start * sample_rate) - skipped * sample_rate
+            if is_last:
+                last = len(waveform) if end == math.inf else round(end * sample_rate) - skipped * sample_rate
+                check_start(clip, first, waveform)
+                yield waveform[first : max(last, first + 1)]
+                return
+            yield waveform[first : round(stop * sample_rate) - skipped * sample_rate]
+            start, passed = stop, math.floor(stop - MARGIN_SECONDS)
+            held, skipped = held[(passed - skipped) * rate :], passed
+
+
+def _filled(held, pieces, samples):
+    """What is held, and so many of the next pieces that it is at least this long, or all that there is."""
+    parts, length = [held], len(held)
+    while length < samples and (piece := next(pieces, None)) is not None:
+        parts.append(piece)
+        length += len(piece)
+    return np.concatenate(parts)
 
 
 def check_hop(hop_seconds: float) -> None:

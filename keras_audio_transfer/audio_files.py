@@ -1,0 +1,388 @@
+"""Audio files -> blocks of samples, read in order. Lengths are measured, never believed. Without TensorFlow.
+
+libsndfile reads what it can measure. An mp3 without a header of its length, a wav file that was never closed, and
+formats that libsndfile does not know are left to FFmpeg (PyAV).
+"""
+
+import io
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES
+from keras_audio_transfer.errors import InputError
+
+# Below, no rate of a recording; above, a few bytes ask for more memory than there is.
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000
+# What the largest integer format holds, in case a float file was never scaled. More overflows inside a network.
+LARGEST_SAMPLE = 2.0**31
+
+_BLOCK = 1 << 16  # samples
+_EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
+# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
+_PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
+_UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
+_MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
+_MP3_TAGS = 1 << 16  # bytes that tags at the end may take
+_MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's delay
+UNCLOSED = "its header says that it is empty: it was never closed; read to the end of the file"
+
+
+class AudioFile:
+    """An audio file that is being read, from `start_seconds` on.
+
+    Attributes:
+        sample_rate: in Hz.
+        notes: what the user should know of it, in words.
+    """
+
+    def __init__(self, path: Path, decoder: "_Libsndfile | _FFmpeg", start: int):
+        self.path, self._decoder, self._start = path, decoder, start
+        self.sample_rate: int = decoder.sample_rate
+        self.notes = decoder.notes
+
+    def blocks(self, samples: int | None = None) -> Iterator[np.ndarray]:
+        """The file's samples, float32 (samples, channels), at most so many; with None up to its end, and checked there.
+
+        Raises:
+            InputError: truncated, without samples, over before the start, or with samples that are NaN, infinite or
+                beyond any format.
+        """
+        read = 0
+        while samples is None or read < samples:
+            wanted = _BLOCK if samples is None else min(_BLOCK, samples - read)
+            block = self._decoder.read(wanted)
+            if not len(block):
+                self._decoder.check_end()
+                break
+            read += len(block)
+            self._check(block)
+            yield block
+        if not read and self._start:
+            seconds = f"{self._start / self.sample_rate:g}"
+            raise InputError(f"{self.path}: the file is over before {seconds} s; correct the start of the clip")
+        if not read:
+            raise InputError(f"{self.path}: holds no samples; expected at least one; remove it")
+
+    def _check(self, block):
+        largest = np.abs(block).max()  # NaN if one is
+        if not np.isfinite(largest):
+            raise InputError(f"{self.path}: holds NaN or infinite samples; expected finite ones; repair or remove it")
+        if largest > LARGEST_SAMPLE:
+            raise InputError(f"{self.path}: holds a sample of {largest:.1e}; expected -1 to 1; repair or remove it")
+
+
+@contextmanager
+def open_audio(path: Path, start_seconds: int = 0) -> Iterator[AudioFile]:
+    """Open an audio file for reading.
+
+    Args:
+        path: see `AUDIO_SUFFIXES`; any sample format, rate and number of channels.
+        start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
+
+    Raises:
+        InputError: not there, not audio, or of no rate that a recording has.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path}: {what}; expected an audio file; check the path")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
+    with closing(_decoder_of(path)) as decoder:
+        rate = decoder.sample_rate
+        if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            expected = f"expected {LOWEST_RATE} to {HIGHEST_RATE} Hz"
+            raise InputError(f"{path}: its sample rate is {rate} Hz; {expected}; repair its header or remove it")
+        start = start_seconds * rate
+        with _errors_of(path):
+            decoder.skip(start)
+        yield AudioFile(path, decoder, start)
+
+
+def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0) -> tuple[np.ndarray, int]:
+    """Read an audio file as it is.
+
+    Args:
+        path, start_seconds: see `open_audio`.
+        seconds: read no more than this; None for up to the file's end.
+
+    Returns:
+        Samples float32 (samples, channels), integers scaled to [-1, 1], and the sample rate in Hz.
+
+    Raises:
+        InputError: see `open_audio` and `AudioFile.blocks`.
+    """
+    with open_audio(path, start_seconds) as file:
+        samples = None if seconds is None else int(seconds * file.sample_rate) + 1
+        return np.concatenate([*file.blocks(samples)]), file.sample_rate
+
+
+def _decoder_of(path):
+    """libsndfile where it can measure the file, else FFmpeg."""
+    try:
+        with _errors_of(path):
+            decoder = _Libsndfile(path)
+    except InputError as error:
+        if "cannot be decoded" not in str(error):
+            raise
+        try:
+            return _FFmpeg(path)
+        except InputError:
+            raise error from None  # its words are the clearer ones
+    if decoder.can_measure:
+        return decoder
+    decoder.close()
+    return _FFmpeg(path, notes=(UNCLOSED,) if decoder.seems_unclosed else ())
+
+
+@contextmanager
+def _errors_of(path):
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.removeprefix("Error : ").rstrip(".")
+        if "does not exist" in reason:  # what libsndfile says of a file that is there and not mp3
+            reason = "format not recognised"
+        raise InputError(f"{path}: cannot be decoded ({reason}); {_EXPECTED}; convert or remove it") from error
+
+
+class _InOrder(soundfile.SoundFile):
+    """A sound file that is read in order: soundfile itself seeks after every read, which some files do not survive."""
+
+    can_seek = True
+
+    def seekable(self):
+        return False
+
+    def forward(self, samples):
+        """Leave out so many samples from the start; the file may end before."""
+        if self.can_seek and super().seekable():
+            self.seek(min(samples, self.frames))
+            return
+        while samples and (read := len(self.read(min(samples, _BLOCK), dtype="float32"))):
+            samples -= read
+
+
+class _Libsndfile:
+    """What libsndfile reads: one file, or the streams of a chained Ogg file one after the other."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._source: Any = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
+        self._file = _InOrder(self._source)
+        self._position = 0  # in the stream that is open
+        self._later = _streams_of_ogg(path) if self._file.format == "OGG" else []
+        self.sample_rate, self._channels = self._file.samplerate, self._file.channels
+        if len(self._later) > 1:
+            self._open_next()
+        else:
+            self._later = []
+        if self._file.format == "FLAC":
+            self._measure_flac()
+        self._check_log()
+        # A wav file whose header says that it has no samples, while something that is no chunk follows.
+        log = self._file.extra_info
+        self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
+        is_estimate = self._file.format == "MP3" and not _says_its_length(path)
+        self.can_measure = not (self.seems_unclosed or is_estimate)
+
+    def skip(self, samples: int) -> None:
+        while self._later and samples >= self._file.frames:
+            samples -= self._file.frames
+            self._open_next()
+        self._file.forward(samples)
+        self._position = samples
+
+    def read(self, samples: int) -> np.ndarray:
+        with _errors_of(self._path):
+            block = self._file.read(samples, dtype="float32", always_2d=True)
+            while not len(block) and self._later:
+                self._check_stream()
+                self._open_next()
+                block = self._file.read(samples, dtype="float32", always_2d=True)
+        self._position += len(block)
+        return block
+
+    def check_end(self) -> None:
+        self._check_stream()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _open_next(self):
+        self._file.close()
+        self._file = _InOrder(_Part(self._path, *self._later.pop(0)))
+        self._position = 0
+        if (self._file.samplerate, self._file.channels) != (self.sample_rate, self._channels):
+            raise InputError(
+                f"{self._path}: its streams have several sample rates or numbers of channels; expected one; divide it"
+            )
+
+    def _measure_flac(self):
+        """A file whose end cannot be found is of unknown length, or holds less than its header says."""
+        claimed = self._file.frames
+        try:
+            self._file.seek(max(claimed - 1, 0))
+            self._file.seek(0)
+            return
+        except soundfile.LibsndfileError:
+            self._file.close()
+            self._file = _InOrder(self._source)
+            self._file.can_seek = False
+        if claimed < _UNKNOWN:
+            while len(self.read(_BLOCK)):
+                pass
+            self._check_stream()
+
+    def _check_stream(self):
+        """That what is over held what it promised."""
+        self._check_log()
+        promised = self._file.frames - (_MP3_SLACK if self._file.format == "MP3" else 0)
+        if self._position < promised < _UNKNOWN:
+            held = f"{self._position} of {self._file.frames} samples are there"
+            raise InputError(f"{self._path}: truncated: {held}; copy the file again")
+
+    def _check_log(self):
+        log = self._file.extra_info
+        chunk = _PROMISED_AND_HELD.search(log)
+        if chunk and int(chunk[2]) < int(chunk[1]) < _STREAMED:
+            held = f"{chunk[2]} of {chunk[1]} bytes of audio are there"
+            raise InputError(f"{self._path}: truncated: {held}; copy the file again")
+
+
+class _FFmpeg:
+    """What FFmpeg reads. It stops where the samples do, whatever a header says."""
+
+    def __init__(self, path: Path, notes: tuple[str, ...] = ()):
+        import av  # takes a moment, and few files need it
+
+        self._path, self.notes = path, notes
+        self._stack = ExitStack()
+        file = self._stack.enter_context(path.open("rb"))  # PyAV itself does not take names that are no UTF-8
+        try:
+            with self._errors():
+                container = self._stack.enter_context(av.open(file))
+                if not container.streams.audio:
+                    raise InputError(f"{path}: cannot be decoded (it has no sound); {_EXPECTED}; remove it")
+                self._stream = container.streams.audio[0]
+                self.sample_rate = self._stream.codec_context.sample_rate
+                if not self.sample_rate:
+                    raise self._undecodable("format not recognised")
+                self._blocks = self._decoded(container, av.AudioResampler(format="fltp"))
+        except BaseException:
+            self.close()
+            raise
+        self._kept = np.empty((0, 1), np.float32)
+
+    def _decoded(self, container, to_float):
+        with self._errors():
+            for frame in chain(container.decode(self._stream), [None]):
+                for part in to_float.resample(frame):
+                    yield part.to_ndarray().T
+
+    def skip(self, samples: int) -> None:
+        while samples and (read := len(self.read(min(samples, _BLOCK)))):
+            samples -= read
+
+    def read(self, samples: int) -> np.ndarray:
+        blocks, held = [self._kept], len(self._kept)
+        while held < samples and (block := next(self._blocks, None)) is not None:
+            blocks.append(block)
+            held += len(block)
+        joined = np.concatenate([block for block in blocks if len(block)] or blocks[:1])
+        self._kept = joined[samples:]
+        return joined[:samples]
+
+    def check_end(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @contextmanager
+    def _errors(self):
+        import av
+
+        try:
+            yield
+        except av.error.InvalidDataError as error:
+            raise self._undecodable("format not recognised") from error
+        except av.FFmpegError as error:
+            raise self._undecodable(error.strerror) from error
+
+    def _undecodable(self, reason):
+        return InputError(f"{self._path}: cannot be decoded ({reason}); {_EXPECTED}; convert or remove it")
+
+
+class _Part:
+    """The bytes of a file from `start` to `end`, as libsndfile wants a file."""
+
+    def __init__(self, path: Path, start: int, end: int):
+        self._file, self._start, self._end = path.open("rb"), start, end
+        self._file.seek(start)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._file.tell(), io.SEEK_END: self._end}[whence]
+        return self._file.seek(base + offset) - self._start
+
+    def tell(self):
+        return self._file.tell() - self._start
+
+    def read(self, size):
+        return self._file.read(min(size, max(self._end - self._file.tell(), 0)))
+
+    def __del__(self):
+        self._file.close()
+
+
+def _streams_of_ogg(path):
+    """Where the streams of an Ogg file begin and end: (start, end) of each, in bytes. More than one are a chain.
+
+    RFC 3533, section 6: a page names its length; the first of a stream has the flag 2, the last the flag 4.
+
+    Raises:
+        InputError: the file's last page is cut or not the last of its stream.
+    """
+    starts, place, flags = [0], 0, 2
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        while len(header := file.read(27)) == 27 and header[:4] == b"OggS":
+            if header[5] & 2 and not flags & 2:
+                starts.append(place)
+            flags = header[5]
+            place += 27 + header[26] + sum(file.read(header[26]))
+            file.seek(place)
+    if place > size or not flags & 4:
+        raise InputError(f"{path}: truncated: the end of the Ogg stream is missing; copy the file again")
+    return [*zip(starts, [*starts[1:], size], strict=True)]
+
+
+def _says_its_length(path):
+    """Whether the first frame of an mp3 is a header (Xing, Info or VBRI) of all that the file holds."""
+    with path.open("rb") as file:
+        place = 0
+        while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:  # its length: four times seven bits
+            place += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+            file.seek(place)
+        header = _MP3_HEADER.search(tag + file.read(400))
+    if header is None:
+        return False
+    flags, frames_or_size, size = struct.unpack(">III", header[2])
+    if header[1] == b"VBRI":
+        size = struct.unpack(">I", header[2][6:10])[0]
+    elif not flags & 2:
+        return True  # of how many bytes it does not say
+    elif not flags & 1:
+        size = frames_or_size
+    return path.stat().st_size - place <= size + _MP3_TAGS  # else there are several, one after the other

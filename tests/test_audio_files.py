@@ -1,0 +1,206 @@
+"""The number of samples that a file yields is the number that is there, however its header lies and it is read."""
+
+import io
+import os
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import noise
+
+from keras_audio_transfer.audio import load_waveform
+from keras_audio_transfer.audio_files import UNCLOSED, open_audio, read_audio
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.sliding_windows import windows
+
+RATE = 44100
+SECONDS = 4
+SOUND = np.sin(np.arange(SECONDS * RATE) * 0.06, dtype=np.float32) * 0.3 + 0.5 * noise(SECONDS * RATE)
+# An mp3 without a header of its length has whole frames of 1152 samples, also those that fill up both ends.
+IN_MP3_FRAMES = 178_560
+ID3_WITH_A_PICTURE = b"ID3\3\0\0" + bytes([0, 1, 28, 42]) + bytes(20010)
+
+
+def encoded(suffix, sound=SOUND, **how):
+    file = io.BytesIO()
+    soundfile.write(file, sound, RATE, format=suffix, **how)
+    return file.getvalue()
+
+
+def mp3(bitrate_mode):
+    how = {"subtype": "MPEG_LAYER_III", "bitrate_mode": bitrate_mode, "compression_level": 0.5}
+    content = encoded("MP3", **how)
+    assert content[21:25] in (b"Xing", b"Info")
+    return content
+
+
+def mp3_without_length(bitrate_mode):
+    content = mp3(bitrate_mode)
+    return content[content.index(b"\xff\xfb", 10) :]
+
+
+def flac_of(samples):
+    """A FLAC file whose header says that it has so many samples; 0 for an unknown number. RFC 9639, section 8.2."""
+    content = bytearray(encoded("FLAC"))
+    content[18:26] = (int.from_bytes(content[18:26], "big") >> 36 << 36 | samples).to_bytes(8, "big")
+    return bytes(content)
+
+
+def wav(said=None, sound=SOUND, subtype="PCM_16"):
+    """A wav file whose header says that its data are so many bytes."""
+    content = encoded("WAV", sound, subtype=subtype)
+    at = content.index(b"data") + 4
+    return content if said is None else content[:at] + struct.pack("<I", said) + content[at + 4 :]
+
+
+def chained_ogg(*parts):
+    return b"".join(encoded("OGG", part) for part in parts)
+
+
+def unclosed(sound):
+    content = wav(0, sound)
+    return content[:4] + struct.pack("<I", 36) + content[8:]
+
+
+READABLE = {
+    "a.wav": (wav(), 176_400),
+    "a.flac": (encoded("FLAC"), 176_400),
+    "a.ogg": (encoded("OGG"), 176_400),
+    "constant.mp3": (mp3("CONSTANT"), 176_400),
+    "variable.mp3": (mp3("VARIABLE"), 176_400),
+    "constant without length.mp3": (mp3_without_length("CONSTANT"), IN_MP3_FRAMES),
+    "variable without length.mp3": (mp3_without_length("VARIABLE"), IN_MP3_FRAMES),
+    "picture.mp3": (ID3_WITH_A_PICTURE + mp3("CONSTANT"), 176_400),
+    "picture without length.mp3": (ID3_WITH_A_PICTURE + mp3_without_length("CONSTANT"), IN_MP3_FRAMES),
+    "chained.ogg": (chained_ogg(SOUND[: 2 * RATE], SOUND[2 * RATE :]), 176_400),
+    "chain of four.ogg": (chained_ogg(*np.split(SOUND, [1, RATE, 3 * RATE])), 176_400),
+    "piped.flac": (flac_of(0), 176_400),
+    "unclosed.wav": (unclosed(SOUND), 176_400),
+    "unclosed and quiet.wav": (unclosed(np.concatenate([np.zeros(RATE), SOUND])), 220_500),
+}
+
+
+@pytest.fixture(params=READABLE)
+def file(request, tmp_path):
+    content, samples = READABLE[request.param]
+    (tmp_path / request.param).write_bytes(content)
+    return tmp_path / request.param, samples
+
+
+def test_all_samples_are_read(file):
+    path, samples = file
+    sound, rate = read_audio(path)
+    assert (sound.shape, rate) == ((samples, 1), RATE)
+    assert np.abs(sound[-RATE:]).max() > 0.05
+
+
+def test_parts_are_slices_of_the_whole(file):
+    path, samples = file
+    whole, _ = read_audio(path)
+    for start, seconds in ((0, 0.5), (1, 1.0), (3, None)):
+        part, _ = read_audio(path, seconds, start)
+        stop = samples if seconds is None else start * RATE + int(seconds * RATE) + 1
+        assert len(part) == stop - start * RATE
+        # After a seek an mp3 or Ogg decoder is off by rounding.
+        np.testing.assert_allclose(part, whole[start * RATE : stop], atol=1e-4)
+    with pytest.raises(InputError, match=r": the file is over before 9 s; correct the start of the clip$"):
+        read_audio(path, 1.0, 9)
+
+
+def test_windows_are_those_of_the_whole(file):
+    path, samples = file
+    config = AudioConfig(8000, 0.5, n_fft=256, hop_length=128, n_mels=8, mel_f_min=0.0, mel_f_max=4000.0)
+    clip = Clip("a", path)
+    whole = load_waveform(clip, config.sample_rate)
+    found = [*windows(clip, config, 0.25)]
+    assert len(found) == np.ceil(samples / RATE / 0.25)
+    for time, window in found[2:-2]:
+        start = round(time * 8000) - 2000
+        np.testing.assert_allclose(window, whole[start : start + 4000], atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_mp3_files_one_after_the_other(tmp_path, mode):
+    one = encoded("MP3", np.tile(SOUND, 5), subtype="MPEG_LAYER_III", bitrate_mode=mode, compression_level=0.5)
+    (tmp_path / "a.mp3").write_bytes(one)
+    assert len(read_audio(tmp_path / "a.mp3")[0]) == 5 * 176_400
+    (tmp_path / "a.mp3").write_bytes(3 * one)
+    # Between them are the silent frames that each file has at its ends.
+    assert 0 <= len(read_audio(tmp_path / "a.mp3")[0]) - 15 * 176_400 < 3 * 4 * 1152
+    (tmp_path / "a.mp3").write_bytes(one + b"TAG".ljust(128, b"\0"))
+    assert len(read_audio(tmp_path / "a.mp3")[0]) == 5 * 176_400
+
+
+def test_what_was_never_closed_is_said(tmp_path):
+    for content, notes in ((unclosed(SOUND), (UNCLOSED,)), (wav(), ())):
+        (tmp_path / "a.wav").write_bytes(content)
+        with open_audio(tmp_path / "a.wav") as file:
+            assert file.notes == notes
+
+
+@pytest.mark.parametrize("claimed", [2**36 - 1, 2**33, 2**24, 176_401])
+@pytest.mark.parametrize("seconds", [None, 1.0])
+def test_a_flac_file_that_claims_more_than_it_holds(tmp_path, claimed, seconds):
+    (tmp_path / "a.flac").write_bytes(flac_of(claimed))
+    with pytest.raises(InputError, match=rf"a\.flac: truncated: 176400 of {claimed} samples are there; copy the file"):
+        read_audio(tmp_path / "a.flac", seconds)
+
+
+@pytest.mark.parametrize("rate", [0, 1, 99, 768_001, 2**31 - 1])
+def test_rates_of_no_recording(tmp_path, rate):
+    content = bytearray(wav())
+    content[24:28] = struct.pack("<I", rate)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"a\.wav: (its sample rate is \d+ Hz; expected 100 to 768000|cannot be decod)"
+    ):
+        read_audio(tmp_path / "a.wav", 30.0)
+
+
+@pytest.mark.parametrize("value", [3e38, -1e20, 2.2e9])
+def test_samples_that_no_format_has(tmp_path, value):
+    sound = np.zeros(600, np.float32)
+    sound[300] = value
+    (tmp_path / "a.wav").write_bytes(wav(sound=sound, subtype="FLOAT"))
+    with pytest.raises(InputError, match=r"a\.wav: holds a sample of \d\.\de\+\d+; expected -1 to 1; repair or remove"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_samples_that_were_never_scaled_are_taken(tmp_path):
+    sound = np.array([-(2.0**31), 0, 32767], np.float32)
+    (tmp_path / "a.wav").write_bytes(wav(sound=sound, subtype="FLOAT"))
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav")[0][:, 0], sound)
+
+
+def test_streams_of_several_rates(tmp_path):
+    other = io.BytesIO()
+    soundfile.write(other, SOUND, 16000, format="OGG")
+    (tmp_path / "a.ogg").write_bytes(encoded("OGG") + other.getvalue())
+    with pytest.raises(InputError, match=r"a\.ogg: its streams have several sample rates .*; expected one; divide it"):
+        read_audio(tmp_path / "a.ogg")
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_a_truncated_chain(tmp_path, share):
+    content = chained_ogg(SOUND[:RATE], SOUND[RATE:])
+    (tmp_path / "a.ogg").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"a\.ogg: truncated: the end of the Ogg stream is missing; copy the file"):
+        read_audio(tmp_path / "a.ogg", 0.5)
+
+
+@pytest.mark.parametrize(("suffix", "container", "subtype"), [("opus", "OGG", "OPUS"), ("w64", "W64", None)])
+def test_other_formats_of_libsndfile(tmp_path, suffix, container, subtype):
+    soundfile.write(tmp_path / f"a.{suffix}", SOUND[:24000], 48000, format=container, subtype=subtype)
+    assert read_audio(tmp_path / f"a.{suffix}")[0].shape == (24000, 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text there")
+@pytest.mark.parametrize("name", ["a.wav", "unclosed.wav", "chained.ogg", "variable without length.mp3"])
+def test_a_name_that_is_no_utf8(tmp_path, name):
+    content, samples = READABLE[name]
+    path = tmp_path / os.fsdecode(b"caf\xe9 " + name.encode())
+    path.write_bytes(content)
+    assert len(read_audio(path)[0]) == samples
