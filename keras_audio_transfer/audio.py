@@ -3,9 +3,11 @@
 import hashlib
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -13,11 +15,12 @@ import soxr
 from keras_audio_transfer.audio_files import read_audio
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.files import atomic_write
 
 # What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
 MARGIN_SECONDS = 0.1
+Result = TypeVar("Result")
 
 
 def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -172,6 +175,14 @@ def ordered_map(function, items: Iterable, workers: int = 2) -> Iterator:
                 future.cancel()
 
 
+def or_reason(function: Callable[[Clip], Result], clip: Clip) -> Result | str:
+    """`function(clip)`, or, whatever goes wrong with this clip, why it is set aside."""
+    try:
+        return function(clip)
+    except Exception as error:
+        return reason_of(error, clip.clip_id)
+
+
 def readable_clips(
     clips: list[Clip], store: WaveformStore, progress=iter
 ) -> tuple[list[Clip], list[tuple[str, str]], int]:
@@ -186,12 +197,7 @@ def readable_clips(
         The clips that can be read, (clip id, reason) of those that cannot, and the length of the longest in samples.
     """
 
-    def length_or_reason(clip):
-        try:
-            return len(store.load(clip))
-        except InputError as error:
-            return str(error)
-
+    length_or_reason = partial(or_reason, lambda clip: len(store.load(clip)))
     results = [*zip(clips, progress(ordered_map(length_or_reason, clips)), strict=True)]
     readable = [clip for clip, result in results if isinstance(result, int)]
     failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES
+from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
 
 # Below, no rate of a recording; above, a few bytes ask for more memory than there is.
@@ -26,7 +26,7 @@ LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 LARGEST_SAMPLE = 2.0**31
 
 _BLOCK = 1 << 16  # samples
-_EXPECTED = f"expected {', '.join(AUDIO_SUFFIXES)} audio"
+_EXPECTED = f"expected {SUFFIXES_TEXT} audio"
 # libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
 _PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
@@ -86,15 +86,14 @@ def open_audio(path: Path, start_seconds: int = 0) -> Iterator[AudioFile]:
     """Open an audio file for reading.
 
     Args:
-        path: see `AUDIO_SUFFIXES`; any sample format, rate and number of channels.
+        path: see `datasets.walk.AUDIO_SUFFIXES`; any sample format, rate and number of channels.
         start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
 
     Raises:
         InputError: not there, not audio, or of no rate that a recording has.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path}: {what}; expected an audio file; check the path")
+        raise InputError(f"{path}: {_why_no_file(path)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty file (0 bytes); {_EXPECTED}; copy the file again")
     with closing(_decoder_of(path)) as decoder:
@@ -106,6 +105,18 @@ def open_audio(path: Path, start_seconds: int = 0) -> Iterator[AudioFile]:
         with _errors_of(path):
             decoder.skip(start)
         yield AudioFile(path, decoder, start)
+
+
+def _why_no_file(path):
+    expected = "expected an audio file; check the path"
+    if path.is_symlink():
+        target = "a folder that it is in" if path.is_dir() else f"{os.readlink(path)}, which does not exist"
+        return f"is a link to {target}; {expected}"
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            return "is a folder that may not be read; give yourself the permission, or leave it out"
+        return f"is a folder; {expected}"
+    return f"{'is no file' if path.exists() else 'does not exist'}; {expected}"
 
 
 def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0) -> tuple[np.ndarray, int]:

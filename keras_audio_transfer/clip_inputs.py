@@ -23,7 +23,8 @@ from keras_audio_transfer.array_audio import (
 )
 from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.datasets import label_names as sorted_labels
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip
+from keras_audio_transfer.datasets.clip import Clip, with_unique_ids
+from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, say_left_out, text_of
 from keras_audio_transfer.errors import InputError, unknown
 
 ClipInput: TypeAlias = str | PathLike[str] | Clip | tuple[npt.ArrayLike, int]
@@ -42,13 +43,14 @@ def clips_below(inputs: Iterable[Path]) -> list[Clip]:
     clips = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+            found, other = audio_below(path)
             if not found:
-                raise InputError(f"{path}: holds no audio; expected {', '.join(AUDIO_SUFFIXES)} files; check the path")
-            clips += [Clip(p.as_posix(), p) for p in found]
+                raise InputError(f"{path}: holds no audio; expected {SUFFIXES_TEXT} files; check the path")
+            say_left_out(str(path), other)
+            clips += [Clip(text_of(p), p) for p in found]
         else:
-            clips.append(Clip(path.as_posix(), path))
-    return [*{clip.clip_id: clip for clip in clips}.values()]
+            clips.append(Clip(text_of(path), path))
+    return with_unique_ids({clip.path: clip for clip in clips}.values())
 
 
 def clip_of(entry: ClipInput, name: str, model_rate: int, number: int = 0) -> Clip:
@@ -67,7 +69,7 @@ def clip_of(entry: ClipInput, name: str, model_rate: int, number: int = 0) -> Cl
     if isinstance(entry, Clip):
         return entry
     if isinstance(entry, str | PathLike):
-        return Clip(Path(entry).as_posix(), Path(entry))
+        return Clip(text_of(Path(entry)), Path(entry))
     pair: Any = entry
     if not _is_pair(pair):
         what = "an array without its sample rate" if is_array(pair) else f"of type {type(pair).__name__}"

@@ -1,5 +1,6 @@
 """The one exception that means: the user can put this right; and what it says of a name that does not exist."""
 
+import errno
 from collections.abc import Iterable
 
 
@@ -9,6 +10,28 @@ class InputError(ValueError):
     The message is one line: the file or argument, what was received, what was expected, what to do. The commands print
     it without a traceback and exit with status 2.
     """
+
+
+def reason_of(error: Exception, clip_id: str) -> str:
+    """Why a clip is set aside, in one line, whatever went wrong with it.
+
+    Raises:
+        OSError: `error` itself, where no other clip can do better: no space is left.
+
+    >>> reason_of(InputError("a.wav: empty file"), "a.wav")
+    'a.wav: empty file'
+    >>> reason_of(PermissionError(13, "Permission denied", "b/a.wav"), "a.wav")
+    'b/a.wav: cannot be read (Permission denied); expected an audio file; check the path and its permissions'
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename or clip_id
+        return f"{where}: cannot be read ({error.strerror}); expected an audio file; check the path and its permissions"
+    first, *_ = f"{error}".splitlines() or [""]
+    return f"{clip_id}: failed ({type(error).__name__}: {first[:200]}); leave it out, and report it if the clip is good"
 
 
 def near_miss(name: object, choices: Iterable[str]) -> str | None:

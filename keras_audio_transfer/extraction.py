@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_audio_transfer.audio import crop_or_pad, load_waveform, ordered_map
+from keras_audio_transfer.audio import crop_or_pad, load_waveform, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.sliding_windows import windows
 
@@ -105,21 +105,24 @@ def extract(
 
 
 def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
-    results = [_waveform_or_reason(clip, config) for clip in clips]
+    results = [or_reason(partial(_waveform, config), clip) for clip in clips]
     waveforms = [result for result in results if not isinstance(result, str)]
     if waveforms:
-        outputs = extractor(np.stack(waveforms))
+        try:
+            outputs = extractor(np.stack(waveforms))
+        except Exception as error:  # TensorFlow's, of which there are many
+            return [
+                (clip, result if isinstance(result, str) else reason_of(error, clip.clip_id))
+                for clip, result in zip(clips, results, strict=True)
+            ]
         features = iter([{name: outputs[name][i] for name in layer_names} for i in range(len(waveforms))])
         results = [result if isinstance(result, str) else next(features) for result in results]
     return [*zip(clips, results, strict=True)]
 
 
-def _waveform_or_reason(clip, config):
+def _waveform(config, clip):
     seconds = config.clip_seconds if config.long_clips == "start" else None
-    try:
-        waveform = load_waveform(clip, config.sample_rate, seconds)
-    except InputError as error:
-        return str(error)
+    waveform = load_waveform(clip, config.sample_rate, seconds)
     return crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips)
 
 
@@ -149,10 +152,9 @@ def extract_windows(
     features_of = partial(_features_of_window, extractor, layer_names)
     rows, times, failures = [], [], []
     for clip in progress(clips):
-        try:
-            of_clip = [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)]
-        except InputError as error:
-            failures.append((clip.clip_id, str(error)))
+        of_clip = or_reason(lambda clip: [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)], clip)
+        if isinstance(of_clip, str):
+            failures.append((clip.clip_id, of_clip))
             continue
         for time, features in of_clip:
             rows.append((replace(clip, clip_id=segment_id(clip.clip_id, time)), features))

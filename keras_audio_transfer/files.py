@@ -76,12 +76,21 @@ def write_json(path: Path, content: dict) -> None:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def cell(value: object) -> object:
+    """A value as a cell of a CSV file: a spreadsheet would run a text that begins like a formula.
+
+    >>> cell("=HYPERLINK(1)"), cell("a.wav"), cell(-1.5)
+    ("'=HYPERLINK(1)", 'a.wav', -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def write_table(path: Path, header: list[str], rows: list[list]) -> None:
-    """Write a CSV file with a header line."""
+    """Write a CSV file with a header line; see `cell`."""
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([[cell(value) for value in row] for row in rows])
 
 
 def write_failures(output: Path, failures: list[tuple[str, str]]) -> None:

@@ -5,6 +5,7 @@ trained.
 """
 
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,6 +82,9 @@ def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
     shape = (len(task.clips), task.config.n_frames, task.config.n_mels, 1)
     with atomic_write(task.spectrograms) as partial:
         file = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):  # else a full disk ends the process without a word, at some later write
+            with open(partial, "r+b") as reserved:
+                os.posix_fallocate(reserved.fileno(), 0, partial.stat().st_size)
         start = 0
         for batch, _ in waveforms:
             file[start : start + len(batch)] = compute(batch).numpy()

@@ -29,7 +29,9 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected the results.csv of `transfer`")
         try:
-            table = pd.read_csv(path, float_precision="round_trip")
+            texts = dict.fromkeys(("source", "target", "network", "strategy"), str)  # also 008, nan
+            as_written = {"float_precision": "round_trip", "keep_default_na": False, "na_values": [""]}
+            table = pd.read_csv(path, dtype=texts, **as_written)
             broken = [*table] != COLUMNS or table.empty or table[[*KEY, "accuracy"]].isna().to_numpy().any()
             table = table.astype({"multiscale": bool, "seed": int, "fraction": float, "accuracy": float})
         except (ValueError, KeyError):  # no table, or text where a number belongs

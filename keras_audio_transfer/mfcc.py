@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from keras_audio_transfer.audio import load_waveform, ordered_map
+from keras_audio_transfer.audio import load_waveform, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable, Row
 
 SAMPLE_RATE = 12000
@@ -55,8 +54,4 @@ def extract_mfcc(
 
 
 def _row(clip: Clip) -> Row:
-    try:
-        waveform = load_waveform(clip, SAMPLE_RATE, SECONDS)
-    except InputError as error:
-        return clip, str(error)
-    return clip, {"mfcc": mfcc_features(waveform)}
+    return clip, or_reason(lambda clip: {"mfcc": mfcc_features(load_waveform(clip, SAMPLE_RATE, SECONDS))}, clip)

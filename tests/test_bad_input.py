@@ -191,7 +191,7 @@ REFUSED = {
     "folder without audio": (
         "extract",
         "{model} {data}/empty --output {out}/f.npz",
-        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .aiff, .aif, .au files; check the path",
+        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .m4a, .aiff, .au, .opus, .caf, .w64 or .rf64 files; check the path",
     ),
     "nothing to extract from": (
         "extract",

@@ -12,7 +12,6 @@ The label with the largest of the model's scores is the one that scikit-learn pr
 cannot be read are listed in failed.csv beside the output, the rest is used, and the exit code is 1.
 """
 
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from pathlib import Path
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets import folder
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
@@ -64,7 +62,6 @@ def load_clips(options, config, phases):
     clips = datasets.load("folder", options.folder)
     names = datasets.label_names(clips)
     check_folders(options.folder, clips)
-    say_what_is_left_out(options.folder, clips)
     check_enough(options, clips, names)
     clips, failures, _, config = cli.decode_clips(
         options, str(options.folder), clips, config, options.output_dir, phases
@@ -90,19 +87,6 @@ def check_folders(root, clips):
                 f"{class_folder}: has audio only in its sub-folders; expected the audio of one class in it; name the "
                 "folder whose sub-folders are the classes, or move the audio up"
             )
-
-
-def say_what_is_left_out(root, clips):
-    """Name what lies there and is no audio that can be read: it could have been meant to be."""
-    taken = {clip.path for clip in clips}
-    files = sorted(path for path in root.rglob("*") if path.is_file() and path not in taken)
-    left_out = [path for path in files if not any(p.startswith(".") for p in path.relative_to(root).parts)]
-    if left_out:
-        print(
-            f"left out: {len(left_out)} files that are not {', '.join(AUDIO_SUFFIXES)}, or lie in no class folder; "
-            f"the first: {left_out[0]}",
-            file=sys.stderr,
-        )
 
 
 def check_enough(options, clips, names):

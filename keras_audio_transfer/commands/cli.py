@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -28,8 +29,9 @@ if TYPE_CHECKING:  # modules that take long to import are imported where they ar
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; interrupted.
-DONE, SOME_FAILED, NOT_DONE, INTERRUPTED = 0, 1, 2, 130
+# Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; a bug
+# (EX_SOFTWARE); interrupted.
+DONE, SOME_FAILED, NOT_DONE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 SUPPRESS = argparse.SUPPRESS
 
 
@@ -365,9 +367,19 @@ def write_features(options: argparse.Namespace, features: "FeatureTable", failur
 # ---- what is said
 
 
+def printable(text: str) -> str:
+    """One line of text without what would control a terminal: names of files and classes may hold anything.
+
+    >>> printable("a\x1b[31mb\nc")
+    'a\\x1b[31mb\\nc'
+    """
+    kept = (c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(kept)
+
+
 def show(text: str) -> None:
     """Print a result on stdout, where it is seen at once."""
-    print(text, flush=True)
+    print("\n".join(map(printable, text.split("\n"))), flush=True)
 
 
 def say(options: argparse.Namespace, text: str) -> None:
@@ -384,7 +396,7 @@ def say_not_written(output: Path) -> None:
 def report_failures(failures: list[tuple[str, str]], output: Path | None) -> int:
     """Name the failed files on stderr; the exit code that goes with them. `output`: None if there is no failed.csv."""
     for _, reason in failures:
-        print(f"failed: {reason}", file=sys.stderr)
+        print(f"failed: {printable(reason)}", file=sys.stderr)
     if failures:
         see = "" if output is None else f", see {output.parent / 'failed.csv'}"
         print(f"{len(failures)} failed{see}", file=sys.stderr)
@@ -403,13 +415,29 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
     name = name or Path(sys.argv[0]).name
     try:
         sys.exit(main())
-    except InputError as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(NOT_DONE)
-    except OSError as error:  # no permission, no space left, a file where a folder is needed
-        what = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"{name}: error: {what}", file=sys.stderr)
-        sys.exit(NOT_DONE)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        what = _not_a_bug(error)
+        if what is not None:
+            print(f"{name}: error: {printable(' '.join(what.split()))}", file=sys.stderr)
+            sys.exit(NOT_DONE)
+        traceback.print_exc()
+        kind = f"{type(error).__name__}: {printable(' '.join(str(error).split()))[:300]}"
+        what = "please report the lines above, with the command and what `--version` says"
+        print(f"{name}: internal error: {kind}; this is a bug: {what}", file=sys.stderr)
+        sys.exit(BUG)
+
+
+def _not_a_bug(error):
+    """What is wrong, in a line, where it is the input or the machine; None for a bug of ours."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):  # no permission, no space left, a file where a folder is needed
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); give it less at a time, or close other programs"
+    if "No space left on device" in str(error):  # one of TensorFlow's errors
+        return "no space left on the device; free some, or name another place for the output"
+    return None

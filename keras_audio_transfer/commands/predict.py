@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, write_failures
+from keras_audio_transfer.files import atomic_write, cell, write_failures
 from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
 
 FORMATS = ("table", "csv", "json")
@@ -87,6 +87,9 @@ def as_text(options, files, labels, scores_are):
 
     rows = [(file, *pair) for file, of_file in zip(files, labels, strict=True) for pair in of_file]
     table = pd.DataFrame(rows, columns=["file", "label", "score"])
+    safe = cell if options.format == "csv" else cli.printable
+    for name in ("file", "label"):
+        table[name] = table[name].map(safe)
     if options.format == "csv":
         return table.to_csv(index=False, lineterminator="\n")
     return table.to_string(index=False, float_format="{:.3f}".format) + "\n"
@@ -101,7 +104,7 @@ def main(options):
         labels = best_labels(result.layers[SCORES], card.labels, options.top)
         text = as_text(options, [*map(str, result.clip_ids)], labels, scores_are)
         if options.output is None:
-            print(text, end="", flush=True)
+            cli.show(text.removesuffix("\n"))
         else:
             with atomic_write(options.output) as partial:
                 partial.write_text(text, encoding="utf-8")

@@ -42,7 +42,7 @@ from keras_audio_transfer.datasets import (
     synthetic,
     urbansound8k,
 )
-from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote
+from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique_ids
 from keras_audio_transfer.download import fetch, unpacker
 from keras_audio_transfer.errors import InputError, unknown
 
@@ -83,7 +83,7 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
     clips = module.clips(None if data_dir is None else Path(data_dir))
     if not clips:
         raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
-    return [replace(clip, dataset=name) for clip in clips]
+    return with_unique_ids([replace(clip, dataset=name) for clip in clips])
 
 
 def label_names(clips: Iterable[Clip], canonical: Sequence[str] = ()) -> list[str]:

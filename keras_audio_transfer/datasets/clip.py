@@ -2,16 +2,23 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_in, text_of
 from keras_audio_transfer.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
+# Names of folders and values in tables, in any case.
+_SPELLINGS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,23 @@ class Clip:
         return self.start_seconds > 0 or self.duration_seconds is not None
 
 
+def with_unique_ids(clips: Collection[Clip]) -> list[Clip]:
+    """The clips; of those with one id all but the first get a number behind it.
+
+    Two names can be one in another spelling of their accents.
+    """
+    ids, result = {clip.clip_id for clip in clips}, []
+    seen = set()
+    for clip in clips:
+        clip_id, number = clip.clip_id, 1
+        while clip_id in seen or (number > 1 and clip_id in ids):
+            number += 1
+            clip_id = f"{clip.clip_id} ({number})"
+        seen.add(clip_id)
+        result.append(clip if number == 1 else replace(clip, clip_id=clip_id))
+    return result
+
+
 @dataclass(frozen=True)
 class Remote:
     """An archive of a data set: its address, its checksum as `algorithm:hex`, and the folder inside it."""
@@ -82,11 +106,13 @@ def segment_id(file_id: str, start_seconds: float) -> str:
     return f"{file_id}#{start_seconds:09.3f}"
 
 
-def audio_in(folder: Path) -> list[Path]:
-    """Return the audio files in `folder`, not below it, sorted by name; hidden ones left out."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".")
-    )
+def split_of(name: str) -> str | None:
+    """The one of `SPLITS` that a name means; None for a name that means none.
+
+    >>> split_of("Training"), split_of("val"), split_of("dog")
+    ('train', 'validation', None)
+    """
+    return next((split for split, spellings in _SPELLINGS.items() if name.strip().lower() in spellings), None)
 
 
 def clips_of_folders(root: Path, label_of: dict[str, str], data_set: str, remedy: str) -> list[Clip]:
@@ -106,8 +132,8 @@ def clips_of_folders(root: Path, label_of: dict[str, str], data_set: str, remedy
     for name, label in label_of.items():
         paths = audio_in(root / name)
         if not paths:
-            raise InputError(f"{data_set}: {root / name} has no audio ({', '.join(AUDIO_SUFFIXES)}); {remedy}")
-        found += [Clip(f"{name}/{path.name}", path, labels=(label,)) for path in paths]
+            raise InputError(f"{data_set}: {root / name} has no audio ({SUFFIXES_TEXT}); {remedy}")
+        found += [Clip(text_of(f"{name}/{path.name}"), path, labels=(label,)) for path in paths]
     return sorted(found, key=lambda clip: clip.clip_id)
 
 
@@ -132,6 +158,11 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=delimiter)
             header = reader.fieldnames or []
+            header = [name.strip() for name in header]
+            reader.fieldnames = header
+            twice = [column for column, count in Counter(header).items() if column and count > 1]
+            if twice:
+                raise InputError(f"{path}: the column {twice[0]!r} stands there twice; expected each once; remove one")
             missing = [column for column in columns if column not in header]
             if missing:
                 raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(header) or 'none'}; add it")
@@ -144,13 +175,15 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
                 rows.append((where, {column: text.strip() for column, text in row.items()}))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, row {reader.line_num}: is no row of a CSV file ({error}); repair it") from error
     return rows
 
 
 def read_fold(text: str, where: str) -> int:
-    """Return the fold number in `text`, or raise an `InputError` that begins with `where` if it is no whole number."""
-    if not text.isdecimal():
-        raise InputError(f"{where}: fold is {text!r}; expected a whole number from 0 up")
+    """Return the fold number in `text`, or raise an `InputError` that begins with `where` if it is no such number."""
+    if not (text.isdecimal() and len(text) <= 9):
+        raise InputError(f"{where}: fold is {text[:40]!r}; expected a whole number from 0 to 999999999")
     return int(text)
 
 

@@ -1,15 +1,17 @@
 """Your own audio in folders: one sub-folder per class, named after it.
 
 Either `CLASS/...` or, where every sub-folder at the top is named train, validation or test, `SPLIT/CLASS/...`, which
-sets the splits. Audio is searched for at any depth below the class; hidden files and folders are ignored. There are
+sets the splits; Training, val, dev and the like are understood. Audio is searched for at any depth below the class,
+links are followed, hidden files and folders are ignored. There are
 no folds and no groups: with several clips of one recording or speaker, write a table for the data set `manifest`
 instead, and name the groups.
 """
 
-import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, SPLITS, Clip
+from keras_audio_transfer.datasets.clip import Clip, split_of
+from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, say_left_out, subfolders, text_of
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
@@ -21,36 +23,33 @@ LABELS = ()
 def clips(data_dir: Path) -> list[Clip]:
     """Return every audio file below the class folders in `data_dir`, in the order of their `clip_id`.
 
+    What else lies there is named in a warning.
+
     Raises:
         InputError: `data_dir` is no folder, has no sub-folders, or one of its class folders has no audio.
     """
     if not data_dir.is_dir():
         raise InputError(f"folder: {data_dir} is not a folder; expected one sub-folder per class (for a CSV: manifest)")
-    folders = _subfolders(data_dir)
-    has_splits = folders and {folder.name for folder in folders} <= set(SPLITS)
     found = []
-    for split, parent in [(folder.name, folder) for folder in folders] if has_splits else [("", data_dir)]:
-        class_folders = _subfolders(parent)
-        if not class_folders:
-            raise InputError(f"folder: {parent} has no class folders; put the audio of each class in a sub-folder")
-        for class_folder in class_folders:
-            paths = [path for path in class_folder.rglob("*") if _is_audio(path, class_folder)]
-            if not paths:
-                raise InputError(
-                    f"folder: {class_folder} has no audio ({', '.join(AUDIO_SUFFIXES)}); add some or remove the folder"
-                )
-            # File systems differ in how they spell accents: labels and ids have to be the same on all of them.
-            label = unicodedata.normalize("NFC", class_folder.name)
-            for path in paths:
-                clip_id = unicodedata.normalize("NFC", path.relative_to(data_dir).as_posix())
-                found.append(Clip(clip_id, path, labels=(label,), split=split))
+    for class_folder, split in class_folders(data_dir):
+        paths, _ = audio_below(class_folder)
+        if not paths:
+            raise InputError(f"folder: {class_folder} has no audio ({SUFFIXES_TEXT}); add some or remove the folder")
+        label = (text_of(class_folder.name),)
+        found += [Clip(text_of(path.relative_to(data_dir)), path, labels=label, split=split) for path in paths]
+    taken = {clip.path for clip in found}
+    everything = sorted(path for paths in audio_below(data_dir) for path in paths)
+    say_left_out("folder", [path for path in everything if path not in taken], " or lie in no class folder")
     return sorted(found, key=lambda clip: clip.clip_id)
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _is_audio(path: Path, class_folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(class_folder).parts)
-    return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file()
+def class_folders(data_dir: Path) -> Iterator[tuple[Path, str]]:
+    """Each class folder, and the split that it is in ('' where there are none)."""
+    folders = subfolders(data_dir)
+    has_splits = folders and all(split_of(folder.name) for folder in folders)
+    for parent, split in [(folder, split_of(folder.name)) for folder in folders] if has_splits else [(data_dir, "")]:
+        classes = subfolders(parent)
+        if not classes:
+            raise InputError(f"folder: {parent} has no class folders; put the audio of each class in a sub-folder")
+        for folder in classes:
+            yield folder, split

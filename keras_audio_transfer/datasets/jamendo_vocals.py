@@ -12,7 +12,8 @@ The author publishes no checksums, so there is nothing to download.
 
 from pathlib import Path
 
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip, audio_in, read_number, require, segment_id
+from keras_audio_transfer.datasets.clip import Clip, read_number, require, segment_id
+from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, audio_in
 from keras_audio_transfer.errors import InputError
 
 CITATION = (

@@ -2,7 +2,7 @@
 
     path          the audio file, absolute or relative to the CSV's folder
     label         the class; for tagging several, separated by '|'
-    split         optional: train, validation or test
+    split         optional: train, validation or test; val, dev, training and the like are understood
     fold          optional: a whole number from 0 up, for cross-validation
     group         optional: the recording or speaker; clips of one group never stand on both sides of a split
     start         optional: where in the file the clip starts, in seconds
@@ -17,12 +17,22 @@ reported.
 import os
 from pathlib import Path
 
-from keras_audio_transfer.datasets.clip import SPLITS, Clip, read_fold, read_number, read_table, segment_id
+from keras_audio_transfer.datasets.clip import (
+    SPLITS,
+    Clip,
+    read_fold,
+    read_number,
+    read_table,
+    segment_id,
+    split_of,
+)
+from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
 LICENSE = "Your own data: their licence."
 REMOTES = {}
+_LONGEST_SECONDS = 366 * 24 * 3600
 LABELS = ()
 
 
@@ -41,7 +51,7 @@ def clips(data_dir: Path) -> list[Clip]:
         if not row["path"]:
             raise InputError(f"{where}: no path; name an audio file or remove the row")
         path = Path(os.path.abspath(folder / row["path"]))
-        clip_id = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+        clip_id = text_of(path.relative_to(folder) if path.is_relative_to(folder) else path)
         in_parts = "start" in row or "duration" in row
         group = row.get("group", "") or (clip_id if in_parts else "")
         start, duration = _seconds(row, "start", where), _seconds(row, "duration", where)
@@ -50,12 +60,13 @@ def clips(data_dir: Path) -> list[Clip]:
         if clip_id in found:
             raise InputError(f"{where}: {row['path']} is in the table twice; remove one of the rows")
         # dict.fromkeys: each label once, in the order they were written
-        labels = tuple(dict.fromkeys(label.strip() for label in row["label"].split("|") if label.strip()))
+        labels = tuple(dict.fromkeys(text_of(label.strip()) for label in row["label"].split("|") if label.strip()))
         if not labels:
             raise InputError(f"{where}: {row['path']} has no label; name one or remove the row")
         split, fold = row.get("split", ""), row.get("fold", "")
-        if split not in ("", *SPLITS):
+        if split and split_of(split) is None:
             raise InputError(f"{where}: split is {split!r}; expected {', '.join(SPLITS)} or nothing")
+        split = split_of(split) or ""
         fold = read_fold(fold, where) if fold else -1
         for what, place in (("split", split), ("fold", fold)):
             if group and place_of_group.setdefault((what, group), place) != place:
@@ -79,7 +90,7 @@ def _seconds(row: dict[str, str], column: str, where: str) -> float | None:
     if not row.get(column):
         return None
     seconds = read_number(row[column], column, where)
-    if seconds < 0 or (column == "duration" and seconds == 0):
+    if not 0 <= seconds <= _LONGEST_SECONDS or (column == "duration" and seconds == 0):
         rule = "above 0" if column == "duration" else "from 0 up"
-        raise InputError(f"{where}: {column} is {row[column]!r}; expected seconds {rule}")
+        raise InputError(f"{where}: {column} is {row[column]!r}; expected seconds {rule}, at most a year's")
     return seconds

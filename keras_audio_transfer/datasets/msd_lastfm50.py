@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.datasets.clip import AUDIO_SUFFIXES, Clip, require
+from keras_audio_transfer.datasets.clip import Clip, require
+from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES
 from keras_audio_transfer.errors import InputError
 
 CITATION = (
