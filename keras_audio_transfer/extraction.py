@@ -160,7 +160,7 @@ def extract_windows(
             rows.append((replace(clip, clip_id=segment_id(clip.clip_id, time)), features))
             times.append(time)
     table, _ = FeatureTable.from_rows(rows, label_names)
-    return replace(table, times=np.array(times)), failures
+    return replace(table, times=np.array(times, np.float64)), failures
 
 
 def _features_of_window(extractor, layer_names, window):

@@ -191,7 +191,7 @@ REFUSED = {
     "folder without audio": (
         "extract",
         "{model} {data}/empty --output {out}/f.npz",
-        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, .m4a, .aiff, .au, .opus, .caf, .w64 or .rf64 files; check the path",
+        "{data}/empty: holds no audio; expected .wav, .flac, .ogg, .mp3, ",
     ),
     "nothing to extract from": (
         "extract",
@@ -257,7 +257,7 @@ REFUSED = {
     "features without labels": (
         "probe",
         "{data}/unlabelled.npz --output-dir {out}/probes",
-        "{data}/unlabelled.npz: labels: clip0 has none; extract a labelled data set, not bare files",
+        "{data}/unlabelled.npz: labels: clip0 has none; extract a data set, such as 'folder', or give labels",
     ),
     "fewer clips of a class than folds": (
         "probe",
@@ -272,7 +272,7 @@ REFUSED = {
     "combination with an unknown layer": (
         "probe",
         "{data}/features.npz --combinations layer1+layer3 --output-dir {out}/probes",
-        "--combinations: layer 'layer3' is unknown; did you mean layers? choose from layer1, layer2, layers, all, ",
+        "--combinations: layer 'layer3' is unknown; did you mean layer1? choose from layer1, layer2",
     ),
     "unknown protocol": (
         "probe",

@@ -77,7 +77,7 @@ def test_all_layers_are_in_one_place_and_tested_here():
         if isinstance(node, ast.ClassDef) and any(getattr(d, "id", "") == "_register" for d in node.decorator_list)
     }
     assert registered == set(layers.__all__) == set(CASES)
-    assert [*layers.__all__] == sorted(layers.__all__)
+    assert [*layers.__all__] == sorted(layers.__all__), "sort __all__ of layers.py"
 
 
 @every_layer

@@ -180,7 +180,7 @@ BAD = {
     "tags": (lambda: tags(), "labels: the clips carry several labels each; a probe needs one label a clip"),
     "unlabelled": (
         lambda: make_features([0, 1, -1, 0, 1]),
-        r"labels: clip2 has none; extract a labelled data set, not bare files",
+        r"labels: clip2 has none; extract a data set, such as 'folder', or give labels",
     ),
     "nothing labelled": (lambda: make_features([-1] * 5), "labels: clip0 has none"),
     "one class": (lambda: make_features([1] * 10), "labels: every clip is 'b'; expected at least two classes"),

@@ -137,7 +137,7 @@ def show_estimate(prober, part, row, counts, scores):
     interval = f"95 % interval {low:.3f} to {high:.3f}, chance {scores['chance']:.3f}"
     cli.show(f"{part}: accuracy {scores['accuracy']:.3f} ({interval})")
     cli.show(f"  {prober.description}")
-    cli.show(f"  {row['chosen_by_round']}")
+    cli.show(f"  layers chosen, fold by fold: {row['chosen_by_round']}")
     cli.show("true class (row) and predicted class (column):")
     cli.show(pd.DataFrame(counts, index=names, columns=names).to_string())
 

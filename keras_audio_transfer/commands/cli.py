@@ -166,7 +166,7 @@ def _with_flags(message, parser):
 
 def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
     """`MODEL_DIR`: a model folder, or `default`."""
-    text = f"{what}; default: the one that comes with the package"
+    text = f"{what}; the word 'default' stands for the one that comes with the package"
     arguments.add_argument("model_dir", type=model_folder, metavar="MODEL_DIR", help=text)
 
 

@@ -101,7 +101,7 @@ def _check_labels(features):
         return
     if (labels < 0).any():
         clip = features.clip_ids[labels < 0][0]
-        raise InputError(f"labels: {clip} has none; extract a labelled data set, not bare files")
+        raise InputError(f"labels: {clip} has none; extract a data set, such as 'folder', or give labels")
     if (labels == labels[0]).all():
         name = features.label_names[labels[0]]
         raise InputError(f"labels: every clip is {name!r}; expected at least two classes")

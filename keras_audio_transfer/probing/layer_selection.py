@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
-from keras_audio_transfer.errors import InputError, is_unknown
+from keras_audio_transfer.errors import InputError, is_unknown, near_miss
 
 Combination = tuple[str, ...]
 Evaluate = Callable[[list[Combination]], dict[Combination, float]]
@@ -91,8 +91,9 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
     for layers in chosen:
         for name in layers:
             if name not in every:
-                names = [*every, "layers", "all", "<=N", "best", *METHODS]
-                raise InputError(f"combinations: layer {is_unknown(name, names)}")
+                keywords = ["layers", "all", "<=N", "best", *METHODS]
+                meant = every if near_miss(name, every) else [*every, *keywords]
+                raise InputError(f"combinations: layer {is_unknown(name, meant)}")
         if len(set(layers)) < len(layers):
             raise InputError(f"combinations: {'+'.join(layers)!r} names a layer twice; name each once")
     return list(dict.fromkeys(tuple(sorted(layers, key=every.index)) for layers in chosen))

@@ -89,12 +89,12 @@ class Prober:
             One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
             'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (standard deviation over
             the folds, n - 1; NaN for one fold), interval_low and interval_high (95 %, Student's t over the folds, which
-            it takes for independent; of one fold Wilson's over its clips, NaN for r2), chance (score of always
-            predicting the most frequent class, or the mean, of the clips fitted on), chosen_on ('training parts' or
-            'reported folds'), parameters (those chosen, one a fold if nested), for a method chosen (the combinations it
-            chose, most frequent first) and chosen_by_round (in the order of the parameters), and each fold's score
-            under its name. `score` is the mean over the folds; under 'choi2017', as scikit-learn computed it then,
-            weighted by the folds' clips.
+            it takes for independent; of one fold Wilson's over its clips, NaN for r2; never beyond the metric's ends),
+            chance (score of always predicting the most frequent class, or the mean, of the clips fitted on), chosen_on
+            ('training parts' or 'reported folds'), parameters (those chosen, one a fold if nested), for a method chosen
+            (the combinations it chose, most frequent first) and chosen_by_round (in the order of the parameters), and
+            each fold's score under its name. `score` is the mean over the folds; under 'choi2017', as scikit-learn
+            computed it then, weighted by the folds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -182,7 +182,8 @@ class Prober:
     def _interval(self, scores, score):
         if len(scores) > 1:
             half = t_half_width(scores)
-            return score - half, score + half
+            lowest = -np.inf if self.features.is_regression else 0.0  # of r2 there is none
+            return max(score - half, lowest), min(score + half, 1.0)
         if self.features.is_regression:
             return np.nan, np.nan
         (n_clips,) = self._sizes()
@@ -220,7 +221,7 @@ def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
         From the lower to the higher end of two intervals: the row's, over its folds, and Wilson's, over all clips.
     """
     low, high = wilson(int(np.trace(counts)), int(counts.sum()))
-    return max(0.0, float(min(low, row["interval_low"]))), min(1.0, float(max(high, row["interval_high"])))
+    return float(min(low, row["interval_low"])), float(max(high, row["interval_high"]))
 
 
 def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> tuple[StandardScaler, SVC]:
