@@ -272,7 +272,7 @@ REFUSED = {
     "combination with an unknown layer": (
         "probe",
         "{data}/features.npz --combinations layer1+layer3 --output-dir {out}/probes",
-        "--combinations: layer 'layer3' is unknown; did you mean layer1? choose from layer1, layer2",
+        "--combinations: layer 'layer3' is unknown; did you mean layer2? choose from layer1, layer2",
     ),
     "unknown protocol": (
         "probe",

@@ -221,7 +221,7 @@ def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
         From the lower to the higher end of two intervals: the row's, over its folds, and Wilson's, over all clips.
     """
     low, high = wilson(int(np.trace(counts)), int(counts.sum()))
-    return float(min(low, row["interval_low"])), float(max(high, row["interval_high"]))
+    return max(0.0, float(min(low, row["interval_low"]))), min(1.0, float(max(high, row["interval_high"])))
 
 
 def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> tuple[StandardScaler, SVC]:
