@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import soxr
 
-from keras_audio_transfer.audio_files import read_audio
+from keras_audio_transfer.audio_files import open_audio, read_audio  # noqa: F401 - its former place
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, reason_of
@@ -20,6 +20,8 @@ from keras_audio_transfer.files import atomic_write
 
 # What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
 MARGIN_SECONDS = 0.1
+_CANCELLED = 1e-3  # of the loudest channel: 60 dB below it
+_FULL_SCALE, _CLIPPED = 0.9999, 1e-3  # a sample, and the share of them from which on it is heard
 Result = TypeVar("Result")
 
 
@@ -40,8 +42,20 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
     return resampled if len(resampled) else mono[:1]  # a few samples can round down to none
 
 
+class Sound(NamedTuple):
+    """A clip's waveform, float32 (samples,), and what was found when it was read, in words."""
+
+    waveform: np.ndarray
+    notes: tuple[str, ...]
+
+
 def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) -> np.ndarray:
-    """A clip's waveform.
+    """The waveform of `load_sound`."""
+    return load_sound(clip, sample_rate, seconds).waveform
+
+
+def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> Sound:
+    """A clip's waveform, and what the user may not know of it: that it is silent, clipped, of a low rate, unclosed.
 
     Of a part of a file no more is decoded than needed, and the result is what a slice of the whole file's waveform
     would be.
@@ -52,12 +66,13 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
         seconds: only the result's first seconds are needed, this many (much faster for long files); None for all.
 
     Returns:
-        float32 (samples,); longer than `seconds` by a moment, or shorter if the clip is.
+        The waveform is longer than `seconds` by a moment, or shorter if the clip is.
 
     Raises:
-        InputError: see `read_audio`; or the clip starts after the end of its file.
+        InputError: see `audio_files.open_audio`; or the clip starts after the end of its file.
     """
     wanted = min((length for length in (clip.duration_seconds, seconds) if length is not None), default=None)
+    of_file: tuple[str, ...] = ()
     skipped = 0  # whole seconds, so that what is decoded is resampled at the same moments as in the whole file
     if clip.synthesise is not None:
         samples, from_rate = clip.synthesise()
@@ -66,15 +81,39 @@ def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) ->
     else:
         skipped = max(0, math.floor(clip.start_seconds - MARGIN_SECONDS))
         length = None if wanted is None else clip.start_seconds - skipped + wanted + MARGIN_SECONDS
-        samples, from_rate = read_audio(clip.path, length, skipped)
+        with open_audio(clip.path, skipped) as file:
+            from_rate, of_file = file.sample_rate, file.notes
+            n_samples = None if length is None else int(length * from_rate) + 1
+            samples = np.concatenate([*file.blocks(n_samples)])
     waveform = mix_and_resample(samples, from_rate, sample_rate)
+    notes = (*of_file, *_notes(samples, waveform, from_rate, sample_rate))
     if not clip.is_segment:
-        return waveform
+        return Sound(waveform, notes)
     start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
     first = round(start * sample_rate) - offset
     end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
     check_start(clip, first, waveform)
-    return waveform[first : max(end, first + 1)]
+    return Sound(waveform[first : max(end, first + 1)], notes)
+
+
+def _notes(samples, waveform, from_rate, to_rate):
+    """What is to be heard, or not, in samples as they are in the file and as the model gets them."""
+    loudest = np.abs(samples).max()
+    if not loudest:
+        yield "digital silence"
+    elif np.abs(waveform).max() < _CANCELLED * loudest and samples.ndim == 2 and samples.shape[1] > 1:
+        yield "no signal: its channels cancel each other"
+    if np.mean(np.abs(samples) >= _FULL_SCALE) > _CLIPPED:
+        yield "clipped"
+    if 2 * from_rate <= to_rate:
+        yield f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"
+
+
+def cut_note(n_samples: int, config: AudioConfig) -> tuple[str, ...]:
+    """What is said of a clip of so many samples that is longer than what the front end hears of it."""
+    if n_samples <= config.n_samples:
+        return ()
+    return (f"cut to its {'first' if config.long_clips == 'start' else 'middle'} {config.clip_seconds:g} s",)
 
 
 def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
@@ -117,9 +156,16 @@ class WaveformStore:
         whole_clips: keep clips of any length whole (random crops need that).
         cache: None: decode at every call; 'memory'; or a folder, where each waveform is a `.npy` file named after the
             clip's path, size, date and part of the file, so that a changed file is decoded again.
+
+    Attributes:
+        notes: clip id -> what was found when it was read.
+        checksums: clip id -> SHA-256 of its waveform, '' of silence; of those that `readable_clips` has read.
     """
 
     def __init__(self, config: AudioConfig, whole_clips: bool = False, cache: str | Path | None = None):
+        self.config, self.whole_clips = config, whole_clips
+        self.notes: dict[str, tuple[str, ...]] = {}
+        self.checksums: dict[str, str] = {}
         self.sample_rate, self.n_samples = config.sample_rate, config.n_samples
         self.seconds = None if whole_clips or config.long_clips != "start" else config.clip_seconds
         self.in_memory = {} if cache == "memory" else None
@@ -138,7 +184,8 @@ class WaveformStore:
         return self._decode(clip)
 
     def _decode(self, clip):
-        waveform = load_waveform(clip, self.sample_rate, self.seconds)
+        waveform, notes = load_sound(clip, self.sample_rate, self.seconds)
+        self.notes[clip.clip_id] = notes if self.whole_clips else (*notes, *cut_note(len(waveform), self.config))
         # A copy, so that a short excerpt does not keep the whole file's memory.
         return waveform if self.seconds is None else waveform[: self.n_samples].copy()
 
@@ -148,10 +195,17 @@ class WaveformStore:
         if clip.is_segment:
             key += (clip.start_seconds, clip.duration_seconds)
         path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
+        said = path.with_suffix(".txt")
         if not path.exists():
             waveform = self._decode(clip)
             with atomic_write(path) as partial, open(partial, "wb") as file:
                 np.save(file, waveform)
+            if self.notes[clip.clip_id]:
+                with atomic_write(said) as partial:
+                    partial.write_text("\n".join(self.notes[clip.clip_id]), encoding="utf-8")
+        elif clip.clip_id not in self.notes:
+            lines = said.read_text(encoding="utf-8").splitlines() if said.exists() else []
+            self.notes[clip.clip_id] = tuple(lines)
         return np.load(path)
 
 
@@ -197,7 +251,12 @@ def readable_clips(
         The clips that can be read, (clip id, reason) of those that cannot, and the length of the longest in samples.
     """
 
-    length_or_reason = partial(or_reason, lambda clip: len(store.load(clip)))
+    def length(clip):
+        waveform = store.load(clip)
+        store.checksums[clip.clip_id] = hashlib.sha256(waveform.tobytes()).hexdigest() if waveform.any() else ""
+        return len(waveform)
+
+    length_or_reason = partial(or_reason, length)
     results = [*zip(clips, progress(ordered_map(length_or_reason, clips)), strict=True)]
     readable = [clip for clip, result in results if isinstance(result, int)]
     failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_audio_transfer.audio import crop_or_pad, load_waveform, or_reason, ordered_map
+from keras_audio_transfer.audio import Sound, crop_or_pad, cut_note, load_sound, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
@@ -105,25 +105,34 @@ def extract(
 
 
 def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
-    results = [or_reason(partial(_waveform, config), clip) for clip in clips]
-    waveforms = [result for result in results if not isinstance(result, str)]
-    if waveforms:
-        try:
-            outputs = extractor(np.stack(waveforms))
-        except Exception as error:  # TensorFlow's, of which there are many
-            return [
-                (clip, result if isinstance(result, str) else reason_of(error, clip.clip_id))
-                for clip, result in zip(clips, results, strict=True)
-            ]
-        features = iter([{name: outputs[name][i] for name in layer_names} for i in range(len(waveforms))])
-        results = [result if isinstance(result, str) else next(features) for result in results]
-    return [*zip(clips, results, strict=True)]
+    sounds = [or_reason(partial(_sound, config), clip) for clip in clips]
+    heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if not isinstance(sound, str)]
+    features = iter(_features_of_batch(extractor, layer_names, heard) if heard else ())
+    return [
+        (clip, sound) if isinstance(sound, str) else (replace(clip, notes=sound.notes), next(features))
+        for clip, sound in zip(clips, sounds, strict=True)
+    ]
 
 
-def _waveform(config, clip):
+def _features_of_batch(extractor, layer_names, heard):
+    """The features of each of these clips, or why it has none."""
+    try:
+        outputs = extractor(np.stack([sound.waveform for _, sound in heard]))
+    except Exception as error:  # TensorFlow's, of which there are many
+        return [reason_of(error, clip.clip_id) for clip, _ in heard]
+    result = []
+    for i, (clip, _) in enumerate(heard):
+        features = {name: outputs[name][i] for name in layer_names}
+        is_finite = all(np.isfinite(values).all() for values in features.values())
+        result.append(features if is_finite else f"{clip.clip_id}: its features are not finite; leave it out")
+    return result
+
+
+def _sound(config, clip):
     seconds = config.clip_seconds if config.long_clips == "start" else None
-    waveform = load_waveform(clip, config.sample_rate, seconds)
-    return crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips)
+    waveform, notes = load_sound(clip, config.sample_rate, seconds)
+    cropped = crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips)
+    return Sound(cropped, (*notes, *cut_note(len(waveform), config)))
 
 
 def extract_windows(
@@ -157,7 +166,8 @@ def extract_windows(
             failures.append((clip.clip_id, of_clip))
             continue
         for time, features in of_clip:
-            rows.append((replace(clip, clip_id=segment_id(clip.clip_id, time)), features))
+            window = replace(clip, clip_id=segment_id(clip.clip_id, time), group=clip.group or clip.clip_id)
+            rows.append((window, features))
             times.append(time)
     table, _ = FeatureTable.from_rows(rows, label_names)
     return replace(table, times=np.array(times, np.float64)), failures

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_audio_transfer.array_audio import as_list
+from keras_audio_transfer.config import checked_path, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import atomic_write
@@ -26,7 +28,8 @@ _EXPECTED = {
     "times": ((1,), "f", "seconds in one dimension"),
     "labels": ((1, 2), "iuf", "numbers, a row a clip"),
 }
-_EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits"), _TEXTS)
+_OPTIONAL = ("times", "groups", "notes")
+_EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits", "groups", "notes"), _TEXTS)
 _LAYER = ((2,), "fiu", "numbers of shape (clips, channels)")
 _SOURCE = "expected what `extract` or `mfcc` writes"
 
@@ -48,6 +51,9 @@ class FeatureTable:
         folds: int64 (clips,), -1 where there are none.
         splits: str (clips,), 'train', 'validation', 'test', or '' where there are none.
         times: float64 (clips,), where the rows are windows of recordings: seconds to their centres. Else None.
+        groups: str (clips,), the recording or speaker that a clip was cut from, which no fold divides; '' for a clip of
+            its own. None where no clip has one.
+        notes: str (clips,), what was found when a clip was read, such as 'digital silence'; None where nothing was.
         failures: (clip id, reason) of clips that could not be read and have no row; not saved.
 
     Examples:
@@ -68,6 +74,8 @@ class FeatureTable:
     folds: Array
     splits: Array
     times: Array | None = None
+    groups: Array | None = None
+    notes: Array | None = None
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -125,6 +133,8 @@ class FeatureTable:
             label_names=label_names,
             folds=np.array([clip.fold for clip in clips], dtype=np.int64),
             splits=np.array([clip.split for clip in clips], dtype=str),
+            groups=_texts_or_none([clip.group for clip in clips]),
+            notes=_texts_or_none(["; ".join(clip.notes) for clip in clips]),
         )
 
     def column_names(self, layers: str | Iterable[str] | None = None) -> list[str]:
@@ -183,13 +193,7 @@ class FeatureTable:
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
     def _selected(self, layers: str | Iterable[str] | None) -> list[str]:
-        names = [*self.layers] if layers is None else [layers] if isinstance(layers, str) else [*layers]
-        for name in names:
-            if name not in self.layers:
-                raise unknown("layers", name, self.layers)
-        if not names:
-            raise InputError(f"layers: is empty; expected some of {', '.join(self.layers) or 'none'}, or None for all")
-        return names
+        return selected_layers(layers, self.layers)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write a features file (`.npz`); it appears whole or not at all."""
@@ -201,11 +205,12 @@ class FeatureTable:
             "folds": np.asarray(self.folds, dtype=np.int64),
             "splits": np.array(self.splits, dtype=str),
         }
-        if self.times is not None:
-            about["times"] = np.asarray(self.times, dtype=np.float64)
+        optional = {"times": np.float64, "groups": str, "notes": str}
+        about |= {n: np.asarray(getattr(self, n), dtype=t) for n, t in optional.items() if getattr(self, n) is not None}
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         arrays: dict[str, Any] = {**layers, **about}
-        with atomic_write(Path(path)) as partial, open(partial, "wb") as file:
+        path = checked_path("path", path, "the path of the features file to write")
+        with atomic_write(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
@@ -216,7 +221,7 @@ class FeatureTable:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
                 layer twice, or values that are not finite.
         """
-        path = Path(path)
+        path = checked_path("path", path, "the path of a features file")
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(f"{path}: {what}; expected a features file; make one with `extract`")
@@ -229,18 +234,14 @@ class FeatureTable:
             raise InputError(f"{path}: not a features file (.npz), or damaged; {_SOURCE}") from error
         _check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}
-        n_clips = len(content["clip_ids"])
         about = {name: content[name] for name in _ABOUT_CLIPS}
-        if "times" in content and "times" not in layers:
-            _check_array(content, "times", *_EXPECTED["times"], path)
-            about["times"] = content["times"]
-        for name, values in {**layers, **about}.items():
-            if len(values) != n_clips:
-                raise InputError(f"{path}: {name!r} has {len(values)} rows; expected {n_clips}, one a clip")
-        for name, values in layers.items():
-            if not np.isfinite(values).all():
-                clip = content["clip_ids"][~np.isfinite(values).all(axis=1)][0]
-                raise InputError(f"{path}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
+        for name in _OPTIONAL:
+            if name in content and name not in layers:
+                _check_array(content, name, *_EXPECTED[name], path)
+                about[name] = content[name]
+        if "times" in about and "groups" not in about:  # as this package wrote it before it knew groups
+            about["groups"] = np.array([str(clip).rpartition("#")[0] for clip in content["clip_ids"]], dtype=str)
+        _check_rows(layers, about, path)
         result = cls(layers, label_names=[*map(str, content["label_names"])], **about)
         _check_labels(result, path)
         return result
@@ -278,6 +279,39 @@ class FeatureTable:
         return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
 
 
+def _texts_or_none(texts: list[str]) -> Array | None:
+    return np.array(texts, dtype=str) if any(texts) else None
+
+
+def selected_layers(layers: str | Iterable[str] | None, there: Iterable[str]) -> list[str]:
+    """The layers asked for, in the order asked for; None for all that are there.
+
+    Args:
+        layers: names in a list, an array or any iterable that has an order; or one name.
+        there: the layers that there are, in their order.
+
+    Raises:
+        InputError: none, an unknown one, one twice, or no names.
+
+    >>> selected_layers(np.array(["layer2", "layer1"]), ["layer1", "layer2"])
+    ['layer2', 'layer1']
+    """
+    known = [*there]
+    listed = known if layers is None else as_list(layers, "layers")
+    if isinstance(listed, bytes | set | frozenset) or not isinstance(listed, Iterable):
+        said = shown(layers)
+        raise InputError(f"layers: {said} is not allowed; expected names of layers in order, or None for all")
+    names = [listed] if isinstance(listed, str) else [*listed]
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise unknown("layers", name, known)
+    if not names:
+        raise InputError(f"layers: is empty; expected some of {', '.join(known) or 'none'}, or None for all")
+    if len({*names}) < len(names):
+        raise InputError(f"layers: {shown(names)} names a layer twice; expected each once")
+    return [*map(str, names)]
+
+
 def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
     """The names of layers' channels beside one another.
 
@@ -287,7 +321,42 @@ def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
     return [f"{name}/{channel}" for name, size in layer_sizes.items() for channel in range(size)]
 
 
-def _check_arrays(content: dict[str, Array], path: Path) -> None:
+def check_table(table: FeatureTable, where: str) -> None:
+    """Refuse in a table in memory what `FeatureTable.load` refuses in a file; `where` begins the messages.
+
+    Raises:
+        InputError: see `FeatureTable.load`.
+    """
+    if not isinstance(table.layers, Mapping):
+        raise InputError(f"{where}: 'layers' is of type {type(table.layers).__name__}; expected a dict of arrays")
+    about = {name: getattr(table, name) for name in (*_ABOUT_CLIPS, *_OPTIONAL) if getattr(table, name) is not None}
+    texts = {name: np.array(values, dtype=str) for name, values in about.items() if _EXPECTED[name] is _TEXTS}
+    for name, values in {**table.layers, **about, **texts}.items():
+        if not isinstance(values, np.ndarray):
+            expected = _EXPECTED.get(name, _LAYER)[2]
+            raise InputError(f"{where}: {name!r} is of type {type(values).__name__}; expected an array of {expected}")
+    names = {"layer_names": np.array([*table.layers], dtype=str), "label_names": np.array(table.label_names, dtype=str)}
+    content = {**table.layers, **about, **texts, **names}
+    _check_arrays(content, where)
+    for name in {*about} & {*_OPTIONAL}:
+        _check_array(content, name, *_EXPECTED[name], where)
+    _check_rows(table.layers, {**about, **texts}, where)
+    _check_labels(table, where)
+
+
+def _check_rows(layers: Mapping[str, Array], about: Mapping[str, Array], where: str | Path) -> None:
+    """That all have a row a clip, and features are finite."""
+    clip_ids = about["clip_ids"]
+    for name, values in {**layers, **about}.items():
+        if len(values) != len(clip_ids):
+            raise InputError(f"{where}: {name!r} has {len(values)} rows; expected {len(clip_ids)}, one a clip")
+    for name, values in layers.items():
+        if not np.isfinite(values).all():
+            clip = clip_ids[~np.isfinite(values).all(axis=1)][0]
+            raise InputError(f"{where}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
+
+
+def _check_arrays(content: dict[str, Array], path: str | Path) -> None:
     for name in _NOT_LAYERS:
         _check_array(content, name, *_EXPECTED[name], path)
     for name in map(str, content["layer_names"]):
@@ -303,7 +372,7 @@ def _check_arrays(content: dict[str, Array], path: Path) -> None:
 
 
 def _check_array(
-    content: dict[str, Array], name: str, dimensions: tuple[int, ...], kinds: str, expected: str, path: Path
+    content: dict[str, Array], name: str, dimensions: tuple[int, ...], kinds: str, expected: str, path: str | Path
 ) -> None:
     if name not in content:
         raise InputError(f"{path}: has no array {name!r}; {_SOURCE}")
@@ -314,7 +383,7 @@ def _check_array(
         raise InputError(f"{path}: {name!r} is {values.dtype} of shape {values.shape}; expected {expected}")
 
 
-def _check_labels(features: FeatureTable, path: Path) -> None:
+def _check_labels(features: FeatureTable, path: str | Path) -> None:
     labels, names = features.labels, features.label_names
     if features.is_regression:
         per_clip = labels.shape[1] if labels.ndim == 2 else 1
@@ -324,6 +393,13 @@ def _check_labels(features: FeatureTable, path: Path) -> None:
             )
         if not np.isfinite(labels).all():
             raise InputError(f"{path}: 'labels' are numbers with NaN or infinity among them; expected finite ones")
+    elif labels.ndim == 2 and labels.shape[1] != len(names):
+        raise InputError(
+            f"{path}: 'labels' has {labels.shape[1]} columns, but there are {len(names)} label_names; make the file again"
+        )
+    elif labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
+        wrong = labels[~np.isin(labels, (0, 1))][0]
+        raise InputError(f"{path}: 'labels' has {wrong} for a tag; expected 0 or 1; make the file again")
     elif labels.ndim == 1 and len(labels) and (labels.max() >= len(names) or labels.min() < -1):
         wrong = labels[(labels >= len(names)) | (labels < -1)][0]
         raise InputError(f"{path}: 'labels' has {wrong}, but there are {len(names)} label_names; make the file again")

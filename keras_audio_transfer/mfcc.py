@@ -1,8 +1,10 @@
 """The MFCC baseline of Choi et al. 2017: what a probe gets from 1980s features. Without TensorFlow."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from keras_audio_transfer.audio import load_waveform, or_reason, ordered_map
+from keras_audio_transfer.audio import load_sound, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.feature_table import FeatureTable, Row
 
@@ -54,4 +56,8 @@ def extract_mfcc(
 
 
 def _row(clip: Clip) -> Row:
-    return clip, or_reason(lambda clip: {"mfcc": mfcc_features(load_waveform(clip, SAMPLE_RATE, SECONDS))}, clip)
+    sound = or_reason(lambda clip: load_sound(clip, SAMPLE_RATE, SECONDS), clip)
+    if isinstance(sound, str):
+        return clip, sound
+    features = or_reason(lambda _: {"mfcc": mfcc_features(sound.waveform)}, clip)
+    return replace(clip, notes=sound.notes), features

@@ -437,13 +437,13 @@ def test_which_part_of_a_long_clip_is_kept(long_clips, crop, start):
 def counted(monkeypatch):
     """The clips that were decoded, in order."""
     decoded = []
-    original = audio.load_waveform
+    original = audio.load_sound
 
     def counting(clip, *arguments):
         decoded.append(clip.clip_id)
         return original(clip, *arguments)
 
-    monkeypatch.setattr(audio, "load_waveform", counting)
+    monkeypatch.setattr(audio, "load_sound", counting)
     return decoded
 
 

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_features_come_back_as_they_were(tmp_path, kind):
     assert loaded.folds.tolist() == FOLDS[kind]
     assert loaded.splits.tolist() == SPLITS[kind]
     assert loaded.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]
+    assert ([""] * len(loaded) if loaded.groups is None else loaded.groups.tolist()) == [c.group for c in CLIPS[kind]]
 
 
 @pytest.mark.parametrize("kind", CLIPS)
@@ -91,7 +93,9 @@ def test_nothing_is_pickled(tmp_path, kind):
     with np.load(tmp_path / "features.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     about = {"layer_names", "clip_ids", "labels", "label_names", "folds", "splits"}
-    assert arrays.keys() == {"layer1", "layer2"} | about
+    groups = [clip.group for clip in CLIPS[kind]]
+    assert arrays.keys() == {"layer1", "layer2"} | about | ({"groups"} if any(groups) else set())
+    assert arrays.get("groups", np.array(groups)).tolist() == groups
     assert {array.dtype.kind for array in arrays.values()} <= set("fiU")
     assert arrays["layer_names"].tolist() == ["layer2", "layer1"]
 
@@ -377,3 +381,21 @@ def test_failures_are_not_saved(tmp_path):
     features.failures = [("b.wav", "b.wav: empty file")]
     features.save(tmp_path / "features.npz")
     assert FeatureTable.load(tmp_path / "features.npz").failures == []
+
+
+def test_windows_of_an_older_file_belong_to_their_recordings(tmp_path):
+    features = replace(
+        features_of("single"),
+        clip_ids=np.array([f"night {i % 2}.wav#{i:09.3f}" for i in range(len(features_of("single")))]),
+        times=np.arange(len(features_of("single")), dtype=np.float64),
+        groups=None,
+    )
+    features.save(tmp_path / "f.npz")
+    assert {*FeatureTable.load(tmp_path / "f.npz").groups} == {"night 0.wav", "night 1.wav"}
+
+
+def test_notes_are_kept(tmp_path):
+    clips = [Clip("a", None, ("dog",)), Clip("b", None, ("dog",), notes=("digital silence", "cut"))]
+    table = FeatureTable.of_clips({"layer1": np.zeros((2, 3), np.float32)}, clips, ["dog"])
+    table.save(tmp_path / "f.npz")
+    assert FeatureTable.load(tmp_path / "f.npz").notes.tolist() == ["", "digital silence; cut"]

@@ -1,5 +1,7 @@
 """Probes fit on one part and score another; nothing that is scored takes part in any choice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
@@ -767,3 +769,52 @@ def test_the_machine_for_use_is_what_scikit_learn_would_find(folds, grid, monkey
     scaler, machine = fit_svm(features, chosen, point)
     np.testing.assert_array_equal(machine.predict(scaler.transform(x)), search.predict(x))
     assert machine.kernel == "linear" or isinstance(machine.gamma, float)
+
+
+# ---- groups
+
+
+def windows_of_recordings(recordings=20, each=6):
+    """Windows that sound like their recording, whose labels say nothing: who divides recordings scores far too well."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"recording{i}" for i in range(recordings)], each)
+    labels = np.repeat(rng.permutation(np.arange(recordings) % 2), each)
+    layer = np.repeat(rng.normal(size=(recordings, 8)), each, axis=0) + 0.01 * rng.normal(size=(len(labels), 8))
+    return labels, {"layer1": layer}, groups
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_no_fold_divides_a_recording(task):
+    labels, layers, groups = windows_of_recordings()
+    if task == "regression":
+        labels = labels + 0.001 * np.arange(len(labels))
+    alone = replace(make_features(labels, layers), groups=np.where(groups == "recording3", "", groups))
+    for features in (replace(make_features(labels, layers), groups=groups), alone):
+        folds, _ = outer_folds(features, seed=1)
+        assert len(folds) == 5
+        parts = [part for fold in folds for part in (fold.outer, *fold.inner)] + final_parts(features)
+        for part in parts:
+            both = {*features.groups[part.fit]} & {*features.groups[part.score]}
+            assert both <= {""}
+        assert sorted(i for fold in folds for i in fold.outer.score) == [*range(len(labels))]
+
+
+def test_what_is_only_known_of_a_recording_scores_about_chance():
+    labels, layers, groups = windows_of_recordings()
+    (divided,) = probe(make_features(labels, layers), [("layer1",)])
+    (whole,) = probe(replace(make_features(labels, layers), groups=groups), [("layer1",)])
+    assert divided["score"] > 0.95
+    assert whole["score"] < 0.75
+
+
+def test_too_few_recordings():
+    labels, layers, groups = windows_of_recordings(recordings=6)
+    with pytest.raises(InputError, match="groups: 3 of a class are too few for 5 folds that divide none; add record"):
+        outer_folds(replace(make_features(labels, layers), groups=groups))
+
+
+def test_the_folds_of_2017_know_no_groups():
+    labels, layers, groups = windows_of_recordings(recordings=18)
+    features = replace(make_features(labels, layers), groups=groups)
+    with pytest.raises(InputError, match=r"groups: the folds of 2017 divide 'recording.*; use the protocol nested"):
+        outer_folds(features, protocol=CHOI2017)

@@ -41,6 +41,7 @@ def arguments():
         metavar="S",
         help="clip length (default: the model's or that of the longest clip, whichever is shorter)",
     )
+    cli.add_duplicates_argument(parser)
     cli.add_workers_argument(parser)
     cli.add_jobs_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")

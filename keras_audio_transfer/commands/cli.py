@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import progress
+from keras_audio_transfer.commands.parsing import DeprecatedFlag, Formatter, Parser  # noqa: F401 - DeprecatedFlag for commands
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError, is_unknown, near_miss, unknown
+from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.splits import divide
@@ -76,62 +79,10 @@ half = number(float, lambda value: 0 <= value <= 0.5, "0 to 0.5")
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every command takes; `--help` shows its module's docstring and all defaults."""
     summary, _, epilog = description.strip().partition("\n")
-    result = _Parser(description=summary, epilog=epilog, formatter_class=_Formatter, allow_abbrev=False)
+    result = Parser(description=summary, epilog=epilog, formatter_class=Formatter, allow_abbrev=False)
     result.add_argument("--seed", type=seed, default=0, help="of everything random")
     result.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     return result
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as everything else does: in one line, and what may have been meant."""
-
-    def parse_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else [*args]
-        self._refuse_unknown_flags(args)
-        return super().parse_args(args, namespace)
-
-    def _refuse_unknown_flags(self, args):
-        """Before argparse asks for arguments that are missing only because their flag is misspelt."""
-        if {"-h", "--help"} & {*args}:
-            return
-        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        for arg in args[: args.index("--")] if "--" in args else args:
-            flag = arg.partition("=")[0]
-            if flag.startswith("--") and " " not in arg and flag not in known:
-                near = near_miss(flag, known)
-                hint = f"did you mean {near}? " if near else ""
-                raise InputError(f"unrecognized argument: {flag}; {hint}see --help")
-
-    def _check_value(self, action, value):
-        if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, is_unknown(value, action.choices))
-
-    def error(self, message):
-        raise InputError(f"{message.removeprefix('argument ')}; see --help")
-
-
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows every option's default, also where there is none, and the epilog as it was written."""
-
-    def _get_help_string(self, action):
-        no_option = not action.option_strings or action.nargs == 0 or action.required
-        if no_option or action.help is argparse.SUPPRESS or "(default: " in action.help:
-            return action.help
-        default = action.default if isinstance(action.default, list | tuple) else [action.default]
-        text = " ".join(str(value) for value in default if value is not None)
-        return f"{action.help} (default: {text or 'none'})"
-
-
-class DeprecatedFlag(argparse.Action):
-    """A former name of a flag: it is still taken, and says on stderr what it is called today.
-
-    `const` is the name of today; it and this one have the same `dest`.
-    """
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Take the value, and warn."""
-        print(f"{parser.prog}: warning: {option_string} is deprecated; use {self.const}", file=sys.stderr)
-        setattr(namespace, self.dest, values)
 
 
 def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
@@ -223,6 +174,7 @@ def add_division_arguments(arguments: argparse.ArgumentParser, validation_type: 
         help="fraction of the training recordings held out for early stopping where there is no official validation "
         "split",
     )
+    add_duplicates_argument(arguments)
 
 
 def check_division(options: argparse.Namespace, clips: list[Clip]) -> None:
@@ -242,7 +194,8 @@ def decode_clips(
     """Decode every clip once, in the phase 'decoding'; those that cannot be read are listed in `failed.csv`.
 
     Args:
-        options: with `clip_seconds` (None: the config's length, or that of the longest clip, whichever is shorter).
+        options: with `clip_seconds` (None: the config's length, or that of the longest clip, whichever is shorter) and
+            `allow_duplicates`.
         name: what an error calls the clips.
         clips: of a data set.
         config: the front end.
@@ -254,7 +207,7 @@ def decode_clips(
         The clips that can be read, (clip id, reason) of the others, the store, and the front end for their length.
 
     Raises:
-        InputError: none can be read.
+        InputError: none can be read; or copies are in several classes or parts.
     """
     from keras_audio_transfer.audio import WaveformStore, readable_clips
 
@@ -264,10 +217,21 @@ def decode_clips(
     write_failures(output, failures)
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
+    clips = keep_copies_together(clips, store.checksums, options.allow_duplicates)
+    say_notes(options, [store.notes.get(clip.clip_id, ()) for clip in clips])
     if options.clip_seconds is None:
         longest = max(longest, config.n_fft) / config.sample_rate  # clips shorter than a frame are filled
         config = config.with_clip_seconds(min(config.clip_seconds, longest))
     return clips, failures, store, config
+
+
+def add_duplicates_argument(arguments: argparse.ArgumentParser) -> None:
+    """`--allow-duplicates`."""
+    arguments.add_argument(
+        "--allow-duplicates",
+        action="store_true",
+        help="go on where copies of a recording have several labels, or are in several splits or folds",
+    )
 
 
 def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
@@ -356,6 +320,8 @@ def _check_writable(flag, path):
 def write_features(options: argparse.Namespace, features: "FeatureTable", failures: list[tuple[str, str]]) -> int:
     """Write the features file and `failed.csv` beside it; the exit code."""
     write_failures(options.output, failures)
+    if features.notes is not None:
+        say_notes(options, [notes.split("; ") if notes else () for notes in map(str, features.notes)])
     if len(features.clip_ids):
         features.save(options.output)
         show(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
@@ -386,6 +352,15 @@ def say(options: argparse.Namespace, text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not options.quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def say_notes(options: argparse.Namespace, notes: Iterable[Sequence[str]]) -> None:
+    """Say on stderr, in one line, what was found when clips were read. `notes`: of each clip."""
+    notes = [*notes]
+    counts = Counter(note for of_clip in notes for note in of_clip)
+    if counts:
+        what = "; ".join(f"{number} of {len(notes)} {note}" for note, number in counts.most_common())
+        say(options, f"notes on clips: {printable(what)}")
 
 
 def say_not_written(output: Path) -> None:

@@ -38,6 +38,7 @@ class Clip:
         duration_seconds: how long it is; None for up to the file's end.
         targets: for regression, a number for each of the data set's `TARGETS`; such a clip has no labels.
         dataset: the key of `DATASETS` that it was loaded by; '' for none.
+        notes: what was found when it was read, such as 'digital silence'.
     """
 
     clip_id: str
@@ -51,6 +52,7 @@ class Clip:
     duration_seconds: float | None = None
     targets: tuple[float, ...] = ()
     dataset: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def is_segment(self) -> bool:

@@ -41,7 +41,7 @@ def outer_folds(features: FeatureTable, seed: int = 0, protocol: str = NESTED) -
     """The data set's own evaluation, and a sentence that describes it.
 
     With splits: fit on train and validation, score on test. With folds: each fold scored once. With neither:
-    k-fold, stratified by class unless the labels are numbers.
+    k-fold, stratified by class unless the labels are numbers; clips of one group stay together.
 
     Nested: parameters are chosen inside each outer fold, on the validation split where there is one, on each other fold
     in turn where there are three or more, and otherwise by cross-validation of the clips to fit on; without folds there
@@ -49,7 +49,8 @@ def outer_folds(features: FeatureTable, seed: int = 0, protocol: str = NESTED) -
     without folds there are ten, unshuffled.
 
     Raises:
-        InputError: labels missing, several a clip, or too few; a split without train or test clips.
+        InputError: labels missing, several a clip, or too few; a split without train or test clips; folds as in 2017
+            that would divide a group.
     """
     _check_labels(features)
     folds, description = (_nested_folds if protocol == NESTED else _choi2017_folds)(features, seed)
@@ -84,6 +85,15 @@ def _check_part(features, fold_name, part):
             raise InputError(f"labels: {fold_name} leaves fewer than two clips to fit on or to score; add clips")
     elif len(np.unique(features.labels[part.fit])) < 2:
         raise InputError(f"labels: {fold_name} leaves one class to fit on; expected at least two classes in every part")
+
+
+def _check_groups(features, parts):
+    for part in parts if features.groups is not None else ():
+        both = np.intersect1d(features.groups[part.fit], features.groups[part.score])
+        for group in both[both != ""].tolist():
+            raise InputError(
+                f"groups: the folds of 2017 divide {group!r}, which would be scored on itself; use the protocol nested"
+            )
 
 
 def _check_labels(features):
@@ -139,6 +149,7 @@ def _choi2017_folds(features, seed):
     official = _official(features)
     if official is None:
         official = _official(replace(features, folds=folds_of_2017(features)))
+        _check_groups(features, official)
         kind = "" if features.is_regression else "stratified "
         description = f"no official folds: {kind}{len(official)}-fold, unshuffled"
     else:
@@ -176,6 +187,8 @@ def _shuffled_parts(features, rows, name, seed, fewer=False):
     from sklearn.model_selection import KFold, StratifiedKFold  # takes a second to import
 
     labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
+    if features.groups is not None:
+        return _grouped_parts(features, rows, name, seed, fewer)
     if features.is_regression:
         splitter = KFold
         n_folds = min(n_folds, len(rows) // 2) if fewer else n_folds
@@ -184,6 +197,28 @@ def _shuffled_parts(features, rows, name, seed, fewer=False):
         n_folds = max(2, min(n_folds, np.unique(labels, return_counts=True)[1].min())) if fewer else n_folds
     _check_enough(features, labels, n_folds)
     pairs = splitter(n_folds, shuffle=True, random_state=seed).split(rows, labels)
+    return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
+
+
+def _grouped_parts(features, rows, name, seed, fewer):
+    """As `_shuffled_parts`, but no group is divided."""
+    from sklearn.model_selection import KFold, StratifiedGroupKFold
+
+    labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
+    own = [f"{group}" or f"\0{row}" for group, row in zip(features.groups[rows], rows, strict=True)]
+    _, groups = np.unique(own, return_inverse=True)
+    of_classes = [np.unique(groups[labels == label]) for label in np.unique(labels)]
+    n_groups = len(np.unique(groups)) if features.is_regression else min(map(len, of_classes))
+    n_folds = max(2, min(n_folds, n_groups)) if fewer else n_folds
+    if n_groups < n_folds:
+        of = "" if features.is_regression else " of a class"
+        raise InputError(f"groups: {n_groups}{of} are too few for {n_folds} folds that divide none; add recordings")
+    if features.is_regression:
+        parts = KFold(n_folds, shuffle=True, random_state=seed).split(np.unique(groups))
+        pairs = [(np.flatnonzero(np.isin(groups, fit)), np.flatnonzero(np.isin(groups, score))) for fit, score in parts]
+    else:
+        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        pairs = splitter.split(rows, labels, groups)
     return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
 
 

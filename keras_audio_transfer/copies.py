@@ -1,0 +1,52 @@
+"""One recording under several names, found by the checksum of what was decoded. Without TensorFlow."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+
+_log = logging.getLogger(__name__)
+_OWN = ("folder", "manifest")  # the others are evaluated as their authors do
+
+
+def copies_of(clips: list[Clip], checksums: Mapping[str, str]) -> list[list[Clip]]:
+    """The sets of clips that sound alike to the last bit; silent clips (no checksum) are none."""
+    alike: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if checksums.get(clip.clip_id):
+            alike.setdefault(checksums[clip.clip_id], []).append(clip)
+    return [several for several in alike.values() if len(several) > 1]
+
+
+def keep_copies_together(clips: list[Clip], checksums: Mapping[str, str], allow: bool = False) -> list[Clip]:
+    """The clips; copies of one recording are a group, which no division cuts.
+
+    Args:
+        clips: of one data set.
+        checksums: clip id -> checksum of its sound.
+        allow: only name what would be refused.
+
+    Raises:
+        InputError: in data of one's own, copies that have several labels, or are in several splits or folds.
+    """
+    groups: dict[str, str] = {}
+    wrong = []
+    for several in copies_of(clips, checksums):
+        first, *others = several
+        for other in others:
+            if {*other.labels} != {*first.labels} or other.targets != first.targets:
+                wrong.append((first, other, f"labels ({'|'.join(first.labels)} and {'|'.join(other.labels)})"))
+            elif (other.split, other.fold) != (first.split, first.fold):
+                wrong.append((first, other, "splits or folds"))
+        if not any(clip.group for clip in several):
+            groups |= {clip.clip_id: f"copies of {first.clip_id}" for clip in several}
+    if wrong:
+        first, other, what = wrong[0]
+        more = f" ({len(wrong)} such copies)" if len(wrong) > 1 else ""
+        message = f"{other.clip_id}: is a copy of {first.clip_id} with other {what}{more}"
+        if first.dataset in _OWN and not allow:
+            raise InputError(f"{message}; expected each recording in one; remove the wrong ones, or `allow_duplicates`")
+        _log.warning("%s", message)
+    return [replace(clip, group=groups.get(clip.clip_id, clip.group)) for clip in clips]

@@ -1,0 +1,125 @@
+"""A recording that is there twice is named, kept on one side, or refused; and what is to be known of clips is said."""
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import run_main
+from sounds import CONFIG, noise
+
+from keras_audio_transfer.audio import WaveformStore, load_sound, readable_clips
+from keras_audio_transfer.audio_files import UNCLOSED
+from keras_audio_transfer.copies import copies_of, keep_copies_together
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.mfcc import extract_mfcc
+
+CLIPS = [
+    Clip("a0", None, ("a",), dataset="folder"),
+    Clip("a1", None, ("a",), dataset="folder"),
+    Clip("b0", None, ("b",), dataset="folder"),
+    Clip("b1", None, ("b",), dataset="folder"),
+]
+
+
+def test_silence_and_what_was_not_read_are_no_copies():
+    assert copies_of(CLIPS, {"a0": "", "a1": "", "b0": "x"}) == []
+
+
+def test_copies_of_a_class_are_a_group():
+    kept = keep_copies_together(CLIPS, {"a0": "x", "a1": "x", "b0": "y", "b1": "z"})
+    assert [clip.group for clip in kept] == ["copies of a0", "copies of a0", "", ""]
+
+
+def test_copies_with_other_labels_are_refused(caplog):
+    sums = {"a0": "x", "a1": "y", "b0": "x", "b1": "y"}
+    message = r"b0: is a copy of a0 with other labels \(a and b\) \(2 such copies\)"
+    with pytest.raises(InputError, match=rf"{message}; expected each recording in one; remove the wrong ones, or `all"):
+        keep_copies_together(CLIPS, sums)
+    keep_copies_together(CLIPS, sums, allow=True)
+    assert caplog.messages == ["b0: is a copy of a0 with other labels (a and b) (2 such copies)"]
+
+
+@pytest.mark.parametrize("place", [{"split": "train"}, {"fold": 3}])
+def test_copies_in_several_parts_are_refused_in_data_of_ones_own(place, caplog):
+    for dataset in ("folder", "manifest", "esc10"):
+        clips = [Clip("a0", None, ("a",), split="test", dataset=dataset)]
+        clips += [Clip("a1", None, ("a",), **{"split": "test", **place}, dataset=dataset)]
+        if dataset == "esc10":
+            keep_copies_together(clips, dict.fromkeys(("a0", "a1"), "x"))
+            assert caplog.messages == ["a1: is a copy of a0 with other splits or folds"]
+        else:
+            with pytest.raises(InputError, match="a1: is a copy of a0 with other splits or folds; expected each recor"):
+                keep_copies_together(clips, dict.fromkeys(("a0", "a1"), "x"))
+
+
+@pytest.mark.parametrize("cache", [None, "memory", "folder"])
+def test_copies_are_found_by_what_is_decoded(tmp_path, cache):
+    soundfile.write(tmp_path / "a.wav", noise(1000), 2000, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.w64", noise(1000), 2000, subtype="FLOAT")
+    soundfile.write(tmp_path / "c.wav", noise(1000, seed=1), 2000, subtype="FLOAT")
+    soundfile.write(tmp_path / "d.wav", np.zeros(1000), 2000)
+    clips = [Clip(path.name, path, ("x",)) for path in sorted(tmp_path.iterdir())]
+    for _ in range(2):
+        store = WaveformStore(CONFIG, cache=tmp_path / "cache" if cache == "folder" else cache)
+        readable_clips(clips, store)
+        assert [[clip.clip_id for clip in several] for several in copies_of(clips, store.checksums)] == [
+            ["a.wav", "b.w64"]
+        ]
+        assert store.checksums["d.wav"] == ""
+        # What is heard of them is the first half.
+        assert {name: notes for name, notes in store.notes.items() if name != "d.wav"} == dict.fromkeys(
+            ("a.wav", "b.w64", "c.wav"), ("cut to its first 0.25 s",)
+        )
+        assert store.notes["d.wav"] == ("digital silence", "cut to its first 0.25 s")
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "notes"),
+    [
+        (noise(900), 2000, ()),
+        (np.zeros(900), 2000, ("digital silence",)),
+        (np.zeros((900, 2)), 2000, ("digital silence",)),
+        (np.stack([noise(900), -noise(900)], 1), 2000, ("no signal: its channels cancel each other",)),
+        (np.stack([noise(900), noise(900, seed=1)], 1), 2000, ()),
+        ((30 * noise(900)).clip(-1, 1), 2000, ("clipped",)),
+        (noise(900), 1000, ("its sample rate, 1000 Hz, is far below the model's, 2000 Hz",)),
+        (noise(900), 1500, ()),
+        (noise(9000), 44100, ()),
+    ],
+    ids=["noise", "silence", "stereo silence", "cancel", "stereo", "clipped", "low", "lower", "higher"],
+)
+def test_what_is_found_in_a_clip_is_said(tmp_path, samples, rate, notes):
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    assert load_sound(Clip("a", tmp_path / "a.wav"), 2000).notes == notes
+
+
+def test_an_unclosed_file_is_said(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(900), 2000)
+    content = bytearray(path.read_bytes())
+    content[4:8] = (36).to_bytes(4, "little")
+    content[40:44] = bytes(4)
+    path.write_bytes(content)
+    assert load_sound(Clip("a", path), 2000).notes == (UNCLOSED,)
+
+
+def test_notes_are_a_column_and_a_line(tmp_path, capsys):
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(4000) if number else noise(4000), 2000)
+    table, _ = extract_mfcc([Clip(f"{n}", tmp_path / f"{n}.wav") for n in range(3)], [])
+    low = "its sample rate, 2000 Hz, is far below the model's, 12000 Hz"
+    assert table.notes.tolist() == [low, f"digital silence; {low}", f"digital silence; {low}"]
+    assert run_main("mfcc", tmp_path, "--output", tmp_path / "f.npz") == 0
+    assert f"notes on clips: 3 of 3 {low}; 2 of 3 digital silence\n" in capsys.readouterr().err
+    assert run_main("mfcc", tmp_path, "--output", tmp_path / "f.npz", "--quiet") == 0
+    assert "notes on clips" not in capsys.readouterr().err
+
+
+def test_the_command_refuses_copies_until_told_to_go_on(tmp_path, capsys):
+    for name in ("train/dog/0", "train/rain/1", "test/dog/2", "test/rain/3", "dev/dog/4", "dev/rain/5"):
+        path = tmp_path / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, noise(4000, seed=2 if name[-1] == "3" else int(name[-1])), 16000)
+    arguments = ["--dataset", "folder", "--data-dir", tmp_path, "--output-dir", tmp_path / "out", "--epochs", 0]
+    with pytest.raises(InputError, match=r"test/rain/3.wav: is a copy of test/dog/2.wav .*, or --allow-duplicates$"):
+        run_main("train", *arguments)
