@@ -1,5 +1,6 @@
 """Clips -> features with an exported SavedModel, several clips at a time, without Keras."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.model_folder import CARD, Card
 from keras_audio_transfer.sliding_windows import windows
 
 
@@ -27,15 +30,12 @@ class SavedExtractor:
         saved_model: the folder that holds `saved_model.pb`.
 
     Raises:
-        InputError: it cannot be loaded, or takes no `waveform`.
+        InputError: see `load_saved_model`; or it takes no `waveform`.
     """
 
     def __init__(self, saved_model: Path):
-        try:
-            loaded = tf.saved_model.load(str(saved_model))  # owns the variables until they are frozen
-            signature = loaded.signatures["serving_default"]
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{saved_model}: is not a SavedModel that serves ({error}); export it again") from error
+        loaded = load_saved_model(saved_model)  # owns the variables until they are frozen
+        signature = loaded.signatures["serving_default"]
         if "waveform" not in signature.structured_input_signature[1]:
             raise InputError(f"{saved_model}: has no input named waveform; export it with `export`")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
@@ -47,6 +47,32 @@ class SavedExtractor:
         """FeatureTable of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
         outputs = self.frozen(tf.constant(waveforms))
         return {name: output.numpy() for name, output in zip(self.names, outputs, strict=True)}
+
+
+def load_saved_model(saved_model: Path) -> Any:
+    """What TensorFlow makes of a SavedModel that serves.
+
+    Load only models that you trust: a SavedModel is a program.
+
+    Raises:
+        InputError: it cannot be loaded; or the `card.json` beside it is of another model than it says itself (signature
+            `info`), as when files of two models are copied together.
+    """
+    try:
+        loaded = tf.saved_model.load(str(saved_model))
+        loaded.signatures["serving_default"]
+    except Exception as error:  # there are as many kinds as ways to damage its files
+        first, *_ = f"{error}".splitlines() or [""]
+        raise InputError(f"{saved_model}: is not a SavedModel that serves ({first[:200]}); export it again") from error
+    folder = saved_model.parent
+    if "info" in loaded.signatures and (folder / "card.json").is_file():
+        text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
+        own = Card.from_dict(json.loads(text), str(saved_model))
+        for name, here, there in Card.read(folder).differences(own):
+            what = f"{name} is {here}, but the SavedModel {saved_model.name} beside it says {there}"
+            remedy = "they are of two models; put back the files of one, or export it again"
+            raise InputError(f"{folder / 'card.json'}: {what}; {remedy}")
+    return loaded
 
 
 @contextmanager

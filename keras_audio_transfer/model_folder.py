@@ -1,6 +1,7 @@
 """What a model folder holds: `card.json`, `model.keras`, and a SavedModel per version. Without TensorFlow."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_json
 
 SCORES = "scores"  # the output that is no layer's
+CARD = "card"  # what a SavedModel's signature `info` returns
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 # What a field of `card.json` may hold besides null, and in words.
@@ -18,6 +20,7 @@ _TEXT = (lambda value: isinstance(value, str), "a text")
 _TEXTS = (lambda value: isinstance(value, list) and all(isinstance(v, str) for v in value), "a list of texts")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _NUMBER = (lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number")
+_COUNT = (lambda value: _NUMBER[0](value) and value >= 1, "a whole number from 1 up")
 _OBJECT = (lambda value: isinstance(value, dict), "an object")
 _NUMBERS = (lambda value: isinstance(value, list) and all(_NUMBER[0](v) for v in value), "a list of whole numbers")
 _SIZES = (lambda value: _OBJECT[0](value) and all(_NUMBER[0](v) for v in value.values()), "an object of whole numbers")
@@ -74,7 +77,7 @@ class Card:
     settings: Mapping[str, Any] | None = _card_field(_OBJECT)
     seed: int | None = _card_field(_NUMBER)
     weights: str | None = _card_field(_TEXT)
-    batch_clips: int = _card_field(_NUMBER, 1)
+    batch_clips: int = _card_field(_COUNT, 1)
     calibration: Mapping[str, Any] | None = _card_field(_OBJECT)
     versions: Mapping[str, str] | None = _card_field(_OBJECT)
     weights_sha256: str | None = _card_field(_TEXT)
@@ -92,8 +95,8 @@ class Card:
             raise InputError(f"{model_dir}: {_why_no_model_folder(model_dir)}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: is not JSON ({error}); export the model again") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: is not JSON ({str(error)[:100]}); export the model again") from error
         return cls.from_dict(values, str(path))
 
     @classmethod
@@ -114,11 +117,21 @@ class Card:
             value = values.get(name)
             if not (is_kind(value) or (value is None and name not in ("audio", "layer_names"))):
                 raise InputError(f"{where}: {name} is {json.dumps(value)[:60]}; expected {expected}; export it again")
+        for name in ("layer_names", "labels"):
+            twice = [text for text, count in Counter(values.get(name) or ()).items() if count > 1]
+            if twice:
+                raise InputError(f"{where}: {name} names {twice[0]!r} twice; expected each once; export it again")
+        if "layer_sizes" in values and not {*(values["layer_sizes"] or {})} <= {*values["layer_names"]}:
+            raise InputError(f"{where}: layer_sizes names other layers than layer_names; export it again")
         known = {f.name: values[f.name] for f in fields(cls) if f.metadata and values.get(f.name) is not None}
         sizes = known.get("layer_sizes", {})
         known["layer_sizes"] = {name: sizes.get(name, 0) for name in values["layer_names"]}
         other = {name: value for name, value in values.items() if name not in kinds}
-        return cls(audio=AudioConfig.from_dict(values["audio"]), **known, other=other)
+        try:
+            audio = AudioConfig.from_dict(values["audio"])
+        except InputError as error:
+            raise InputError(f"{where}: audio: {error}; export it again") from error
+        return cls(audio=audio, **known, other=other)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in `card.json`. What does not apply to the model is left out."""
@@ -164,6 +177,21 @@ class Card:
             return self
         gone: dict[str, Any] = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
         return replace(self, **gone, transferred_from=self.training_data or self.transferred_from)
+
+    def differences(self, other: "Card") -> list[tuple[str, str, str]]:
+        """What two cards of one model cannot disagree on: (field, of this one, of the other), in a few words."""
+        result = []
+        for name in ("weights_sha256", "audio", "layer_sizes", "labels"):
+            here, there = getattr(self, name), getattr(other, name)
+            here, there = (([*v] if name == "labels" else v) for v in (here, there))
+            known = name != "weights_sha256" or (here and there)
+            if known and here != there:
+                if name == "audio":
+                    mine, its = here.to_dict(), there.to_dict()
+                    name = "audio." + next(key for key in mine if mine[key] != its.get(key))
+                    here, there = mine[name[6:]], its.get(name[6:])
+                result.append((name, str(here)[:60], str(there)[:60]))
+        return result
 
     def require_single_clips(self, model: Path, use: str) -> None:
         """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.
