@@ -1,8 +1,17 @@
-"""AudioConfig: what happens to a sound before the network sees it. Units are in the names; sizes are computed."""
+"""AudioConfig: what happens to a sound before the network sees it. Units are in the names; sizes are computed.
 
+Also what the value of any setting or argument may be: `number`, `checked_whole`, `checked_flag`, `checked_path`.
+"""
+
+import errno
 import math
+import os
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_audio_transfer.errors import InputError, unknown
 
@@ -16,6 +25,68 @@ POOLINGS = (
     "max",
     "mean_deviation",
 )
+_KINDS = {int: "a whole number", float: "a number", str: "a text"}
+
+
+def shown(value: object) -> str:
+    """A value for an error message: on one line, and not all of a long one."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a number of thousands of digits, an object that cannot show itself
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def number(value: object) -> float:
+    """A real number of any type as a float: infinite where it is too large for one; NaN for what is no number.
+
+    >>> number(np.int8(3)), number(np.float16(0.5)), number("1"), number(True)
+    (3.0, 0.5, nan, nan)
+    """
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.inf
+
+
+def checked_whole(name: str, value: object, lowest: int, expected: str, highest: float = math.inf) -> int:
+    """A whole number of any type, within limits; `expected` says them. Raises InputError for anything else."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and lowest <= int(value) <= highest:
+        return int(value)
+    raise InputError(f"{name}: {shown(value)} is not allowed; expected {expected}")
+
+
+def checked_flag(name: str, value: object) -> bool:
+    """A truth value, also NumPy's. Raises InputError for anything else, such as the text 'no', which counts as true."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise InputError(f"{name}: {shown(value)} is not allowed; expected True or False")
+
+
+def checked_path(name: str, value: object, expected: str) -> Path:
+    """A path from a text or a `pathlib.Path`; nothing has to be there.
+
+    Args:
+        name: of the argument.
+        value: what was received.
+        expected: what it is the path of, in words.
+
+    Raises:
+        InputError: of another type, empty, or one that the system cannot have: too long, or with a NUL in it.
+    """
+    try:
+        path = Path(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(f"{name}: is of type {type(value).__name__}; expected {expected}") from error
+    if value == "":
+        raise InputError(f"{name}: is empty; expected {expected}")
+    try:
+        os.lstat(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"{name}: {shown(str(path))} is not allowed ({why}); expected {expected}") from error
+    return path
 
 
 @dataclass(frozen=True)
@@ -42,7 +113,7 @@ class AudioConfig:
         long_clips: which part of a longer clip is taken: its 'start' or its 'centre'.
 
     Raises:
-        InputError: a value is out of range.
+        InputError: a value is out of range, or of another type. Numbers may be NumPy's.
     """
 
     sample_rate: int
@@ -61,8 +132,11 @@ class AudioConfig:
     long_clips: str = "start"
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = _of_kind(setting.name, getattr(self, setting.name), setting.type)
+            object.__setattr__(self, setting.name, value)
         rules = {
-            "sample_rate": (self.sample_rate >= 1, "at least 1 Hz"),
+            "sample_rate": (1 <= self.sample_rate <= 768_000, "1 to 768000 Hz"),
             "clip_seconds": (
                 1 <= self.clip_seconds * self.sample_rate <= 3600 * self.sample_rate,
                 "one sample to an hour",
@@ -81,7 +155,7 @@ class AudioConfig:
         }
         for name, (kept, rule) in rules.items():
             if not kept:
-                raise InputError(f"{name}: {getattr(self, name)!r} is not allowed; expected {rule}")
+                raise InputError(f"{name}: {shown(getattr(self, name))} is not allowed; expected {rule}")
 
     @property
     def n_samples(self) -> int:
@@ -123,7 +197,8 @@ class AudioConfig:
             return self
         config, frame = replace(self, clip_seconds=clip_seconds), self.n_fft / self.sample_rate
         if config.n_samples < self.n_fft:
-            raise InputError(f"clip_seconds: {clip_seconds:g} is shorter than a frame; expected at least {frame:g}")
+            seconds = config.clip_seconds
+            raise InputError(f"clip_seconds: {seconds:g} is shorter than a frame; expected at least {frame:g}")
         return config
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,6 +214,20 @@ class AudioConfig:
         if missing:
             raise InputError(f"audio config: {', '.join(missing)} missing; expected {', '.join(needed)}")
         return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+
+def _of_kind(name: str, value: Any, kind: Any) -> Any:
+    """A setting's value as the type that it has to have. Raises InputError where it cannot be that."""
+    if kind is bool:
+        return checked_flag(name, value)
+    if kind is str and isinstance(value, str):
+        return value
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if kind is int and is_number and number(value).is_integer():
+        return int(value)
+    if kind is float and is_number:
+        return value if type(value) is int else number(value)
+    raise InputError(f"{name}: {shown(value)} is not allowed; expected {_KINDS[kind]}")
 
 
 PRESETS = {

@@ -265,7 +265,8 @@ class FeatureTable:
         """These features with the layers of `other`, which has the same clips in any order; `name` is for messages.
 
         Raises:
-            InputError: a clip is missing in `other` or stands there twice, or a layer is in both.
+            InputError: a clip is missing in `other` or stands there twice, a layer is in both, or they disagree on a
+                clip's label, fold or split.
         """
         for layer in other.layers:
             if layer in self.layers:
@@ -276,7 +277,24 @@ class FeatureTable:
             what = f"has no features of {missing[0]} ({len(missing)} missing)" if missing else "has clips twice"
             raise InputError(f"{name}: {what}; extract it from the same clips")
         order = [row[clip] for clip in map(str, self.clip_ids)]
+        self._check_same(other, order, name)
         return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
+
+    def _check_same(self, other: "FeatureTable", order: list[int], name: str) -> None:
+        """That the rows `order` of `other` say of the clips what these do, as far as they say anything."""
+        labelled = len(other.label_names) > 0
+        if labelled and (self.label_names != other.label_names or self.labels.shape[1:] != other.labels.shape[1:]):
+            theirs, ours = (", ".join(names) or "none" for names in (other.label_names, self.label_names))
+            raise InputError(f"{name}: its labels are {theirs[:60]}, not {ours[:60]}; extract it from the same clips")
+        for what in (*(("labels",) if labelled else ()), "folds", "splits"):
+            ours, theirs = getattr(self, what), getattr(other, what)[order]
+            differs = (ours != theirs).reshape(len(ours), -1).any(axis=1)
+            if differs.any():
+                (clip, here, there), *_ = zip(self.clip_ids[differs], ours[differs], theirs[differs], strict=True)
+                raise InputError(
+                    f"{name}: {what} of {clip} are {there} there and {here} here ({differs.sum()} such clips); extract "
+                    "it from the same clips"
+                )
 
 
 def _texts_or_none(texts: list[str]) -> Array | None:
@@ -338,7 +356,7 @@ def check_table(table: FeatureTable, where: str) -> None:
     names = {"layer_names": np.array([*table.layers], dtype=str), "label_names": np.array(table.label_names, dtype=str)}
     content = {**table.layers, **about, **texts, **names}
     _check_arrays(content, where)
-    for name in {*about} & {*_OPTIONAL}:
+    for name in [name for name in _OPTIONAL if name in about]:
         _check_array(content, name, *_EXPECTED[name], where)
     _check_rows(table.layers, {**about, **texts}, where)
     _check_labels(table, where)
@@ -394,9 +412,8 @@ def _check_labels(features: FeatureTable, path: str | Path) -> None:
         if not np.isfinite(labels).all():
             raise InputError(f"{path}: 'labels' are numbers with NaN or infinity among them; expected finite ones")
     elif labels.ndim == 2 and labels.shape[1] != len(names):
-        raise InputError(
-            f"{path}: 'labels' has {labels.shape[1]} columns, but there are {len(names)} label_names; make the file again"
-        )
+        found = f"'labels' has {labels.shape[1]} columns, but there are {len(names)} label_names"
+        raise InputError(f"{path}: {found}; make the file again")
     elif labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
         wrong = labels[~np.isin(labels, (0, 1))][0]
         raise InputError(f"{path}: 'labels' has {wrong} for a tag; expected 0 or 1; make the file again")

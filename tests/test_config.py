@@ -16,8 +16,8 @@ CHOI = PRESETS["choi2017"]
 
 # setting, values that change, what the message expects
 BROKEN_RULES = [
-    ("sample_rate", {"sample_rate": 0}, "at least 1 Hz"),
-    ("sample_rate", {"sample_rate": -12000}, "at least 1 Hz"),
+    ("sample_rate", {"sample_rate": 0}, "1 to 768000 Hz"),
+    ("sample_rate", {"sample_rate": -12000}, "1 to 768000 Hz"),
     ("clip_seconds", {"clip_seconds": 0.0}, "one sample to an hour"),
     ("clip_seconds", {"clip_seconds": -1.0}, "one sample to an hour"),
     ("clip_seconds", {"clip_seconds": 0.99 / 12000}, "one sample to an hour"),

@@ -399,3 +399,23 @@ def test_notes_are_kept(tmp_path):
     table = FeatureTable.of_clips({"layer1": np.zeros((2, 3), np.float32)}, clips, ["dog"])
     table.save(tmp_path / "f.npz")
     assert FeatureTable.load(tmp_path / "f.npz").notes.tolist() == ["", "digital silence; cut"]
+
+
+@pytest.mark.parametrize("what", ["labels", "folds", "splits", "label_names", "unlabelled"])
+def test_a_baseline_of_other_labels_folds_or_splits_is_refused(what):
+    table = features_of("single")
+    other = replace(table, layers={"mfcc": np.zeros((len(table), 2), np.float32)})
+    if what == "unlabelled":
+        other = replace(other, labels=np.full(len(table), -1), label_names=[])
+        assert [*table.join(other, "other.npz").layers][-1] == "mfcc"
+        return
+    if what == "label_names":
+        other = replace(other, label_names=[*reversed(other.label_names)])
+        message = r"other\.npz: its labels are .*, not .*; extract it from the same clips"
+    else:
+        values = np.array(getattr(other, what))
+        values[1] = {"labels": 1 - table.labels[1], "folds": 7, "splits": "odd"}[what]
+        other = replace(other, **{what: values})
+        message = rf"other\.npz: {what} of .* are .* there and .* here \(1 such clips\); extract it from the same clips"
+    with pytest.raises(InputError, match=message):
+        table.join(other, "other.npz")
