@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+import warnings
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -42,7 +44,8 @@ FORMATS = ("png", "svg")
 
 def _save(figure, path: Path) -> None:
     for each in [path.with_suffix(f".{name}") for name in FORMATS] if path.suffix == ".*" else [path]:
-        with atomic_write(each) as partial:
+        with atomic_write(each) as partial, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
             figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight")
     plt.close(figure)
 

@@ -16,6 +16,7 @@ import soundfile
 import tensorflow as tf
 from conftest import read_card, run_main
 
+from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
@@ -415,3 +416,11 @@ def test_esc10_by_class(run_script, tmp_path):
     scores = read_card(out)["scores"]["cross-validation"]
     assert scores["interval_low"] - 0.1 < accuracy < scores["interval_high"] + 0.1
     assert accuracy > 0.5  # chance is 0.1
+
+
+def test_a_picture_that_fails_costs_no_model(capsys):
+    with cli.picture():
+        raise RuntimeError("no such glyph\nsecond line")
+    assert capsys.readouterr().err == "no picture (RuntimeError: no such glyph); please report it\n"
+    with pytest.raises(InputError), cli.picture():
+        raise InputError("mine")

@@ -59,6 +59,18 @@ def test_transfer_curves(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.png", "t.svg"]
 
 
+@pytest.mark.parametrize(
+    "name", ["cash_$_to_$", "$", "$x^", "a\\b{c", "\u6708\u66dc\u65e5", "\u0639\u0631", "\U0001f436", "%d & <b>"]
+)
+def test_names_of_classes_are_no_mathematics(name, tmp_path, recwarn):
+    plots.confusion(np.arange(4).reshape(2, 2), [name, f"{name} {name}"], tmp_path / "a.*", name)
+    rows = table([name, "layer1"])
+    plots.ranked(rows, tmp_path / "b.*", name, {name: 0.5})
+    plots.heat_map(plots.side_by_side({name: rows.set_index("layers")["score"]}), tmp_path / "c.*", name)
+    assert len([*tmp_path.iterdir()]) == 6
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_side_by_side_keeps_the_order_and_leaves_gaps():
     columns = {"x": pd.Series({"layer1": 0.1, "layer1+layer2": 0.2}), "y": pd.Series({"layer2": 0.3, "layer1": 0.4})}
     heat = plots.side_by_side(columns)

@@ -374,10 +374,19 @@ def test_the_interval_of_one_round_is_that_of_its_clips(small_grid):
 
 
 def test_chance_by_hand(small_grid):
-    # Fitted on fold 2 (a, a, a, a, b, b), 'a' is named: right for 3 of 9; fitted on fold 1, 'b': right for 2 of 6.
+    # Of all clips 'b' is the most frequent: 8 of 15, and 2 of the 6 in the second part.
     labels = [0, 0, 0] + [1] * 6 + [0, 0, 0, 0, 1, 1]
     (row,) = probe(make_features(labels, folds=[1] * 9 + [2] * 6), [("layer1",)])
-    assert row["chance"] == pytest.approx((3 / 9 + 2 / 6) / 2)
+    assert row["chance"] == pytest.approx(8 / 15)
+    (row,) = probe(make_features(labels, splits=["train"] * 9 + ["test"] * 6), [("layer1",)])
+    assert row["chance"] == pytest.approx(2 / 6)
+
+
+def test_chance_of_equal_classes_is_their_share(small_grid):
+    labels = np.repeat(np.arange(10), 12)  # in each round another class has the most clips to fit on
+    features = make_features(labels, {"layer1": np.random.default_rng(0).normal(size=(120, 2))}, folds=None)
+    (row,) = probe(features, [("layer1",)])
+    assert row["chance"] == pytest.approx(0.1)
 
 
 def test_a_combination_is_the_concatenation(small_grid):

@@ -200,7 +200,8 @@ def write(options, network, card, fitted, counts):
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        plots.confusion(counts, card.labels, partial / "confusion.*", f"{options.output_dir.name}, {part}")
+        with cli.picture():
+            plots.confusion(counts, card.labels, partial / "confusion.*", f"{options.output_dir.name}, {part}")
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
 

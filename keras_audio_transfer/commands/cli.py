@@ -8,14 +8,16 @@ import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_audio_transfer import datasets
-from keras_audio_transfer.commands import progress
+from keras_audio_transfer.commands import places, progress
 from keras_audio_transfer.commands.parsing import DeprecatedFlag, Formatter, Parser  # noqa: F401 - DeprecatedFlag for commands
+from keras_audio_transfer.commands.places import check_file, check_folder, check_model_folder  # noqa: F401 - likewise
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
@@ -68,6 +70,7 @@ count = number(int, lambda value: value >= 0, "at least 0")
 fold = number(int, lambda value: value >= 0, "the number of a fold, at least 0")
 seed = number(int, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")  # what NumPy's and scikit-learn's take
 positive = number(float, lambda value: 0 < value < math.inf, "a number above 0")
+hop = number(float, lambda value: 0.001 <= value < math.inf, "seconds, at least 0.001")
 not_negative = number(float, lambda value: 0 <= value < math.inf, "at least 0")
 seconds = number(float, lambda value: 0 < value <= 3600, "more than 0, up to 3600 seconds")
 fraction = number(float, lambda value: 0 <= value < 1, "0 to below 1")
@@ -80,6 +83,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every command takes; `--help` shows its module's docstring and all defaults."""
     summary, _, epilog = description.strip().partition("\n")
     result = Parser(description=summary, epilog=epilog, formatter_class=Formatter, allow_abbrev=False)
+    result.register("type", Path, places.path)
     result.add_argument("--seed", type=seed, default=0, help="of everything random")
     result.add_argument("--quiet", action="store_true", help="no progress, only results and errors")
     return result
@@ -99,7 +103,8 @@ def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
             parser = arguments()
             parser.prog = prog or parser.prog
             try:
-                return body(parser.parse_args(argv))
+                with places.of_command():
+                    return body(parser.parse_args(argv))
             except InputError as error:
                 raise InputError(_with_flags(str(error), parser)) from error
 
@@ -123,15 +128,18 @@ def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
 
 def model_folder(text: str) -> Path:
     """The type of an argument that names a model folder: `default` is the one that comes with the package."""
-    path = Path(text)
+    path = places.path(text)
     return default_model() if text == "default" and not path.exists() else path
 
 
 def check_layers(names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a layer that a model does not have."""
+    """Refuse a layer that a model does not have, and one that is named twice."""
+    names = [*names]
     for name in names:
         if name not in known:
             raise unknown("layers", name, known)
+        if names.count(name) > 1:
+            raise InputError(f"layers: {name!r} is named {names.count(name)} times; name each layer once")
 
 
 # ---- clips
@@ -260,7 +268,7 @@ def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
 
 def check_inputs(options: argparse.Namespace) -> None:
     """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
-    check_file("--output", options.output)
+    check_file("--output", options.output, [*options.inputs, options.data_dir])
     if options.output.suffix != ".npz":
         raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
     if bool(options.inputs) == bool(options.dataset):
@@ -282,39 +290,7 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
     return clips, names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
 
 
-# ---- outputs
-
-
-def check_file(flag: str, path: Path) -> None:
-    """Refuse the place of a file that cannot be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{flag}: {path} is a folder; name a file")
-    _check_writable(flag, path)
-
-
-def check_folder(flag: str, path: Path) -> None:
-    """Refuse the place of a folder of results that cannot be written, before any work is done."""
-    if path.is_file():
-        raise InputError(f"{flag}: {path} is a file; name a folder")
-    _check_writable(flag, path / "results")
-
-
-def check_model_folder(options: argparse.Namespace) -> None:
-    """Refuse `--output-dir` where no model folder can be written, or one is and is to stay, before any work is done."""
-    folder = options.output_dir
-    if not folder.name:
-        raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
-    if folder.exists() and not options.overwrite:
-        raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
-    _check_writable("--output-dir", folder)
-
-
-def _check_writable(flag, path):
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir():
-        raise InputError(f"{flag}: {there} is a file, so that {path} cannot be in it; name another place")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{flag}: {there} may not be written to; name another place for {path}")
+# ---- outputs; what they may be is in `places`
 
 
 def write_features(options: argparse.Namespace, features: "FeatureTable", failures: list[tuple[str, str]]) -> int:
@@ -352,6 +328,18 @@ def say(options: argparse.Namespace, text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not options.quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def picture() -> Iterator[None]:
+    """For the drawing of a picture beside a result: where it fails, that is said, and the result stays."""
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        first, *_ = f"{error}".splitlines() or [""]
+        print(f"no picture ({type(error).__name__}: {printable(first[:200])}); please report it", file=sys.stderr)
 
 
 def say_notes(options: argparse.Namespace, notes: Iterable[Sequence[str]]) -> None:

@@ -1,5 +1,6 @@
 """Which layers to combine: by trying all combinations, or step by step where there are too many."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 
@@ -57,6 +58,7 @@ def n_evaluations(method: Callable, n_names: int) -> int:
 
 
 METHODS = {"forward": forward, "backward": backward}
+KEYWORDS = ("layers", "all", "<=N", "best", *METHODS)
 
 
 def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combination] | Callable:
@@ -91,8 +93,7 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
     for layers in chosen:
         for name in layers:
             if name not in every:
-                keywords = ["layers", "all", "<=N", "best", *METHODS]
-                meant = every if near_miss(name, every) else [*every, *keywords]
+                meant = every if near_miss(name, every) else [*every, *KEYWORDS]
                 raise InputError(f"combinations: layer {is_unknown(name, meant)}")
         if len(set(layers)) < len(layers):
             raise InputError(f"combinations: {'+'.join(layers)!r} names a layer twice; name each once")
@@ -108,7 +109,18 @@ def wanted_combinations(
         text, layer_names: see `parse_combinations`.
         baseline: layers of other features: they come alone as well, and joined to each combination; a method chooses
             among them, too.
+
+    Raises:
+        InputError: nothing, an empty name, a keyword among layers, and see `parse_combinations`.
     """
+    if not text.strip():
+        raise InputError(f"combinations: is empty; expected one of {', '.join(KEYWORDS)}, or a list of layers")
+    names = [name.strip() for name in re.split("[,+]", text)]
+    for name in names if len(names) > 1 else ():
+        if not name:
+            raise InputError(f"combinations: {text!r} lacks a name beside a comma or plus; expected a layer there")
+        if name not in layer_names and (name in KEYWORDS or name.startswith("<=")):
+            raise InputError(f"combinations: {name!r} stands beside others in {text!r}; expected it alone, or layers")
     wanted = parse_combinations(text, layer_names)
     if callable(wanted):
         return parse_combinations(text, (*layer_names, *baseline))

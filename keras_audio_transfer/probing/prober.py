@@ -90,11 +90,11 @@ class Prober:
             'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (standard deviation over
             the folds, n - 1; NaN for one fold), interval_low and interval_high (95 %, Student's t over the folds, which
             it takes for independent; of one fold Wilson's over its clips, NaN for r2; never beyond the metric's ends),
-            chance (score of always predicting the most frequent class, or the mean, of the clips fitted on), chosen_on
-            ('training parts' or 'reported folds'), parameters (those chosen, one a fold if nested), for a method chosen
-            (the combinations it chose, most frequent first) and chosen_by_round (in the order of the parameters), and
-            each fold's score under its name. `score` is the mean over the folds; under 'choi2017', as scikit-learn
-            computed it then, weighted by the folds' clips.
+            chance (score of always predicting the most frequent class of all clips; of r2 the mean of the clips fitted
+            on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a fold if nested), for
+            a method chosen (the combinations it chose, most frequent first) and chosen_by_round (in the order of the
+            parameters), and each fold's score under its name. `score` is the mean over the folds; under 'choi2017', as
+            scikit-learn computed it then, weighted by the folds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -156,7 +156,6 @@ class Prober:
     def _row(self, name, choices, scores, params, method=None):
         """A row of the table; `choices` and `params` hold one entry, or one a fold."""
         scores = np.array(scores)
-        labels = self.features.labels
         score = np.average(scores, weights=self._sizes() if self.protocol == CHOI2017 else None)
         low, high = self._interval(scores, score)
         row = {
@@ -167,7 +166,7 @@ class Prober:
             "deviation": scores.std(ddof=1) if len(scores) > 1 else np.nan,
             "interval_low": low,
             "interval_high": high,
-            "chance": np.mean([_chance(labels[fit], labels[scored]) for _, fit, scored in self._reported()]),
+            "chance": self._chance(),
             "chosen_on": CHOSEN_ON[self.protocol],
             "parameters": "; ".join(map(str, params)),
         }
@@ -178,6 +177,13 @@ class Prober:
             )
             row["chosen_by_round"] = "; ".join(map("+".join, choices))
         return row | {fold.name: score for fold, score in zip(self.outer_folds, scores, strict=True)}
+
+    def _chance(self):
+        labels, parts = self.features.labels, self._reported()
+        if self.features.is_regression:
+            means = (np.full(len(scored), labels[fit].mean()) for _, fit, scored in parts)
+            return np.mean([r2_score(labels[part.score], mean) for part, mean in zip(parts, means, strict=True)])
+        return np.mean(labels[np.concatenate([part.score for part in parts])] == np.bincount(labels).argmax())
 
     def _interval(self, scores, score):
         if len(scores) > 1:
@@ -241,12 +247,6 @@ def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> t
     of_kernel = {} if gamma is None else {"gamma": gamma}
     svm = SVC(kernel=params.kernel, C=params.C, **of_kernel).fit(scaler.transform(x), features.labels)
     return scaler, svm
-
-
-def _chance(fitted, scored):
-    if fitted.dtype.kind == "f":
-        return r2_score(scored, np.full(len(scored), fitted.mean()))
-    return np.mean(scored == np.bincount(fitted).argmax())
 
 
 def _by_frequency(choices):
