@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_audio_transfer.array_audio import INTEGER, Waveform, shown
+from keras_audio_transfer.array_audio import Waveform
 from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
-from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, label_clips, label_names_of
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_once, label_clips, label_names_of
+from keras_audio_transfer.config import AudioConfig, checked_flag, checked_path, checked_whole, shown
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_table import FeatureTable, check_table
 from keras_audio_transfer.model import Model, as_model, front_end
 from keras_audio_transfer.sliding_windows import check_hop
+
+_CACHE = "'memory', None, or the path of a folder"
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +61,8 @@ def extract(
 
     Returns:
         A row a clip, in the order given, or a row a window. Clip ids are the paths as given, those of the `Clip`s, or
-        for arrays clip0, clip1 ... Clips that cannot be read are left out, with a warning, and listed in `failures`.
+        for arrays clip0, clip1 ... Clips that cannot be read are left out, with a warning, and listed in `failures`. A
+        clip that is there twice has one row, and a warning is logged.
 
     Raises:
         InputError: an argument that cannot be, or no clip can be read.
@@ -77,23 +81,22 @@ def extract(
     """
     model = as_model(model)
     names, config, batch_clips = model.checked_layers(layers), model.front_end(clip_seconds), model.card.batch_clips
-    _check_count("workers", workers)
-    if hop_seconds is not None:
-        check_hop(hop_seconds)
-        if batch_clips > 1:
-            raise InputError(f"hop_seconds: {model.path} takes whole batches; import the calibrated version")
-    clips = clips_of(files_or_clips, model.sample_rate)
+    workers, progress = _count("workers", workers), checked_flag("progress", progress)
+    hop = None if hop_seconds is None else check_hop(hop_seconds)
+    if hop is not None and batch_clips > 1:
+        raise InputError(f"hop_seconds: {model.path} takes whole batches; import the calibrated version")
+    clips, again = each_once(clips_of(files_or_clips, model.sample_rate))
     if labels is not None:
-        clips = label_clips(clips, labels)
+        clips = label_clips(clips, labels, again)
     what = model.saved_model, names, clips, label_names_of(clips, label_names), config
 
     from keras_audio_transfer import extraction  # TensorFlow, once all that can be checked without it has been
 
     bar = _bar("extracting", len(clips), progress)
-    if hop_seconds is None:
+    if hop is None:
         table, failures = extraction.extract(*what, workers if batch_clips == 1 else 1, batch_clips, bar)
     else:
-        table, failures = extraction.extract_windows(*what, hop_seconds, workers, bar)
+        table, failures = extraction.extract_windows(*what, hop, workers, bar)
     if failures:
         said = f"{len(failures)} of {len(clips)} clips cannot be read"
         if not len(table):
@@ -128,7 +131,7 @@ def probe(
         baseline: other features of the same clips, such as MFCCs: probed alone, and joined to every combination. With
             'forward', 'backward' or 'best' its layers join the choice.
         target: which of several numbers a clip to predict (regression).
-        seed: of shuffled folds, where the data set has none of its own.
+        seed: of shuffled folds, where the data set has none of its own; 0 to 4294967295.
         n_jobs: combinations worked on at a time.
 
     Returns:
@@ -152,9 +155,8 @@ def probe(
     from keras_audio_transfer.probing.layer_selection import wanted_combinations
     from keras_audio_transfer.probing.prober import Prober
 
-    _check_count("n_jobs", n_jobs)
-    if not (isinstance(seed, INTEGER) and 0 <= seed < 2**32):
-        raise InputError(f"seed: {shown(seed)} is not allowed; expected a whole number from 0 to {2**32 - 1}")
+    n_jobs, seed = _count("n_jobs", n_jobs), _checked_seed(seed)
+    scale = None if scale is None else checked_flag("scale", scale)
     features = _table(table, "table").of_target(target)
     joined = None if baseline is None else _table(baseline, "baseline")
     wanted = wanted_combinations(
@@ -162,7 +164,7 @@ def probe(
     )
     if joined is not None:
         features = features.join(joined, "baseline")
-    return pd.DataFrame(Prober(features, protocol, scale, int(seed), n_jobs).rows(wanted))
+    return pd.DataFrame(Prober(features, protocol, scale, seed, n_jobs).rows(wanted))
 
 
 def audio_dataset(
@@ -196,10 +198,10 @@ def audio_dataset(
             head, `model.labels`.
         one_hot: whether targets are a number for each label, or else the label's index.
         shuffle: whether each pass has another order.
-        seed: of the orders.
+        seed: of the orders; 0 to 4294967295.
         clip_seconds: another clip length than the front end's.
         cache: 'memory' (a float32 of 4 bytes a sample), None to decode again in each pass, or a folder for decoded
-            waveforms.
+            waveforms. 'none' is None, as on the command line.
         progress: whether to show a progress bar on stderr while the clips are decoded.
 
     Returns:
@@ -220,19 +222,16 @@ def audio_dataset(
         [((2, 64000), (2, 2)), ((1, 64000), (1, 2))]
     """
     config = front_end(model if isinstance(model, AudioConfig) else as_model(model).card.audio, clip_seconds)
-    _check_count("batch_size", batch_size)
+    batch_size, seed = _count("batch_size", batch_size), _checked_seed(seed)
+    one_hot, shuffle = checked_flag("one_hot", one_hot), checked_flag("shuffle", shuffle)
+    progress, kept = checked_flag("progress", progress), _checked_cache(cache)
     clips = clips_of(files_or_clips, config.sample_rate, folders=False)
     if labels is not None:
         clips = label_clips(clips, labels)
     names = label_names_of(clips, label_names)
-    is_tagged = any(len(clip.labels) > 1 for clip in clips)
-    for clip in clips:
-        if not (clip.labels or clip.targets or is_tagged):
-            raise InputError(f"labels: {clip.clip_id} has none; expected one for every clip; pass `labels`")
-    if not one_hot and (is_tagged or clips[0].targets):
-        raise InputError("one_hot: False is for one label a clip; expected True for tags and numbers")
+    _check_labelled(clips, one_hot)
     clips = [replace(clip, clip_id=str(number)) for number, clip in enumerate(clips)]  # a cache tells clips by it
-    store = WaveformStore(config, cache=cache if cache in (None, "memory") else Path(cache))
+    store = WaveformStore(config, cache=kept)
     _, failures, _ = readable_clips(clips, store, _bar("decoding", len(clips), progress))
     if failures:
         raise InputError(f"{failures[0][1]} ({len(failures)} of {len(clips)} clips cannot be read)")
@@ -257,6 +256,16 @@ def audio_dataset(
     return numbers.map(element, num_parallel_calls=2, deterministic=True).batch(batch_size).prefetch(2)
 
 
+def _check_labelled(clips: list[Clip], one_hot: bool) -> None:
+    """That each clip has a label, and one where targets are an index."""
+    is_tagged = any(len(clip.labels) > 1 for clip in clips)
+    for clip in clips:
+        if not (clip.labels or clip.targets or is_tagged):
+            raise InputError(f"labels: {clip.clip_id} has none; expected one for every clip; pass `labels`")
+    if not one_hot and (is_tagged or clips[0].targets):
+        raise InputError("one_hot: False is for one label a clip; expected True for tags and numbers")
+
+
 def _bar(what: str, total: int, progress: bool) -> Callable[[Iterable[Any]], Iterable[Any]]:
     """What wraps an iterator and shows on stderr how far it is."""
     from tqdm import tqdm
@@ -264,13 +273,24 @@ def _bar(what: str, total: int, progress: bool) -> Callable[[Iterable[Any]], Ite
     return partial(tqdm, desc=what, total=total, unit="clip", disable=not progress)
 
 
-def _check_count(name: str, value: object) -> None:
-    if not (isinstance(value, INTEGER) and not isinstance(value, bool) and value >= 1):
-        raise InputError(f"{name}: {shown(value)} is not allowed; expected a whole number from 1 up")
+def _count(name: str, value: object) -> int:
+    return checked_whole(name, value, 1, "a whole number from 1 up")
+
+
+def _checked_seed(seed: object) -> int:
+    highest = 2**32 - 1
+    return checked_whole("seed", seed, 0, f"a whole number from 0 to {highest}", highest)
+
+
+def _checked_cache(cache: object) -> str | Path | None:
+    if cache is None or (isinstance(cache, str) and cache == "none"):
+        return None
+    return cache if isinstance(cache, str) and cache == "memory" else checked_path("cache", cache, _CACHE)
 
 
 def _table(table: object, name: str) -> FeatureTable:
     if isinstance(table, FeatureTable):
+        check_table(table, name)
         return table
     if isinstance(table, str | PathLike):
         return FeatureTable.load(table)

@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_audio_transfer.config import number, shown
 from keras_audio_transfer.errors import InputError
 
 Samples = npt.NDArray[Any]
 Waveform = npt.NDArray[np.float32]
 
-NUMBER = int | float | np.integer | np.floating  # for isinstance; whole ones: INTEGER
-INTEGER = int | np.integer
 MOST_CHANNELS = 16
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, as the served signatures take them
-# Floats beyond this were never scaled: 16-bit samples of any recording go further, and no decoded ones as far.
-_LOUDEST = 8.0
+# Floats beyond this, 40 dB over full scale, were never scaled: 16-bit samples of any recording go further.
+_LOUDEST = 100.0
 _FULL_SCALE = {("i", 2): 2.0**15, ("i", 4): 2.0**31, ("u", 1): 2.0**7}  # kind, bytes -> what becomes 1.0
 
 
@@ -26,8 +25,8 @@ def split_clips(audio: npt.ArrayLike | Iterable[npt.ArrayLike], name: str = "aud
     Args:
         audio: an array (samples,) is one clip. So is one of two dimensions whose second is at most 16 and shorter than
             the first: (samples, channels). Any other with two is a batch (clips, samples); with three it is one with
-            channels (clips, samples, channels). A list or tuple of arrays holds a clip each, of any lengths; there an
-            array of two dimensions has its channels on the shorter one.
+            channels (clips, samples, channels). A list or tuple of arrays holds a clip each, of any lengths: see
+            `one_clip`.
         name: what errors call it.
 
     Returns:
@@ -56,11 +55,16 @@ def split_clips(audio: npt.ArrayLike | Iterable[npt.ArrayLike], name: str = "aud
         )
     if not len(array):
         raise InputError(f"{name}: has shape {array.shape}, no clips; expected at least one")
+    if array.ndim == 3:
+        _check_channels(array.shape[2], name, array.shape)
     return [_of_one_clip(clip, name, array.shape) for clip in array], False
 
 
 def one_clip(audio: npt.ArrayLike, name: str) -> Samples:
     """One clip, (samples,) or (samples, channels), from an array whose channels are on the shorter of two dimensions.
+
+    (samples, channels), as soundfile reads a file, may have any number of channels, as a file may. (channels, samples)
+    with more than 16 is refused: that is probably a batch of clips.
 
     Raises:
         InputError: no such array, or an empty one.
@@ -68,14 +72,17 @@ def one_clip(audio: npt.ArrayLike, name: str) -> Samples:
     array = _as_array(audio, name)
     if array.ndim not in (1, 2):
         raise InputError(f"{name}: has shape {array.shape}; expected one clip, (samples,) or (samples, channels)")
-    return _of_one_clip(array.T if array.ndim == 2 and array.shape[0] < array.shape[1] else array, name, array.shape)
+    if array.ndim == 1 or array.shape[0] >= array.shape[1]:
+        return _of_one_clip(array, name)
+    _check_channels(array.shape[0], name, array.shape)
+    return _of_one_clip(array.T, name, array.shape)
 
 
 def checked_rate(sample_rate: object, model_rate: int, name: str = "sample_rate") -> int:
     """A sample rate in Hz.
 
     Args:
-        sample_rate: a whole number from 100 to 768000.
+        sample_rate: a whole number from 100 to 768000, of any type.
         model_rate: the one that the audio will have, for the error.
         name: what errors call it.
 
@@ -87,12 +94,9 @@ def checked_rate(sample_rate: object, model_rate: int, name: str = "sample_rate"
             f"{name}: missing; expected the rate of the audio, such as 44100, which is then resampled to the model's "
             f"{model_rate} Hz; pass {model_rate} if it has that already"
         )
-    if (
-        isinstance(sample_rate, NUMBER)
-        and LOWEST_RATE <= sample_rate <= HIGHEST_RATE
-        and sample_rate == int(sample_rate)
-    ):
-        return int(sample_rate)
+    rate = number(sample_rate)
+    if LOWEST_RATE <= rate <= HIGHEST_RATE and rate.is_integer():
+        return int(rate)
     raise InputError(
         f"{name}: {shown(sample_rate)} is not allowed; expected the rate of the audio, a whole number of Hz from "
         f"{LOWEST_RATE} to {HIGHEST_RATE}; it is then resampled to the model's {model_rate}"
@@ -101,6 +105,9 @@ def checked_rate(sample_rate: object, model_rate: int, name: str = "sample_rate"
 
 def to_float32(samples: Samples, name: str) -> Waveform:
     """Samples in [-1, 1] from those of a clip: integers by their type's full scale, floats as they are.
+
+    Floats may be louder than 1, up to 100 (40 dB); beyond that they are taken for integers that were never scaled. A
+    float file may hold up to 2**31, because its format says that it is scaled; an array says nothing of itself.
 
     Raises:
         InputError: NaN or infinite samples, or floats that were never scaled.
@@ -121,15 +128,21 @@ def to_float32(samples: Samples, name: str) -> Waveform:
     return np.ascontiguousarray((samples.astype(np.float32) - centre) / full_scale)
 
 
-def shown(value: object) -> str:
-    """A value for an error message: on one line, and not all of a long one."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def is_array(value: object) -> bool:
     """Whether NumPy takes it as an array: its own, pandas', TensorFlow's; no numbers and texts."""
-    return hasattr(value, "__array__") and not isinstance(value, NUMBER | str | bytes)
+    return hasattr(value, "__array__") and not isinstance(value, np.generic)
+
+
+def as_list(value: Any, name: str) -> Any:
+    """What an array of any library holds: Python's values in lists, or one value; what is no array as it is.
+
+    Raises:
+        InputError: an array that cannot be read.
+
+    >>> as_list(np.array(["a", "b"]), "x"), as_list(np.array("a"), "x"), as_list(("a", 1), "x")
+    (['a', 'b'], 'a', ('a', 1))
+    """
+    return _read(value, name).tolist() if is_array(value) else value
 
 
 def _as_array(audio: object, name: str) -> Samples:
@@ -139,10 +152,7 @@ def _as_array(audio: object, name: str) -> Samples:
         raise InputError(
             f"{name}: is of type {type(audio).__name__}; expected a NumPy array of samples, or a list of such arrays"
         )
-    try:
-        array = np.asarray(audio)
-    except Exception as error:  # of another library's tensors: on a GPU, symbolic
-        raise InputError(f"{name}: is no array ({' '.join(str(error).split())}); pass a NumPy array") from error
+    array = _read(audio, name)
     if array.dtype.kind != "f" and (array.dtype.kind, array.dtype.itemsize) not in _FULL_SCALE:
         raise InputError(
             f"{name}: has samples of type {array.dtype}; expected float in [-1, 1], int16, int32 or uint8; convert them"
@@ -150,12 +160,22 @@ def _as_array(audio: object, name: str) -> Samples:
     return array
 
 
+def _read(array: Any, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(array)
+    except Exception as error:  # of another library's tensors: on a GPU, symbolic
+        raise InputError(f"{name}: is no array ({' '.join(str(error).split())}); pass a NumPy array") from error
+
+
 def _of_one_clip(array: Samples, name: str, shape: tuple[int, ...] | None = None) -> Samples:
     if not array.size:
         raise InputError(f"{name}: has shape {shape or array.shape}, no samples; expected at least one")
-    if array.ndim == 2 and array.shape[1] > MOST_CHANNELS:
-        raise InputError(
-            f"{name}: has shape {shape or array.shape}; expected at most {MOST_CHANNELS} channels, on the last "
-            "dimension or in a list on the shorter one; a batch (clips, samples) is not put in a list"
-        )
     return array
+
+
+def _check_channels(n_channels: int, name: str, shape: tuple[int, ...]) -> None:
+    if n_channels > MOST_CHANNELS:
+        raise InputError(
+            f"{name}: has shape {shape}; expected at most {MOST_CHANNELS} channels, or in a list any number as "
+            "(samples, channels); a batch (clips, samples) is not put in a list"
+        )

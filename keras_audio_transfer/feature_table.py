@@ -145,13 +145,13 @@ class FeatureTable:
         """The features of some layers beside one another.
 
         Args:
-            layers: names, or one, in the order wanted; None for all in theirs.
+            layers: names in a list or array, or one, in the order wanted; None for all in theirs.
 
         Returns:
             float32 (clips, channels).
 
         Raises:
-            InputError: no layer, or an unknown one.
+            InputError: no layer, an unknown one, or one twice.
         """
         columns = [self.layers[name] for name in self._selected(layers)]
         return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
@@ -169,12 +169,13 @@ class FeatureTable:
             Index `clip_id`; float32 columns `layer/channel`, channels from 0.
 
         Raises:
-            InputError: no layer, or an unknown one.
+            InputError: no layer, an unknown one, or one twice.
         """
         import pandas as pd
 
         index = pd.Index([*map(str, self.clip_ids)], name="clip_id")
-        frame = pd.DataFrame(self.to_numpy(layers), index=index, columns=self.column_names(layers))
+        names = self._selected(layers)  # of what may be a generator
+        frame = pd.DataFrame(self.to_numpy(names), index=index, columns=self.column_names(names))
         if not about_clips:
             return frame
         about: dict[str, Any] = self._labels_by_column()
@@ -219,7 +220,7 @@ class FeatureTable:
 
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
-                layer twice, or values that are not finite.
+                layer twice, values that are not finite, or labels that `label_names` does not name.
         """
         path = checked_path("path", path, "the path of a features file")
         if not path.is_file():

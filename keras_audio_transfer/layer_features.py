@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from os import PathLike
+from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,8 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
     """Audio files or arrays -> the features of a network's layers, as a step of a scikit-learn pipeline.
 
     What it takes as X: paths of audio files, or pairs (audio, sample rate in Hz), or `Clip`s: a list, array or Series
-    of them, or a data frame with one column. Each is cropped or padded to `clip_seconds`, as in training.
+    of them, a data frame with one column, or for `fit_transform` and `transform` any iterable. Each is cropped or
+    padded to `clip_seconds`, as in training.
 
     The features of all layers are kept in memory by what the model and the clip hold (of a file: its path, size and
     date), so that a grid over `layers`, or the folds of a cross-validation, compute each clip once in a process. At
@@ -80,6 +82,24 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         clips_of(X, model.sample_rate, "X", folders=False)
         return self
 
+    def fit_transform(self, X: ClipInputs, y: object = None, **fit_params: Any) -> npt.NDArray[np.float32]:
+        """`fit`, then `transform`, of the same clips, which may come from a generator.
+
+        Args:
+            X: see the class.
+            y: ignored.
+            fit_params: none are known.
+
+        Returns:
+            See `transform`.
+
+        Raises:
+            InputError: see the class.
+        """
+        clips: Any = [*X] if isinstance(X, Iterator) else X
+        features: npt.NDArray[np.float32] = super().fit_transform(clips, y, **fit_params)
+        return features
+
     def transform(self, X: ClipInputs) -> npt.NDArray[np.float32]:
         """The features of clips.
 
@@ -111,11 +131,11 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Set parameters by name.
 
         Raises:
-            InputError: `layers` names one that the model does not have. Other parameters are checked by `fit`.
+            InputError: `layers` names none, or one that the model does not have. Other parameters are checked by `fit`.
         """
         before = self.get_params(deep=False)
         super().set_params(**params)
-        if "layers" in params and _are_names(self.layers):
+        if "layers" in params and isinstance(self.layers, Iterable) and not isinstance(self.layers, Iterator):
             try:
                 model = as_model(self.model)
             except InputError:  # `fit` says it
@@ -191,14 +211,9 @@ def _content(clip: Clip) -> Hashable:
         samples, rate = clip.synthesise()
         digest = hashlib.blake2b(samples.tobytes(), digest_size=20).digest()
         return digest, samples.shape, rate, clip.start_seconds, clip.duration_seconds
-    if clip.path is None:
-        raise InputError(f"{clip.clip_id}: has neither a path nor a sound; expected a Clip with one of them")
+    path = cast(Path, clip.path)  # as `clips_of` has checked
     try:
-        status = clip.path.stat()
-    except OSError:  # the decoder says what is wrong
-        return clip.path
-    return clip.path.resolve(), status.st_size, status.st_mtime_ns, clip.start_seconds, clip.duration_seconds
-
-
-def _are_names(layers: object) -> bool:
-    return isinstance(layers, str) or (isinstance(layers, list | tuple) and all(isinstance(n, str) for n in layers))
+        status = path.stat()
+    except (OSError, ValueError):  # the decoder says what is wrong
+        return path
+    return path.resolve(), status.st_size, status.st_mtime_ns, clip.start_seconds, clip.duration_seconds

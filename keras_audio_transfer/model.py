@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.array_audio import INTEGER, NUMBER, Samples, checked_rate, shown, split_clips, to_float32
+from keras_audio_transfer.array_audio import Samples, checked_rate, split_clips, to_float32
 from keras_audio_transfer.audio import crop_or_pad, mix_and_resample
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import AudioConfig, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
 from keras_audio_transfer.sliding_windows import check_hop
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from keras_audio_transfer.extraction import SavedExtractor
 
 TIMES = "times"
+_MODEL = "a model, the path of its folder, or None"
+_TOP = "the model's labels, or None"
 
 Features: TypeAlias = dict[str, npt.NDArray[np.floating[Any]]]
 Audio: TypeAlias = npt.ArrayLike | Sequence[npt.ArrayLike]
@@ -51,9 +55,7 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
         >>> model.labels[:3]
         ['air_conditioner', 'car_horn', 'children_playing']
     """
-    if path is not None and not isinstance(path, str | PathLike):
-        raise InputError(f"path: is of type {type(path).__name__}; expected the path of a model folder, or None")
-    folder = default_model() if path is None else Path(path)
+    folder = default_model() if path is None else checked_path("path", path, "the path of a model folder, or None")
     card = Card.read(folder)
     saved_model = latest_saved_model(folder)
     return Model(folder.absolute(), card, _modified(saved_model))
@@ -145,7 +147,8 @@ class Model:
         stereo recording that is stored (2, samples), as librosa does, is passed as `[audio]` or `audio.T`.
 
         Args:
-            audio: see above. Floats in [-1, 1] are taken as they are; int16, int32 and uint8 are scaled to that.
+            audio: see above. Floats in [-1, 1] are taken as they are, and louder ones up to 100, beyond which they are
+                taken for integers that were never scaled; int16, int32 and uint8 are scaled to [-1, 1].
             sample_rate: of the audio, in Hz; 100 to 768000. Needed always: audio of another rate than the model's is
                 resampled to that.
             layers: names, or one, in the order wanted; None for all.
@@ -182,13 +185,12 @@ class Model:
         names = self.checked_layers(layers)
         self.card.require_single_clips(self.path, "a clip alone does not have")
         rate = checked_rate(sample_rate, self.sample_rate)
-        if hop_seconds is not None:
-            check_hop(hop_seconds)
-        scaled = [to_float32(clip, "audio" if is_one else f"audio[{number}]") for number, clip in enumerate(clips)]
-        if hop_seconds is not None:
-            over_time = [self._over_time(clip, rate, names, hop_seconds) for clip in scaled]
+        hop = None if hop_seconds is None else check_hop(hop_seconds)
+        scaled = _scaled(clips, is_one)
+        if hop is not None:
+            over_time = [self._over_time(name, clip, rate, names, hop) for name, clip in scaled.items()]
             return over_time[0] if is_one else over_time
-        rows = [self._of_whole(clip, rate, names) for clip in scaled]
+        rows = [self._of_whole(clip, rate, names) for clip in scaled.values()]
         return rows[0] if is_one else {name: np.stack([row[name] for row in rows]) for name in names}
 
     def predict(self, audio: Audio, sample_rate: float | None = None, top: int | None = None) -> "pd.DataFrame":
@@ -228,11 +230,9 @@ class Model:
         self.card.require_single_clips(self.path, "a clip alone does not have")
         rate = checked_rate(sample_rate, self.sample_rate)
         n_labels = len(labels)
-        if top is not None and not (isinstance(top, INTEGER) and 1 <= top <= n_labels):
-            raise InputError(f"top: {shown(top)} is not allowed; expected 1 to {n_labels}, the model's labels, or None")
-        scaled = [to_float32(clip, "audio" if is_one else f"audio[{number}]") for number, clip in enumerate(clips)]
-        scores = self._scores(scaled, rate)
-        order = (-scores).argsort(axis=1, kind="stable")[:, :top]
+        most = None if top is None else checked_whole("top", top, 1, f"1 to {n_labels}, {_TOP}", n_labels)
+        scores = self._scores(_scaled(clips, is_one), rate)
+        order = (-scores).argsort(axis=1, kind="stable")[:, :most]
         columns = {"label": labels[order].ravel(), "score": np.take_along_axis(scores, order, axis=1).ravel()}
         if not is_one:
             columns = {"clip": np.repeat(np.arange(len(clips)), order.shape[1]), **columns}
@@ -246,19 +246,7 @@ class Model:
         Raises:
             InputError: none, an unknown one, or one twice.
         """
-        if layers is None:
-            return self.layer_names
-        if not isinstance(layers, Iterable):
-            raise InputError(f"layers: {shown(layers)} is not allowed; expected names of layers, or None for all")
-        names = [layers] if isinstance(layers, str) else [*layers]
-        for name in names:
-            if not isinstance(name, str) or name not in self.card.layer_sizes:
-                raise unknown("layers", name, self.layer_names)
-        if not names:
-            raise InputError(f"layers: is empty; expected some of {', '.join(self.layer_names)}, or None for all")
-        if len(set(names)) < len(names):
-            raise InputError(f"layers: {shown(names)} names a layer twice; expected each once")
-        return names
+        return selected_layers(layers, self.layer_names)
 
     def front_end(self, clip_seconds: float | None = None) -> AudioConfig:
         """The front end for clips of so many seconds; None for the length that the model was trained on.
@@ -276,20 +264,24 @@ class Model:
         outputs = self.saved_model(waveform[np.newaxis])
         return {name: outputs[name][0] for name in names}
 
-    def _over_time(self, samples: Samples, rate: int, names: list[str], hop_seconds: float) -> Features:
+    def _over_time(self, name: str, samples: Samples, rate: int, names: list[str], hop_seconds: float) -> Features:
         from keras_audio_transfer.extraction import extract_windows
 
-        clip = Clip("audio", None, synthesise=partial(_sound, samples, rate))
-        table, _ = extract_windows(self.saved_model, names, [clip], [], self.card.audio, hop_seconds)
+        clip = Clip(name, None, synthesise=partial(_sound, samples, rate))
+        table, failures = extract_windows(self.saved_model, names, [clip], [], self.card.audio, hop_seconds)
+        if failures:
+            raise InputError(failures[0][1])
         return {**table.layers, TIMES: cast(npt.NDArray[np.float64], table.times)}
 
-    def _scores(self, samples: list[Samples], rate: int) -> npt.NDArray[np.float32]:
+    def _scores(self, samples: dict[str, Samples], rate: int) -> npt.NDArray[np.float32]:
         from keras_audio_transfer.extraction import extract
 
         if SCORES not in self.saved_model.names:
             raise InputError(f"{self.path}: its SavedModel returns no scores; expected a classifier")
-        clips = [Clip(str(number), None, synthesise=partial(_sound, clip, rate)) for number, clip in enumerate(samples)]
-        table, _ = extract(self.saved_model, [SCORES], clips, [], self.card.audio)
+        clips = [Clip(name, None, synthesise=partial(_sound, clip, rate)) for name, clip in samples.items()]
+        table, failures = extract(self.saved_model, [SCORES], clips, [], self.card.audio)
+        if failures:
+            raise InputError(failures[0][1])
         return table.layers[SCORES]
 
     def __repr__(self) -> str:
@@ -310,7 +302,7 @@ class Model:
 
 def front_end(config: AudioConfig, clip_seconds: float | None) -> AudioConfig:
     """A front end for clips of so many seconds; None for its own length. Raises InputError for no such length."""
-    if clip_seconds is not None and not isinstance(clip_seconds, NUMBER):
+    if clip_seconds is not None and not (isinstance(clip_seconds, Real) and not isinstance(clip_seconds, bool)):
         raise InputError(f"clip_seconds: {shown(clip_seconds)} is not allowed; expected seconds, or None")
     return config.with_clip_seconds(clip_seconds)
 
@@ -319,9 +311,13 @@ def as_model(model: "Model | str | PathLike[str] | None") -> Model:
     """A model as it is, or that of a model folder; None for the one that comes with the package."""
     if isinstance(model, Model):
         return model
-    if model is not None and not isinstance(model, str | PathLike):
-        raise InputError(f"model: is of type {type(model).__name__}; expected a model, the path of its folder, or None")
-    return load_model(model)
+    return load_model(None if model is None else checked_path("model", model, _MODEL))
+
+
+def _scaled(clips: list[Samples], is_one: bool) -> dict[str, Samples]:
+    """What errors call each clip -> its samples, as float32."""
+    names = ["audio"] if is_one else [f"audio[{place}]" for place in range(len(clips))]
+    return {name: to_float32(clip, name) for name, clip in zip(names, clips, strict=True)}
 
 
 def _sound(samples: Samples, rate: int) -> tuple[Samples, int]:

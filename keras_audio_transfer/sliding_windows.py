@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from numbers import Real
 
 import numpy as np
 
 from keras_audio_transfer.audio import MARGIN_SECONDS, check_start, crop_or_pad, load_waveform, mix_and_resample
 from keras_audio_transfer.audio_files import open_audio
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import AudioConfig, number, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
@@ -107,7 +106,12 @@ def _filled(held, pieces, samples):
     return np.concatenate(parts)
 
 
-def check_hop(hop_seconds: float) -> None:
-    """Raise InputError for a hop below a millisecond: clip ids tell windows by their milliseconds."""
-    if not (isinstance(hop_seconds, Real) and 0.001 <= hop_seconds < float("inf")):
-        raise InputError(f"hop_seconds: {hop_seconds!r} is not allowed; expected seconds, at least 0.001")
+def check_hop(hop_seconds: object) -> float:
+    """A hop in seconds, a real number of any type, as a float.
+
+    Raises InputError for one below a millisecond: clip ids tell windows by their milliseconds.
+    """
+    seconds = number(hop_seconds)
+    if not 0.001 <= seconds < math.inf:
+        raise InputError(f"hop_seconds: {shown(hop_seconds)} is not allowed; expected seconds, at least 0.001")
+    return seconds

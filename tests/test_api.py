@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
+from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 
@@ -26,7 +28,8 @@ from sounds import LAYERS, noise
 
 import keras_audio_transfer as kat
 from keras_audio_transfer import extraction
-from keras_audio_transfer.clip_inputs import label_names_of
+from keras_audio_transfer.clip_inputs import label_clips, label_names_of
+from keras_audio_transfer.config import PRESETS
 from keras_audio_transfer.datasets import DATASETS, Clip
 from keras_audio_transfer.extraction import SavedExtractor
 
@@ -589,7 +592,10 @@ BAD_INPUTS = {
         (np.full(9, np.nan), RATE),
         r"^files_or_clips: 1 of 1 clips cannot be read; the first: files_or_clips: ",
     ),
-    "two of one name": ([Clip("a", None, ("x",)), Clip("a", None, ("y",))], "^files_or_clips: two clips are called a;"),
+    "two of one name": (
+        [Clip("a", Path("a.wav"), ("x",)), Clip("a", Path("a.wav"), ("y",))],
+        "^files_or_clips: two clips are called a;",
+    ),
 }
 
 
@@ -852,3 +858,412 @@ def test_decoded_sounds_can_be_kept_in_a_folder(model, sounds, tmp_path, capsys)
 def test_batches_that_cannot_be(model, arguments, reason):
     with pytest.raises(kat.InputError, match=reason):
         kat.audio_dataset(**{"files_or_clips": [PAIR, PAIR], "labels": ["a", "b"], "model": model, **arguments})
+
+
+# ---- arguments of other types
+
+
+REAL_NUMBERS = [np.float16(0.5), np.float32(0.5), np.float64(0.5), Fraction(1, 2)]
+
+
+@pytest.mark.parametrize("half", REAL_NUMBERS, ids=repr)
+def test_seconds_may_be_any_real_number(model, half):
+    for hop, expected in ((half, 0.5), (np.int16(1), 1), (1, 1)):
+        over_time = model.features(noise(2 * RATE), RATE, "layer1", hop_seconds=hop)
+        assert over_time["times"].tolist() == [*np.arange(0, 2, expected)]
+        assert len(over_time["layer1"]) == 2 / expected
+    table = kat.extract((noise(RATE), RATE), model, layers="layer1", clip_seconds=half, hop_seconds=half)
+    assert table.times.tolist() == [0.0, 0.5]
+    assert len(kat.extract(PAIR, model, layers="layer1", clip_seconds=np.int8(1))) == 1
+    assert model.features(PAIR[0], np.float32(RATE), "layer1").keys() == {"layer1"}
+    assert model.front_end(half).to_dict()["clip_seconds"] == 0.5
+
+
+def test_a_clip_that_fails_is_never_left_out_of_what_is_returned(model, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(SavedExtractor, "__call__", fail)
+    with pytest.raises(kat.InputError, match=r"^audio: failed \(MemoryError: no memory\)"):
+        model.features(PAIR[0], RATE, hop_seconds=0.5)
+    with pytest.raises(kat.InputError, match=r"^audio\[0\]: failed \(MemoryError"):
+        model.features([PAIR[0]], RATE, hop_seconds=0.5)
+    with pytest.raises(kat.InputError, match=r"^audio: failed \(MemoryError"):
+        model.predict(*PAIR)
+
+
+BAD_SECONDS = [True, np.True_, "1", None, 1j, np.array([1.0]), np.array(1.0), np.nan, 10**400, -(10**400), object()]
+
+
+@pytest.mark.parametrize("value", BAD_SECONDS, ids=lambda value: type(value).__name__)
+def test_seconds_that_cannot_be(model, value):
+    for name in ("hop_seconds", "clip_seconds") if value is not None else ():
+        with pytest.raises(kat.InputError, match=f"^{name}: .* is not allowed; expected ") as caught:
+            kat.extract(PAIR, model, **{name: value})
+        assert "\n" not in str(caught.value)
+
+
+TEXT_LABELS = {
+    "bytes": [b"dog", "mot\u00f6rhead".encode()],
+    "an array of bytes": np.array([b"dog", "mot\u00f6rhead".encode()]),
+    "NumPy's": [np.str_("dog"), np.bytes_("mot\u00f6rhead".encode())],
+    "tensors": tf.constant(["dog", "mot\u00f6rhead"]),
+    "a list of tensors": [tf.constant("dog"), tf.constant("mot\u00f6rhead")],
+    "a frame": pd.DataFrame({"label": ["dog", "mot\u00f6rhead"]}),
+    "categories": pd.Series(["dog", "mot\u00f6rhead"], dtype="category"),
+    "a generator": (label for label in ("dog", "mot\u00f6rhead")),
+}
+
+
+@pytest.mark.parametrize("kind", TEXT_LABELS)
+def test_texts_as_labels(kind):
+    labelled = label_clips([Clip("0", None), Clip("1", None)], TEXT_LABELS[kind])
+    assert [clip.labels for clip in labelled] == [("dog",), ("mot\u00f6rhead",)]
+    assert label_names_of(labelled, np.array([b"dog", "mot\u00f6rhead".encode()])) == ["dog", "mot\u00f6rhead"]
+
+
+def test_tags_and_numbers_as_labels():
+    clips = [Clip("0", None), Clip("1", None)]
+    assert [clip.labels for clip in label_clips(clips, [{"b", "a"}, [b"a"]])] == [("a", "b"), ("a",)]
+    numbers = [[np.float16(0.5), 1], np.array([1.5, 2], np.float32)]
+    assert [clip.targets for clip in label_clips(clips, numbers)] == [(0.5, 1.0), (1.5, 2.0)]
+    assert [clip.targets for clip in label_clips(clips, [Fraction(1, 2), 1.0])] == [(0.5,), (1.0,)]
+
+
+NO_LABEL = r"is no label; expected a text or whole number for a class, names of tags as texts, or floats to predict$"
+BAD_LABELS = {
+    "one-hot": ([[0, 1], [1, 0]], rf"^labels\[0\]: \[0, 1\] {NO_LABEL}"),
+    "an array of one-hot": (np.eye(2, dtype=int), rf"^labels\[0\]: \[1, 0\] {NO_LABEL}"),
+    "indicators": (pd.get_dummies(["a", "b"]), rf"^labels\[0\]: \[True, False\] {NO_LABEL}"),
+    "truth": ([True, False], rf"^labels\[0\]: True {NO_LABEL}"),
+    "NumPy's truth": ([np.True_, np.False_], rf"^labels\[0\]: (np\.)?True_? {NO_LABEL}"),
+    "an array of truth": (np.array([True, False]), rf"^labels\[0\]: True {NO_LABEL}"),
+    "truth among numbers": ([[0.5, True], [1.0, 2.0]], rf"^labels\[0\]: \[0.5, True\] {NO_LABEL}"),
+    "a dict": (
+        {"a.wav": "dog", "b.wav": "cat"},
+        "^labels: is of type dict; expected a list, one a clip, in their order$",
+    ),
+    "a set": ({"dog", "cat"}, "^labels: is of type set; expected a list"),
+    "an object": (object(), "^labels: is of type object; expected a list"),
+    "a dict a clip": ([{"dog": 1}, {"cat": 1}], rf"^labels\[0\]: {{'dog': 1}} {NO_LABEL}"),
+    "bytes of no text": ([b"\xff", b"a"], r"^labels\[0\]: b'\\xff' is no text in UTF-8; expected one; decode it$"),
+    "bytes for all": (b"ab", "^labels: 1 for 2 clips; expected one a clip"),
+    "nothing in one place": ([pd.NA, "a"], rf"^labels\[0\]: <NA> {NO_LABEL}"),
+    "infinite": ([[np.inf], [1.0]], rf"^labels\[0\]: \[inf\] {NO_LABEL}"),
+    "complex": ([1j, 2j], rf"^labels\[0\]: 1j {NO_LABEL}"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LABELS)
+def test_labels_that_cannot_be(kind):
+    labels, reason = BAD_LABELS[kind]
+    with pytest.raises(kat.InputError, match=reason) as caught:
+        label_clips([Clip("0", None), Clip("1", None)], labels)
+    assert "\n" not in str(caught.value)
+
+
+BAD_NAMES = {
+    "twice": (["a", "a", "b"], "^label_names: 'a' is there twice; expected each name once$"),
+    "one text": ("dog", "^label_names: 'dog' is not allowed; expected a list of names, in order$"),
+    "bytes": (b"dog", "^label_names: b'dog' is not allowed; expected a list of names"),
+    "a text without dimensions": (np.array("dog"), "^label_names: array.* is not allowed; expected a list of names"),
+    "a number": (5, "^label_names: 5 is not allowed; expected a list of names"),
+    "a set": ({"a"}, "^label_names: {'a'} is not allowed; expected a list of names"),
+    "a dict": ({"a": 0}, "^label_names: {'a': 0} is not allowed; expected a list of names"),
+    "other values": (["a", None], "^label_names: None is no name; expected texts or whole numbers$"),
+    "nothing": ([], "^label_names: is empty; expected the names in order, or None$"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NAMES)
+def test_names_of_labels_that_cannot_be(model, kind):
+    names, reason = BAD_NAMES[kind]
+    for function in (kat.extract, kat.audio_dataset):
+        with pytest.raises(kat.InputError, match=reason):
+            function([PAIR, PAIR], model=model, labels=["a", "b"], label_names=names)
+
+
+def test_clips_that_are_there_twice_are_left_out_aloud(model, sounds, caplog):
+    a, c = sounds / "a.wav", sounds / "c.wav"
+    table = kat.extract([a, c, a], model, layers="layer1", labels=["x", "y"])
+    assert table.clip_ids.tolist() == [a.as_posix(), c.as_posix()]
+    left_out = "files_or_clips: left out: {} clips, there already; the first: {}"
+    assert caplog.messages == [left_out.format("1 of 3", a.as_posix())]
+    with pytest.raises(kat.InputError) as caught:
+        kat.extract([a, c, c, a], model, labels=["x", "y", "y", "x"])
+    twice = f"without 2 that are there twice, the first {c.as_posix()}"
+    assert str(caught.value) == f"labels: 4 for 2 clips, {twice}; expected one a clip, in their order"
+    assert caplog.messages[1] == left_out.format("2 of 4", c.as_posix())
+    assert len(kat.extract([a, c], model, layers="layer1")) == 2
+    assert len(caplog.messages) == 2
+
+
+FLAGS = ["no", 0, 1, 1.0, None, np.array([True]), "True"]
+
+
+@pytest.mark.parametrize("value", FLAGS, ids=repr)
+def test_flags_that_cannot_be(model, table, value):
+    reason = "^{}: .* is not allowed; expected True or False$"
+    for name in ("one_hot", "shuffle", "progress"):
+        with pytest.raises(kat.InputError, match=reason.format(name)):
+            kat.audio_dataset([PAIR], ["a"], model, **{name: value})
+    with pytest.raises(kat.InputError, match=reason.format("progress")):
+        kat.extract(PAIR, model, progress=value)
+    if value is not None:
+        with pytest.raises(kat.InputError, match=reason.format("scale")):
+            kat.probe(table, scale=value)
+    with pytest.raises(kat.InputError, match=reason.format("standardise")):
+        replace(model.card.audio, standardise=value)
+
+
+def test_flags_and_counts_may_be_numpys(model, table):
+    flags = {"one_hot": np.False_, "shuffle": np.False_, "progress": np.False_}
+    batches = kat.audio_dataset([PAIR] * 2, ["b", "a"], model, np.int8(2), seed=np.uint8(3), **flags)
+    assert next(batches.as_numpy_iterator())[1].tolist() == [1, 0]
+    scores = kat.probe(table, "layers", scale=np.True_, seed=np.int64(0), n_jobs=np.int8(1))
+    pd.testing.assert_frame_equal(scores, kat.probe(table, "layers"))
+    assert len(model.predict(*PAIR, top=np.int64(2))) == 2
+
+
+@pytest.mark.parametrize("value", ["x", True, np.True_, -1, 2**32, 1.5, None], ids=repr)
+def test_seeds_that_cannot_be(model, table, value):
+    reason = "^seed: .* is not allowed; expected a whole number from 0 to 4294967295$"
+    with pytest.raises(kat.InputError, match=reason):
+        kat.probe(table, seed=value)
+    with pytest.raises(kat.InputError, match=reason):
+        kat.audio_dataset([PAIR], ["a"], model, seed=value)
+
+
+@pytest.mark.parametrize("top", [True, np.True_, 1.0, [1]], ids=repr)
+def test_a_top_of_another_type(model, top):
+    with pytest.raises(kat.InputError, match=r"^top: .* is not allowed; expected 1 to 5, the model's labels, or None$"):
+        model.predict(*PAIR, top=top)
+
+
+def test_caches(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kat.audio_dataset([PAIR], ["a"], model, cache="none")
+    assert [*tmp_path.iterdir()] == []
+    for cache, reason in (
+        (5, "is of type int; expected 'memory', None, or the path of a folder$"),
+        (True, "is of type bool; expected"),
+        ("", "is empty; expected 'memory', None, or the path of a folder$"),
+    ):
+        with pytest.raises(kat.InputError, match=f"^cache: {reason}"):
+            kat.audio_dataset([PAIR], ["a"], model, cache=cache)
+
+
+USES_OF_PATHS = {
+    "path": (kat.load_model, "the path of a model folder, or None"),
+    "path of a table": (kat.FeatureTable.load, "the path of a features file"),
+    "path to write to": (lambda path: saved(path), "the path of the features file to write"),
+    "model": (lambda path: kat.extract(PAIR, path), "a model, the path of its folder, or None"),
+    "files_or_clips": (kat.extract, "the path of an audio file or a folder"),
+    "files_or_clips without folders": (lambda path: kat.audio_dataset(path, ["a"]), "the path of an audio file"),
+    "data_dir": (lambda path: kat.datasets.load("esc10", path), "the path of the folder that the data are in, or of"),
+    "data_dir to make": (lambda path: kat.datasets.download("esc10", path), "the path of the folder to make"),
+}
+BAD_PATHS = {
+    "nothing": ("", "is empty"),
+    "a NUL": ("a\0b", r"'a\\x00b' is not allowed \(.*null.*\)"),
+    "a long name": ("a" * 5000, r"'a{56}\.\.\. is not allowed \(File name too long\)"),
+    "a long path": (Path("a/" * 5000), r"'(a/){28}\.\.\. is not allowed \(File name too long\)"),
+    "a number": (5, "is of type int"),
+    "bytes": (b"a", "is of type bytes"),
+}
+
+
+def saved(path):
+    kat.FeatureTable.of_clips({"layer1": np.zeros((1, 1), np.float32)}, [Clip("a", None)], []).save(path)
+
+
+@pytest.mark.parametrize("kind", BAD_PATHS)
+@pytest.mark.parametrize("use", USES_OF_PATHS)
+def test_paths_that_cannot_be(use, kind):
+    (function, expected), (path, reason) = USES_OF_PATHS[use], BAD_PATHS[kind]
+    if use.startswith("files_or_clips") and kind in ("a number", "bytes"):
+        expected = "a path, a Clip, or a pair"
+    with pytest.raises(kat.InputError, match=f"^{use.split()[0]}: {reason}; expected {expected}") as caught:
+        function(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_path():
+    for use in ("path of a table", "path to write to"):
+        function, expected = USES_OF_PATHS[use]
+        with pytest.raises(kat.InputError, match=f"^path: is of type NoneType; expected {expected}$"):
+            function(None)
+
+
+def test_one_bad_path_among_others_is_named(model):
+    with pytest.raises(kat.InputError, match=r"^files_or_clips\[1\]: 'a+\.\.\. is not allowed \(File name too long\)"):
+        kat.extract([PAIR, "a" * 5000], model)
+
+
+@pytest.mark.parametrize("name", [5, None, ["esc10"]], ids=repr)
+def test_names_of_data_sets_that_cannot_be(name):
+    with pytest.raises(kat.InputError, match=r"^dataset: .* is unknown; .*choose from synthetic, "):
+        kat.datasets.load(name)
+
+
+def test_layers_in_any_order_giving_type(model):
+    for layers in (np.array("layer1"), np.array(["layer1"]), pd.Series(["layer1"]), ("layer1",), iter(["layer1"])):
+        features = model.features(*PAIR, layers)
+        assert [(type(name), name) for name in features] == [(str, "layer1")]
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (b"layer1", "b'layer1' is not allowed; expected names of layers in order, or None for all$"),
+        (np.array(5), r"array\(5\) is not allowed; expected names of layers"),
+        (np.bytes_("layer1"), ".* is not allowed; expected names of layers"),
+        ({"layer1"}, "{'layer1'} is not allowed; expected names of layers in order"),
+        ([b"layer1"], "\"b'layer1'\" is unknown; did you mean layer1"),
+        ([["layer1"]], "\"\\['layer1'\\]\" is unknown"),
+        (np.array(["layer1", "layer1"]), r"\['layer1', 'layer1'\] names a layer twice; expected each once$"),
+    ],
+)
+def test_layers_of_another_type(model, layers, reason):
+    with pytest.raises(kat.InputError, match=f"^layers: {reason}"):
+        model.features(*PAIR, layers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sample_rate": "x"}, "sample_rate: 'x' is not allowed; expected a whole number"),
+        ({"sample_rate": 44100.5}, "sample_rate: 44100.5 is not allowed; expected a whole number"),
+        ({"sample_rate": True}, "sample_rate: True is not allowed; expected a whole number"),
+        ({"n_mels": 1.5}, "n_mels: 1.5 is not allowed; expected a whole number"),
+        ({"n_fft": np.nan}, "n_fft: nan is not allowed; expected a whole number"),
+        ({"hop_length": np.inf}, "hop_length: inf is not allowed; expected a whole number"),
+        ({"clip_seconds": "4"}, "clip_seconds: '4' is not allowed; expected a number"),
+        ({"clip_seconds": None}, "clip_seconds: None is not allowed; expected a number"),
+        ({"mel_f_max": [1]}, r"mel_f_max: \[1\] is not allowed; expected a number"),
+        ({"decibel_range": True}, "decibel_range: True is not allowed; expected a number"),
+        ({"long_clips": ["start"]}, r"long_clips: \['start'\] is not allowed; expected a text"),
+        ({"frame_padding": np.zeros((2, 2))}, r"frame_padding: array\(\[\[0., 0.\], \[0., 0.\]\]\) is not .*a text"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_type(changes, reason):
+    with pytest.raises(kat.InputError, match=f"^{reason}$") as caught:
+        replace(PRESETS["short16k"], **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_may_be_any_numbers():
+    config = replace(PRESETS["short16k"], sample_rate=np.int16(16000), clip_seconds=np.int8(4), n_mels=64.0)
+    assert config == PRESETS["short16k"]
+    assert json.dumps(config.to_dict()) == json.dumps({**PRESETS["short16k"].to_dict(), "clip_seconds": 4.0})
+
+
+def wrong(table, **changes):
+    return replace(table, **{name: change(getattr(table, name)) for name, change in changes.items()})
+
+
+def with_value(layers, value):
+    return {**layers, "layer2": np.where(np.arange(24)[:, np.newaxis] == 3, value, layers["layer2"])}
+
+
+BAD_TABLES = {
+    "NaN": ({"layers": lambda v: with_value(v, np.nan)}, "'layer2' holds NaN or infinite values, first for clip3;"),
+    "infinite": (
+        {"layers": lambda v: with_value(v, np.inf)},
+        "'layer2' holds NaN or infinite values, first for clip3;",
+    ),
+    "no layers": ({"layers": lambda v: {}}, "'layer_names' names no layer; expected at least one"),
+    "a list of layers": ({"layers": lambda v: [*v.values()]}, "'layers' is of type list; expected a dict of arrays$"),
+    "a layer as list": (
+        {"layers": lambda v: {"layer1": v["layer1"].tolist()}},
+        r"'layer1' is of type list; expected an array of numbers of shape \(clips, channels\)$",
+    ),
+    "a layer of no channels": ({"layers": lambda v: {"layer1": v["layer1"][:, :0]}}, "'layer1' has no channels"),
+    "a layer of one dimension": ({"layers": lambda v: {"layer1": v["layer1"][:, 0]}}, r"'layer1' is float32 of shape"),
+    "labels as list": ({"labels": list}, "'labels' is of type list; expected an array of numbers, a row a clip$"),
+    "labels as texts": ({"labels": lambda v: v.astype(str)}, r"'labels' is <U\d+ of shape \(24,\); expected numbers"),
+    "labels beyond names": ({"labels": lambda v: v + 1}, "'labels' has 2, but there are 2 label_names"),
+    "too few labels": ({"labels": lambda v: v[1:]}, "'labels' has 23 rows; expected 24, one a clip$"),
+    "too few rows": ({"layers": lambda v: {**v, "layer1": v["layer1"][1:]}}, "'layer1' has 23 rows; expected 24"),
+    "too few folds": ({"folds": lambda v: v[1:]}, "'folds' has 23 rows; expected 24"),
+    "folds of halves": ({"folds": lambda v: v + 0.5}, r"'folds' is float64 of shape \(24,\); expected whole numbers"),
+    "too few splits": ({"splits": lambda v: v[1:]}, "'splits' has 23 rows; expected 24"),
+    "too few times": ({"times": lambda v: np.zeros(3)}, "'times' has 3 rows; expected 24"),
+    "a clip twice": ({"clip_ids": lambda v: [*v[:23], "clip0"]}, "'clip_ids' names clip0 twice; expected each once$"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_tables_in_memory_are_checked_as_files_are(table, kind):
+    changes, reason = BAD_TABLES[kind]
+    with pytest.raises(kat.InputError, match=f"^table: {reason}") as caught:
+        kat.probe(wrong(table, **changes))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(kat.InputError, match=f"^baseline: {reason}"):
+        kat.probe(table, baseline=wrong(table, **changes))
+
+
+def test_texts_of_tables_may_be_of_any_type(table):
+    loose = replace(table, clip_ids=[*table.clip_ids], splits=np.array([""] * 24, dtype=object))
+    pd.testing.assert_frame_equal(kat.probe(loose, "layers"), kat.probe(table, "layers"))
+
+
+@pytest.mark.parametrize(
+    ("combinations", "reason"),
+    [
+        ([], "is empty; expected one of layers, all, <=N, best, forward, backward, or a list of layers"),
+        ("", "is empty; expected one of layers, all"),
+        ([[]], "is empty; expected one of layers, all"),
+        (["layer1", []], "'layer1,' lacks a name beside a comma or plus; expected a layer there"),
+        ("layer1++layer2", r"'layer1\+\+layer2' lacks a name beside a comma or plus"),
+        ("all,layer1", "'all' stands beside others in 'all,layer1'; expected it alone, or layers"),
+        (["layer1", "best"], "'best' stands beside others in 'layer1,best'; expected it alone, or layers"),
+        ("<=2,layer1", "'<=2' stands beside others in '<=2,layer1'"),
+        (b"all", "b'all' is not allowed; expected texts or names of layers"),
+        (None, "None is not allowed; expected texts or names of layers"),
+    ],
+)
+def test_combinations_that_cannot_be(table, combinations, reason):
+    with pytest.raises(kat.InputError, match=f"^combinations: {reason}"):
+        kat.probe(table, combinations)
+
+
+BAD_CLIPS = {
+    "a path as text": (
+        Clip("x", "a.wav"),
+        r"^x: its path is of type str; expected a pathlib.Path, as Path\('a.wav'\)$",
+    ),
+    "no sound": (Clip("x", None), "^x: has neither a path nor a sound; expected a Clip with one of them$"),
+    "a label as text": (Clip("x", Path("a.wav"), "dog"), r"^x: its labels are 'dog'; expected a tuple of texts"),
+    "numbers as labels": (Clip("x", Path("a.wav"), (1,)), r"^x: its labels are \(1,\); expected a tuple of texts"),
+    "one number": (Clip("x", Path("a.wav"), targets=0.5), "^x: its targets are 0.5; expected a tuple of numbers"),
+    "NaN": (Clip("x", Path("a.wav"), targets=(np.nan,)), r"^x: its targets are \(nan,\); expected a tuple of numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CLIPS)
+def test_clips_that_cannot_be(model, kind):
+    clip, reason = BAD_CLIPS[kind]
+    for function in (kat.extract, lambda clips, model: kat.audio_dataset(clips, None, model)):
+        with pytest.raises(kat.InputError, match=reason):
+            function([PAIR, clip], model)
+
+
+def test_arrays_hold_what_files_hold(model, tmp_path):
+    many, loud = 0.1 * noise(4000, 20), 40 * noise(4000)
+    for number, audio in enumerate((many, loud)):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, audio, RATE, subtype="FLOAT")
+        assert np.shape(soundfile.read(path)[0]) == audio.shape
+        expected = kat.extract(path, model).layers
+        assert_same(kat.extract(soundfile.read(path), model).layers, expected)
+        of_array = model.features([soundfile.read(path)[0]], RATE)
+        assert of_array["layer1"].shape == expected["layer1"].shape
+    assert 8 < np.abs(loud).max() < 100
+    with pytest.raises(
+        kat.InputError, match=r"^audio\[0\]: has shape \(20, 4000\); expected at most 16 channels, or in"
+    ):
+        model.features([many.T], RATE)
+    with pytest.raises(kat.InputError, match=r"^audio: float samples up to 100\.5; expected"):
+        model.features(np.full(999, 100.5), RATE)

@@ -9,7 +9,7 @@ import pytest
 
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_table import FeatureTable, check_table
 
 
 def layers_of(n_clips):
@@ -419,3 +419,67 @@ def test_a_baseline_of_other_labels_folds_or_splits_is_refused(what):
         message = rf"other\.npz: {what} of .* are .* there and .* here \(1 such clips\); extract it from the same clips"
     with pytest.raises(InputError, match=message):
         table.join(other, "other.npz")
+
+
+# ---- other types
+
+
+def test_layers_of_any_type():
+    features = features_of("single")
+    for layers in (np.array("layer1"), np.array(["layer1"]), np.str_("layer1"), ["layer1"], ("layer1",)):
+        np.testing.assert_array_equal(features.to_numpy(layers), features.layers["layer1"])
+        layers = iter(layers) if isinstance(layers, tuple) else layers
+        assert features.to_frame(layers).columns.tolist() == [f"layer1/{i}" for i in range(5)]
+    assert features.column_names(features.layers) == features.column_names()
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (["layer1", "layer1"], r"\['layer1', 'layer1'\] names a layer twice; expected each once$"),
+        (np.array(["layer1", "layer1"]), r"\['layer1', 'layer1'\] names a layer twice; expected each once$"),
+        (b"layer1", "b'layer1' is not allowed; expected names of layers in order, or None for all$"),
+        ([b"layer1"], "\"b'layer1'\" is unknown; did you mean layer1"),
+        (5, "5 is not allowed; expected names of layers"),
+        (np.array(5), r"array\(5\) is not allowed; expected names of layers"),
+        ({"layer1"}, "{'layer1'} is not allowed; expected names of layers in order"),
+        ([["layer1"]], "\"\\['layer1'\\]\" is unknown"),
+        ([None], "'None' is unknown"),
+    ],
+    ids=str,
+)
+def test_layers_that_cannot_be(layers, reason):
+    features = features_of("single")
+    for method in (features.to_numpy, features.to_frame, features.column_names):
+        with pytest.raises(InputError, match=f"^layers: {reason}"):
+            method(layers)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"features.npz", ["features.npz"]], ids=repr)
+def test_what_is_no_path(path):
+    kind = type(path).__name__
+    with pytest.raises(InputError, match=f"^path: is of type {kind}; expected the path of a features file$"):
+        FeatureTable.load(path)
+    with pytest.raises(InputError, match=f"^path: is of type {kind}; expected the path of the features file to write$"):
+        features_of("single").save(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "label_names", "reason"),
+    [
+        ([[0, 1], [1, 2], [0, 0]], ["a", "b"], "'labels' has 2 for a tag; expected 0 or 1; make the file again"),
+        ([[0, 1], [1, -1], [0, 0]], ["a", "b"], "'labels' has -1 for a tag; expected 0 or 1; make the file again"),
+        ([[0, 1], [1, 1], [0, 0]], ["a"], "'labels' has 2 columns, but there are 1 label_names; make the file again"),
+        ([[0], [1], [0]], [], "'labels' has 1 columns, but there are 0 label_names; make the file again"),
+    ],
+)
+def test_load_of_tags_that_cannot_be(tmp_path, labels, label_names, reason):
+    names = np.array(label_names, dtype=str)
+    path = saved_with(tmp_path / "features.npz", labels=np.array(labels), label_names=names)
+    with expect_error(path, reason):
+        FeatureTable.load(path)
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_a_table_in_memory_is_as_good_as_its_file(kind):
+    check_table(features_of(kind), "table")

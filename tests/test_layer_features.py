@@ -371,3 +371,85 @@ def test_a_model_of_whole_batches_is_refused(model_dir, paths, tmp_path):
         kat.InputError, match="its features depend on the whole batch, which a clip alone does not have"
     ):
         kat.LayerFeatures(folder).fit(paths)
+
+
+# ---- other types
+
+
+def test_clips_may_come_once(model, paths, computed):
+    transformer = kat.LayerFeatures(model, "layer5")
+    expected = transformer.transform(paths)
+    np.testing.assert_array_equal(transformer.fit_transform(path for path in paths), expected)
+    np.testing.assert_array_equal(transformer.transform(map(str, paths)), expected)
+    fitted = pipeline(model, layers="layer5").fit((path for path in paths), Y)
+    assert fitted.predict(path for path in paths).tolist() == Y
+    with pytest.raises(kat.InputError, match=r"^X: is empty"):
+        transformer.fit_transform(iter([]))
+    named = (
+        kat.LayerFeatures(model, "layer5").set_output(transform="pandas").fit_transform(pd.Series(paths, range(7, 19)))
+    )
+    assert named.index.tolist() == [*range(7, 19)]
+    assert len(computed) == len(paths)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"path": ["a.wav"], "label": ["dog"]}),
+        pd.DataFrame({"path": ["a.wav"], "rate": [RATE], "label": ["dog"]}),
+        np.array([["a.wav", "dog"]]),
+        pd.DataFrame({"path": ["a.wav"], "rate": [RATE]}),
+    ],
+    ids=["two texts", "three", "an array", "with a number"],
+)
+def test_frames_of_several_columns(model, frame):
+    reason = rf"^X\[0\]: is a row of {frame.shape[1]} columns; expected one column of paths; take that one$"
+    for method in (kat.LayerFeatures(model).fit, kat.LayerFeatures(model).fit_transform):
+        with pytest.raises(kat.InputError, match=reason):
+            method(frame)
+
+
+def test_frames_of_sounds_and_rates(model):
+    sounds = [noise(999, seed=seed) for seed in range(2)]
+    frame = pd.DataFrame({"audio": sounds, "rate": [RATE, 8000]})
+    transformer = kat.LayerFeatures(model, "layer1")
+    expected = transformer.transform([(sounds[0], RATE), (sounds[1], 8000)])
+    np.testing.assert_array_equal(transformer.transform(frame), expected)
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (np.array(["layer9"]), "'layer9' is unknown; did you mean"),
+        (np.array("layer9"), "'layer9' is unknown"),
+        (np.array(["layer1", "layer9"], dtype=object), "'layer9' is unknown"),
+        (pd.Series(["layer9"]), "'layer9' is unknown"),
+        (b"layer1", "b'layer1' is not allowed; expected names of layers"),
+        ([1], "'1' is unknown"),
+        ([], "is empty; expected some of layer1"),
+        (["layer1", "layer1"], r"\['layer1', 'layer1'\] names a layer twice"),
+    ],
+)
+def test_a_grid_with_layers_of_another_type_stops_at_once(model, paths, computed, layers, reason):
+    search = GridSearchCV(pipeline(model), {"layerfeatures__layers": [["layer1"], layers]}, cv=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(kat.InputError, match=f"^layers: {reason}"):
+            search.fit(paths, Y)
+
+
+def test_layers_in_arrays(model, paths):
+    expected = kat.LayerFeatures(model, ["layer4", "layer5"]).transform(paths)
+    for layers in (np.array(["layer4", "layer5"]), pd.Index(["layer4", "layer5"])):
+        transformer = clone(kat.LayerFeatures(model).set_params(layers=layers))
+        np.testing.assert_array_equal(transformer.fit_transform(paths), expected)
+    grid = {"layerfeatures__layers": [np.array("layer5"), np.array(["layer5"])]}
+    search = GridSearchCV(pipeline(model), grid, cv=2, error_score="raise").fit(paths, Y)
+    assert len({*search.cv_results_["mean_test_score"]}) == 1
+
+
+def test_a_clip_with_its_path_as_text(model, paths):
+    with pytest.raises(kat.InputError, match=r"^a: its path is of type str; expected a pathlib\.Path"):
+        kat.LayerFeatures(model).transform([paths[0], Clip("a", str(paths[1]))])
+    with pytest.raises(kat.InputError, match=r"^X\[1\]: 'a+\.\.\. is not allowed \(File name too long\)"):
+        kat.LayerFeatures(model).fit([paths[0], "a" * 5000])
