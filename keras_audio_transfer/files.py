@@ -1,43 +1,51 @@
-"""Files and folders that are either whole or not there. Without TensorFlow."""
+"""Files and folders that are either whole or not there, after a kill and a power cut, too. Without TensorFlow."""
 
 import csv
+import errno
 import json
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from threading import get_ident
+from threading import Lock, get_ident
+from typing import Any
 
 from keras_audio_transfer.errors import InputError
+
+_LONGEST, _SHORT = 255, 60  # bytes of a name: what file systems take; what leaves room for more beside it
+_LEFTOVER = re.compile(r"\.(?:.+\.)?([0-9a-f]{8})\.(\d+)\.\d+\.(partial|replaced)", re.DOTALL)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_swept: set[Path] = set()
+_sweeping = Lock()
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, it replaces `path`; else nothing is left of it.
 
-    For files and for folders. A folder that is replaced stays until the new one is complete.
+    For files and for folders. A folder that is replaced stays until the new one is complete. What is written is on the
+    disk before it gets its name. What a process that was killed has left beside `path` is removed.
 
     Raises:
         InputError: a file would replace a folder, or a folder a file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.partial")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
-    try:
+    with _temporaries(path.parent, path.name) as (partial, replaced):
         yield partial
         if path.exists() and partial.exists() and path.is_dir() != partial.is_dir():
             there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
             raise InputError(f"{path}: is a {there}; name another place for the {new} that is to be written")
-        if path.is_dir() and partial.exists():
-            path.rename(replaced)  # a folder cannot be renamed onto another
+        _sync(partial)
+        if path.is_dir():  # a folder cannot be renamed onto another
+            replaced.mkdir()
+            path.rename(replaced / path.name)
         partial.replace(path)
-    finally:
-        for leftover in (partial, replaced):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
+        _sync_entries(path.parent)
 
 
 @contextmanager
@@ -55,19 +63,215 @@ def atomic_publish(folder: Path, replace_folders: bool = False) -> Iterator[Path
             partial.mkdir()
             yield partial
         return
-    partial = folder / f".{os.getpid()}.{get_ident()}.partial"  # inside: `folder` may be a file system of its own
-    partial.mkdir()
-    try:
+    with _temporaries(folder, "") as (partial, replaced):  # inside: `folder` may be a file system of its own
+        partial.mkdir()
         yield partial
+        _sync(partial)
         for path in sorted(partial.iterdir(), key=Path.is_file):
             target = folder / path.name
             if path.is_dir() and target.exists():
                 if not replace_folders:
                     raise InputError(f"{target}: exists; expected to add it, not to replace it")
-                target.rename(partial / f"{path.name}.replaced")
-            path.rename(target)
+                replaced.mkdir(exist_ok=True)
+                target.rename(replaced / path.name)
+            path.replace(target)
+        _sync_entries(folder)
+
+
+@contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Give an empty folder on the disk of `beside`; when the block ends, it is gone."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with _temporaries(beside.parent, beside.name) as (folder, _):
+        folder.mkdir()
+        yield folder
+
+
+@contextmanager
+def only_writer(path: Path, what: str = "folder") -> Iterator[None]:
+    """Keep other runs of the package away from an output, which need not be there, as long as the block lasts.
+
+    The lock is a hidden file beside the output, or in it where nothing may be written beside it; the system lets go of
+    it when the process ends, however it does. When the block ends, nothing is left of it.
+
+    Args:
+        path: of the file or folder.
+        what: is named as the way out.
+
+    Raises:
+        InputError: another run has it.
+    """
+    real = path.resolve()
+    new_folders = [folder for folder in real.parents if not folder.exists()]
+    real.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place = real.parent / f".{_short(real.name)}.lock"
+        try:
+            lock = _locked(place)
+        except OSError:
+            if not real.is_dir():
+                raise
+            place = real / ".lock"
+            lock = _locked(place)
+        if lock is None:
+            raise InputError(f"{path}: another run writes there; wait for it, or name another {what}")
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # on Windows, where releasing it removes it
+                place.unlink()
+            lock.release()
     finally:
-        shutil.rmtree(partial)
+        with suppress(OSError):  # not empty: something was written
+            for folder in new_folders:
+                folder.rmdir()
+
+
+def _locked(place: Path):
+    """The lock of that file; None where another run has it. Where the disk knows no locks, it locks nothing."""
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    while True:
+        with place.open("ab") as file:
+            lock = FileLock(place)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                pass
+            except (NotImplementedError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                    raise
+                return lock
+            if isinstance(lock, SoftFileLock) or os.fstat(file.fileno()).st_nlink:
+                return lock if lock.is_locked else None
+        lock.release()  # who had it has just removed the file: what others lock is another one
+
+
+# ---- names, leftovers, disks
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """What lies beside a path: its name with a suffix, and where that would be too long, a hash instead of the name."""
+    name = path.name + suffix
+    return path.parent / (name if len(os.fsencode(name)) <= _LONGEST else _short(path.name) + suffix)
+
+
+def _short(name: str) -> str:
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _SHORT else sha256(encoded).hexdigest()[:32]
+
+
+@cache
+def _host() -> str:
+    """Where the numbers of processes mean the same: the machine, and on it the container."""
+    try:
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        container = ""
+    return sha256(f"{platform.node()} {container}".encode()).hexdigest()[:8]
+
+
+@contextmanager
+def _temporaries(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
+    """Two hidden places in a folder, for what is new and for what it replaces.
+
+    When the block ends, what has been moved to the second and not replaced goes back, and the rest is removed.
+    """
+    _sweep(folder)
+    of_process = f"{_host()}.{os.getpid()}.{get_ident()}"
+    stem = f".{_short(name)}.{of_process}" if name else f".{of_process}"
+    partial, replaced = folder / f"{stem}.partial", folder / f"{stem}.replaced"
+    try:
+        yield partial, replaced
+    finally:
+        _remove(replaced)
+        _remove(partial)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this host and user that no longer live have left; once a folder and process."""
+    with _sweeping:
+        if folder.absolute() in _swept:
+            return
+        _swept.add(folder.absolute())
+    try:
+        paths = [*folder.iterdir()]
+    except OSError:  # may be written to, not read
+        return
+    for path in paths:
+        leftover = _LEFTOVER.fullmatch(path.name)
+        if leftover and leftover[1] == _host() and not _lives(int(leftover[2])):
+            with suppress(OSError):
+                if not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid():
+                    _remove(path)
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # to ask there with `os.kill` would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # it is another user's; or none that there can be
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file or folder; what was moved into it from beside it, and is missing there, goes back."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if path.name.endswith(".replaced"):
+        for moved in path.iterdir():
+            if not (path.parent / moved.name).exists():
+                moved.rename(path.parent / moved.name)
+    shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or all that is in a folder, on the disk: after a power cut no name is without its content."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            _sync(inside)
+        _sync_entries(path)
+    elif not path.is_symlink():
+        with path.open("rb+" if os.name == "nt" else "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _sync_entries(folder: Path) -> None:
+    with suppress(OSError):  # Windows opens no folder, and some file systems refuse
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# ---- JSON and tables
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is damaged, or no JSON.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return parsed_json(path.read_bytes())
+
+
+def parsed_json(content: bytes) -> Any:
+    """What JSON text says; None where it is none.
+
+    >>> parsed_json(b'{"a": 1}'), parsed_json(b'{"a":'), parsed_json(b"[" * 100_000)
+    ({'a': 1}, None, None)
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def write_json(path: Path, content: dict) -> None:

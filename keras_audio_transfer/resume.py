@@ -1,20 +1,23 @@
 """What a long computation has finished, so that a killed run continues where it stopped."""
 
 import json
+import os
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from threading import Lock
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import write_json
+from keras_audio_transfer.files import parsed_json, read_json, write_json
 
+_SECONDS_BETWEEN_SYNCS = 1.0
 _REMEDY = "remove it together with the results beside it, or choose another place"
 
 
 class Journal(MutableMapping):
-    """A dict of lists of numbers that is on disk, line by line, as soon as a value is set. For threads.
+    """A dict of lists of numbers that is in a file, line by line, as soon as a value is set. For threads.
 
-    A line that a killed run left half written does not count.
+    A line that a killed run left half written does not count. A power cut costs the last second's values at most.
 
     Args:
         path: a file of JSON lines; it is made if it is not there.
@@ -24,27 +27,26 @@ class Journal(MutableMapping):
     """
 
     def __init__(self, path: Path):
-        self._lock, self._values, end = Lock(), {}, 0
-        if path.exists():
-            for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    key, values = json.loads(line)
-                except (ValueError, TypeError):
-                    key = values = None
-                if not (isinstance(key, str) and isinstance(values, list) and {*map(type, values)} <= {float}):
+        self._lock, self._values, self._synced = Lock(), {}, -_SECONDS_BETWEEN_SYNCS
+        *lines, half = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        for number, line in enumerate(lines, 1):
+            match parsed_json(line):
+                case [str(key), [*values]] if {*map(type, values)} <= {float}:
+                    self._values[key] = values
+                case _:
                     raise InputError(f"{path}, line {number}: is damaged; remove the file to start again")
-                self._values[key] = values
-                end += len(line)
         self._path, self._file = path, path.open("ab")
-        self._file.truncate(end)
+        if half:
+            self._file.truncate(self._file.tell() - len(half))
 
     def __setitem__(self, key: str, value):
         with self._lock:
             self._values[key] = value
             self._file.write(json.dumps([key, value]).encode() + b"\n")
             self._file.flush()
+            if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
 
     def __getitem__(self, key: str):
         return self._values[key]
@@ -62,7 +64,8 @@ class Journal(MutableMapping):
         return self
 
     def __exit__(self, *error) -> None:
-        self._file.close()
+        with self._file:
+            os.fsync(self._file.fileno())
 
 
 def check_settings(path: Path, settings: dict, renamed: Mapping[str, str] | None = None) -> None:
@@ -80,22 +83,22 @@ def check_settings(path: Path, settings: dict, renamed: Mapping[str, str] | None
     if not path.exists():
         write_json(path, settings)
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        before = None
+    before = read_json(path)
     if not isinstance(before, dict):
         raise InputError(f"{path}: not the settings of a run; {_REMEDY}")
     before = {(renamed or {}).get(name, name): value for name, value in before.items()}
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             was, now = _brief(before.get(name), settings.get(name))
-            raise InputError(f"{path}: is of another run ({name} was {was}, is {now}); {_REMEDY}")
+            raise InputError(f"{path}: is of another run ({name[:60]} was {was}, is {now}); {_REMEDY}")
 
 
 def _brief(was, now):
     """Both as text; long ones from shortly before they begin to differ."""
-    texts = json.dumps(was), json.dumps(now)
+    try:
+        texts = json.dumps(was), json.dumps(now)
+    except RecursionError:
+        return "nested too deeply", "not"
     if max(map(len, texts)) <= 60:
         return texts
     same = next((i for i, (a, b) in enumerate(zip(*texts, strict=False)) if a != b), 0)

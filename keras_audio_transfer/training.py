@@ -18,6 +18,7 @@ from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
 
 _STATE = "state.npz"
+_REMEDY = "remove it to start this training again"
 
 
 def weights_hash(model: keras.Model) -> str:
@@ -82,11 +83,34 @@ class _KeepState(keras.callbacks.Callback):
             np.savez(file, history=np.array(json.dumps(self.history)), **arrays)
 
     def restore(self):
-        with np.load(self.path) as state:
-            self.history = json.loads(str(state["history"]))
-            for i, variable in enumerate(self._variables()):
-                variable.assign(state[f"variable_{i}"])
-            self.best_weights = [state[f"best_{i}"] for i in range(len(self.model.weights))]
+        """Continue from the file. Raises InputError where it is damaged, or of another network."""
+        variables, weights = self._variables(), self.model.weights
+        try:
+            with np.load(self.path) as state:
+                history = json.loads(str(state["history"]))
+                values = [state[f"variable_{i}"] for i in range(len(variables))]
+                best = [state[f"best_{i}"] for i in range(len(weights))]
+        except MemoryError:
+            raise
+        except Exception:  # of zipfile, zlib, NumPy, json, and of what a file of another kind does not have
+            history = None
+        if not self._is_history(history):
+            raise InputError(f"{self.path}: is damaged; {_REMEDY}")
+        for array, variable in zip([*values, *best], [*variables, *weights], strict=True):
+            if array.shape != tuple(variable.shape) or array.dtype != variable.dtype:
+                raise InputError(f"{self.path}: is of another network; {_REMEDY}")
+        for array, variable in zip(values, variables, strict=True):
+            variable.assign(array)
+        self.history, self.best_weights = history, best
+
+    @staticmethod
+    def _is_history(history):
+        if not isinstance(history, list) or not history or not all(isinstance(row, dict) for row in history):
+            return False
+        return all(
+            row.get("epoch") == number and {*map(type, row.values())} <= {int, float}
+            for number, row in enumerate(history, 1)
+        )
 
 
 class _TwoRatesAdam(keras.optimizers.Adam):
@@ -172,7 +196,7 @@ def fit(
         One row per epoch: epoch (from 1), loss and metrics, on training data and (`val_...`) on validation data.
 
     Raises:
-        InputError: the loss is no longer finite.
+        InputError: the loss is no longer finite; or the state to continue from is damaged, or of another network.
     """
     trained = keras.Model(model.input, model.output[SCORES])
     trained_from = trained_from or {}

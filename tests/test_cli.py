@@ -1,6 +1,7 @@
 """The one command: its verbs, help and suggestions; what is checked before any work; phases and progress."""
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +22,11 @@ from conftest import ROOT, run_main
 
 from keras_audio_transfer import audio
 from keras_audio_transfer.backbones import BACKBONES
-from keras_audio_transfer.commands import classify, cli, progress, train, transfer
+from keras_audio_transfer.commands import classify, cli, places, progress, train, transfer
 from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.resume import check_settings
 
@@ -54,7 +57,7 @@ def end_of(argv, capsys):
 
 
 def test_every_command_is_a_verb_and_a_script():
-    shared = {"__init__", "cli", "main", "progress"}
+    shared = {"__init__", "cli", "main", "parsing", "places", "progress"}
     modules = {path.stem for path in COMMANDS.glob("*.py")} - shared
     assert modules == {verb.replace("-", "_") for verb in VERBS}
     assert modules == {path.stem for path in (ROOT / "scripts").glob("*.py")}
@@ -268,7 +271,7 @@ RANGES = {
     },
     "extract m a.wav --output f.npz": {
         "--workers": (["0"], "expected at least 1"),
-        "--hop-seconds": (["0"], "expected a number above 0"),
+        "--hop-seconds": (["0", "0.0001", "nan", "inf"], "expected seconds, at least 0.001"),
     },
     "probe f.npz --output-dir o": {"--jobs": (["0"], "expected at least 1")},
     "transfer m --output-dir o": {
@@ -387,6 +390,8 @@ def clips(tmp_path):
         ("transfer", ["--finetune-from", "layer9"], "--finetune-from: 'layer9' is unknown; did you mean layer"),
         ("transfer", ["--data-dir", "{data}/gone.csv"], "manifest: {data}/gone.csv is not a file; pass a CSV file "),
         ("extract", ["--layers", "layer1,Layer2"], "--layers: 'Layer2' is unknown; did you mean layer2? choose from "),
+        ("extract", ["--layers", "layer1,layer2,layer1"], "--layers: 'layer1' is named 2 times; name each layer once"),
+        ("extract", ["--layers", ""], "--layers: '' is unknown; choose from layer1, "),
         ("extract", ["--output", "{data}/clips.csv/f.npz"], "--output: {data}/clips.csv is a file, so that {data}/cl"),
     ],
 )
@@ -442,13 +447,201 @@ def test_folders_of_data_are_checked_before_tensorflow_is_imported(line, begin, 
 def test_a_place_that_may_not_be_written_to_is_refused_first(line, flag, folder_of, monkeypatch, tmp_path):
     place = tmp_path / "locked"
     place.mkdir()
-    real = os.access  # who runs the tests may be allowed everything
-    monkeypatch.setattr(os, "access", lambda path, mode: path != place and real(path, mode))
+    real = tempfile.NamedTemporaryFile
+
+    def refused(*args, dir, **kwargs):  # who runs the tests may be allowed everything
+        if dir == place:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(place / "a"))
+        return real(*args, dir=dir, **kwargs)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refused)
     verb, *arguments = line.format(place=place, model=folder_of).split()
     with pytest.raises(InputError) as error:
         run_main(verb.replace("-", "_"), *arguments)
-    assert str(error.value).startswith(f"{flag}: {place} may not be written to; name another place for {place}")
+    why = "cannot be written to (Read-only file system)"
+    assert str(error.value).startswith(f"{flag}: {place} {why}; name another place for {place}")
     assert [*place.iterdir()] == []
+
+
+def test_a_disk_that_takes_names_but_no_content_is_found_out(monkeypatch, tmp_path):
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", lambda **_: Full())
+    with pytest.raises(
+        InputError, match=r"^--output: .* cannot be written to \(No space left on device\); name another"
+    ):
+        places.check_file("--output", tmp_path / "deep" / "f.npz")
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "extract {model} gone.wav --output {out}/f.npz",
+        "extract {model} {clip} gone.wav --output {out}/f.npz",
+        "mfcc gone.wav --output {out}/f.npz",
+        "predict {model} gone.wav --output {out}/classes.csv",
+        "predict {model} {clip} gone.wav",
+    ],
+)
+def test_an_input_that_is_not_there_is_refused_before_tensorflow_is_imported(line, folder_of, clips, tmp_path):
+    words = line.format(model=folder_of, clip=clips.with_name("0.wav"), out=tmp_path / "out").split()
+    code = "import sys; from keras_audio_transfer.commands.main import main\ntry: main()\n"
+    run = python("-c", f"{code}finally: assert not {{'tensorflow', 'librosa'}} & {{*sys.modules}}", *words)
+    assert run.returncode == 2
+    why = "gone.wav: does not exist; expected an audio file or a folder of them; check the path"
+    assert run.stderr == f"{PROGRAM} {words[0]}: error: {why}\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["extract", "m", "", "--output", "f.npz"], "FILE_OR_FOLDER"),
+        (["extract", "", "a.wav", "--output", "f.npz"], "MODEL_DIR"),
+        (["predict", "m", "a.wav", "--output", ""], "--output"),
+        (["mfcc", "--dataset", "folder", "--data-dir", "", "--output", "f.npz"], "--data-dir"),
+        (["classify", "", "--output-dir", "o"], "FOLDER_OF_CLASSES"),
+        (["train", "--output-dir="], "--output-dir"),
+        (["train", "--cache", ""], "--cache"),
+        (["probe", "", "--output-dir", "o"], "FEATURES.npz"),
+        (["export", "m", "--output-dir", ""], "--output-dir"),
+        (["import-choi2017", "r", "--weights", "v2", "--output-dir", ""], "--output-dir"),
+    ],
+)
+def test_no_path_is_not_the_current_folder(words, argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        run_main(words[0].replace("-", "_"), *words[1:])
+    assert str(error.value) == f"{argument}: '' is no path; expected the name of a file or folder; see --help"
+
+
+# ---- outputs that would destroy something
+
+
+@pytest.fixture
+def precious(folder_of, clips):
+    """A folder with a model folder `mine`, a table of clips with another name for it, and sounds."""
+    root = clips.parent
+    (root / "sounds" / "a").mkdir(parents=True)
+    (root / "sounds" / "a" / "0.wav").write_bytes((root / "0.wav").read_bytes())
+    shutil.copytree(root / "sounds", root / "voices.training")
+    shutil.copytree(root / "sounds", root / "moved" / "unfinished")
+    shutil.copytree(root / "sounds", root / "t.csv.unfinished")
+    os.link(root / "0.wav", root / "hard.csv")
+    (root / "soft.csv").symlink_to(root / "0.wav")
+    shutil.copy(root / "0.wav", root / "sound.npz")
+    shutil.copy(clips, root / "failed.csv")
+    shutil.copytree(root / "sounds", root / "mine" / "sounds")
+    for name in ("data_csv", "data_feats", "result_transfer"):
+        (root / "repository" / name).mkdir(parents=True)
+    (root / "repository" / "data_csv" / "gtzan_genre.csv").write_text("id,label\n")
+    (root / "results").mkdir()
+    for name in ("scores.csv", "scores.png", "unfinished.jsonl", "results.csv", "settings.json"):
+        shutil.copy(root / "0.wav", root / "results" / name)
+    return root
+
+
+DESTROY = {
+    "predict mine 0.wav --output 0.wav": "--output: 0.wav is an input, 0.wav, and would be replaced; name another",
+    "predict mine 0.wav --output hard.csv": "--output: hard.csv is an input, 0.wav, and",
+    "predict mine 0.wav --output soft.csv": "--output: soft.csv is an input, 0.wav, and",
+    "predict mine sounds --output sounds/a/0.wav": "--output: sounds/a/0.wav is an input, sounds/a/0.wav, and",
+    "predict mine 0.wav --output mine/card.json": "--output: mine/card.json is an input, mine/card.json, and",
+    "predict mine 0.wav --output mine/1/saved_model.pb": "--output: mine/1/saved_model.pb is an input, ",
+    "extract mine sound.npz --output sound.npz": "--output: sound.npz is an input, sound.npz, and",
+    "mfcc sound.npz --output ./sound.npz": "--output: sound.npz is an input, sound.npz, and",
+    "mfcc --dataset manifest --data-dir failed.csv --output f.npz": "--output: failed.csv is an input, failed.csv, and",
+    "train --dataset manifest --data-dir failed.csv --output-dir new": "--output-dir: failed.csv is an input, ",
+    "train --dataset folder --data-dir sounds --output-dir sounds --overwrite": "sounds: has no card.json; expected a ",
+    "train --dataset folder --data-dir mine/sounds --output-dir mine --overwrite": "--output-dir: mine holds an",
+    "train --dataset folder --data-dir sounds --output-dir voices": "--output-dir: voices.training is not the state",
+    "classify sounds --model mine --output-dir mine --overwrite": "--output-dir: mine holds an input, mine, which",
+    "export mine --output-dir sounds": "sounds: has no card.json; expected a model folder or an empty one; name",
+    "export mine --output-dir 0.wav": "--output-dir: 0.wav is a file; name a folder",
+    "probe results/scores.csv --output-dir results": "--output-dir: results/scores.csv is an input, ",
+    "probe results/scores.png --output-dir results": "--output-dir: results/scores.png is an input, ",
+    "probe f.npz --baseline results/unfinished.jsonl --output-dir results": "--output-dir: results/unfinished.jsonl",
+    "transfer mine --dataset manifest --data-dir results/results.csv --output-dir results": "--output-dir:",
+    "transfer mine --dataset folder --data-dir sounds --output-dir moved": "--output-dir: moved/unfinished is not the ",
+    "reproduce-choi2017 repository --output repository/data_csv/gtzan_genre.csv": "--output: repository/data_csv/gtzan",
+    "reproduce-choi2017 repository --output t.csv": "--output: t.csv.unfinished is not the state of a run, which is ",
+}
+
+
+@pytest.mark.parametrize("line", DESTROY)
+def test_nothing_that_is_an_input_or_no_result_is_destroyed(line, precious, monkeypatch):
+    def content():
+        return {path: path.read_bytes() for path in precious.rglob("*") if path.is_file()}
+
+    monkeypatch.chdir(precious)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # it is found out before
+    before, (verb, *arguments) = content(), line.split()
+    with pytest.raises(InputError) as error:
+        run_main(verb.replace("-", "_"), *arguments)
+    assert str(error.value).startswith(DESTROY[line])
+    assert content() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_device_or_pipe_is_not_replaced_by_a_file(folder_of, clips, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"^--output: .*pipe is a device or pipe; name a file$"):
+        run_main("predict", folder_of, clips.with_name("0.wav"), "--output", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_mounted_folder_is_no_model_folder_to_replace(folder_of, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == folder_of)
+    with pytest.raises(InputError, match=r"^--output-dir: .*mine is mounted, and cannot be replaced; name a folder in"):
+        run_main("train", "--output-dir", folder_of, "--overwrite")
+
+
+# ---- one run at a time
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("train --output-dir out", "folder"),
+        ("classify sounds --model mine --output-dir out", "folder"),
+        ("transfer mine --dataset synthetic --output-dir out", "folder"),
+        ("export mine --output-dir out", "folder"),
+        ("export mine --output-dir out --tflite", "folder"),
+        ("probe f.npz --output-dir out", "folder"),
+        ("reproduce-choi2017 repository --output out", "file"),
+        ("import-choi2017 repository --weights random --output-dir out", "folder"),
+    ],
+)
+def test_a_second_run_into_the_same_output_is_refused_at_once(line, what, precious, monkeypatch):
+    monkeypatch.chdir(precious)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    before, (verb, *arguments) = sorted(precious.rglob("*")), line.split()
+    with only_writer(precious / "out"), pytest.raises(InputError) as error:
+        run_main(verb.replace("-", "_"), *arguments)
+    assert str(error.value) == f"out: another run writes there; wait for it, or name another {what}"
+    assert sorted(precious.rglob("*")) == before
+
+
+def test_a_run_that_ends_or_fails_lets_go_of_its_output(precious, monkeypatch):
+    monkeypatch.chdir(precious)
+    before = sorted(precious.rglob("*"))
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"f\.npz: does not exist"):
+            run_main("probe", "f.npz", "--output-dir", "new/deep")
+        assert sorted(precious.rglob("*")) == before
+
+
+def test_a_name_of_the_full_length_can_be_written(clips, monkeypatch):
+    monkeypatch.chdir(clips.parent)
+    name = f"{'ä' * 125}x.npz"
+    assert len(os.fsencode(name)) == 255
+    assert run_main("mfcc", "0.wav", "--output", name, "--quiet") == cli.DONE
+    assert Path(name).stat().st_size > 0
+    with pytest.raises(OSError, match="File name too long"):
+        run_main("mfcc", "0.wav", "--output", f"x{name}", "--quiet")
 
 
 # ---- what is said meanwhile

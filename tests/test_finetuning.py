@@ -1,6 +1,5 @@
 """Strategies train what they say and nothing else; trials are reproducible; a killed run continues."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.extractor import build_extractor, spectrogram_of
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import Task, layers_trained_from, run_trial, write_spectrograms
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.heads import add_head
@@ -321,13 +321,14 @@ def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, t
 
 
 def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
-    handle = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
-    os.close(handle)
+    out = tmp_path / "out"
+    out.mkdir()
+    with only_writer(out):
+        finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST)
     assert finished.returncode == 2
-    assert "another `transfer` works there; wait for it, or name another folder" in finished.stderr
-    assert [*tmp_path.iterdir()] == []
+    refused = f"{out}: another run writes there; wait for it, or name another folder"
+    assert finished.stderr == f"transfer.py: error: {refused}\n"
+    assert [*tmp_path.rglob("*")] == [out]
 
 
 def test_transfer_on_a_page(model_dir, run_script, tmp_path):
@@ -426,7 +427,7 @@ def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
     (tmp_path / "model" / "card.json").write_text(json.dumps(card))
     assert "model.keras: cannot be loaded" in error()
     shutil.copyfile(model_dir / "model.keras", tmp_path / "model" / "model.keras")
-    for name, value in (("layer_names", ["stem"]), ("weights_sha256", "of other weights")):
-        (tmp_path / "model" / "card.json").write_text(json.dumps({**card, name: value}))
+    for other in ({"layer_names": ["stem"], "layer_sizes": {"stem": 1}}, {"weights_sha256": "of other weights"}):
+        (tmp_path / "model" / "card.json").write_text(json.dumps({**card, **other}))
         assert "model.keras: is not the network that card.json beside it describes; export" in error()
     assert not os.path.exists(tmp_path / "out" / "results.csv")

@@ -15,7 +15,7 @@ With --tflite only model.tflite is written, the TensorFlow Lite twin of the mode
 import shutil
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import tf_serving
 from keras_audio_transfer.files import atomic_publish, atomic_write
@@ -120,7 +120,10 @@ def write_version(options, card, file):
 @cli.command(arguments)
 def main(options):
     card, file = read_model(options.model)
-    cli.check_folder("--output-dir", options.output_dir)
+    places.check_folder("--output-dir", options.output_dir)
+    if not options.tflite:
+        places.check_holds_model(options.output_dir)
+    places.lock(options.output_dir)
     if options.tflite:
         write_tflite(options, card, file)
     else:

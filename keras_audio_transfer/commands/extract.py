@@ -8,7 +8,7 @@
 Files that cannot be read are listed in failed.csv beside the output, the rest is processed, and the exit code is 1.
 """
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 
@@ -23,7 +23,7 @@ def arguments():
     )
     parser.add_argument(
         "--hop-seconds",
-        type=cli.positive,
+        type=cli.hop,
         metavar="S",
         help="features over time: of the windows of --clip-seconds around every multiple of this, a row a window "
         "(default: a row a clip)",
@@ -37,12 +37,14 @@ def main(options):
     card = Card.read(options.model_dir)
     saved_model = latest_saved_model(options.model_dir)
     config = card.audio.with_clip_seconds(options.clip_seconds)
-    layers = options.layers.split(",") if options.layers else card.layer_names
+    layers = card.layer_names if options.layers is None else options.layers.split(",")
     cli.check_layers(layers, card.layer_names)
     batch_clips = card.batch_clips
     if options.hop_seconds is not None and batch_clips > 1:
         raise InputError(f"--hop-seconds: {options.model_dir} takes whole batches; import the calibrated version")
+    places.check_audio(options.inputs)
     clips, names = cli.load_inputs(options)
+    places.check_no_input("--output", options.output, (clip.path for clip in clips))
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 

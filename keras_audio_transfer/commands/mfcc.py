@@ -5,7 +5,7 @@
 The features file has one layer, mfcc, of 120 numbers; `probe` takes it as --baseline, or alone.
 """
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 
 
 def arguments():
@@ -17,7 +17,9 @@ def arguments():
 @cli.command(arguments)
 def main(options):
     cli.check_inputs(options)
+    places.check_audio(options.inputs)
     clips, names = cli.load_inputs(options)
+    places.check_no_input("--output", options.output, (clip.path for clip in clips))
 
     from keras_audio_transfer.mfcc import extract_mfcc
 

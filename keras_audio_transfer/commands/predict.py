@@ -11,7 +11,7 @@ Files that cannot be read are named on stderr, and listed in failed.csv beside -
 import json
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
 from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
@@ -40,12 +40,13 @@ def arguments():
 def check(options, card):
     """What the scores are; refuses what cannot end well, before any work is done."""
     if options.output is not None:
-        cli.check_file("--output", options.output)
+        places.check_file("--output", options.output, [*options.inputs, *places.model_files(options.model_dir)])
     scores_are = card.meaning_of_scores(options.model_dir)
     n_labels = len(card.labels)
     if options.top > n_labels:
         raise InputError(f"--top: {options.top} is not allowed; expected 1 to {n_labels}, the model's labels")
     card.require_single_clips(options.model_dir, "a file alone does not have")
+    places.check_audio(options.inputs)
     return scores_are
 
 
@@ -54,6 +55,8 @@ def scores_of(options, config):
     from keras_audio_transfer.clip_inputs import clips_below
 
     saved_model, clips = latest_saved_model(options.model_dir), clips_below(options.inputs)
+    if options.output is not None:
+        places.check_no_input("--output", options.output, (clip.path for clip in clips))
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
 

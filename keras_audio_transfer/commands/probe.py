@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
@@ -20,6 +20,7 @@ from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROT
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, wanted_combinations
 from keras_audio_transfer.resume import Journal, check_settings
 
+RESULTS, PICTURES = ("scores.csv", "unfinished.jsonl"), ("scores", "dimensions", "depth", "confusion", "tasks")
 SHOWN = ["layers", "n_features", "score", "deviation", "interval_low", "interval_high"]
 
 
@@ -179,10 +180,19 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def check_place(options):
+    """Refuse a folder that cannot be written to, or where results would replace an input; keep other runs away."""
+    places.check_folder("--output-dir", options.output_dir)
+    pictures = (f"{name}{suffix}" for name in PICTURES for suffix in (".png", ".svg"))
+    for name in (*RESULTS, "config.json", *pictures):
+        places.check_no_input("--output-dir", options.output_dir / name, [options.features, options.baseline])
+    places.lock(options.output_dir)
+
+
 def open_folder(options, settings):
     """Make the folder of the results, or refuse that of another run."""
-    config, results = options.output_dir / "config.json", ("scores.csv", "unfinished.jsonl")
-    left = [name for name in results if (options.output_dir / name).exists()]
+    config = options.output_dir / "config.json"
+    left = [name for name in RESULTS if (options.output_dir / name).exists()]
     if left and not config.exists():
         raise InputError(
             f"{options.output_dir}: holds results without their config.json; remove {' and '.join(left)} or choose "
@@ -274,7 +284,7 @@ def draw(options, scores, prober, picture):
 
 @cli.command(arguments)
 def main(options):
-    cli.check_folder("--output-dir", options.output_dir)
+    check_place(options)
     lines, beside = mean_best(tables(options.compare, "--compare")), tables_beside(options)
     features, wanted, baseline = load_features(options)
     prober = prober_of(options, features)

@@ -14,14 +14,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import write_table
+from keras_audio_transfer.files import beside, write_table
 from keras_audio_transfer.pretrained import choi2017_results
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, folds_of_2017
 from keras_audio_transfer.resume import Journal, check_settings
 
 NEAR = 0.001
+UNFINISHED, SETTINGS = ".unfinished", "settings.json"
 
 
 def arguments():
@@ -45,6 +46,18 @@ def arguments():
     )
     cli.add_jobs_argument(parser)
     return parser
+
+
+def check_places(options):
+    """Refuse outputs that cannot be written or would destroy something, and keep other runs away."""
+    folders = (options.repository / name for name in ("data_csv", "data_feats", "result_transfer"))
+    data = (path for folder in folders for path in folder.rglob("*"))
+    places.check_file("--output", options.output, data)
+    if options.pictures:
+        places.check_folder("--pictures", options.pictures)
+    unfinished = beside(options.output, UNFINISHED)
+    places.check_state("--output", unfinished, unfinished / SETTINGS, [options.repository])
+    places.lock(options.output, "file")
 
 
 def read(repository, task):
@@ -116,11 +129,11 @@ def draw(folder, tables, published):
 
 def open_journals(options, tasks):
     """The folder of what an unfinished run has computed; refuses that of another run."""
-    unfinished = options.output.with_name(f"{options.output.name}.unfinished")
+    unfinished = beside(options.output, UNFINISHED)
     unfinished.mkdir(parents=True, exist_ok=True)
     settings = {"task": options.task, "protocol": options.protocol, "seed": options.seed}
     settings |= {f"features of {task}": fingerprint(features) for task, (features, _) in tasks.items()}
-    check_settings(unfinished / "settings.json", settings)
+    check_settings(unfinished / SETTINGS, settings)
     return unfinished
 
 
@@ -166,9 +179,7 @@ def compared(task, layers, row, published):
 
 @cli.command(arguments)
 def main(options):
-    cli.check_file("--output", options.output)
-    if options.pictures:
-        cli.check_folder("--pictures", options.pictures)
+    check_places(options)
     names = choi2017_results.find_tasks(options.repository, options.task)
     tasks = {task: read(options.repository, task) for task in names}
     protocols = dict.fromkeys([CHOI2017, options.protocol])

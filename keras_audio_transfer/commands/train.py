@@ -12,7 +12,6 @@ On real data, with fold 10 scored and the other folds for training:
 An interrupted run continues with the same command and --resume, and ends with the same weights.
 """
 
-import json
 import math
 import shutil
 import sys
@@ -21,23 +20,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_audio_transfer.backbones import BACKBONES, IMAGENET, backbone, check_weights
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import POOLINGS, PRESETS, AudioConfig, preset
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, write_json
+from keras_audio_transfer.files import atomic_write, beside, read_json, write_json
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.splits import Splits, divide, training_data
 
 if TYPE_CHECKING:
     from keras_audio_transfer.audio import WaveformStore
 
+SETTINGS = "settings.json"
+
 
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_dataset_arguments(parser, default="synthetic")
     cli.add_division_arguments(parser)
-    parser.add_argument("--cache", default="memory", help="where decoded waveforms are kept: memory, none, or a folder")
+    parser.add_argument(
+        "--cache", type=cache, default="memory", help="where decoded waveforms are kept: memory, none, or a folder"
+    )
     parser.add_argument("--output-dir", type=Path, help="model folder (default: saved_models/NETWORK.DATASET)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
@@ -132,6 +135,11 @@ def add_augmentation_arguments(group):
     group.add_argument("--no-random-crop", action="store_true", help="crop longer clips as in evaluation")
 
 
+def cache(text):
+    """The type of --cache."""
+    return text if text in ("memory", "none") else str(places.path(text))
+
+
 def settings_of(options):
     """What a run that is resumed must have in common with the interrupted one."""
     apart = ("quiet", "resume", "overwrite", "download", "cache", "output_dir")
@@ -141,7 +149,10 @@ def settings_of(options):
 
 def check(options, run_dir):
     """Refuse what cannot end well, before any work is done."""
-    cli.check_model_folder(options)
+    places.check_model_folder(options)
+    places.check_state("--output-dir", run_dir, run_dir / SETTINGS, [options.data_dir])
+    if options.cache not in ("memory", "none"):
+        places.check_folder("--cache", Path(options.cache))
     if options.weights is not None:
         check_weights(options.weights, options.network, len(dilations_of(options)) or 1)
     if target_names(options.dataset):
@@ -150,8 +161,10 @@ def check(options, run_dir):
             f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
             "only; extract its features with a trained model and probe them"
         )
-    if options.resume and (run_dir / "settings.json").exists():
-        earlier = json.loads((run_dir / "settings.json").read_text(encoding="utf-8"))
+    if options.resume and (run_dir / SETTINGS).exists():
+        earlier = read_json(run_dir / SETTINGS)
+        if not isinstance(earlier, dict):
+            raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again without --resume")
         for name, value in settings_of(options).items():
             if value != earlier.get(name):
                 raise InputError(
@@ -193,7 +206,7 @@ class Job:
 @cli.command(arguments)
 def main(options):
     options.output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
-    run_dir = options.output_dir.parent / f"{options.output_dir.name}.training"
+    run_dir = beside(options.output_dir, ".training")
     check(options, run_dir)
     phases = cli.Phases(options, "decoding", "training", "exporting")
     job, failures = decode(options, run_dir, phases)
@@ -234,7 +247,7 @@ def train(options, job):
     model = build(options, job)
     if job.run_dir.exists() and not options.resume:
         shutil.rmtree(job.run_dir)
-    write_json(job.run_dir / "settings.json", settings_of(options))
+    write_json(job.run_dir / SETTINGS, settings_of(options))
     callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
     if not options.quiet:
         callbacks.append(training.EpochLine(options.epochs))

@@ -28,7 +28,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
@@ -37,7 +37,7 @@ from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.resume import check_settings
 from keras_audio_transfer.splits import divide, nested_subset
 
-RESULTS, MODELS, UNFINISHED = "results.csv", "models", "unfinished"
+RESULTS, SETTINGS, MODELS, UNFINISHED = "results.csv", "settings.json", "models", "unfinished"
 RENAMED = {"share_below_head": "backbone_learning_rate_factor"}  # settings that had another name before
 
 # Settings of `FinetuningConfig`, which has their defaults: flag, type, metavar, help.
@@ -146,6 +146,16 @@ def check(options, card, config):
     card.require_single_clips(options.model_dir, "no training can use")
     keras_file(options.model_dir)
     config.check_layers(card.layer_names)
+    check_place(options)
+
+
+def check_place(options):
+    """Refuse to destroy what is an input or no transfer's, and keep other runs away."""
+    folder, inputs = options.output_dir, [options.data_dir, options.model_dir]
+    for name in (RESULTS, SETTINGS):
+        places.check_no_input("--output-dir", folder / name, inputs)
+    places.check_state("--output-dir", folder / UNFINISHED, folder / SETTINGS, inputs)
+    places.lock(folder)
 
 
 def check_network(options, config):
@@ -225,19 +235,6 @@ def settings_of(options, card, task, config):
 # ---- the results
 
 
-def lock(folder):
-    """Refuse to work beside another run in the same folder; the lock ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        return
-    try:
-        fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(f"{folder}: another `transfer` works there; wait for it, or name another folder") from error
-
-
 class Table:
     """results.csv: what has been trained, of this run and of those before it.
 
@@ -278,8 +275,7 @@ class Table:
 
 
 def open_table(options, card, settings):
-    """The table in the folder of the results, which is locked; refuses that of another transfer or other settings."""
-    lock(options.output_dir)
+    """The table in the folder of the results; refuses that of another transfer or other settings."""
     key = {
         "source": (card.training_data or {}).get("dataset", options.model_dir.name),
         "target": options.dataset,
@@ -287,7 +283,7 @@ def open_table(options, card, settings):
         "multiscale": bool(card.multiscale),
     }
     table = Table(options.output_dir / RESULTS, key)
-    check_settings(options.output_dir / "settings.json", settings, RENAMED)
+    check_settings(options.output_dir / SETTINGS, settings, RENAMED)
     return table
 
 

@@ -18,13 +18,13 @@ and a line in `DATASETS`; the contract test in `tests/test_datasets.py` then cov
     (500, 'harmonic/hall-0', 'train')
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
+from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.datasets import (
     emomusic,
     esc10,
@@ -43,8 +43,9 @@ from keras_audio_transfer.datasets import (
     urbansound8k,
 )
 from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique_ids
-from keras_audio_transfer.download import fetch, unpacker
+from keras_audio_transfer.download import fetch, unpack
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.files import scratch_folder
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -65,6 +66,7 @@ DATASETS = {
     "folder": folder,
     "manifest": manifest,
 }
+_DATA_DIR = "the path of the folder that the data are in, or of a manifest"
 
 
 def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
@@ -78,9 +80,10 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
         InputError: no such data set; no `data_dir` where one is needed, or a wrong, incomplete or empty one.
     """
     module = _module(name)
+    folder = None if data_dir is None else checked_path("data_dir", data_dir, _DATA_DIR)
     if data_dir is None and module is not synthetic:
         raise InputError(f"{name}: no folder given; pass `data_dir`, the folder the data are in")
-    clips = module.clips(None if data_dir is None else Path(data_dir))
+    clips = module.clips(folder)
     if not clips:
         raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
     return with_unique_ids([replace(clip, dataset=name) for clip in clips])
@@ -109,9 +112,10 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
         progress: whether to show a progress bar on stderr; or a bar of one's own, as pooch takes it.
 
     Raises:
-        InputError: no such data set, nothing to download, a folder that is in use, no network, or a wrong checksum.
+        InputError: no such data set, nothing to download, a folder that is in use, no network, a wrong checksum,
+            or an archive that `download.unpack` refuses.
     """
-    data_dir = Path(data_dir)
+    data_dir = checked_path("data_dir", data_dir, "the path of the folder to make")
     remotes = _module(name).REMOTES
     if not remotes:
         raise InputError(f"{name}: there is nothing to download; leave `download` out")
@@ -121,14 +125,14 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
     if data_dir.exists() and not (data_dir.is_dir() and not any(data_dir.iterdir())):
         raise InputError(f"{name}: {data_dir} exists and is not an empty folder; leave `download` out or name another")
 
-    data_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside the data, so that the last step is a rename on one disk: all of it or nothing.
-    with tempfile.TemporaryDirectory(dir=data_dir.parent, prefix=".download-") as temporary:
-        unpack = unpacker(remote.url, extract_dir="unpacked")
-        fetch(name, remote.url, remote.checksum, Path(temporary), progress, processor=unpack)
+    with scratch_folder(data_dir) as temporary:
+        archive = temporary / PurePosixPath(remote.url).name
+        fetch(name, remote.url, remote.checksum, temporary, progress, fname=archive.name)
+        unpack(f"{name}: {remote.url}", archive, temporary / "unpacked")
         if data_dir.exists():
             data_dir.rmdir()
-        (Path(temporary) / "unpacked" / remote.folder).rename(data_dir)
+        (temporary / "unpacked" / remote.folder).rename(data_dir)
 
 
 def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
@@ -172,6 +176,6 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
 
 
 def _module(name: str) -> ModuleType:
-    if name not in DATASETS:
+    if not isinstance(name, str) or name not in DATASETS:
         raise unknown("dataset", name, DATASETS)
     return DATASETS[name]

@@ -1,0 +1,143 @@
+"""Places that a command line names: inputs that have to be there, outputs that can be written and destroy no input.
+
+All of it is found out before any work is done. Without TensorFlow.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import only_writer
+from keras_audio_transfer.model_folder import versions
+
+_until_the_end: ContextVar[ExitStack] = ContextVar("what is undone when the command ends")
+
+
+@contextmanager
+def of_command() -> Iterator[None]:
+    """Let go of the places that a command has locked, when the block ends."""
+    with ExitStack() as stack:
+        token = _until_the_end.set(stack)
+        try:
+            yield
+        finally:
+            _until_the_end.reset(token)
+
+
+def lock(place: Path, what: str = "folder") -> None:
+    """Keep other runs away from an output until the command ends; see `files.only_writer`."""
+    _until_the_end.get().enter_context(only_writer(place, what))
+
+
+def path(text: str) -> Path:
+    """The type of an argument that names a place: an empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path; expected the name of a file or folder")
+    return Path(text)
+
+
+# ---- inputs
+
+
+def check_audio(inputs: Iterable[Path]) -> None:
+    """Refuse files and folders that are not there. What is found in folders, and cannot be read, is listed instead."""
+    for place in inputs:
+        if not place.exists():
+            raise InputError(f"{place}: does not exist; expected an audio file or a folder of them; check the path")
+
+
+# ---- outputs
+
+
+def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse the place of a file that cannot be written, or is an input. `inputs`: see `check_no_input`."""
+    if place.is_dir():
+        raise InputError(f"{flag}: {place} is a folder; name a file")
+    if place.exists() and not place.is_file():
+        raise InputError(f"{flag}: {place} is a device or pipe; name a file")
+    check_no_input(flag, place, inputs)
+    _check_writable(flag, place)
+
+
+def check_folder(flag: str, place: Path) -> None:
+    """Refuse the place of a folder of results that cannot be written."""
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{flag}: {place} is a file; name a folder")
+    _check_writable(flag, place / "results")
+
+
+def check_model_folder(options: argparse.Namespace) -> None:
+    """Refuse `--output-dir` where no model folder can be written, or something is and is to stay; keep others away."""
+    folder, data_dir = options.output_dir, getattr(options, "data_dir", None)
+    if folder.name in ("", ".."):
+        raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
+    if folder.exists() and not options.overwrite:
+        raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
+    check_holds_model(folder)
+    if os.path.ismount(folder):
+        raise InputError(f"--output-dir: {folder} is mounted, and cannot be replaced; name a folder in it")
+    given = (getattr(options, name, None) for name in ("folder", "model", "repository"))
+    check_holds_no_input("--output-dir", folder, [data_dir, *given])
+    check_no_input("--output-dir", folder, [data_dir])
+    _check_writable("--output-dir", folder)
+    lock(folder)
+
+
+def check_holds_model(folder: Path) -> None:
+    """Refuse to add a model to a folder, or to replace it, that holds other things."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"--output-dir: {folder} is a file; name a folder")
+    is_model = (folder / "card.json").is_file() or any((v / "saved_model.pb").is_file() for v in versions(folder))
+    if not is_model and any(folder.iterdir()):
+        raise InputError(f"{folder}: has no card.json; expected a model folder or an empty one; name another folder")
+
+
+def check_state(flag: str, folder: Path, settings: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse a folder that a run would take for its own state, and remove when it ends, but that is something else."""
+    if folder.exists() and not settings.is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{flag}: {folder} is not the state of a run, which is kept there; move it, or name another")
+    check_holds_no_input(flag, folder, inputs)
+
+
+def check_holds_no_input(flag: str, folder: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse a folder that will be replaced or removed, and holds one of the inputs, or is one."""
+    if not folder.exists():
+        return
+    for given in inputs:
+        if given is not None and folder.resolve() in (given.resolve(), *given.resolve().parents):
+            raise InputError(f"{flag}: {folder} holds an input, {given}, which would be lost; name another folder")
+
+
+def check_no_input(flag: str, output: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse an output that is one of the inputs, under whatever name; or whose list of failures would be."""
+    outputs = [place for place in (output, output.parent / "failed.csv") if place.exists()]
+    for given in inputs if outputs else ():
+        for place in outputs:
+            if given is not None and given.exists() and given.samefile(place):
+                raise InputError(f"{flag}: {place} is an input, {given}, and would be replaced; name another place")
+
+
+def model_files(model_dir: Path) -> list[Path]:
+    """What a model folder cannot do without, as inputs."""
+    return [model_dir / "card.json", model_dir / "model.keras", *(p for v in versions(model_dir) for p in v.rglob("*"))]
+
+
+def _check_writable(flag, place):
+    """Try it: what the permissions say does not hold for everyone, nor on every disk."""
+    there = next(parent for parent in place.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{flag}: {there} is a file, so that {place} cannot be in it; name another place")
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".", suffix=".trial") as file:
+            file.write(b"\0")
+            file.flush()
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{flag}: {there} cannot be written to ({why}); name another place for {place}") from error
