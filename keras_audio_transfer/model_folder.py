@@ -180,18 +180,13 @@ class Card:
 
     def differences(self, other: "Card") -> list[tuple[str, str, str]]:
         """What two cards of one model cannot disagree on: (field, of this one, of the other), in a few words."""
-        result = []
-        for name in ("weights_sha256", "audio", "layer_sizes", "labels"):
-            here, there = getattr(self, name), getattr(other, name)
-            here, there = (([*v] if name == "labels" else v) for v in (here, there))
-            known = name != "weights_sha256" or (here and there)
-            if known and here != there:
-                if name == "audio":
-                    mine, its = here.to_dict(), there.to_dict()
-                    name = "audio." + next(key for key in mine if mine[key] != its.get(key))
-                    here, there = mine[name[6:]], its.get(name[6:])
-                result.append((name, str(here)[:60], str(there)[:60]))
-        return result
+        mine, its = self.audio.to_dict(), other.audio.to_dict()
+        pairs: dict[str, tuple[Any, Any]] = {f"audio.{name}": (mine[name], its.get(name)) for name in mine}
+        pairs |= {"layer_sizes": (dict(self.layer_sizes), dict(other.layer_sizes))}
+        pairs |= {"labels": ([*self.labels], [*other.labels])}
+        if self.weights_sha256 and other.weights_sha256:
+            pairs = {"weights_sha256": (self.weights_sha256, other.weights_sha256), **pairs}
+        return [(name, str(a)[:60], str(b)[:60]) for name, (a, b) in pairs.items() if a != b]
 
     def require_single_clips(self, model: Path, use: str) -> None:
         """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.

@@ -10,7 +10,6 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -20,6 +19,8 @@ from matplotlib.patches import Patch
 from keras_audio_transfer import finetuning_results
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import STRATEGIES
+
+plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
 _STRATEGY_STYLES = {

@@ -319,13 +319,13 @@ def test_folders_that_cannot_be(what, model_dir, tmp_path):
     folders, message = FOLDERS[what]
     root = tmp_path / "root"
     root.mkdir()
-    for name, n in folders.items():
+    for place, (name, n) in enumerate(folders.items()):
         (root / name).mkdir(parents=True)
         for number in range(n):
             if name.endswith("bad"):
                 (root / name / f"{number}.wav").write_text("not audio")
             else:
-                soundfile.write(root / name / f"{number}.wav", sound("tone", number), RATE)
+                soundfile.write(root / name / f"{number}.wav", sound("tone", 100 * place + number), RATE)
     with pytest.raises(InputError, match=re.escape(message.format(root=root))) as error:
         quietly("classify", root, "--model", model_dir, "--output-dir", tmp_path / "out" / "mine")
     assert "\n" not in str(error.value)
