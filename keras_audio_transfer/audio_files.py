@@ -34,7 +34,7 @@ _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _MP3_TAGS = 1 << 16  # bytes that tags at the end may take
 _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's delay
-UNCLOSED = "its header says that it is empty: it was never closed; read to the end of the file"
+UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
 
 
 class AudioFile:

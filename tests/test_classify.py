@@ -241,7 +241,7 @@ def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sou
     assert run.stderr.endswith(f"1 failed, see {tmp_path / 'out' / 'failed.csv'}\n")
     assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", f"{tmp_path}/text.wav"]
     header, *rows = csv.reader((tmp_path / "out" / "classes.csv").open())
-    assert header == ["file", "label", "score"]
+    assert header == ["file", "label", "score", "notes"]
     assert [row[0] for row in rows] == [str(good)] * 3
     assert {row[1] for row in rows} == {"click", "noise", "tone"}
     scores = [float(row[2]) for row in rows]

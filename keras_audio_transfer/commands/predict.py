@@ -28,8 +28,8 @@ def arguments():
         metavar="NAME",
         choices=FORMATS,
         default="table",
-        help="one of %(choices)s. table: file, label and score, for reading; csv: the same columns; json: the model, "
-        "what its scores are, and for each file its labels and scores",
+        help="one of %(choices)s. table: file, label and score, for reading; csv: the same columns, and notes on the "
+        "file; json: the model, what its scores are, and for each file its labels, scores and notes",
     )
     parser.add_argument("--top", type=cli.positive_int, default=1, metavar="N", help="labels a file")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
@@ -77,25 +77,26 @@ def best_labels(scores, names, top):
     ]
 
 
-def as_text(options, files, labels, scores_are):
+def as_text(options, files, labels, notes, scores_are):
     """The result in the format asked for; `labels`: for each file [(label, score)], best first."""
     if options.format == "json":
         clips = [
-            {"file": file, "labels": [{"label": label, "score": score} for label, score in of_file]}
-            for file, of_file in zip(files, labels, strict=True)
+            {"file": file, "labels": [{"label": label, "score": score} for label, score in of_file], "notes": said}
+            for file, of_file, said in zip(files, labels, notes, strict=True)
         ]
         content = {"model": str(options.model_dir), "scores_are": scores_are, "files": clips}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     import pandas as pd
 
-    rows = [(file, *pair) for file, of_file in zip(files, labels, strict=True) for pair in of_file]
-    table = pd.DataFrame(rows, columns=["file", "label", "score"])
+    rows = zip(files, labels, notes, strict=True)
+    rows = [(file, *pair, said) for file, of_file, said in rows for pair in of_file]
+    table = pd.DataFrame(rows, columns=["file", "label", "score", "notes"])
     safe = cell if options.format == "csv" else cli.printable
     for name in ("file", "label"):
         table[name] = table[name].map(safe)
     if options.format == "csv":
         return table.to_csv(index=False, lineterminator="\n")
-    return table.to_string(index=False, float_format="{:.3f}".format) + "\n"
+    return table.drop(columns="notes").to_string(index=False, float_format="{:.3f}".format) + "\n"
 
 
 @cli.command(arguments)
@@ -105,12 +106,14 @@ def main(options):
     result, failures = scores_of(options, card.audio)
     if len(result.clip_ids):
         labels = best_labels(result.layers[SCORES], card.labels, options.top)
-        text = as_text(options, [*map(str, result.clip_ids)], labels, scores_are)
+        notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
+        text = as_text(options, [*map(str, result.clip_ids)], labels, notes, scores_are)
         if options.output is None:
             cli.show(text.removesuffix("\n"))
         else:
             with atomic_write(options.output) as partial:
                 partial.write_text(text, encoding="utf-8")
+        cli.say_notes(options, [said.split("; ") if said else () for said in notes])
         cli.say(options, f"scores are {scores_are}")
     elif options.output is not None:
         cli.say_not_written(options.output)
