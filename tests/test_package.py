@@ -20,8 +20,8 @@ WITH_TENSORFLOW = {
     *("backbones.applications", "backbones.blocks", "backbones.convnet5", "backbones.densenet40"),
     *("backbones.resnet18", "backbones.sbcnn", "export.batchnorm_folding", "export.chunked_inference"),
     *("export.graph_rewriting", "export.saved_model", "export.signatures", "export.tflite", "export.verification"),
-    *("extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers", "pretrained.choi2017"),
-    *("resampling", "spectrogram", "svm_layers", "training"),
+    *("export.wav", "extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers"),
+    *("pretrained.choi2017", "resampling", "spectrogram", "svm_layers", "training"),
 }
 # Imports modules one after the other, and prints what each has brought in.
 _IMPORT_EACH = """

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from time import process_time
 
 import bare
 import keras
@@ -14,13 +15,20 @@ import tensorflow as tf
 from networks import each_network
 from sounds import CONFIG, noise
 
+from keras_audio_transfer import resampling
 from keras_audio_transfer.audio import crop_or_pad, load_waveform
 from keras_audio_transfer.config import LONG_CLIPS, SHORT_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
 from keras_audio_transfer.export.saved_model import write_saved_model
-from keras_audio_transfer.export.signatures import _INPUTS, build_signatures, layer_names, serving_outputs
+from keras_audio_transfer.export.signatures import (
+    _INPUTS,
+    _window_checks,
+    build_signatures,
+    layer_names,
+    serving_outputs,
+)
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
@@ -29,10 +37,14 @@ CARD = Card(CONFIG, labels=["a", "b", "ç"])
 constant = tf.constant
 
 
-def wav(samples, sample_rate, subtype="PCM_16"):
+def wav(samples, sample_rate, subtype="PCM_16", container="WAV"):
     file = io.BytesIO()
-    soundfile.write(file, samples, sample_rate, format="WAV", subtype=subtype)
+    soundfile.write(file, samples, sample_rate, format=container, subtype=subtype)
     return file.getvalue()
+
+
+SUBTYPES = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+FORMATS = [(subtype, container) for container in ("WAV", "WAVEX", "RF64") for subtype in SUBTYPES]
 
 
 def new_model(network="convnet5"):
@@ -129,6 +141,43 @@ def test_audio_bytes_of_any_rate_length_and_number_of_channels(call):
     assert_same(together[2], call("waveform_at", waveform=read[2][None], sample_rate=[4000]))
 
 
+@pytest.mark.parametrize("signature", ["audio_bytes", "as_trained"])
+def test_wav_files_of_every_format(call, signature):
+    contents = [wav(noise(500, 2), 2000, *how) for how in FORMATS]
+    together = rows(call(signature, audio_bytes=contents))
+    for row, content in zip(together, contents, strict=True):
+        samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+        assert_same(row, call("serving_default", waveform=samples.mean(axis=1)[None]))
+
+
+@pytest.mark.parametrize(("source", "target"), [(16000, 44100), (96000, 11025)])
+def test_both_ways_of_resampling_agree_and_gradients_pass(source, target, monkeypatch):
+    waveform = constant(np.random.default_rng(0).uniform(-1, 1, (2, 3000)).astype(np.float32))
+
+    def resampled_and_gradient(waveform):
+        with tf.GradientTape() as tape:
+            tape.watch(waveform)
+            resampled = resampling.resample(waveform, source, target)
+            loss = tf.reduce_sum(resampled[:, ::3])
+        return resampled, tape.gradient(loss, waveform)
+
+    ways = []
+    for worth_a_kernel in (0, 1 << 40):
+        monkeypatch.setattr(resampling, "_WORTH_A_KERNEL", worth_a_kernel)
+        ways.append(tf.function(resampled_and_gradient)(waveform))
+    for by_blocks, by_polynomials in zip(*ways, strict=True):
+        assert not np.array_equal(by_blocks, by_polynomials)
+        np.testing.assert_allclose(by_polynomials, by_blocks, rtol=0, atol=1e-5)
+    assert np.abs(ways[1][1]).max() > 0.01
+
+
+def test_a_short_request_is_little_work_at_any_rate(call):
+    call("waveform_at", waveform=noise(1, 30000), sample_rate=[767999])
+    start = process_time()
+    call("waveform_at", waveform=noise(1, 30000), sample_rate=[767997])
+    assert process_time() - start < 5  # it was 20 s, for 2000 kernels of 76,000 taps
+
+
 @pytest.mark.parametrize("short_clips", SHORT_CLIPS)
 @pytest.mark.parametrize(
     "long_clips", [pytest.param(k, marks=() if k == "centre" else pytest.mark.slow) for k in LONG_CLIPS]
@@ -170,6 +219,15 @@ def test_info_is_the_card(call, loaded):
     assert call("info", query=[1, 2])["card"].numpy().tolist() == [card, card]
 
 
+def test_info_is_limited(call):
+    assert len(call("info", query=np.zeros(1024, np.int32))["card"]) == 1024
+
+
+def test_timestamps_of_an_hour_at_ten_a_second_are_within_the_limit():
+    for message, passes in _window_checks(constant(36000.0, tf.float64), constant(1.0, tf.float64)):
+        assert passes(noise(1, 1)), message
+
+
 def test_called_with_one_clip_or_a_batch(loaded, call):
     waveform = noise(2, 500)
     served = call("serving_default", waveform=waveform)
@@ -189,7 +247,7 @@ def test_gradients_pass_through_the_loaded_object(loaded, model):
     assert loaded.regularization_losses == []
 
 
-def test_every_signature_where_only_tensorflow_is(saved_model):
+def test_every_signature_where_only_tensorflow_is(saved_model, tmp_path):
     code = """
 import sys
 import tensorflow as tf
@@ -198,7 +256,9 @@ signatures = tf.saved_model.load(sys.argv[1]).signatures
 waveform = tf.sin(tf.reshape(tf.range(1000.0), [2, 500]))
 wav = tf.audio.encode_wav(waveform[0, :, None], 4000)
 seconds = tf.constant([0.1, 0.1])
+contents = tf.stack([tf.io.read_file(path) for path in sys.argv[2:]])
 results = [
+    signatures["audio_bytes"](audio_bytes=contents),
     signatures["serving_default"](waveform=waveform),
     signatures["padded"](waveform=waveform, num_samples=tf.constant([500, 100])),
     signatures["waveform_at"](waveform=waveform, sample_rate=tf.constant([3000, 1500])),
@@ -208,7 +268,10 @@ results = [
 ]
 print(all(bool(tf.reduce_all(tf.math.is_finite(r["features"]))) for r in results), len(signatures))
 """
-    run = bare.run(code, saved_model)
+    files = [tmp_path / f"{subtype}.{container}" for subtype, container in FORMATS]
+    for file, how in zip(files, FORMATS, strict=True):
+        file.write_bytes(wav(noise(500), 2000, *how))
+    run = bare.run(code, saved_model, *files)
     assert run.stdout == f"True {len(_INPUTS)}\n", run.stderr
 
 
@@ -225,6 +288,7 @@ BAD = [
     ("serving_default", {"waveform": noise(1, 63)}, "waveform: is shorter than a frame; expected at least 64 samples"),
     ("serving_default", {"waveform": broken(np.nan)}, "waveform: holds NaN or infinity"),
     ("serving_default", {"waveform": broken(np.inf)}, "waveform: holds NaN or infinity"),
+    ("serving_default", {"waveform": broken(-2.2e9)}, "waveform: holds samples beyond 2**31; expected samples in [-1"),
     ("padded", {"waveform": CLIPS, "num_samples": np.int32([501, 500])}, "num_samples: exceeds the width of waveform"),
     ("padded", {"waveform": CLIPS, "num_samples": np.int32([500, 0])}, "num_samples: is 0 or less; expected more"),
     ("padded", {"waveform": CLIPS, "num_samples": np.int32([500, 63])}, "waveform: is shorter than a frame"),
@@ -240,14 +304,18 @@ BAD = [
     ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES[:1]}, "sample_rate: is not one a clip; expected as many"),
     ("waveform_at", {"waveform": CLIPS, "sample_rate": RATES * 10}, "waveform: is shorter than a frame"),
     ("waveform_at", {"waveform": broken(np.nan), "sample_rate": RATES}, "waveform: holds NaN or infinity"),
-    ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
-    ("audio_bytes", {"audio_bytes": [b""]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
+    ("waveform_at", {"waveform": broken(3e38), "sample_rate": RATES + 1}, "waveform: holds samples beyond 2**31"),
+    ("info", {"query": np.zeros(1025, np.int32)}, "query: asks for the card more than 1024 times; expected at most so"),
+    ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected WAV of PCM"),
+    ("audio_bytes", {"audio_bytes": [b""]}, "audio_bytes: is no WAV file; expected WAV of PCM"),
     ("audio_bytes", {"audio_bytes": np.array([], dtype=bytes)}, "audio_bytes: the batch is empty"),
     ("audio_bytes", {"audio_bytes": [wav(noise(9), 2000)]}, "waveform: is shorter than a frame"),
-    ("audio_bytes", {"audio_bytes": [wav(noise(500), 2000, "FLOAT")]}, "Bad audio format"),
-    ("audio_bytes", {"audio_bytes": [wav(noise(500), 50)]}, "sample_rate: is out of range"),
-    ("as_trained", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
-    ("as_trained", {"audio_bytes": [wav(noise(0), 2000)]}, "waveform: has no samples; expected at least one"),
+    ("audio_bytes", {"audio_bytes": [wav(noise(500), 2000, "ALAW")]}, "audio_bytes: holds another codec; expected WAV"),
+    ("audio_bytes", {"audio_bytes": [wav(noise(500), 50)]}, "audio_bytes: its sample rate is out of range"),
+    ("audio_bytes", {"audio_bytes": [wav(noise(500), 2000)[:-9]]}, "audio_bytes: is truncated; expected all bytes"),
+    ("audio_bytes", {"audio_bytes": [wav(broken(np.nan)[1], 2000, "FLOAT")]}, "audio_bytes: holds NaN or infinity"),
+    ("as_trained", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected WAV of PCM"),
+    ("as_trained", {"audio_bytes": [wav(noise(0), 2000)]}, "audio_bytes: holds no samples; expected at least"),
     ("as_trained", {"audio_bytes": np.array([], dtype=bytes)}, "audio_bytes: the batch is empty"),
 ]
 HOP, WINDOW = ({name: np.float32([0.1, 0.1])} for name in ("hop_seconds", "window_seconds"))
@@ -270,6 +338,18 @@ BAD += [
     ("timestamps", {"waveform": CLIPS, **OTHER, **WINDOW}, "hop_seconds: differs within the batch; expected the same"),
     ("timestamps", {"waveform": CLIPS, **FEW, **WINDOW}, "hop_seconds: is not one a clip; expected as many"),
     ("timestamps", {"waveform": CLIPS, **HOP, **SHORT}, "window_seconds: is out of range"),
+    ("timestamps", {"waveform": broken(3e38), **HOP, **WINDOW}, "waveform: holds samples beyond 2**31"),
+    # 250 windows of 450 s for each of two clips are 225,000 s.
+    (
+        "timestamps",
+        {"waveform": CLIPS, "hop_seconds": np.float32([0.001] * 2), "window_seconds": np.float32([450] * 2)},
+        "hop_seconds: the windows are more than 200000 s together; expected a longer hop, or fewer or shorter clips",
+    ),
+    (
+        "timestamps",
+        {"waveform": noise(17, 1), "hop_seconds": np.ones(17, "f4"), "window_seconds": np.full(17, 600, "f4")},
+        "window_seconds: the windows of all clips at a time are more than 10000 s together; expected a shorter",
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from conftest import run_main
 from google.protobuf import text_format
@@ -188,7 +189,10 @@ BAD = [
     ("waveform_at", {"waveform": THREE_D, "sample_rate": N}, f"{WRONG_RANK}] [1 100 64]"),
     ("waveform_at", {"waveform": noise(1, 500), "sample_rate": N * 0}, "sample_rate: is out of range; expected 100"),
     ("audio_bytes", {"audio_bytes": [[b"no"]]}, "audio_bytes: has another rank; expected string [batch], received"),
-    ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected 16-bit PCM WAV"),
+    ("audio_bytes", {"audio_bytes": [b"no sound"]}, "audio_bytes: is no WAV file; expected WAV of PCM (8, 16, "),
+    ("audio_bytes", {"audio_bytes": [wav(noise(500), 99)]}, "audio_bytes: its sample rate is out of range; expected"),
+    ("as_trained", {"audio_bytes": [wav(noise(500), 2000)[:-1]]}, "audio_bytes: is truncated; expected all bytes of"),
+    ("info", {"query": np.zeros(1025, np.int32)}, "query: asks for the card more than 1024 times; expected at most so"),
     (
         "timestamps",
         {"waveform": noise(1, 500), "hop_seconds": np.float32(0.1), "window_seconds": SECONDS},
@@ -200,13 +204,22 @@ BAD = [
 ]
 
 
+def wav_files_of_every_format():
+    for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"):
+        for container in ("WAV", "WAVEX", "RF64"):
+            file = io.BytesIO()
+            soundfile.write(file, noise(500, 2), 2000, format=container, subtype=subtype)
+            yield file.getvalue()
+
+
 @pytest.mark.slow
 def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, warmup, python_answers, tmp_path):
     signatures = signatures_of(folder / "1")
     without_request = {*signatures} - {name for name, _ in warmup}
     assert not without_request, f"tf_serving.example_requests has none for {', '.join(without_request)}; add one"
     assert {name for name, _ in warmup} == {*signatures} == SIGNATURES
-    plain = [(n, {k: v.tolist() if v.dtype == object else v for k, v in inputs.items()}) for n, inputs in warmup]
+    good = [*warmup, ("audio_bytes", {"audio_bytes": np.array([*wav_files_of_every_format()], dtype=object)})]
+    plain = [(n, {k: v.tolist() if v.dtype == object else v for k, v in inputs.items()}) for n, inputs in good]
     # Bad requests first: the session goes on serving.
     asked = [request_by_tensor(signatures[name], inputs) for name, inputs in [*[bad[:2] for bad in BAD], *plain]]
     (tmp_path / "requests").write_bytes(pickle.dumps([request for request, _ in asked]))
@@ -216,7 +229,7 @@ def test_the_c_api_answers_every_warmup_request_and_names_what_is_wrong(folder, 
     answers = pickle.loads((tmp_path / "answers").read_bytes())
     for (name, _, message), answer in zip(BAD, answers, strict=False):
         assert message in answer, name
-    for (name, inputs), (_, outputs), answer in zip(warmup, asked[len(BAD) :], answers[len(BAD) :], strict=True):
+    for (name, inputs), (_, outputs), answer in zip(good, asked[len(BAD) :], answers[len(BAD) :], strict=True):
         assert not isinstance(answer, str), (name, answer)
         expected = python_answers(name, inputs)
         assert {*expected} == {*outputs}

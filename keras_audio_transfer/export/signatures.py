@@ -7,12 +7,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_audio_transfer.audio_files import HIGHEST_RATE, LARGEST_SAMPLE, LOWEST_RATE
 from keras_audio_transfer.config import LONG_CLIPS
+from keras_audio_transfer.export import wav
 from keras_audio_transfer.model_folder import SCORES, Card
 from keras_audio_transfer.resampling import resample
 
 FEATURES, LABELS, TIMESTAMPS = "features", "labels", "timestamps"
 CARD = "card"
+
+# What a small request can make much of.
+_MOST_CARDS = 1024
+_MOST_SECONDS = 200_000  # of all windows together; one of less than a second counts as one, because of what it returns
+_MOST_SECONDS_AT_ONCE = 10_000  # of the windows of all clips at one time, to which clips are filled
 
 
 def layer_names(model: keras.Model) -> list[str]:
@@ -72,7 +79,8 @@ def build_signatures(model: keras.Model, card: Card) -> tuple[tf.train.Checkpoin
         ones: convolutions have taken in the normalisations.)
 
         All raise InvalidArgumentError, with a message that names the input, for one of another rank, and all but `info`
-        for an empty batch, clips shorter than a frame, NaN or infinity, and what else the input cannot be.
+        for an empty batch, clips shorter than a frame, NaN, infinity, samples beyond 2**31, and what else the input
+        cannot be. None does much more work than what its request is long for: see `_MOST_SECONDS`.
     """
     methods = Signatures(model, card)
     names = [*_INPUTS] if card.audio.decibel_maximum != "batch" else ["serving_default", "info"]
@@ -111,6 +119,7 @@ class Signatures:
         # Traced once each, however many signatures use them.
         self.network = _graph(self._network, [_WAVEFORM])
         self.at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
+        self.decoded = _graph(self._decoded, [tf.TensorSpec([], tf.string)])
         specs = self.network.get_concrete_function().structured_outputs
         self.output_of_one_clip = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
 
@@ -151,7 +160,7 @@ class Signatures:
 
     def waveform_at(self, waveform, sample_rate):
         """Clips of any sample rate: `waveform`, and `sample_rate` int32 (batch,) in Hz; resampled to the model's."""
-        waveform = _checked(waveform, *_batch_checks("waveform"))
+        waveform = _checked(waveform, *_batch_checks("waveform"), *_SAMPLES)
         sample_rate = _checked(sample_rate, _is_one_value_per_clip("sample_rate", waveform), _SAMPLE_RATE)
         rate = sample_rate[0]
         return tf.cond(
@@ -163,9 +172,10 @@ class Signatures:
     def audio_bytes(self, audio_bytes):
         """WAV files, each at its own length.
 
-        `audio_bytes` string (batch,): 16-bit PCM WAV files of any sample rate and length; channels are averaged.
+        `audio_bytes` string (batch,): WAV files (RIFF or RF64, extensible or not) of PCM of 8, 16, 24 or 32 bit, or of
+        float of 32 or 64 bit, of any sample rate and length; channels are averaged. See `wav.decode`.
         """
-        return self._each_alone(self._decoded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
+        return self._each_alone(self.decoded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
 
     def as_trained(self, audio_bytes):
         """WAV files, each cropped or padded to the front end's `clip_seconds` first, as `predict` and `extract` do."""
@@ -177,9 +187,10 @@ class Signatures:
         `waveform`, and float32 `hop_seconds`, `window_seconds` (batch,), the same for all clips of a batch -> (batch,
         times, channels), and `timestamps` float32 (batch, times) in seconds: every multiple of `hop_seconds` before the
         end. Features at a time are those of the window around it. At both ends the waveform is reflected; one shorter
-        than a window is padded first, as in training.
+        than a window is padded first, as in training. All windows of a batch together are at most 200,000 s, where one
+        of less than a second counts as a second. (An hour at a hop of 0.1 s is 36,000 s.)
         """
-        waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, _FINITE)
+        waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, *_SAMPLES)
         shortest = self.audio.n_fft / self.audio.sample_rate
         hop_seconds = _seconds("hop_seconds", hop_seconds, waveform, 0.001, 3600)
         window_seconds = _seconds("window_seconds", window_seconds, waveform, shortest, 600)
@@ -187,7 +198,9 @@ class Signatures:
         window = tf.cast(tf.round(window_seconds * self.audio.sample_rate), tf.int32)
         n_samples = tf.cast(tf.shape(waveform)[1], tf.float64)
         # The hop comes in float32: a multiple of it that is the end must not lie before the end by rounding.
-        places = tf.range(tf.math.ceil(n_samples / hop * (1 - 1e-7)))  # float64
+        n_places = tf.math.ceil(n_samples / hop * (1 - 1e-7))  # float64
+        waveform = _checked(waveform, *_window_checks(n_places, tf.cast(window_seconds, tf.float64)))
+        places = tf.range(n_places)
         at_least_a_window = padded_to(waveform, window, self.audio.short_clips)
         around = tf.pad(at_least_a_window, [[0, 0], [window // 2, window - window // 2 - 1]], "REFLECT")
         outputs = tf.map_fn(
@@ -203,6 +216,7 @@ class Signatures:
 
     def info(self, query=np.zeros(1, np.int32)):  # noqa: B008 - TensorFlow writes it into the SavedModel
         """`query` int32 (batch,), any numbers, by default one -> `card` string (batch,): the card as JSON, for each."""
+        query = _checked(query, _FEW_CARDS)
         return {CARD: tf.fill(tf.shape(query), json.dumps(self.card.to_dict(), ensure_ascii=False))}
 
     def called(self, waveform):
@@ -224,13 +238,11 @@ class Signatures:
         return resample(waveform, sample_rate, self.audio.sample_rate)
 
     def _decoded(self, content):
-        samples, sample_rate = tf.audio.decode_wav(_checked(content, _WAV))
-        sample_rate = _checked(sample_rate, _SAMPLE_RATE)
-        return self.at_model_rate(tf.reduce_mean(samples, axis=1)[None], sample_rate)[0]
+        samples, sample_rate = wav.decode(content)
+        return self.at_model_rate(samples[None], sample_rate)[0]
 
     def _cropped_or_padded(self, content):
-        waveform = _checked(self._decoded(content)[None], _NOT_EMPTY)
-        waveform = padded_to(waveform, self.audio.n_samples, self.audio.short_clips)[0]
+        waveform = padded_to(self.decoded(content)[None], self.audio.n_samples, self.audio.short_clips)[0]
         surplus = tf.cast(tf.shape(waveform)[0] - self.audio.n_samples, tf.float64)
         start = tf.cast(tf.round(LONG_CLIPS[self.audio.long_clips] * surplus), tf.int32)
         return waveform[start : start + self.audio.n_samples]
@@ -279,10 +291,16 @@ def _checked(value, *checks):
 
 
 _NOT_EMPTY = ("waveform: has no samples; expected at least one", lambda waveform: tf.shape(waveform)[1] > 0)
-_FINITE = ("waveform: holds NaN or infinity; expected samples in [-1, 1]", tf.math.is_finite)
-_WAV = (
-    "audio_bytes: is no WAV file; expected 16-bit PCM WAV",
-    lambda content: tf.equal(tf.strings.substr(content, 0, 4), "RIFF"),
+_SAMPLES = [
+    ("waveform: holds NaN or infinity; expected samples in [-1, 1]", tf.math.is_finite),
+    (
+        "waveform: holds samples beyond 2**31; expected samples in [-1, 1]",
+        lambda waveform: tf.abs(waveform) <= LARGEST_SAMPLE,
+    ),
+]
+_FEW_CARDS = (
+    f"query: asks for the card more than {_MOST_CARDS} times; expected at most so many numbers",
+    lambda query: tf.shape(query)[0] <= _MOST_CARDS,
 )
 
 
@@ -292,12 +310,31 @@ def _within(name, low, high, unit):
 
 
 # No rate of a recording; and far beyond it a short request takes all of a server's memory or time.
-_SAMPLE_RATE = _within("sample_rate", 100, 768000, "Hz")
+_SAMPLE_RATE = _within("sample_rate", LOWEST_RATE, HIGHEST_RATE, "Hz")
 
 
 def _seconds(name, values, waveform, low, high):
     """One number of seconds for all clips of a batch, checked."""
     return _checked(values, _is_one_value_per_clip(name, waveform), _within(name, low, high, "s"), _same(name))[0]
+
+
+def _window_checks(n_places, window_seconds):
+    """Of a batch of waveforms, the limits on windows of so many seconds around so many times."""
+
+    def most(what, limit, seconds, expected):
+        message = f"{what} are more than {limit} s together; expected {expected}, or fewer or shorter clips"
+        return message, lambda waveform: tf.cast(tf.shape(waveform)[0], tf.float64) * seconds <= limit
+
+    of_all = n_places * tf.maximum(window_seconds, 1)
+    return [
+        most("hop_seconds: the windows", _MOST_SECONDS, of_all, "a longer hop"),
+        most(
+            "window_seconds: the windows of all clips at a time",
+            _MOST_SECONDS_AT_ONCE,
+            window_seconds,
+            "a shorter window",
+        ),
+    ]
 
 
 def _same(name):
@@ -311,7 +348,7 @@ def _batch_checks(name):
 
 def _clip_checks(config):
     message = f"waveform: is shorter than a frame; expected at least {config.n_fft} samples at {config.sample_rate} Hz"
-    return [(message, lambda waveform: tf.shape(waveform)[1] >= config.n_fft), _FINITE]
+    return [(message, lambda waveform: tf.shape(waveform)[1] >= config.n_fft), *_SAMPLES]
 
 
 def _is_one_value_per_clip(name, waveform):
