@@ -83,7 +83,9 @@ def unpack(what: str, archive: Path, folder: Path) -> None:
     except Exception as error:  # of tarfile, zipfile, zlib, lzma, the disk
         if _is_full(error):
             raise
-        why = error if isinstance(error, InputError) else f"cannot be unpacked ({type(error).__name__}: {error})"
+        why = " ".join(str(error).split())
+        if not isinstance(error, InputError):
+            why = f"cannot be unpacked ({type(error).__name__}: {why})"
         raise InputError(f"{what} {why}; nothing was kept, get the data by hand") from error
 
 

@@ -477,6 +477,25 @@ def test_a_disk_that_takes_names_but_no_content_is_found_out(monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "a.npz"),
+        RuntimeError("UNKNOWN: mine/1/variables; No space left on device\n[Op:SaveV2]"),
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, "verb")
+    assert end.value.code == cli.NOT_DONE
+    what = "no space left on the device; free some, or name another place for the output"
+    assert capsys.readouterr().err == f"verb: error: {what}\n"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "extract {model} gone.wav --output {out}/f.npz",

@@ -1,12 +1,14 @@
 """Every data set keeps the same contract; every layout and error is tried on a tiny tree; real data where there are."""
 
 import ast
+import errno
 import functools
 import hashlib
 import http.server
 import inspect
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ import threading
 import zipfile
 from collections import Counter, defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -926,6 +929,103 @@ def test_download_that_fails_leaves_nothing(url, why, server, tmp_path, monkeypa
     with pytest.raises(InputError, match=rf"zip could not be downloaded \({why}\); check the network"):
         download("esc50", tmp_path / "new" / "esc", progress=False)
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def tar_with(path, name="top/bad", **fields):
+    """A tar archive of one good file and one member with these fields."""
+    with tarfile.open(path, "w:gz") as file:
+        file.addfile(tarfile.TarInfo("top/good.txt"))
+        member = tarfile.TarInfo(name)
+        for field, value in fields.items():
+            setattr(member, field, value)
+        file.addfile(member, io.BytesIO(b"x" * member.size))
+
+
+def zip_with(path, name, content="x"):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("top/good.txt", "")
+        file.writestr(name, content)
+
+
+LEADS_OUT, NO_FILE = "which leads out of the folder", "a link or device; expected files and folders"
+BAD_ARCHIVES = {
+    "tar, above": (lambda a: tar_with(a, "top/../../../evil", size=1), f"holds 'top/../../../evil', {LEADS_OUT}"),
+    "tar, absolute": (lambda a: tar_with(a, f"{a.parent}/evil", size=1), f"/evil', {LEADS_OUT}"),
+    "tar, link": (lambda a: tar_with(a, type=tarfile.SYMTYPE, linkname="../.."), f"holds 'top/bad', {NO_FILE}"),
+    "tar, absolute link": (lambda a: tar_with(a, type=tarfile.SYMTYPE, linkname="/etc"), f"holds 'top/bad', {NO_FILE}"),
+    "tar, hard link": (
+        lambda a: tar_with(a, type=tarfile.LNKTYPE, linkname="/etc/passwd"),
+        f"holds 'top/bad', {NO_FILE}",
+    ),
+    "tar, device": (lambda a: tar_with(a, type=tarfile.CHRTYPE, devmajor=1), f"holds 'top/bad', {NO_FILE}"),
+    "tar, pipe": (lambda a: tar_with(a, type=tarfile.FIFOTYPE), f"holds 'top/bad', {NO_FILE}"),
+    "tar, far larger": (lambda a: tar_with(a, size=2**21), "unpacks to more than 50 times its size of "),
+    "tar, too large": (lambda a: tar_with(a, size=1000), "unpacks to more than the 999 bytes that are free here"),
+    "tar, cut": (lambda a: a.write_bytes(gzip_cut()), "cannot be unpacked ("),
+    "tar, none": (lambda a: a.write_bytes(b"no archive"), "cannot be unpacked (ReadError: "),
+    "tar, empty name": (lambda a: tar_with(a, "", size=1), "cannot be unpacked (IsADirectoryError: "),
+    "tar, below a file": (lambda a: tar_with(a, "top/good.txt/a", size=1), "cannot be unpacked ("),
+    "zip, above": (lambda a: zip_with(a, "../../evil"), f"holds '../../evil', {LEADS_OUT}"),
+    "zip, absolute": (lambda a: zip_with(a, f"{a.parent}/evil"), f"/evil', {LEADS_OUT}"),
+    "zip, of Windows": (lambda a: zip_with(a, "..\\evil"), f"evil', {LEADS_OUT}"),
+    "zip, a drive": (lambda a: zip_with(a, "C:evil"), f"holds 'C:evil', {LEADS_OUT}"),
+    "zip, far larger": (lambda a: zip_with(a, "top/bad", "0" * 2**21), "unpacks to more than 50 times its size of "),
+    "zip, too large": (
+        lambda a: zip_with(a, "top/bad", "0" * 1000),
+        "unpacks to more than the 999 bytes that are free",
+    ),
+    "zip, none": (lambda a: a.write_bytes(b"no archive"), "cannot be unpacked (BadZipFile: "),
+    "zip, changed": (lambda a: a.write_bytes(zip_changed(a)), "cannot be unpacked (BadZipFile: Bad CRC-32"),
+}
+
+
+def gzip_cut():
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as file:
+        member = tarfile.TarInfo("top/a")
+        member.size = 10_000
+        file.addfile(member, io.BytesIO(np.random.default_rng(0).bytes(member.size)))
+    return content.getvalue()[:5000]
+
+
+def zip_changed(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("top/a", "as it was")
+    return path.read_bytes().replace(b"as it was", b"as it is!")
+
+
+@pytest.mark.parametrize("what", BAD_ARCHIVES)
+def test_a_bad_archive_writes_nothing_outside_and_is_refused(what, server, tmp_path, monkeypatch):
+    make, message = BAD_ARCHIVES[what]
+    archive = tmp_path / "www" / ("esc.zip" if what.startswith("zip") else "esc.tar.gz")
+    make(archive)
+    checksum = "sha256:" + hashlib.sha256(archive.read_bytes()).hexdigest()
+    url = f"{server}/{archive.name}"
+    monkeypatch.setattr(DATASETS["esc50"], "REMOTES", {"ESC-50": Remote(url, checksum, "top")})
+    if "too large" in what:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=999))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError) as error:
+        download("esc50", tmp_path / "new" / "esc", progress=False)
+    assert str(error.value).startswith(f"esc50: {url} ")
+    assert message in str(error.value)
+    assert str(error.value).endswith("; nothing was kept, get the data by hand")
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "new"])
+
+
+def test_a_full_disk_is_not_the_archives_fault(server, tmp_path, monkeypatch):
+    checksum = pack(tmp_path / "www" / "esc.zip", {"top/a": "a"})
+    monkeypatch.setattr(DATASETS["esc50"], "REMOTES", {"ESC-50": Remote(f"{server}/esc.zip", checksum, "top")})
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for function in ("keras_audio_transfer.download._write_member", "pooch.retrieve"):
+        monkeypatch.setattr(function, full)
+        with pytest.raises(OSError, match="No space left on device"):
+            download("esc50", tmp_path / "new" / "esc", progress=False)
+        assert [*(tmp_path / "new").iterdir()] == []
 
 
 def test_download_does_not_touch_data(tmp_path):

@@ -1,6 +1,8 @@
 """What was recorded is there after a kill; a half-written line does not count; other settings are refused."""
 
 import json
+import os
+import time
 
 import pytest
 
@@ -37,6 +39,47 @@ def test_a_half_written_line_does_not_count(tmp_path, torn):
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b"\0" * 100,
+        b'["b", [1]]',
+        b'["b", [true]]',
+        b'["b", [1.0], 2]',
+        b"null",
+        b"7",
+        b'"ab"',
+        b"",
+        b"a\r",
+    ],
+)
+def test_other_content_is_refused(tmp_path, line):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'["a", [1.0]]\n' + line + b'\n["c", [1.0]]\n')
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"j.jsonl, line 2: is damaged; remove the file to start again$"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_an_empty_journal_is_one(tmp_path):
+    (tmp_path / "j.jsonl").touch()
+    with Journal(tmp_path / "j.jsonl") as journal:
+        assert dict(journal) == {}
+
+
+def test_values_are_synced_at_the_first_then_every_second_and_at_the_end(tmp_path, monkeypatch):
+    synced, now = [], [100.0]
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append(len((tmp_path / "j.jsonl").read_bytes().splitlines())))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Journal(tmp_path / "j.jsonl") as journal:
+        for number in range(1, 8):
+            journal[str(number)] = [1.0]
+            now[0] += 0.4
+    assert synced == [1, 4, 7, 7]
+
+
+@pytest.mark.parametrize(
     "line", [b"garbage", b"\xff", b'{"a": 1}', b"[1]", b'["b", 2]', b'["b", "2"]', b'["b", ["x"]]', b"[[], []]"]
 )
 def test_a_damaged_line_is_refused(tmp_path, line):
@@ -62,6 +105,24 @@ def test_settings(tmp_path):
     path.write_text("[]")
     with pytest.raises(InputError, match=f"config.json: not the settings of a run; {remedy}"):
         check_settings(path, settings)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[]", b"null", b"7", b'"a"', b"\xff\0", b"[" * 100_000])
+def test_damaged_settings_are_refused(tmp_path, content):
+    path = tmp_path / "settings.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"settings.json: not the settings of a run; remove it together with the"):
+        check_settings(path, {"a": 1})
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 950, 980, 990, 995])
+def test_settings_as_deep_as_can_be_read_are_refused_too(tmp_path, depth):
+    path = tmp_path / "settings.json"
+    path.write_text('{"a": ' + "[" * depth + "]" * depth + ', "' + "b" * 500 + '": 1}')
+    with pytest.raises(InputError, match=r"settings.json: (is of another run|not the settings of a run)") as error:
+        check_settings(path, {"a": 1})
+    assert len(str(error.value)) < len(str(path)) + 300
 
 
 @pytest.mark.parametrize("same", [0, 10, 57, 200])

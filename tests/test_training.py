@@ -20,6 +20,7 @@ from sounds import CONFIG
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import SCORES, add_head
+from keras_audio_transfer.training import _KeepState as KeepState
 from keras_audio_transfer.training import evaluate, fit, score, weights_hash
 
 TRAIN = Path(__file__).parent.parent / "scripts" / "train.py"
@@ -250,6 +251,61 @@ def test_without_resume_an_old_state_is_ignored(tmp_path):
     history = fit_tones(second, tmp_path, epochs=2)
     assert list(history["epoch"]) == [1, 2]
     assert weights_hash(second) == weights_hash(first)
+
+
+def other(state, **changed):
+    """The arrays of a state file, some of them changed; those that are None left out."""
+    with np.load(state) as content:
+        arrays = {**content, **changed}
+    np.savez(state, **{name: array for name, array in arrays.items() if array is not None})
+
+
+DAMAGED = {
+    "empty": lambda state: state.write_bytes(b""),
+    "truncated": lambda state: state.write_bytes(state.read_bytes()[:-100]),
+    "cut": lambda state: state.write_bytes(state.read_bytes()[:1000]),
+    "changed": lambda state: state.write_bytes(state.read_bytes().replace(b"\x00" * 8, b"\x01" * 8)),
+    "text": lambda state: state.write_text("not an archive"),
+    "brackets": lambda state: state.write_bytes(b"[" * 100_000),
+    "an array": lambda state: np.save(state.open("wb"), np.zeros(3)),
+    "objects": lambda state: np.savez(state, history=np.array([{}], dtype=object)),
+    "no history": lambda state: other(state, history=None),
+    "history of brackets": lambda state: other(state, history=np.array("[" * 100_000)),
+    "history of another type": lambda state: other(state, history=np.array('{"epoch": 1}')),
+    "history of no epochs": lambda state: other(state, history=np.array("[]")),
+    "history of texts": lambda state: other(state, history=np.array('[{"epoch": 1, "loss": "1"}]')),
+    "history with a gap": lambda state: other(state, history=np.array('[{"epoch": 2, "loss": 1.0}]')),
+    "a missing variable": lambda state: other(state, variable_0=None),
+    "no best weights": lambda state: other(state, best_1=None),
+}
+OTHER_NETWORK = {
+    "another shape": lambda state: other(state, variable_0=np.zeros((2, 3), np.float32)),
+    "best weights of another shape": lambda state: other(state, best_0=np.zeros((2, 3), np.float32)),
+    "another type": lambda state: other(state, best_0=np.load(state)["best_0"].astype(str)),
+}
+
+
+def test_a_state_that_is_damaged_or_another_networks_is_refused(tmp_path):
+    state = tmp_path / "state.npz"
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()])
+    model.compile("adam")
+    keeper = KeepState(state, "loss", patience=1)
+    keeper.set_model(model)
+    model.optimizer.build(model.trainable_variables)
+    keeper.history, keeper.best_weights = [{"epoch": 1, "loss": 0.5}], model.get_weights()
+    keeper.save()
+    good, before = state.read_bytes(), weights_hash(model)
+    for why, cases in (("is damaged", DAMAGED), ("is of another network", OTHER_NETWORK)):
+        for what, damage in cases.items():
+            state.write_bytes(good)
+            damage(state)
+            with pytest.raises(InputError) as error:
+                keeper.restore()
+            assert str(error.value) == f"{state}: {why}; remove it to start this training again", what
+            assert weights_hash(model) == before, what
+    state.write_bytes(good)
+    keeper.restore()
+    assert keeper.history == [{"epoch": 1, "loss": 0.5}]
 
 
 @pytest.mark.parametrize("bad", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])

@@ -1,6 +1,7 @@
 """What all commands share: common arguments, ranges, one-line errors, exit codes. Without TensorFlow."""
 
 import argparse
+import errno
 import logging
 import math
 import os
@@ -397,10 +398,11 @@ def _not_a_bug(error):
     """What is wrong, in a line, where it is the input or the machine; None for a bug of ours."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError):  # no permission, no space left, a file where a folder is needed
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or "No space left on device" in str(error):  # also one of TensorFlow's errors
+        return "no space left on the device; free some, or name another place for the output"
+    if isinstance(error, OSError):  # no permission, a file where a folder is needed
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}); give it less at a time, or close other programs"
-    if "No space left on device" in str(error):  # one of TensorFlow's errors
-        return "no space left on the device; free some, or name another place for the output"
     return None
