@@ -387,6 +387,8 @@ def clips(tmp_path):
         ("transfer", ["--test-fold", 3], "--test-fold: 3 is not there; this data has folds 1, 2"),
         ("transfer", ["--output-dir", "{data}/clips.csv"], "--output-dir: {data}/clips.csv is a file; name a folder"),
         ("transfer", ["--layers", "layer1+layr2"], "--layers: 'layr2' is unknown; did you mean layer2? choose from "),
+        ("transfer", ["--layers", "layer1+layer1"], "--layers: 'layer1' is named 2 times; name each layer once"),
+        ("transfer", ["--layers", ""], "--layers: '' is unknown; choose from layer1, "),
         ("transfer", ["--finetune-from", "layer9"], "--finetune-from: 'layer9' is unknown; did you mean layer"),
         ("transfer", ["--data-dir", "{data}/gone.csv"], "manifest: {data}/gone.csv is not a file; pass a CSV file "),
         ("extract", ["--layers", "layer1,Layer2"], "--layers: 'Layer2' is unknown; did you mean layer2? choose from "),
