@@ -33,6 +33,7 @@ _STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 
 _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _MP3_TAGS = 1 << 16  # bytes that tags at the end may take
+_FFMPEG_CHANNELS = 8  # PyAV crashes with many
 _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's delay
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
 
@@ -287,9 +288,12 @@ class _FFmpeg:
                 if not container.streams.audio:
                     raise InputError(f"{path}: cannot be decoded (it has no sound); {_EXPECTED}; remove it")
                 self._stream = container.streams.audio[0]
-                self.sample_rate = self._stream.codec_context.sample_rate
-                if not self.sample_rate:
+                codec = self._stream.codec_context
+                if codec is None or not codec.sample_rate:
                     raise self._undecodable("format not recognised")
+                if codec.layout.nb_channels > _FFMPEG_CHANNELS:
+                    raise self._undecodable(f"{codec.layout.nb_channels} channels, more than {_FFMPEG_CHANNELS}")
+                self.sample_rate = codec.sample_rate
                 self._blocks = self._decoded(container, av.AudioResampler(format="fltp"))
         except BaseException:
             self.close()

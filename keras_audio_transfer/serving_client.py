@@ -8,7 +8,7 @@ prints a JSON object a file. In Python:
 
     client = Client("http://localhost:8501", "NAME")
     client.predict([waveform, longer_waveform])  # float arrays (samples,) at the model's sample rate
-    client.predict_wav(["clip.wav", wav_bytes])  # 16-bit PCM WAV of any sample rate, length and number of channels
+    client.predict_wav(["clip.wav", wav_bytes])  # WAV, PCM or float, of any sample rate, length and channels
     client.info()["labels"]
 
 http and https (REST) need NumPy only, grpc needs tensorflow-serving-api.
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("address", help="http://HOST:PORT for REST, grpc://HOST:PORT for gRPC")
     parser.add_argument("model", help="its name on the server")
-    parser.add_argument("files", nargs="*", metavar="FILE.wav", help="16-bit PCM WAV files")
+    parser.add_argument("files", nargs="*", metavar="FILE.wav", help="WAV files, PCM or float")
     parser.add_argument("--info", action="store_true", help="print the model's card")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for an answer")
     options = parser.parse_args(arguments)
