@@ -45,10 +45,15 @@ def path(text: str) -> Path:
 
 
 def check_audio(inputs: Iterable[Path]) -> None:
-    """Refuse files and folders that are not there. What is found in folders, and cannot be read, is listed instead."""
+    """Refuse files and folders of which none is there. Of several, those that are not are listed as failed."""
+    missing, there = [], False
     for place in inputs:
-        if not place.exists():
-            raise InputError(f"{place}: does not exist; expected an audio file or a folder of them; check the path")
+        if place.exists():
+            there = True
+        else:
+            missing.append(place)
+    if missing and not there:
+        raise InputError(f"{missing[0]}: does not exist; expected an audio file or a folder of them; check the path")
 
 
 # ---- outputs
