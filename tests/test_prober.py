@@ -1,5 +1,6 @@
 """Probes fit on one part and score another; nothing that is scored takes part in any choice."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -827,3 +828,14 @@ def test_the_folds_of_2017_know_no_groups():
     features = replace(make_features(labels, layers), groups=groups)
     with pytest.raises(InputError, match=r"groups: the folds of 2017 divide 'recording.*; use the protocol nested"):
         outer_folds(features, protocol=CHOI2017)
+
+
+def test_a_record_of_another_number_of_scores_is_refused():
+    labels, layers = overlapping(60)
+    features = make_features(labels, layers, folds=np.arange(60) // 20)
+    record = {}
+    [*Prober(features, record=record).rows([("layer1",)])]
+    name = next(iter(record))
+    record[name] = record[name][:-1]
+    with pytest.raises(InputError, match=rf"damaged: \d+ scores of {re.escape(repr(name))}; expected \d+; remove"):
+        [*Prober(features, record=record).rows([("layer1",)])]

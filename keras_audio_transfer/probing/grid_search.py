@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Part
 from keras_audio_transfer.probing.layer_selection import Combination
@@ -105,7 +106,11 @@ class GridSearch:
             if layers in missing:
                 self.record[keys[layers]] = self._fitted_scores(part, layers, points[layers])
             self.step()
-            return layers, np.array(self.record[keys[layers]] if len(points[layers]) else [])
+            on_record = self.record[keys[layers]] if len(points[layers]) else []
+            if len(on_record) != len(points[layers]):
+                found = f"{len(on_record)} scores of {keys[layers]!r}; expected {len(points[layers])}"
+                raise InputError(f"the record of an unfinished run is damaged: {found}; remove unfinished.jsonl")
+            return layers, np.array(on_record)
 
         # Each combination has its thread; more of them for its small matrices would cost more than they gain.
         with threadpool_limits(1), ThreadPoolExecutor(self.n_jobs) as pool:
