@@ -32,21 +32,25 @@ def keep_copies_together(clips: list[Clip], checksums: Mapping[str, str], allow:
         InputError: in data of one's own, copies that have several labels, or are in several splits or folds.
     """
     groups: dict[str, str] = {}
-    wrong = []
+    wrong: dict[str, list[tuple[Clip, Clip]]] = {"labels": [], "splits or folds": []}
     for several in copies_of(clips, checksums):
         first, *others = several
         for other in others:
             if {*other.labels} != {*first.labels} or other.targets != first.targets:
-                wrong.append((first, other, f"labels ({'|'.join(first.labels)} and {'|'.join(other.labels)})"))
-            elif (other.split, other.fold) != (first.split, first.fold):
-                wrong.append((first, other, "splits or folds"))
+                wrong["labels"].append((first, other))
+            if (other.split, other.fold) != (first.split, first.fold):
+                wrong["splits or folds"].append((first, other))
         if not any(clip.group for clip in several):
             groups |= {clip.clip_id: f"copies of {first.clip_id}" for clip in several}
-    if wrong:
-        first, other, what = wrong[0]
-        more = f" ({len(wrong)} such copies)" if len(wrong) > 1 else ""
-        message = f"{other.clip_id}: is a copy of {first.clip_id} with other {what}{more}"
-        if first.dataset in _OWN and not allow:
-            raise InputError(f"{message}; expected each recording in one; remove the wrong ones, or `allow_duplicates`")
-        _log.warning("%s", message)
+    said = []
+    for what, pairs in wrong.items():
+        if pairs:
+            first, other = pairs[0]
+            more = f" ({len(pairs)} such copies)" if len(pairs) > 1 else ""
+            said.append(f"{other.clip_id}: is a copy of {first.clip_id} with other {what}{more}")
+    if said:
+        if clips[0].dataset in _OWN and not allow:
+            remedy = "expected each recording in one; remove the wrong ones, or `allow_duplicates`"
+            raise InputError(f"{'; '.join(said)}; {remedy}")
+        _log.warning("%s", "; ".join(said))
     return [replace(clip, group=groups.get(clip.clip_id, clip.group)) for clip in clips]
