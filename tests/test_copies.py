@@ -45,7 +45,7 @@ def test_both_kinds_of_wrong_copies_are_named():
     clips += [Clip("b0", None, ("b",), split="train", dataset="folder")]
     sums = dict.fromkeys(("a0", "a1", "b0"), "x")
     with pytest.raises(
-        InputError, match="^b0: is a copy of a0 with other labels; a1: is a copy of a0 with other splits"
+        InputError, match=r"^b0: is a copy of a0 with other labels; a1: is a copy of a0 with other splits"
     ):
         keep_copies_together(clips, sums)
 
