@@ -287,7 +287,8 @@ class FeatureTable:
         if labelled and (self.label_names != other.label_names or self.labels.shape[1:] != other.labels.shape[1:]):
             theirs, ours = (", ".join(names) or "none" for names in (other.label_names, self.label_names))
             raise InputError(f"{name}: its labels are {theirs[:60]}, not {ours[:60]}; extract it from the same clips")
-        for what in (*(("labels",) if labelled else ()), "folds", "splits"):
+        says = {"labels": labelled, "folds": (other.folds >= 0).any(), "splits": (other.splits != "").any()}
+        for what in (name for name, something in says.items() if something):
             ours, theirs = getattr(self, what), getattr(other, what)[order]
             differs = (ours != theirs).reshape(len(ours), -1).any(axis=1)
             if differs.any():

@@ -181,11 +181,14 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1)
     run = run_script("classify", *arguments, "--overwrite")
     assert run.returncode == 1, run.stderr
-    left_out, failed, _ = run.stderr.splitlines()
-    assert left_out.startswith("left out: 2 files that are not .wav, ")
+    left_out, *failed, last = run.stderr.splitlines()
+    assert left_out.startswith("folder: left out: 1 file that is not .wav, ")
     assert left_out.endswith(f"or lie in no class folder; the first: {root / 'notes.txt'}")
-    assert failed.startswith(f"failed: {root / 'train' / 'tone' / 'text.wav'}: cannot be decoded")
-    assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", "train/tone/text.wav"]
+    bad = ["train/tone/phone.m4a", "train/tone/text.wav"]
+    for line, name in zip(failed, bad, strict=True):
+        assert line.startswith(f"failed: {root / name}: cannot be decoded")
+    assert last.startswith("2 failed, see ")
+    assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", *bad]
     card, before = read_card(out), read_card(classified[1])
     assert card["labels"] == ["click", "tone"]
     assert "official splits, parameters chosen on the validation split" in card["training_data"]["division"]

@@ -100,7 +100,7 @@ def check_holds_model(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"--output-dir: {folder} is a file; name a folder")
     is_model = (folder / "card.json").is_file() or any((v / "saved_model.pb").is_file() for v in versions(folder))
-    if not is_model and any(folder.iterdir()):
+    if not is_model and {*folder.iterdir()} - {*versions(folder)}:
         raise InputError(f"{folder}: has no card.json; expected a model folder or an empty one; name another folder")
 
 
