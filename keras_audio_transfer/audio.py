@@ -98,12 +98,13 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
 
 def _notes(samples, waveform, from_rate, to_rate):
     """What is to be heard, or not, in samples as they are in the file and as the model gets them."""
-    loudest = np.abs(samples).max()
+    sizes = np.abs(samples)
+    loudest = sizes.max()
     if not loudest:
         yield "digital silence"
     elif np.abs(waveform).max() < _CANCELLED * loudest and samples.ndim == 2 and samples.shape[1] > 1:
         yield "no signal: its channels cancel each other"
-    if np.mean(np.abs(samples) >= _FULL_SCALE) > _CLIPPED:
+    if np.mean(sizes >= _FULL_SCALE) > _CLIPPED:
         yield "clipped"
     if 2 * from_rate <= to_rate:
         yield f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"

@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from keras_audio_transfer.array_audio import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
 
-# Below, no rate of a recording; above, a few bytes ask for more memory than there is.
-LOWEST_RATE, HIGHEST_RATE = 100, 768_000
 # What the largest integer format holds, in case a float file was never scaled. More overflows inside a network.
 LARGEST_SAMPLE = 2.0**31
 

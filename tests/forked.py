@@ -19,7 +19,6 @@ _CONTEXT.set_forkserver_preload(
         "keras_audio_transfer.export.saved_model",
         "keras_audio_transfer.probing.prober",
         "keras_audio_transfer.plots",
-        "keras_audio_transfer.layer_plots",
     ]
 )
 

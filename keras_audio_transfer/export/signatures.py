@@ -10,11 +10,10 @@ import tensorflow as tf
 from keras_audio_transfer.audio_files import HIGHEST_RATE, LARGEST_SAMPLE, LOWEST_RATE
 from keras_audio_transfer.config import LONG_CLIPS
 from keras_audio_transfer.export import wav
-from keras_audio_transfer.model_folder import SCORES, Card
+from keras_audio_transfer.model_folder import CARD, SCORES, Card
 from keras_audio_transfer.resampling import resample
 
 FEATURES, LABELS, TIMESTAMPS = "features", "labels", "timestamps"
-CARD = "card"
 
 # What a small request can make much of.
 _MOST_CARDS = 1024
