@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import bare
 import forked
 import pytest
 from filelock import FileLock
@@ -49,7 +48,7 @@ def pytest_collection_finish():
     """Where tests import TensorFlow anyway, what they export is checked in copies of one process."""
     verification = sys.modules.get("keras_audio_transfer.export.verification")
     if verification:
-        verification.run_alone = bare.run
+        verification.run_alone = forked.alone
 
 
 def run_main(name, *arguments):
@@ -63,30 +62,37 @@ def read_card(folder):
 
 
 @pytest.fixture(scope="session")
-def run_script(tmp_path_factory):
+def run_script():
     """Run `python scripts/NAME.py ARGUMENTS... --quiet` from the repository's root; returns the finished process."""
-    streams = tmp_path_factory.mktemp("streams")
 
     def run(name, *arguments):
-        return forked.run(ROOT / "scripts" / f"{name}.py", [*map(str, arguments), "--quiet"], streams, timeout=300)
+        return forked.script(ROOT / "scripts" / f"{name}.py", [*map(str, arguments), "--quiet"])
 
     return run
 
 
 @pytest.fixture(scope="session")
-def trained(run_script, tmp_path_factory, worker_id):
-    """The process that trained ConvNet-5 for no epochs on the synthetic sounds, and the model folder it wrote.
-
-    It is run once, by the first of xdist's processes that wants it.
-    """
+def once(tmp_path_factory, worker_id):
+    """Make a folder of the session, by the first of xdist's processes that wants it; what making it returned."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
-    folder, record = shared / "random", shared / "random.pickle"
-    with FileLock(shared / "random.lock"):
-        if not record.exists():
-            run = run_script("train", "--epochs", 0, "--clip-seconds", 0.25, "--output-dir", folder)
-            record.write_bytes(pickle.dumps(run))
-    run = pickle.loads(record.read_bytes())
+
+    def made(name, make):
+        folder, record = shared / name / name, shared / f"{name}.pickle"
+        with FileLock(shared / f"{name}.lock"):
+            if not record.exists():
+                folder.parent.mkdir(exist_ok=True)
+                record.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(record.read_bytes()), folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(run_script, once):
+    """The process that trained ConvNet-5 for no epochs on the synthetic sounds, and the model folder it wrote."""
+    arguments = "train", "--epochs", 0, "--clip-seconds", 0.25, "--output-dir"
+    run, folder = once("random", lambda folder: run_script(*arguments, folder))
     assert run.returncode == 0, run.stderr
     return run, folder
 
@@ -95,3 +101,26 @@ def trained(run_script, tmp_path_factory, worker_id):
 def model_dir(trained):
     """A model folder with random weights; not to be written to."""
     return trained[1]
+
+
+@pytest.fixture(scope="session")
+def exported(once):
+    """The model folder of `networks.small_classifier`, as the training script writes one; not to be written to."""
+
+    def export(folder):
+        import networks
+        from sounds import CONFIG
+
+        from keras_audio_transfer.export.saved_model import write_model
+        from keras_audio_transfer.files import atomic_write
+        from keras_audio_transfer.model_folder import Card
+
+        with atomic_write(folder) as partial:
+            partial.mkdir()
+            difference = write_model(partial, networks.small_classifier(), Card(CONFIG, labels=networks.LABELS, seed=7))
+            (partial / "history.csv").write_text("epoch,loss\n1,0.5\n")
+        return difference
+
+    difference, folder = once("tones", export)
+    assert difference <= 1e-4
+    return folder

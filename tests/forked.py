@@ -1,47 +1,133 @@
-"""Scripts in processes that have TensorFlow already: its import takes longer than most of what tests let them do."""
+"""Code in copies of processes that have TensorFlow already: its import takes longer than most of what tests let run.
 
-import multiprocessing
+A test session has two such processes, which start when a test first asks, and end with it. In the one for `alone`
+Keras, kapre and this package cannot be imported: what is exported is checked there. The one for `script` has them all.
+"""
+
+import json
 import os
-import runpy
+import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import tempfile
+import time
+import traceback
+from importlib import import_module
 from pathlib import Path
 
-import bare
+from filelock import FileLock
 
+# The number of the test session's first process, for all that it starts. Also xdist's processes inherit it.
+_SESSION = os.environ.setdefault("KAT_TEST_SESSION", str(os.getpid()))
+_ALONE, _WITH_PACKAGE = "alone", "with_package"
 _VERIFICATION = "keras_audio_transfer.export.verification"
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        _VERIFICATION,
-        "keras_audio_transfer.finetuning",
-        "keras_audio_transfer.extraction",
-        "keras_audio_transfer.export.saved_model",
-        "keras_audio_transfer.probing.prober",
-        "keras_audio_transfer.plots",
-    ]
-)
+_IMPORTED = [
+    _VERIFICATION,
+    "keras_audio_transfer.finetuning",
+    "keras_audio_transfer.extraction",
+    "keras_audio_transfer.export.saved_model",
+    "keras_audio_transfer.probing.prober",
+    "keras_audio_transfer.plots",
+]
+_RUN_SCRIPT = "import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def run(script: Path, arguments: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess:
-    """Run `python SCRIPT ARGUMENTS...` in that folder; what `subprocess.run` returns."""
-    folder.mkdir(exist_ok=True)
-    streams = folder / "stdout", folder / "stderr"
-    process = _CONTEXT.Process(target=_become, args=(script, arguments, streams, dict(os.environ)))
-    process.start()
-    process.join(timeout)
-    if process.exitcode is None:
-        process.kill()
-        raise subprocess.TimeoutExpired([script, *arguments], timeout)
-    return subprocess.CompletedProcess(arguments, process.exitcode, *(path.read_text() for path in streams))
+def alone(code: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run Python code where only TensorFlow is; it finds the arguments in `sys.argv[1:]`. As `subprocess.run`."""
+    return _run(_ALONE, code, ["-c", *arguments], Path.cwd(), timeout=300)
 
 
-def _become(script, arguments, streams, environment):
-    sys.modules[_VERIFICATION].run_alone = bare.run
-    os.chdir(script.parents[1])
-    os.environ.clear()
-    os.environ.update(environment)
-    for path, number in zip(streams, (1, 2), strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = [str(script), *arguments]
-    runpy.run_path(str(script), run_name="__main__")
+def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.CompletedProcess:
+    """Run `python PATH ARGUMENTS...` in the folder above the script's; after that many seconds it is killed."""
+    return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
+
+
+def _run(where, code, arguments, folder, timeout):
+    place = Path(tempfile.gettempdir()) / f"kat_test_{_SESSION}"
+    address = Path(f"{place}.{where}")
+    with FileLock(f"{place}.lock"):
+        if not Path(f"{place}.pid").exists():
+            process = subprocess.Popen([sys.executable, __file__, place, _SESSION], start_new_session=True)
+            Path(f"{place}.pid").write_text(str(process.pid))
+        while not address.exists():
+            time.sleep(0.05)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(address))
+        with connection.makefile("rw") as stream:
+            request = code, [*map(str, arguments)], str(folder), timeout, dict(os.environ)
+            print(json.dumps(request), file=stream, flush=True)
+            answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
+    return subprocess.CompletedProcess([*arguments], *json.loads(answer))
+
+
+# ---- the two processes
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    """Runs in a process of its own."""
+
+    def handle(self):
+        code, sys.argv, folder, timeout, environment = json.loads(self.rfile.readline())
+        signal.alarm(timeout)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            os.dup2(stdout.fileno(), 1)
+            os.dup2(stderr.fileno(), 2)
+            answer = [_exit_code_of(code)]
+            for stream, file in ((sys.stdout, stdout), (sys.stderr, stderr)):
+                stream.flush()
+                file.seek(0)
+                answer.append(file.read())
+        self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def _exit_code_of(code):
+    try:
+        exec(code, {"__name__": "__main__"})
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    max_children = 8
+
+    def service_actions(self):
+        """Called twice a second."""
+        super().service_actions()
+        try:
+            os.kill(int(sys.argv[2]), 0)
+        except ProcessLookupError:
+            for path in Path(tempfile.gettempdir()).glob(f"kat_test_{sys.argv[2]}.*"):
+                path.unlink(missing_ok=True)
+            os._exit(0)
+
+
+def _serve(where):
+    address = f"{sys.argv[1]}.{where}"
+    server = _Server(f"{address}.new", _Handler)
+    os.rename(f"{address}.new", address)  # now it can be connected to
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    import tensorflow  # noqa: F401 - the copies find it imported
+
+    if os.fork() == 0:
+        sys.modules.update({"keras": None, "kapre": None, "keras_audio_transfer": None})
+        _serve(_ALONE)
+    else:
+        for module in _IMPORTED:
+            import_module(module)
+        sys.modules[_VERIFICATION].run_alone = alone
+        _serve(_WITH_PACKAGE)

@@ -2,9 +2,16 @@
 
 from collections.abc import Iterable
 
+import keras
+import numpy as np
 import pytest
+from sounds import CONFIG
 
 from keras_audio_transfer.backbones import BACKBONES
+from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.heads import add_head
+
+LABELS = ["a", "b", "ç"]  # of the small classifier
 
 QUICK = ("convnet5", "sbcnn")
 # One of each module: those of keras.applications differ in numbers only, and resnet50 is the quickest of them.
@@ -15,3 +22,19 @@ def each_network(names: Iterable[str] = BACKBONES, default_tier: Iterable[str] =
     """A test of each of these networks; the default tier has it of some only."""
     networks = [name if name in default_tier else pytest.param(name, marks=pytest.mark.slow) for name in names]
     return pytest.mark.parametrize("network", networks)
+
+
+def small_classifier():
+    """ConvNet-5 with the small front end and a head; its normalisation is as a training leaves it.
+
+    Folding that into the weights can go wrong.
+    """
+    keras.utils.set_random_seed(0)
+    model = add_head(build_extractor(CONFIG, pooling="mean_deviation", spec_augment=2), len(LABELS))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
+            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(1, 2, variance)
+            layer.set_weights(drawn)
+    return model

@@ -332,15 +332,15 @@ def write_urbansound8k(root):
 
 
 @pytest.fixture(scope="module")
-def run_command(repository, tmp_path_factory):
+def run_command(repository):
     """Run a `keras-audio-transfer` in the repository, once however many pages have it; what it prints."""
-    printed, streams = {}, tmp_path_factory.mktemp("streams")
+    printed = {}
 
     def run(arguments):
         verb, *rest = arguments
         if (key := tuple(arguments)) not in printed:
             script = repository / "scripts" / f"{verb.replace('-', '_')}.py"
-            finished = forked.run(script, rest, streams, timeout=600)
+            finished = forked.script(script, rest, timeout=600)
             assert finished.returncode == 0, f"{shlex.join(arguments)}: {finished.stderr}"
             printed[key] = finished.stdout
         return printed[key]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import read_card, run_main
+from networks import LABELS, small_classifier
 from sounds import CONFIG, LAYERS, noise
 
 from keras_audio_transfer.config import AudioConfig
@@ -24,16 +25,10 @@ from keras_audio_transfer.export.saved_model import largest_difference, write_mo
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.training import weights_hash
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
-
-
-def new_model(n_labels=3):
-    keras.utils.set_random_seed(0)
-    return add_head(build_extractor(CONFIG, pooling="mean_deviation", spec_augment=2), n_labels)
 
 
 def in_fresh_process(code, *arguments):
@@ -53,15 +48,12 @@ def write_folder(path, model, **card):
 
 @pytest.fixture(scope="module")
 def model():
-    return new_model()
+    return small_classifier()
 
 
 @pytest.fixture(scope="module")
-def model_dir(model, tmp_path_factory):
-    """A model folder as the training script writes it."""
-    path = tmp_path_factory.mktemp("models") / "convnet5.tones"
-    assert write_folder(path, model, labels=["a", "b", "c"], seed=7) <= 1e-4
-    return path
+def model_dir(exported):
+    return exported
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +70,7 @@ def test_a_model_folder_is_complete(model_dir, model):
     card = read_card(model_dir)
     assert card["layer_names"] == LAYERS
     assert card["layer_sizes"] == dict.fromkeys(LAYERS, 64)
-    assert card["labels"] == ["a", "b", "c"]
+    assert card["labels"] == LABELS
     assert card["seed"] == 7
     assert AudioConfig.from_dict(card["audio"]) == CONFIG
     assert card["audio"]["n_samples"] == 500
@@ -135,7 +127,7 @@ def test_a_model_without_head_serves_no_scores(tmp_path):
 
 @pytest.mark.slow
 def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
-    model = new_model()
+    model = small_classifier()
 
     def write_then_change_the_model(model, path, card):
         write_saved_model(model, path, card)
@@ -150,7 +142,7 @@ def test_a_saved_model_that_differs_is_not_exported(monkeypatch, tmp_path):
 
 @pytest.fixture
 def unchanged():
-    """The verification as users run it: what other tests export is checked by tests/bare.py."""
+    """The verification as users run it: what other tests export is checked by tests/forked.py."""
     spec = importlib.util.spec_from_file_location("unchanged", verification.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -175,13 +167,13 @@ def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_pa
 
     monkeypatch.setattr(saved_model, "write_saved_model", write_half)
     with pytest.raises(InputError, match=r"1: cannot be run in a fresh process \(.+\); nothing was exported"):
-        write_folder(tmp_path / "model", new_model())
+        write_folder(tmp_path / "model", small_classifier())
     assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.slow
 def test_a_model_that_gives_nan_is_not_exported(tmp_path):
-    model = new_model()
+    model = small_classifier()
     kernel = model.get_layer("scores")
     kernel.set_weights([np.nan * weight for weight in kernel.get_weights()])
     with pytest.raises(InputError, match="differs by nan"):
@@ -291,7 +283,7 @@ def test_script_writes_a_folder(capsys, model_dir, tmp_path, model):
     assert "reloaded in a fresh process: largest difference" in capsys.readouterr().out
     assert {path.name for path in output_dir.iterdir()} == {"1", "card.json", "model.keras", "history.csv"}
     card = json.loads((output_dir / "card.json").read_text())
-    assert card["labels"] == ["a", "b", "c"]
+    assert card["labels"] == LABELS
     assert card["weights_sha256"] == weights_hash(model)
     assert [path.name for path in output_dir.parent.iterdir()] == ["tones"]
 
@@ -356,7 +348,7 @@ def saved_beside_a_card(model, model_dir, folder, **changes):
 
 @pytest.mark.slow
 def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(model_dir, tmp_path):
-    model = new_model()
+    model = small_classifier()
     model.get_layer("scores").bias.assign([0.1, 0.2, 0.3])
     about = {"training_data": {"licence": "the source's"}, "scores": {"test": {"accuracy": 0.9}}, "seed": 7}
     file = saved_beside_a_card(model, model_dir, tmp_path / "mine", **about)
@@ -369,14 +361,14 @@ def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(mo
 
 
 def test_labels_have_to_be_as_many_as_scores(model_dir, tmp_path):
-    file = saved_beside_a_card(new_model(), model_dir, tmp_path / "mine", labels=["a", "b"])
+    file = saved_beside_a_card(small_classifier(), model_dir, tmp_path / "mine", labels=["a", "b"])
     with pytest.raises(InputError, match=r"^labels: card.json names 2, and the model gives 3 scores; write its own"):
         export_script(file, "--output-dir", tmp_path / "served")
     assert not (tmp_path / "served").exists()
 
 
 def test_a_model_without_layers_by_name_is_refused(model_dir, tmp_path):
-    model = new_model()
+    model = small_classifier()
     file = saved_beside_a_card(keras.Model(model.input, model.output["scores"]), model_dir, tmp_path / "mine")
     with pytest.raises(InputError, match=r"fine_tuned\.keras: has no outputs by name; expected a dict of layers"):
         export_script(file, "--output-dir", tmp_path / "served")

@@ -5,14 +5,15 @@ import json
 from dataclasses import replace
 from time import process_time
 
-import bare
+import forked
 import keras
 import numpy as np
 import pytest
 import soundfile
 import soxr
 import tensorflow as tf
-from networks import each_network
+from conftest import read_card
+from networks import LABELS, each_network, small_classifier
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import resampling
@@ -33,7 +34,7 @@ from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
 
-CARD = Card(CONFIG, labels=["a", "b", "ç"])
+CARD = Card(CONFIG, labels=LABELS)
 constant = tf.constant
 
 
@@ -54,14 +55,12 @@ def new_model(network="convnet5"):
 
 @pytest.fixture(scope="module")
 def model():
-    return new_model()
+    return small_classifier()
 
 
 @pytest.fixture(scope="module")
-def saved_model(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "1"
-    write_saved_model(model, path, CARD)
-    return path
+def saved_model(exported):
+    return exported / "1"
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +212,9 @@ def test_timestamps(call, n_samples, hop):
                 np.testing.assert_allclose(served[name][:, number], values, atol=1e-5)
 
 
-def test_info_is_the_card(call, loaded):
+def test_info_is_the_card(call, loaded, saved_model):
     (card,) = loaded.info()["card"].numpy()
-    assert json.loads(card) == CARD.to_dict()
+    assert json.loads(card) == read_card(saved_model.parent)
     assert call("info", query=[1, 2])["card"].numpy().tolist() == [card, card]
 
 
@@ -271,7 +270,7 @@ print(all(bool(tf.reduce_all(tf.math.is_finite(r["features"]))) for r in results
     files = [tmp_path / f"{subtype}.{container}" for subtype, container in FORMATS]
     for file, how in zip(files, FORMATS, strict=True):
         file.write_bytes(wav(noise(500), 2000, *how))
-    run = bare.run(code, saved_model, *files)
+    run = forked.alone(code, saved_model, *files)
     assert run.stdout == f"True {len(_INPUTS)}\n", run.stderr
 
 

@@ -153,7 +153,7 @@ def test_a_model_with_a_probe(machine, layers, tmp_path):
     arguments = [str(tmp_path / name) for name in ("model.keras", "clips.npy", "outputs.npz")]
     script = tmp_path / "predict.py"
     script.write_text(_PREDICT)
-    run = forked.run(script, arguments, tmp_path / "streams", timeout=300)
+    run = forked.script(script, arguments)
     assert run.returncode == 0, run.stderr
     with np.load(tmp_path / "outputs.npz") as loaded:
         np.testing.assert_allclose(loaded["scores"], scores, atol=1e-4)

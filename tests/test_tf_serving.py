@@ -14,7 +14,6 @@ import wave
 from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import soundfile
@@ -30,8 +29,6 @@ from tensorflow_serving.config import model_server_config_pb2
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import tf_serving
-from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
@@ -65,15 +62,8 @@ export_script = partial(run_main, "export")
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A model and its card, as far as export.py reads a model folder."""
-    folder = tmp_path_factory.mktemp("source")
-    keras.utils.set_random_seed(0)
-    model = add_head(build_extractor(CONFIG), 3)
-    model.save(folder / "model.keras")
-    card = {"audio": CONFIG.to_dict(), "layer_names": [*model.output], "labels": ["a", "b", "ç"]}
-    (folder / "card.json").write_text(json.dumps(card))
-    return folder
+def source(exported):
+    return exported
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +114,9 @@ def model(folder):
 
 
 def test_the_folder_is_complete_and_its_files_are_what_the_server_parses(folder):
-    files = {"1", "model.keras", "card.json", "models.config", "batching.config", "client.py", "SERVING.md"}
-    assert {path.name for path in folder.iterdir()} == files
+    of_model = {"1", "model.keras", "card.json", "history.csv"}
+    kit = {"models.config", "batching.config", "client.py", "SERVING.md"}
+    assert {path.name for path in folder.iterdir()} == of_model | kit
     models = text_format.Parse((folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
     (entry,) = models.model_config_list.config
     assert (entry.name, entry.base_path, entry.model_platform) == (SERVED, f"/models/{SERVED}", "tensorflow")
