@@ -44,11 +44,18 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
-def pytest_collection_finish():
-    """Where tests import TensorFlow anyway, what they export is checked in copies of one process."""
+def pytest_collection_finish(session):
+    """Where tests import TensorFlow anyway: what they export is checked in copies of one process.
+
+    The default tier goes without the optimisation of graphs, which takes longer than to run one once. It is left on in
+    scripts, where exports are checked, and in the slow tests.
+    """
     verification = sys.modules.get("keras_audio_transfer.export.verification")
     if verification:
         verification.run_alone = forked.alone
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow and not session.config.option.all:
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def run_main(name, *arguments):

@@ -352,6 +352,7 @@ def test_applications_channels_are_those_of_the_papers(network):
     assert tuple(maps.shape[-1] for maps in application_model(network).output.values()) == CHANNELS[network]
 
 
+@pytest.mark.slow
 @every_application
 def test_applications_are_flat_and_normalise_as_the_other_networks_do(extractors, network):
     layers = extractors[network].layers
@@ -384,6 +385,7 @@ def assert_equal_maps(model, spectrogram, given, network, picture):
         assert np.std(wanted) > 0, name
 
 
+@pytest.mark.slow
 @each_architecture
 def test_imagenets_weights_give_the_maps_of_keras_own_network(monkeypatch, network):
     given = as_published(monkeypatch, network)
@@ -501,7 +503,7 @@ def test_convnet5_has_the_papers_39282_parameters():
 
 
 @pytest.mark.parametrize("network", [name for name in BACKBONES if hasattr(backbone(name), "receptive_fields")])
-@pytest.mark.parametrize("clip_seconds", [0.1, 0.9, 1.0])
+@pytest.mark.parametrize("clip_seconds", [pytest.param(0.1, marks=pytest.mark.slow), 0.9, 1.0])
 def test_receptive_fields_are_the_real_ones(network, clip_seconds):
     """An impulse in one frame at a time: with positive kernels, what sees it is above zero and all else is zero."""
     config = SMALL.with_clip_seconds(clip_seconds)

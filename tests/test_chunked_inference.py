@@ -74,6 +74,7 @@ def assert_same(outputs, expected):
         np.testing.assert_allclose(values, others, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     batch=st.integers(1, 6),

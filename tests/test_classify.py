@@ -233,6 +233,7 @@ def test_a_table_without_keras_and_scikit_learn(classified, sounds):
     np.testing.assert_allclose([float(row[2]) for row in rows], scores.max(axis=1), atol=6e-4)
 
 
+@pytest.mark.slow
 def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sounds, tmp_path):
     (tmp_path / "text.wav").write_text("not audio")
     good = sounds / "noise" / "noise3.wav"
@@ -260,6 +261,7 @@ def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sou
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_json_of_probabilities(model_dir, run_script, sounds):
     """A network that train.py trained has a head: probabilities."""
     run = run_script("predict", model_dir, sounds / "tone" / "tone1.wav", "--format", "json", "--top", 5)

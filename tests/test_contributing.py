@@ -90,7 +90,6 @@ def run(command, root):
 
 
 SLOW = pytest.mark.slow
-QUICK = ("set",)  # the others start TensorFlow several times
 each_recipe = pytest.mark.parametrize("name", RECIPES)
 
 
@@ -117,7 +116,8 @@ def test_every_step_can_be_done_and_is_clean(name, tmp_path):
             )
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else SLOW) for name in RECIPES])
+@SLOW  # they start TensorFlow several times
+@each_recipe
 def test_what_was_added_keeps_the_contracts(name, tmp_path):
     root = copy_of_the_repository(tmp_path)
     follow(RECIPES[name].steps, root)

@@ -225,6 +225,7 @@ def test_finetune_of_a_deep_network(task, tmp_path):
         ({"dropout": 1.0}, "dropout: 1.0 is not allowed; expected 0 to below 1"),
         ({"spec_augment": -1}, "spec_augment: -1 is not allowed; expected 0 or more"),
         ({"finetune_from": "stage9"}, "finetune_from: 'stage9' is unknown; choose from layer1, layer2"),
+        ({"layers": "layer1+layer1"}, "layers: ['layer1', 'layer1'] names a layer twice; expected each once"),
         ({"layers": "layer1+stage9"}, "layers: 'stage9' is unknown; choose from layer1, layer2"),
         ({"layers": "layer1+leyer2"}, "layers: 'leyer2' is unknown; did you mean layer2? choose from layer1, layer2"),
         ({"unfreeze_epochs": 9, "epochs": 20}, "unfreeze_epochs: 9 would train layer1 from epoch 28 on, of 20"),
@@ -331,6 +332,7 @@ def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
     assert [*tmp_path.rglob("*")] == [out]
 
 
+@pytest.mark.slow
 def test_transfer_on_a_page(model_dir, run_script, tmp_path):
     out = tmp_path / "out"
     arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 0.5, 1]
@@ -362,6 +364,7 @@ def manifest(path, *rows):
     return path
 
 
+@pytest.mark.slow
 def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
     import soundfile
 

@@ -60,7 +60,7 @@ def test_too_few_labels(n_labels, multi_label, fewest):
         add_head(build_extractor(CONFIG), n_labels, multi_label)
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("multi_label", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compile_settings_fit_the_head(multi_label):
     model = add_head(build_extractor(CONFIG), 3, multi_label)
     trained = keras.Model(model.input, model.output[SCORES])

@@ -226,7 +226,7 @@ def test_gradients_are_slopes(name):
     assert slope == pytest.approx(float(expected), rel=2e-3)
 
 
-@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("trainable", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_step_changes_what_is_trainable(trainable):
     """All layers in one model, each frozen or trainable from the start."""
     made_layers = {name: made(name, trainable=trainable) for name in CASES}

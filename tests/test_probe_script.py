@@ -63,6 +63,7 @@ def test_with_a_baseline(features, run_script, tmp_path):
     assert {path.name for path in out.iterdir()} == expected
 
 
+@pytest.mark.slow
 def test_regression(run_script, tmp_path):
     labels = np.linspace(0, 2, 60)
     run = run_script("probe", write(tmp_path / "mood.npz", labels=labels), "--output-dir", tmp_path / "out")

@@ -656,7 +656,7 @@ def knowing():
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("text", ["best", "forward", "backward"])
+@pytest.mark.parametrize("text", ["best", "forward", pytest.param("backward", marks=pytest.mark.slow)])
 def test_selection_finds_the_layers_that_know(protocol, text, small_grid):
     labels, layers = knowing()
     features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
@@ -761,7 +761,11 @@ def test_all_clips_choose_a_machine_for_use():
     assert sorted(row for rows in scored["neither"] for row in rows) == everything
 
 
-@pytest.mark.parametrize("grid", [SMALL_GRID[:4], SMALL_GRID[4:]], ids=["rbf", "linear"])
+@pytest.mark.parametrize(
+    "grid",
+    [SMALL_GRID[:4], pytest.param(SMALL_GRID[4:], marks=pytest.mark.slow)],
+    ids=["rbf", "linear"],
+)
 @pytest.mark.parametrize("folds", [None, np.arange(120) // 4 % 3], ids=["without folds", "folds"])
 def test_the_machine_for_use_is_what_scikit_learn_would_find(folds, grid, monkeypatch):
     monkeypatch.setattr(grid_search, "GRID", grid)

@@ -288,6 +288,7 @@ def test_script_writes_a_folder(capsys, model_dir, tmp_path, model):
     assert [path.name for path in output_dir.parent.iterdir()] == ["tones"]
 
 
+@pytest.mark.slow
 def test_script_adds_a_version(model_dir, tmp_path):
     output_dir = shutil.copytree(model_dir, tmp_path / "served" / "tones")
     first = contents(output_dir / "1")

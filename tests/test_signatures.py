@@ -110,7 +110,7 @@ def test_padding_never_changes_an_answer(call, lengths, filling):
         assert_same(row, call("serving_default", waveform=clip[None, :length]))
 
 
-@each_network(default_tier=["convnet5"])
+@each_network(default_tier=())
 def test_padding_never_changes_an_answer_of_any_network(network):
     _, signatures = build_signatures(tiled(folded(new_model(network))), CARD)
     waveform, lengths = noise(3, 500), np.int32([500, 77, 320])
@@ -149,7 +149,7 @@ def test_wav_files_of_every_format(call, signature):
         assert_same(row, call("serving_default", waveform=samples.mean(axis=1)[None]))
 
 
-@pytest.mark.parametrize(("source", "target"), [(16000, 44100), (96000, 11025)])
+@pytest.mark.parametrize(("source", "target"), [(16000, 44100), pytest.param(96000, 11025, marks=pytest.mark.slow)])
 def test_both_ways_of_resampling_agree_and_gradients_pass(source, target, monkeypatch):
     waveform = constant(np.random.default_rng(0).uniform(-1, 1, (2, 3000)).astype(np.float32))
 
@@ -177,7 +177,9 @@ def test_a_short_request_is_little_work_at_any_rate(call):
     assert process_time() - start < 5  # it was 20 s, for 2000 kernels of 76,000 taps
 
 
-@pytest.mark.parametrize("short_clips", SHORT_CLIPS)
+@pytest.mark.parametrize(
+    "short_clips", [pytest.param(k, marks=() if k == "repeat" else pytest.mark.slow) for k in SHORT_CLIPS]
+)
 @pytest.mark.parametrize(
     "long_clips", [pytest.param(k, marks=() if k == "centre" else pytest.mark.slow) for k in LONG_CLIPS]
 )

@@ -128,6 +128,7 @@ np.savez(outputs, **{name: value.numpy() for name, value in served.items()})
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [pytest.param(("layer2",), marks=pytest.mark.slow), ("layer4", "layer1")])
 @pytest.mark.parametrize("machine", [pytest.param("linear", marks=pytest.mark.slow), "rbf"])
 def test_a_model_with_a_probe(machine, layers, tmp_path):

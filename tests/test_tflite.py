@@ -107,6 +107,7 @@ MACHINES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("machine", "n_labels"), MACHINES)
 def test_a_probe_names_the_same_class(machine, n_labels, tmp_path):
     extractor = new_extractor()
@@ -124,6 +125,7 @@ def test_a_probe_names_the_same_class(machine, n_labels, tmp_path):
     assert len({*classes}) == n_labels
 
 
+@pytest.mark.slow
 def test_a_twin_that_differs_is_not_exported(model, monkeypatch, tmp_path):
     monkeypatch.setattr(
         tflite, "folded", lambda model, others: folded(keras.models.clone_model(model))

@@ -184,6 +184,7 @@ def waveform_or_message(content):
         return error.message
 
 
+@pytest.mark.slow
 def test_damaged_headers_are_read_or_refused_in_our_words():
     rng = np.random.default_rng(0)
     intact = [wav(subtype=subtype, container=kind) for kind in ("WAV", "WAVEX", "RF64") for subtype in SUBTYPES]
