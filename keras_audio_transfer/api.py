@@ -62,7 +62,8 @@ def extract(
     Returns:
         A row a clip, in the order given, or a row a window. Clip ids are the paths as given, those of the `Clip`s, or
         for arrays clip0, clip1 ... Clips that cannot be read are left out, with a warning, and listed in `failures`. A
-        clip that is there twice has one row, and a warning is logged.
+        clip that is there twice has one row, and a warning is logged. Copies, under several names, are one of the
+        `groups`; those with other labels, or in other splits or folds, are named in a warning that is logged.
 
     Raises:
         InputError: an argument that cannot be, or no clip can be read.

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.config import number, shown
+from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE, number, shown
 from keras_audio_transfer.errors import InputError
 
 Samples = npt.NDArray[Any]
 Waveform = npt.NDArray[np.float32]
 
 MOST_CHANNELS = 16
-LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, as the served signatures take them
 # Floats beyond this, 40 dB over full scale, were never scaled: 16-bit samples of any recording go further.
 _LOUDEST = 100.0
 _FULL_SCALE = {("i", 2): 2.0**15, ("i", 4): 2.0**31, ("u", 1): 2.0**7}  # kind, bytes -> what becomes 1.0

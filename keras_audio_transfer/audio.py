@@ -5,6 +5,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -82,9 +83,7 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
         skipped = max(0, math.floor(clip.start_seconds - MARGIN_SECONDS))
         length = None if wanted is None else clip.start_seconds - skipped + wanted + MARGIN_SECONDS
         with open_audio(clip.path, skipped) as file:
-            from_rate, of_file = file.sample_rate, file.notes
-            n_samples = None if length is None else int(length * from_rate) + 1
-            samples = np.concatenate([*file.blocks(n_samples)])
+            samples, from_rate, of_file = file.read(length), file.sample_rate, file.notes
     waveform = mix_and_resample(samples, from_rate, sample_rate)
     notes = (*of_file, *_notes(samples, waveform, from_rate, sample_rate))
     if not clip.is_segment:
@@ -110,11 +109,28 @@ def _notes(samples, waveform, from_rate, to_rate):
         yield f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"
 
 
-def cut_note(n_samples: int, config: AudioConfig) -> tuple[str, ...]:
-    """What is said of a clip of so many samples that is longer than what the front end hears of it."""
-    if n_samples <= config.n_samples:
-        return ()
-    return (f"cut to its {'first' if config.long_clips == 'start' else 'middle'} {config.clip_seconds:g} s",)
+def seconds_needed(config: AudioConfig) -> float | None:
+    """How much of a clip, from its start, the front end needs; None for all of it."""
+    return config.clip_seconds if config.long_clips == "start" else None
+
+
+def load_for(clip: Clip, config: AudioConfig) -> Sound:
+    """The sound of `load_sound`, as much of it as the front end needs; whether it is then cut is one of its notes."""
+    waveform, notes = load_sound(clip, config.sample_rate, seconds_needed(config))
+    if len(waveform) > config.n_samples:
+        part = "first" if config.long_clips == "start" else "middle"
+        notes = (*notes, f"cut to its {part} {config.clip_seconds:g} s")
+    return Sound(waveform, notes)
+
+
+def checksum_of(waveform: np.ndarray) -> str:
+    """The SHA-256 of a waveform, which copies of one recording have in common; '' of silence, which is no recording."""
+    return hashlib.sha256(waveform.tobytes()).hexdigest() if waveform.any() else ""
+
+
+def as_heard(clip: Clip, sound: Sound) -> Clip:
+    """The clip, with the notes and the checksum of what was heard of it."""
+    return replace(clip, notes=sound.notes, checksum=checksum_of(sound.waveform))
 
 
 def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
@@ -160,15 +176,13 @@ class WaveformStore:
 
     Attributes:
         notes: clip id -> what was found when it was read.
-        checksums: clip id -> SHA-256 of its waveform, '' of silence; of those that `readable_clips` has read.
     """
 
     def __init__(self, config: AudioConfig, whole_clips: bool = False, cache: str | Path | None = None):
         self.config, self.whole_clips = config, whole_clips
         self.notes: dict[str, tuple[str, ...]] = {}
-        self.checksums: dict[str, str] = {}
         self.sample_rate, self.n_samples = config.sample_rate, config.n_samples
-        self.seconds = None if whole_clips or config.long_clips != "start" else config.clip_seconds
+        self.seconds = None if whole_clips else seconds_needed(config)
         self.in_memory = {} if cache == "memory" else None
         self.folder = Path(cache) if cache not in (None, "memory") else None
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
@@ -185,8 +199,8 @@ class WaveformStore:
         return self._decode(clip)
 
     def _decode(self, clip):
-        waveform, notes = load_sound(clip, self.sample_rate, self.seconds)
-        self.notes[clip.clip_id] = notes if self.whole_clips else (*notes, *cut_note(len(waveform), self.config))
+        sound = load_sound(clip, self.sample_rate) if self.whole_clips else load_for(clip, self.config)
+        waveform, self.notes[clip.clip_id] = sound
         # A copy, so that a short excerpt does not keep the whole file's memory.
         return waveform if self.seconds is None else waveform[: self.n_samples].copy()
 
@@ -249,16 +263,21 @@ def readable_clips(
         progress: wraps the iterator of results, e.g. `tqdm`.
 
     Returns:
-        The clips that can be read, (clip id, reason) of those that cannot, and the length of the longest in samples.
+        The clips that can be read, with their checksums, (clip id, reason) of those that cannot, and the length of the
+        longest in samples.
     """
 
-    def length(clip):
+    def length_and_checksum(clip):
         waveform = store.load(clip)
-        store.checksums[clip.clip_id] = hashlib.sha256(waveform.tobytes()).hexdigest() if waveform.any() else ""
-        return len(waveform)
+        return len(waveform), checksum_of(waveform)
 
-    length_or_reason = partial(or_reason, length)
-    results = [*zip(clips, progress(ordered_map(length_or_reason, clips)), strict=True)]
-    readable = [clip for clip, result in results if isinstance(result, int)]
-    failures = [(clip.clip_id, result) for clip, result in results if isinstance(result, str)]
-    return readable, failures, max((result for _, result in results if isinstance(result, int)), default=0)
+    results = progress(ordered_map(partial(or_reason, length_and_checksum), clips))
+    readable, failures, longest = [], [], 0
+    for clip, result in zip(clips, results, strict=True):
+        if isinstance(result, str):
+            failures.append((clip.clip_id, result))
+            continue
+        length, checksum = result
+        readable.append(replace(clip, checksum=checksum))
+        longest = max(longest, length)
+    return readable, failures, longest

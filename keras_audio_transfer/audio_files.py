@@ -8,16 +8,16 @@ import io
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
-from keras_audio_transfer.array_audio import HIGHEST_RATE, LOWEST_RATE
+from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
 
@@ -25,15 +25,23 @@ from keras_audio_transfer.errors import InputError
 LARGEST_SAMPLE = 2.0**31
 
 _BLOCK = 1 << 16  # samples
+_BLOCK_OF_ALL = 16 * _BLOCK  # of all channels together: a header may claim a thousand
 _EXPECTED = f"expected {SUFFIXES_TEXT} audio"
-# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)".
-_PROMISED_AND_HELD = re.compile(r"^\s*(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)". Of
+# W64 and RF64 it says that of the file alone, whose size not all writers count in the same way.
+_PROMISED_AND_HELD = re.compile(
+    r"^\s*(?:data|SSND|Data Size|(riff|Riff size))\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
+)
+_FILE_SLACK = 64  # bytes
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
 _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _MP3_TAGS = 1 << 16  # bytes that tags at the end may take
 _FFMPEG_CHANNELS = 8  # PyAV crashes with many
 _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's delay
+# What is decoded before a place in an mp3 file. A frame's data begin up to 511 bytes before it (ISO 11172-3), which can
+# be 85 frames of 576 samples; and what cannot be decoded is missing in the next frames, too.
+_MP3_BEFORE = 1 << 16
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
 
 
@@ -49,6 +57,11 @@ class AudioFile:
         self.path, self._decoder, self._start = path, decoder, start
         self.sample_rate: int = decoder.sample_rate
         self.notes = decoder.notes
+
+    def read(self, seconds: float | None = None) -> np.ndarray:
+        """The file's samples of the first `seconds` and up to one more, float32 (samples, channels); see `blocks`."""
+        samples = None if seconds is None else int(seconds * self.sample_rate) + 1
+        return np.concatenate([*self.blocks(samples)])
 
     def blocks(self, samples: int | None = None) -> Iterator[np.ndarray]:
         """The file's samples, float32 (samples, channels), at most so many; with None up to its end, and checked there.
@@ -133,8 +146,7 @@ def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0)
         InputError: see `open_audio` and `AudioFile.blocks`.
     """
     with open_audio(path, start_seconds) as file:
-        samples = None if seconds is None else int(seconds * file.sample_rate) + 1
-        return np.concatenate([*file.blocks(samples)]), file.sample_rate
+        return file.read(seconds), file.sample_rate
 
 
 def _decoder_of(path):
@@ -177,10 +189,16 @@ class _InOrder(soundfile.SoundFile):
     def forward(self, samples):
         """Leave out so many samples from the start; the file may end before."""
         if self.can_seek and super().seekable():
-            self.seek(min(samples, self.frames))
-            return
-        while samples and (read := len(self.read(min(samples, _BLOCK), dtype="float32"))):
+            place = min(samples, self.frames)
+            samples = min(place, _MP3_BEFORE) if self.format == "MP3" else 0
+            self.seek(place - samples)
+        while samples and (read := len(self.block(samples))):
             samples -= read
+
+    def block(self, samples):
+        """The next samples, float32 (samples, channels): this many, or fewer."""
+        at_once = min(samples, _BLOCK, max(_BLOCK_OF_ALL // self.channels, 1))
+        return self.read(at_once, dtype="float32", always_2d=True)
 
 
 class _Libsndfile:
@@ -190,8 +208,9 @@ class _Libsndfile:
 
     def __init__(self, path: Path):
         self._path = path
-        self._source: Any = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
-        self._file = _InOrder(self._source)
+        source = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
+        self._open: Callable[[], _InOrder] = partial(_InOrder, source)
+        self._file = self._open()
         self._position = 0  # in the stream that is open
         self._later = _streams_of_ogg(path) if self._file.format == "OGG" else []
         self.sample_rate, self._channels = self._file.samplerate, self._file.channels
@@ -212,16 +231,20 @@ class _Libsndfile:
         while self._later and samples >= self._file.frames:
             samples -= self._file.frames
             self._open_next()
-        self._file.forward(samples)
+        try:
+            self._file.forward(samples)
+        except soundfile.LibsndfileError:  # of a codec that cannot seek, whatever libsndfile says
+            self._start_again()
+            self._file.forward(samples)
         self._position = samples
 
     def read(self, samples: int) -> np.ndarray:
         with _errors_of(self._path):
-            block = self._file.read(samples, dtype="float32", always_2d=True)
+            block = self._file.block(samples)
             while not len(block) and self._later:
                 self._check_stream()
                 self._open_next()
-                block = self._file.read(samples, dtype="float32", always_2d=True)
+                block = self._file.block(samples)
         self._position += len(block)
         return block
 
@@ -232,13 +255,21 @@ class _Libsndfile:
         self._file.close()
 
     def _open_next(self):
+        part = self._later.pop(0)
+        self._open = lambda: _InOrder(_Part(self._path, *part))
         self._file.close()
-        self._file = _InOrder(_Part(self._path, *self._later.pop(0)))
+        self._file = self._open()
         self._position = 0
         if (self._file.samplerate, self._file.channels) != (self.sample_rate, self._channels):
             raise InputError(
                 f"{self._path}: its streams have several sample rates or numbers of channels; expected one; divide it"
             )
+
+    def _start_again(self):
+        """Open once more what a failed seek has left in no state, and do not seek in it."""
+        self._file.close()
+        self._file = self._open()
+        self._file.can_seek = False
 
     def _measure_flac(self):
         """A file whose end cannot be found is of unknown length, or holds less than its header says."""
@@ -248,9 +279,7 @@ class _Libsndfile:
             self._file.seek(0)
             return
         except soundfile.LibsndfileError:
-            self._file.close()
-            self._file = _InOrder(self._source)
-            self._file.can_seek = False
+            self._start_again()
         if claimed < _UNKNOWN:
             while len(self.read(_BLOCK)):
                 pass
@@ -266,10 +295,11 @@ class _Libsndfile:
 
     def _check_log(self):
         log = self._file.extra_info
-        chunk = _PROMISED_AND_HELD.search(log)
-        if chunk and int(chunk[2]) < int(chunk[1]) < _STREAMED:
-            held = f"{chunk[2]} of {chunk[1]} bytes of audio are there"
-            raise InputError(f"{self._path}: truncated: {held}; copy the file again")
+        for is_file, promised, held in _PROMISED_AND_HELD.findall(log):
+            slack, too_much = (_FILE_SLACK, 1 << 62) if is_file else (0, _STREAMED)  # sizes of files have 64 bits
+            if int(held) + slack < int(promised) < too_much:
+                what = f"{held} of {promised} bytes{'' if is_file else ' of audio'} are there"
+                raise InputError(f"{self._path}: truncated: {what}; copy the file again")
 
 
 class _FFmpeg:
@@ -283,7 +313,7 @@ class _FFmpeg:
         file = self._stack.enter_context(path.open("rb"))  # PyAV itself does not take names that are no UTF-8
         try:
             with self._errors():
-                container = self._stack.enter_context(av.open(file))
+                container = self._stack.enter_context(av.open(file, metadata_errors="replace"))
                 if not container.streams.audio:
                     raise InputError(f"{path}: cannot be decoded (it has no sound); {_EXPECTED}; remove it")
                 self._stream = container.streams.audio[0]

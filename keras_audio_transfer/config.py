@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_audio_transfer.errors import InputError, unknown
 
+LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
 SHORT_CLIPS = ("repeat", "zero_pad")
 LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
 FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
@@ -136,7 +137,7 @@ class AudioConfig:
             value = _of_kind(setting.name, getattr(self, setting.name), setting.type)
             object.__setattr__(self, setting.name, value)
         rules = {
-            "sample_rate": (1 <= self.sample_rate <= 768_000, "1 to 768000 Hz"),
+            "sample_rate": (1 <= self.sample_rate <= HIGHEST_RATE, f"1 to {HIGHEST_RATE} Hz"),
             "clip_seconds": (
                 1 <= self.clip_seconds * self.sample_rate <= 3600 * self.sample_rate,
                 "one sample to an hour",

@@ -1,7 +1,6 @@
-"""One recording under several names, found by the checksum of what was decoded. Without TensorFlow."""
+"""One recording under several names, found by the checksum of what was heard. Without TensorFlow."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from keras_audio_transfer.datasets.clip import Clip
@@ -11,21 +10,20 @@ _log = logging.getLogger(__name__)
 _OWN = ("folder", "manifest")  # the others are evaluated as their authors do
 
 
-def copies_of(clips: list[Clip], checksums: Mapping[str, str]) -> list[list[Clip]]:
-    """The sets of clips that sound alike to the last bit; silent clips (no checksum) are none."""
+def copies_of(clips: list[Clip]) -> list[list[Clip]]:
+    """The sets of clips that sound alike to the last bit; those without a checksum (silent, or not read) are none."""
     alike: dict[str, list[Clip]] = {}
     for clip in clips:
-        if checksums.get(clip.clip_id):
-            alike.setdefault(checksums[clip.clip_id], []).append(clip)
+        if clip.checksum:
+            alike.setdefault(clip.checksum, []).append(clip)
     return [several for several in alike.values() if len(several) > 1]
 
 
-def keep_copies_together(clips: list[Clip], checksums: Mapping[str, str], allow: bool = False) -> list[Clip]:
-    """The clips; copies of one recording are a group, which no division cuts.
+def keep_copies_together(clips: list[Clip], allow: bool = False) -> list[Clip]:
+    """The clips; copies of one recording are a group, which no division cuts. Those that it made one are named once.
 
     Args:
-        clips: of one data set.
-        checksums: clip id -> checksum of its sound.
+        clips: of one data set, with their checksums.
         allow: only name what would be refused.
 
     Raises:
@@ -33,15 +31,18 @@ def keep_copies_together(clips: list[Clip], checksums: Mapping[str, str], allow:
     """
     groups: dict[str, str] = {}
     wrong: dict[str, list[tuple[Clip, Clip]]] = {"labels": [], "splits or folds": []}
-    for several in copies_of(clips, checksums):
+    for several in copies_of(clips):
         first, *others = several
+        group = f"copies of {first.clip_id}"
+        if all(clip.group == group for clip in several):
+            continue
         for other in others:
             if {*other.labels} != {*first.labels} or other.targets != first.targets:
                 wrong["labels"].append((first, other))
             if (other.split, other.fold) != (first.split, first.fold):
                 wrong["splits or folds"].append((first, other))
         if not any(clip.group for clip in several):
-            groups |= {clip.clip_id: f"copies of {first.clip_id}" for clip in several}
+            groups |= {clip.clip_id: group for clip in several}
     said = []
     for what, pairs in wrong.items():
         if pairs:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_audio_transfer.audio import Sound, crop_or_pad, cut_note, load_sound, or_reason, ordered_map
+from keras_audio_transfer.audio import Sound, as_heard, crop_or_pad, load_for, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
@@ -29,6 +29,10 @@ class SavedExtractor:
     Args:
         saved_model: the folder that holds `saved_model.pb`.
 
+    Attributes:
+        names: of the outputs.
+        weights_sha256: what the card beside it says; '' where there is no card, or it does not say.
+
     Raises:
         InputError: see `load_saved_model`; or it takes no `waveform`.
     """
@@ -40,6 +44,9 @@ class SavedExtractor:
             raise InputError(f"{saved_model}: has no input named waveform; export it with `export`")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
         self.names = sorted(signature.structured_outputs)
+        self.weights_sha256 = ""
+        if (saved_model.parent / "card.json").is_file():
+            self.weights_sha256 = Card.read(saved_model.parent).weights_sha256 or ""
         with native_messages_discarded():
             self.frozen = convert_variables_to_constants_v2(signature)
 
@@ -127,7 +134,12 @@ def extract(
     rows_of = partial(_rows_of_batch, extractor, layer_names, config)
     batches = [clips[start : start + batch_clips] for start in range(0, len(clips), batch_clips)]
     rows = chain.from_iterable(ordered_map(rows_of, batches, workers))
-    return FeatureTable.from_rows(progress(rows), label_names)
+    return _table_of(extractor, progress(rows), label_names)
+
+
+def _table_of(extractor, rows, label_names):
+    table, failures = FeatureTable.from_rows(rows, label_names)
+    return replace(table, weights_sha256=dict.fromkeys(table.layers, extractor.weights_sha256)), failures
 
 
 def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
@@ -135,7 +147,7 @@ def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
     heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if not isinstance(sound, str)]
     features = iter(_features_of_batch(extractor, layer_names, heard) if heard else ())
     return [
-        (clip, sound) if isinstance(sound, str) else (replace(clip, notes=sound.notes), next(features))
+        (clip, sound) if isinstance(sound, str) else (as_heard(clip, sound), next(features))
         for clip, sound in zip(clips, sounds, strict=True)
     ]
 
@@ -155,10 +167,8 @@ def _features_of_batch(extractor, layer_names, heard):
 
 
 def _sound(config, clip):
-    seconds = config.clip_seconds if config.long_clips == "start" else None
-    waveform, notes = load_sound(clip, config.sample_rate, seconds)
-    cropped = crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips)
-    return Sound(cropped, (*notes, *cut_note(len(waveform), config)))
+    waveform, notes = load_for(clip, config)
+    return Sound(crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips), notes)
 
 
 def extract_windows(
@@ -195,7 +205,7 @@ def extract_windows(
             window = replace(clip, clip_id=segment_id(clip.clip_id, time), group=clip.group or clip.clip_id)
             rows.append((window, features))
             times.append(time)
-    table, _ = FeatureTable.from_rows(rows, label_names)
+    table, _ = _table_of(extractor, rows, label_names)
     return replace(table, times=np.array(times, np.float64)), failures
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.array_audio import as_list
-from keras_audio_transfer.config import checked_path, shown
+from keras_audio_transfer.config import checked_path
+from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.layer_names import column_names, selected_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ class FeatureTable:
         groups: str (clips,), the recording or speaker that a clip was cut from, which no fold divides; '' for a clip of
             its own. None where no clip has one.
         notes: str (clips,), what was found when a clip was read, such as 'digital silence'; None where nothing was.
+        weights_sha256: layer name -> SHA-256 of the weights of the model that computed it, '' or nothing where unknown.
         failures: (clip id, reason) of clips that could not be read and have no row; not saved.
 
     Examples:
@@ -76,6 +78,7 @@ class FeatureTable:
     times: Array | None = None
     groups: Array | None = None
     notes: Array | None = None
+    weights_sha256: dict[str, str] = field(default_factory=dict)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -96,7 +99,7 @@ class FeatureTable:
 
     @classmethod
     def from_rows(cls, rows: Iterable[Row], label_names: list[str]) -> tuple["FeatureTable", list[tuple[str, str]]]:
-        """The table of the clips that have features, and (clip id, reason) of those that have none.
+        """The table of clips that have features, copies in a group, and (clip id, reason) of those that have none.
 
         Args:
             rows: one a clip, in the order wanted.
@@ -111,7 +114,7 @@ class FeatureTable:
             for name, values in result.items():
                 columns.setdefault(name, []).append(values)
         layers = {name: np.stack(values) for name, values in columns.items()}
-        return cls.of_clips(layers, clips, label_names), failures
+        return cls.of_clips(layers, keep_copies_together(clips, allow=True), label_names), failures
 
     @classmethod
     def of_clips(cls, layers: dict[str, Array], clips: list[Clip], label_names: list[str]) -> "FeatureTable":
@@ -139,7 +142,7 @@ class FeatureTable:
 
     def column_names(self, layers: str | Iterable[str] | None = None) -> list[str]:
         """The channels' names, `layer/channel` with channels from 0, in the order of `to_numpy`."""
-        return column_names({name: self.layers[name].shape[1] for name in self._selected(layers)})
+        return column_names({name: self.layers[name].shape[1] for name in selected_layers(layers, self.layers)})
 
     def to_numpy(self, layers: str | Iterable[str] | None = None) -> npt.NDArray[np.float32]:
         """The features of some layers beside one another.
@@ -153,7 +156,7 @@ class FeatureTable:
         Raises:
             InputError: no layer, an unknown one, or one twice.
         """
-        columns = [self.layers[name] for name in self._selected(layers)]
+        columns = [self.layers[name] for name in selected_layers(layers, self.layers)]
         return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
 
     def to_frame(self, layers: str | Iterable[str] | None = None, about_clips: bool = False) -> "pd.DataFrame":
@@ -174,7 +177,7 @@ class FeatureTable:
         import pandas as pd
 
         index = pd.Index([*map(str, self.clip_ids)], name="clip_id")
-        names = self._selected(layers)  # of what may be a generator
+        names = selected_layers(layers, self.layers)  # of what may be a generator
         frame = pd.DataFrame(self.to_numpy(names), index=index, columns=self.column_names(names))
         if not about_clips:
             return frame
@@ -193,9 +196,6 @@ class FeatureTable:
             return {"label": [tuple(names[i] for i in np.flatnonzero(row)) for row in self.labels]}
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
-    def _selected(self, layers: str | Iterable[str] | None) -> list[str]:
-        return selected_layers(layers, self.layers)
-
     def save(self, path: str | PathLike[str]) -> None:
         """Write a features file (`.npz`); it appears whole or not at all."""
         about = {
@@ -208,6 +208,8 @@ class FeatureTable:
         }
         optional = {"times": np.float64, "groups": str, "notes": str}
         about |= {n: np.asarray(getattr(self, n), dtype=t) for n, t in optional.items() if getattr(self, n) is not None}
+        if any(self.weights_sha256.values()):
+            about["weights_sha256"] = np.array([self.weights_sha256.get(name, "") for name in self.layers], dtype=str)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         arrays: dict[str, Any] = {**layers, **about}
         path = checked_path("path", path, "the path of the features file to write")
@@ -243,6 +245,7 @@ class FeatureTable:
         if "times" in about and "groups" not in about:  # as this package wrote it before it knew groups
             about["groups"] = np.array([str(clip).rpartition("#")[0] for clip in content["clip_ids"]], dtype=str)
         _check_rows(layers, about, path)
+        about["weights_sha256"] = _weights_by_layer(content, path)
         result = cls(layers, label_names=[*map(str, content["label_names"])], **about)
         _check_labels(result, path)
         return result
@@ -263,7 +266,7 @@ class FeatureTable:
         return replace(self, labels=labels, label_names=[name])
 
     def join(self, other: "FeatureTable", name: str) -> "FeatureTable":
-        """These features with the layers of `other`, which has the same clips in any order; `name` is for messages.
+        """These features with the layers and notes of `other`, of the same clips in any order; `name` is for messages.
 
         Raises:
             InputError: a clip is missing in `other` or stands there twice, a layer is in both, or they disagree on a
@@ -279,7 +282,9 @@ class FeatureTable:
             raise InputError(f"{name}: {what}; extract it from the same clips")
         order = [row[clip] for clip in map(str, self.clip_ids)]
         self._check_same(other, order, name)
-        return replace(self, layers=self.layers | {layer: values[order] for layer, values in other.layers.items()})
+        layers = self.layers | {layer: values[order] for layer, values in other.layers.items()}
+        notes = _united(self.notes, None if other.notes is None else np.asarray(other.notes)[order])
+        return replace(self, layers=layers, notes=notes, weights_sha256=self.weights_sha256 | other.weights_sha256)
 
     def _check_same(self, other: "FeatureTable", order: list[int], name: str) -> None:
         """That the rows `order` of `other` say of the clips what these do, as far as they say anything."""
@@ -303,42 +308,11 @@ def _texts_or_none(texts: list[str]) -> Array | None:
     return np.array(texts, dtype=str) if any(texts) else None
 
 
-def selected_layers(layers: str | Iterable[str] | None, there: Iterable[str]) -> list[str]:
-    """The layers asked for, in the order asked for; None for all that are there.
-
-    Args:
-        layers: names in a list, an array or any iterable that has an order; or one name.
-        there: the layers that there are, in their order.
-
-    Raises:
-        InputError: none, an unknown one, one twice, or no names.
-
-    >>> selected_layers(np.array(["layer2", "layer1"]), ["layer1", "layer2"])
-    ['layer2', 'layer1']
-    """
-    known = [*there]
-    listed = known if layers is None else as_list(layers, "layers")
-    if isinstance(listed, bytes | set | frozenset) or not isinstance(listed, Iterable):
-        said = shown(layers)
-        raise InputError(f"layers: {said} is not allowed; expected names of layers in order, or None for all")
-    names = [listed] if isinstance(listed, str) else [*listed]
-    for name in names:
-        if not isinstance(name, str) or name not in known:
-            raise unknown("layers", name, known)
-    if not names:
-        raise InputError(f"layers: is empty; expected some of {', '.join(known) or 'none'}, or None for all")
-    if len({*names}) < len(names):
-        raise InputError(f"layers: {shown(names)} names a layer twice; expected each once")
-    return [*map(str, names)]
-
-
-def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
-    """The names of layers' channels beside one another.
-
-    >>> column_names({"layer1": 2, "layer2": 1})
-    ['layer1/0', 'layer1/1', 'layer2/0']
-    """
-    return [f"{name}/{channel}" for name, size in layer_sizes.items() for channel in range(size)]
+def _united(*columns: Array | None) -> Array | None:
+    """The notes of each clip in several columns of them, each note once."""
+    rows = zip(*(column for column in columns if column is not None), strict=True)
+    notes = [dict.fromkeys(note for text in row if text for note in str(text).split("; ")) for row in rows]
+    return _texts_or_none(["; ".join(of_clip) for of_clip in notes])
 
 
 def check_table(table: FeatureTable, where: str) -> None:
@@ -347,8 +321,9 @@ def check_table(table: FeatureTable, where: str) -> None:
     Raises:
         InputError: see `FeatureTable.load`.
     """
-    if not isinstance(table.layers, Mapping):
-        raise InputError(f"{where}: 'layers' is of type {type(table.layers).__name__}; expected a dict of arrays")
+    for name, values in (("layers", "arrays"), ("weights_sha256", "texts")):
+        if not isinstance(by_layer := getattr(table, name), Mapping):
+            raise InputError(f"{where}: {name!r} is of type {type(by_layer).__name__}; expected a dict of {values}")
     about = {name: getattr(table, name) for name in (*_ABOUT_CLIPS, *_OPTIONAL) if getattr(table, name) is not None}
     texts = {name: np.array(values, dtype=str) for name, values in about.items() if _EXPECTED[name] is _TEXTS}
     for name, values in {**table.layers, **about, **texts}.items():
@@ -364,15 +339,31 @@ def check_table(table: FeatureTable, where: str) -> None:
     _check_labels(table, where)
 
 
+def _weights_by_layer(content: dict[str, Array], path: Path) -> dict[str, str]:
+    """The array `weights_sha256`, which older files do not have."""
+    names, weights = content["layer_names"], content.get("weights_sha256")
+    if weights is None or "weights_sha256" in names:
+        return {}
+    _check_array(content, "weights_sha256", *_TEXTS, path)
+    if len(weights) != len(names):
+        raise InputError(f"{path}: 'weights_sha256' has {len(weights)} texts; expected {len(names)}, one a layer")
+    return {str(name): str(of_layer) for name, of_layer in zip(names, weights, strict=True) if of_layer}
+
+
 def _check_rows(layers: Mapping[str, Array], about: Mapping[str, Array], where: str | Path) -> None:
     """That all have a row a clip, and features are finite."""
     clip_ids = about["clip_ids"]
     for name, values in {**layers, **about}.items():
         if len(values) != len(clip_ids):
             raise InputError(f"{where}: {name!r} has {len(values)} rows; expected {len(clip_ids)}, one a clip")
+    folds = about["folds"]
+    if len(folds) and folds.max() > np.iinfo(np.int64).max:
+        raise InputError(f"{where}: 'folds' has {folds.max()}; expected numbers of folds, or -1; make the file again")
     for name, values in layers.items():
-        if not np.isfinite(values).all():
-            clip = clip_ids[~np.isfinite(values).all(axis=1)][0]
+        with np.errstate(over="ignore"):
+            is_finite = np.isfinite(values.astype(np.float32, copy=False))
+        if not is_finite.all():
+            clip = clip_ids[~is_finite.all(axis=1)][0]
             raise InputError(f"{where}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
 
 
@@ -401,6 +392,11 @@ def _check_array(
         raise InputError(f"{path}: {name!r} is no array; {_SOURCE}")
     if values.ndim not in dimensions or values.dtype.kind not in kinds:
         raise InputError(f"{path}: {name!r} is {values.dtype} of shape {values.shape}; expected {expected}")
+    if values.dtype.kind == "U":
+        try:
+            "".join(values.tolist()).encode()
+        except (ValueError, SystemError) as error:  # numbers of no characters
+            raise InputError(f"{path}: {name!r} holds what is no text; {_SOURCE}") from error
 
 
 def _check_labels(features: FeatureTable, path: str | Path) -> None:

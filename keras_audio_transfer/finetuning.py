@@ -270,4 +270,4 @@ def _export(model, source, task, trial, config, rows, result, history, folder):
         partial.mkdir()
         saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
-        plots.learning_curves(history, partial / "training.png", f"{card.network} on {task.dataset}, {trial}")
+        plots.learning_curves(history, partial / "training.png", f"{trial}: {plots.of_card(card)}")

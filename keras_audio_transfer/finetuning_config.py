@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.layer_names import selected_layers
 
 STRATEGIES = ("finetune", "scratch", "head", "probe", "random")
 
@@ -77,7 +78,7 @@ class FinetuningConfig:
             raise InputError(f"{name}: {getattr(self, name)} is not allowed; expected {rule}")
 
     def check_layers(self, names: Sequence[str]) -> None:
-        """Raise InputError where it names layers that the network, with these layers, does not have."""
+        """Raise InputError where it names layers that the network, with these layers, does not have, or one twice."""
         if self.finetune_from is not None and self.finetune_from not in names:
             raise unknown("finetune_from", self.finetune_from, names)
         lowest = names.index(self.finetune_from or names[0])
@@ -87,9 +88,7 @@ class FinetuningConfig:
                 f"unfreeze_epochs: {self.unfreeze_epochs} would train {names[lowest]} from epoch {last + 1} on, of "
                 f"{self.epochs}; choose fewer, or more `epochs`"
             )
-        for name in self.probed(names):
-            if name not in names:
-                raise unknown("layers", name, names)
+        selected_layers(self.probed(names), names)
 
     def probed(self, names: Sequence[str]) -> list[str]:
         """The layers that a probe sees."""

@@ -16,7 +16,7 @@ from keras_audio_transfer.clip_inputs import ClipInputs, clips_of
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import column_names
+from keras_audio_transfer.layer_names import column_names
 from keras_audio_transfer.model import Model, as_model
 
 CACHE_BYTES = 256 * 2**20

@@ -1,15 +1,14 @@
 """The MFCC baseline of Choi et al. 2017: what a probe gets from 1980s features. Without TensorFlow."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from keras_audio_transfer.audio import load_sound, or_reason, ordered_map
+from keras_audio_transfer.audio import as_heard, load_sound, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.feature_table import FeatureTable, Row
 
 SAMPLE_RATE = 12000
 SECONDS = 29.0
+N_SAMPLES = round(SECONDS * SAMPLE_RATE)
 COEFFICIENTS = 20
 SHORTEST = 1024  # samples: three frames, so that second differences exist
 
@@ -29,7 +28,7 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     """
     import librosa  # takes a second
 
-    waveform = waveform[: round(SECONDS * SAMPLE_RATE)]
+    waveform = waveform[:N_SAMPLES]
     waveform = np.pad(waveform, (0, max(0, SHORTEST - len(waveform))))
     waveform = np.pad(waveform, 1024)  # as librosa does by default, but it would warn of less than 2,048 samples
     coefficients = librosa.feature.mfcc(y=waveform, sr=SAMPLE_RATE, n_mfcc=COEFFICIENTS, center=False)  # (20, frames)
@@ -60,4 +59,4 @@ def _row(clip: Clip) -> Row:
     if isinstance(sound, str):
         return clip, sound
     features = or_reason(lambda _: {"mfcc": mfcc_features(sound.waveform)}, clip)
-    return replace(clip, notes=sound.notes), features
+    return as_heard(clip, sound._replace(waveform=sound.waveform[:N_SAMPLES])), features

@@ -108,6 +108,10 @@ class Card:
         """
         if not isinstance(values, dict):
             raise InputError(f"{where}: is no object; export the model again")
+        try:
+            json.dumps(values, ensure_ascii=False, indent=2).encode()
+        except (ValueError, RecursionError) as error:  # half of a character, or more brackets than can be written
+            raise InputError(f"{where}: cannot be written ({str(error)[:100]}); export the model again") from error
         for name in ("audio", "layer_names"):
             if name not in values:
                 raise InputError(f"{where}: has no {name!r}; export the model again")

@@ -35,7 +35,10 @@ from keras_audio_transfer.extraction import SavedExtractor
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16000
-DOCUMENTED = ["", ".errors", ".feature_table", ".array_audio", ".clip_inputs", ".model", ".api", ".layer_features"]
+DOCUMENTED = [
+    *("", ".errors", ".layer_names", ".feature_table", ".array_audio", ".clip_inputs", ".model", ".api"),
+    ".layer_features",
+]
 
 
 @pytest.fixture(scope="session")
@@ -391,7 +394,15 @@ def with_card(model_dir, folder, **changes):
 def test_a_model_of_whole_batches_gives_features_to_tables_only(model, model_dir, tmp_path, monkeypatch):
     of_single_clips = model.saved_model
     batches = []
-    monkeypatch.setattr(extraction, "SavedExtractor", lambda _: lambda x: batches.append(len(x)) or of_single_clips(x))
+
+    class OfBatches:
+        weights_sha256 = ""
+
+        def __call__(self, waveforms):
+            batches.append(len(waveforms))
+            return of_single_clips(waveforms)
+
+    monkeypatch.setattr(extraction, "SavedExtractor", lambda _: OfBatches())
     model = with_card(model_dir, tmp_path / "model", audio={"decibel_maximum": "batch"}, batch_clips=2)
     for method in (model.features, model.predict):
         with pytest.raises(
@@ -407,6 +418,7 @@ def test_a_model_of_whole_batches_gives_features_to_tables_only(model, model_dir
 # ---- scores
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_command(model, model_dir, sounds, run_script, tmp_path):
     files = [sounds / "a.wav", sounds / "deeper" / "b.flac", sounds / "c.wav"]
     arguments = ("--top", len(model.labels), "--format", "csv", "--output", tmp_path / "scores.csv")
@@ -470,6 +482,9 @@ def test_a_table_is_what_the_command_writes(model, model_dir, sounds, run_script
     assert "cannot be decoded" in reason
     table.save(tmp_path / "mine.npz")
     assert_same(kat.FeatureTable.load(tmp_path / "mine.npz").layers, expected.layers)
+    assert table.weights_sha256 == expected.weights_sha256 == dict.fromkeys(LAYERS, model.card.weights_sha256)
+    over_time = kat.extract((noise(9000), RATE), model, layers="layer2", hop_seconds=0.5)
+    assert over_time.weights_sha256 == {"layer2": model.card.weights_sha256}
 
 
 def test_a_data_set_has_the_labels_that_the_command_writes(model):

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -204,3 +205,54 @@ def test_a_name_that_is_no_utf8(tmp_path, name):
     path = tmp_path / os.fsdecode(b"caf\xe9 " + name.encode())
     path.write_bytes(content)
     assert len(read_audio(path)[0]) == samples
+
+
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_a_part_of_an_mp3_begins_as_the_whole_goes_on(tmp_path, rate):
+    """A frame has data in frames before it, in quiet passages in many."""
+    sound = np.sin(np.arange(4 * rate) * 0.06, dtype=np.float32) * 0.3
+    sound[:: rate // 7] += 0.4
+    how = {"subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.9}
+    soundfile.write(tmp_path / "a.mp3", sound, rate, **how)
+    whole, _ = read_audio(tmp_path / "a.mp3")
+    for start in (1, 2, 3):
+        np.testing.assert_allclose(
+            read_audio(tmp_path / "a.mp3", 0.2, start)[0][:, 0], part_of(whole, rate, start), atol=1e-4
+        )
+
+
+def part_of(whole, rate, start):
+    return whole[start * rate :][: int(0.2 * rate) + 1, 0]
+
+
+def test_a_codec_that_cannot_seek(tmp_path):
+    soundfile.write(tmp_path / "a.aiff", SOUND, RATE, subtype="DWVW_16")
+    whole, _ = read_audio(tmp_path / "a.aiff")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.aiff", 0.2, 1)[0][:, 0], part_of(whole, RATE, 1))
+
+
+def test_tags_that_are_no_utf8(tmp_path):
+    content = unclosed(SOUND)
+    tags = b"LIST\x10\0\0\0INFOINAM\4\0\0\0caf\xe9"
+    (tmp_path / "a.wav").write_bytes(content[:36] + tags + content[36:])
+    assert len(read_audio(tmp_path / "a.wav")[0]) == 176_400
+
+
+@pytest.mark.parametrize(
+    ("container", "said"), [("AU", r"\d+ of 352800 bytes of audio"), ("W64", r"\d+ of 352904 bytes"), ("RF64", "bytes")]
+)
+def test_the_other_containers_that_are_truncated(tmp_path, container, said):
+    content = encoded(container)
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_audio(tmp_path / "a.wav")[0]) == 176_400
+    (tmp_path / "a.wav").write_bytes(content[:200_000])
+    with pytest.raises(InputError, match=rf"a\.wav: truncated: .*{said} are there; copy the file again$"):
+        read_audio(tmp_path / "a.wav", 0.5)
+
+
+def test_many_channels_take_no_more_memory_than_they_are_worth(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.tile(SOUND[:100, None], 1000), RATE)
+    tracemalloc.start()
+    assert read_audio(tmp_path / "a.wav")[0].shape == (100, 1000)
+    assert tracemalloc.get_traced_memory()[1] < 30e6
+    tracemalloc.stop()

@@ -387,12 +387,20 @@ def clips(tmp_path):
         ("transfer", ["--test-fold", 3], "--test-fold: 3 is not there; this data has folds 1, 2"),
         ("transfer", ["--output-dir", "{data}/clips.csv"], "--output-dir: {data}/clips.csv is a file; name a folder"),
         ("transfer", ["--layers", "layer1+layr2"], "--layers: 'layr2' is unknown; did you mean layer2? choose from "),
-        ("transfer", ["--layers", "layer1+layer1"], "--layers: 'layer1' is named 2 times; name each layer once"),
+        (
+            "transfer",
+            ["--layers", "layer1+layer1"],
+            "--layers: ['layer1', 'layer1'] names a layer twice; expected each once",
+        ),
         ("transfer", ["--layers", ""], "--layers: '' is unknown; choose from layer1, "),
         ("transfer", ["--finetune-from", "layer9"], "--finetune-from: 'layer9' is unknown; did you mean layer"),
         ("transfer", ["--data-dir", "{data}/gone.csv"], "manifest: {data}/gone.csv is not a file; pass a CSV file "),
         ("extract", ["--layers", "layer1,Layer2"], "--layers: 'Layer2' is unknown; did you mean layer2? choose from "),
-        ("extract", ["--layers", "layer1,layer2,layer1"], "--layers: 'layer1' is named 2 times; name each layer once"),
+        (
+            "extract",
+            ["--layers", "layer1,layer1"],
+            "--layers: ['layer1', 'layer1'] names a layer twice; expected each once",
+        ),
         ("extract", ["--layers", ""], "--layers: '' is unknown; choose from layer1, "),
         ("extract", ["--output", "{data}/clips.csv/f.npz"], "--output: {data}/clips.csv is a file, so that {data}/cl"),
     ],
@@ -836,3 +844,20 @@ def test_the_model_that_comes_with_the_package_has_a_name(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").mkdir()
     assert cli.model_folder("default") == Path("default"), "a folder of that name hides it"
+
+
+def test_no_name_of_a_file_controls_the_terminal(tmp_path, capsys):
+    folder = tmp_path / "a\x1b[31mb"
+    cli.say(SimpleNamespace(quiet=False), f"{folder}: 3 folds")
+    cli.say_notes(SimpleNamespace(quiet=False), [["cut\x1b"]])
+    cli.say_not_written(folder / "f.npz")
+    assert cli.report_failures([("c", f"{folder}/c.wav: gone")], folder / "f.npz") == cli.SOME_FAILED
+    said = capsys.readouterr().err
+    shown = f"{tmp_path}/a\\x1b[31mb"
+    assert said.splitlines() == [
+        f"{shown}: 3 folds",
+        r"notes on clips: 1 of 1 cut\x1b",
+        f"not written: {shown}/f.npz (no clip could be read)",
+        f"failed: {shown}/c.wav: gone",
+        f"1 failed, see {shown}/failed.csv",
+    ]

@@ -643,6 +643,11 @@ def test_without_a_download_an_empty_folder_is_told_where_to_get_it(name, tmp_pa
             {"clips.csv": f"path,label\na.wav,{'x' * 200_000}\n"},
             r"clips.csv, row \d: is no row of a CSV file \(field larger than field limit .*\); repair it",
         ),
+        (  # Python 3.10 itself refuses it
+            "manifest",
+            {"clips.csv": "path,label\na.wav,dog\0\n"},
+            r"clips.csv, row \d: (holds a NUL character, which no name has; remove it|is no row .*contains NUL)",
+        ),
         (
             "manifest",
             {"clips.csv": "path,label,split\na.wav,dog,devil\n"},

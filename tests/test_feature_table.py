@@ -274,6 +274,13 @@ def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
         ("layer_names", np.array([], str), f"'layer_names' names no layer; expected at least one; {SOURCE}"),
         ("layer_names", np.array(["layer1", "layer1"]), "'layer_names' names layer1 twice; expected each once"),
         ("clip_ids", np.array(["b", "a", "b"]), "'clip_ids' names b twice; expected each once"),
+        ("clip_ids", np.full(3, 0x110000, np.uint32).view("U1"), f"'clip_ids' holds what is no text; {SOURCE}"),
+        ("splits", np.array(["\ud800", "", ""]), f"'splits' holds what is no text; {SOURCE}"),
+        (
+            "folds",
+            np.array([0, 1, 2**64 - 1], np.uint64),
+            "'folds' has 18446744073709551615; expected numbers of folds, or -1; make the file again",
+        ),
     ],
 )
 def test_load_of_nothing_or_of_the_same_twice(tmp_path, name, array, reason):
@@ -282,9 +289,9 @@ def test_load_of_nothing_or_of_the_same_twice(tmp_path, name, array, reason):
         FeatureTable.load(path)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_load_of_features_that_are_not_finite(tmp_path, value):
-    values = np.zeros((3, 5), np.float32)
+    values = np.zeros((3, 5), np.float64 if value == 1e300 else np.float32)
     values[1, 4] = value
     path = saved_with(tmp_path / "features.npz", layer1=values)
     with expect_error(path, "'layer1' holds NaN or infinite values, first for ä/鳥.wav; extract it again"):
@@ -399,6 +406,67 @@ def test_notes_are_kept(tmp_path):
     table = FeatureTable.of_clips({"layer1": np.zeros((2, 3), np.float32)}, clips, ["dog"])
     table.save(tmp_path / "f.npz")
     assert FeatureTable.load(tmp_path / "f.npz").notes.tolist() == ["", "digital silence; cut"]
+
+
+def test_the_weights_of_layers_are_kept(tmp_path):
+    table = replace(features_of("target"), weights_sha256={"layer1": "1a", "layer2": "2b"})
+    for other in ({"mfcc": ""}, {}):
+        baseline = replace(table, layers={"mfcc": np.zeros((len(table), 2), np.float32)}, weights_sha256=other)
+        joined = table.of_target("arousal").join(baseline, "other.npz")
+        joined.save(tmp_path / "f.npz")
+        with np.load(tmp_path / "f.npz") as file:
+            assert file["weights_sha256"].tolist() == ["2b", "1a", ""]  # in the order of `layer_names`
+        assert FeatureTable.load(tmp_path / "f.npz").weights_sha256 == {"layer1": "1a", "layer2": "2b"}
+        baseline.save(tmp_path / "m.npz")
+        with np.load(tmp_path / "m.npz") as file:
+            assert "weights_sha256" not in file.files
+        assert FeatureTable.load(tmp_path / "m.npz").weights_sha256 == {}
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        (np.zeros(2), f"'weights_sha256' is float64 of shape (2,); expected {TEXTS}"),
+        (np.array([["1a", "2b"]]), f"'weights_sha256' is <U2 of shape (1, 2); expected {TEXTS}"),
+        (np.array(["1a"]), "'weights_sha256' has 1 texts; expected 2, one a layer"),
+    ],
+)
+def test_load_of_weights_that_cannot_be(tmp_path, weights, reason):
+    path = saved_with(tmp_path / "features.npz", weights_sha256=weights)
+    with expect_error(path, re.escape(reason)):
+        FeatureTable.load(path)
+
+
+def test_a_layer_may_be_called_as_the_weights_are(tmp_path):
+    layer = np.ones((3, 2), np.float32)
+    path = saved_with(tmp_path / "features.npz", layer_names=np.array(["weights_sha256"]), weights_sha256=layer)
+    assert FeatureTable.load(path).weights_sha256 == {}
+
+
+def test_weights_in_memory_are_a_dict():
+    with pytest.raises(InputError, match=r"^table: 'weights_sha256' is of type list; expected a dict of texts$"):
+        check_table(replace(features_of("single"), weights_sha256=["1a", "2b"]), "table")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "joined"),
+    [
+        (["a", "", "a; b"], ["b", "b", "b; c"], ["a; b", "b", "a; b; c"]),
+        (["a", "", ""], None, ["a", "", ""]),
+        (None, ["", "", "b"], ["", "", "b"]),
+        (None, None, None),
+    ],
+)
+def test_a_join_keeps_the_notes_of_both(ours, theirs, joined):
+    table = features_of("single")
+    order = [2, 0, 1]
+    other = replace(table, layers={"mfcc": np.zeros((3, 2), np.float32)}, clip_ids=table.clip_ids[order])
+    other = replace(other, **{name: getattr(table, name)[order] for name in ("labels", "folds", "splits")})
+    table, other = (replace(t, notes=n if n is None else np.array(n)) for t, n in ((table, ours), (other, theirs)))
+    if theirs is not None:
+        other.notes = other.notes[order]
+    notes = table.join(other, "other.npz").notes
+    assert (notes if notes is None else notes.tolist()) == joined
 
 
 @pytest.mark.parametrize("what", ["labels", "folds", "splits", "label_names", "unlabelled"])

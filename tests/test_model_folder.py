@@ -33,12 +33,12 @@ def rewrite(folder, **changes):
 
 def test_a_folder_as_it_was_written(folder):
     assert load_saved_model(folder / "1").signatures["info"]
-    assert SavedExtractor(folder / "1").names
+    assert SavedExtractor(folder / "1").weights_sha256 == read_card(folder)["weights_sha256"]
 
 
 def test_a_saved_model_without_a_folder_has_nothing_to_compare(model_dir, tmp_path):
     shutil.copytree(model_dir / "1", tmp_path / "alone" / "1")
-    assert SavedExtractor(tmp_path / "alone" / "1").names
+    assert SavedExtractor(tmp_path / "alone" / "1").weights_sha256 == ""
 
 
 def test_the_saved_model_of_another_network(folder, run_script, tmp_path):
@@ -129,6 +129,13 @@ def test_what_is_no_card(content, said, tmp_path):
 def test_what_is_no_json(text, tmp_path):
     (tmp_path / "card.json").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"card\.json: (is not JSON|is no object|has no 'audio')"):
+        Card.read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [card(network="\ud800"), card(remark={"a": ["\ud800"]})])
+def test_a_card_of_half_a_character_could_not_be_written_again(content, tmp_path):
+    (tmp_path / "card.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"card\.json: cannot be written \(.*surrogates not allowed\); export the mod"):
         Card.read(tmp_path)
 
 

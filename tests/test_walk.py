@@ -12,9 +12,10 @@ import soundfile
 from keras_audio_transfer.audio import WaveformStore, readable_clips
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.datasets import load
+from keras_audio_transfer.datasets import folder, load
 from keras_audio_transfer.datasets.clip import Clip, split_of, with_unique_ids
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, audio_below, text_of
+from keras_audio_transfer.errors import InputError
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 
@@ -186,3 +187,22 @@ def test_suffixes_in_words_are_suffixes():
     assert {word.strip(",") for word in SUFFIXES_TEXT.split() if word.startswith(".")} <= {*AUDIO_SUFFIXES}
     assert audio_below.__doc__
     assert text_of("a\\b") == "a\\b"
+
+
+def test_a_folder_of_classes_is_walked_once(tmp_path, monkeypatch, caplog):
+    write_sounds(tmp_path, "train/dog/0.wav", "train/rain/deep/1.wav", "test/dog/2.wav", "test/rain/3.wav")
+    write_sounds(tmp_path, "test/stray.wav", "stray.wav")
+    (tmp_path / "test" / "dog" / "notes.txt").write_text("notes")
+    walked = []
+    monkeypatch.setattr(folder, "audio_below", lambda path: walked.append(path) or audio_below(path))
+    clips = load("folder", tmp_path)
+    assert ids(clips) == ["test/dog/2.wav", "test/rain/3.wav", "train/dog/0.wav", "train/rain/deep/1.wav"]
+    assert [(clip.split, *clip.labels) for clip in clips] == [
+        (split, name) for split in ("test", "train") for name in ("dog", "rain")
+    ]
+    assert walked == [tmp_path]
+    assert "3 files" in caplog.text
+    assert f"; the first: {tmp_path}/stray.wav" in caplog.text
+    (tmp_path / "train" / "empty").mkdir()
+    with pytest.raises(InputError, match=r"train/empty has no audio"):
+        load("folder", tmp_path)

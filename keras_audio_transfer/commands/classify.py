@@ -189,9 +189,9 @@ def card_of(options, source, config, prober, fitted, scores):
     )
 
 
-def write(options, network, card, fitted, counts):
+def write(options, network, card, fitted, row, counts):
     """Write the model folder."""
-    from keras_audio_transfer import plots, svm_layers
+    from keras_audio_transfer import picture_labels, plots, svm_layers
     from keras_audio_transfer.export import saved_model
 
     layers, _, scaler, svm = fitted
@@ -201,7 +201,8 @@ def write(options, network, card, fitted, counts):
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         with cli.picture():
-            plots.confusion(counts, card.labels, partial / "confusion.*", f"{options.output_dir.name}, {part}")
+            title, about = f"{options.output_dir.name}, {part}", picture_labels.of_row(row)
+            plots.confusion(counts, card.labels, partial / "confusion.*", title, about)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
 
@@ -226,5 +227,5 @@ def main(options):
     show_estimate(prober, part, row, counts, scores)
     fitted = fit(prober, method, phases)
     phases.begin("exporting")
-    write(options, network, card_of(options, source, config, prober, fitted, {part: scores}), fitted, counts)
+    write(options, network, card_of(options, source, config, prober, fitted, {part: scores}), fitted, row, counts)
     return cli.report_failures(failures, options.output_dir)

@@ -23,7 +23,7 @@ from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.splits import divide
@@ -133,16 +133,6 @@ def model_folder(text: str) -> Path:
     return default_model() if text == "default" and not path.exists() else path
 
 
-def check_layers(names: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse a layer that a model does not have, and one that is named twice."""
-    names = [*names]
-    for name in names:
-        if name not in known:
-            raise unknown("layers", name, known)
-        if names.count(name) > 1:
-            raise InputError(f"layers: {name!r} is named {names.count(name)} times; name each layer once")
-
-
 # ---- clips
 
 
@@ -226,7 +216,7 @@ def decode_clips(
     write_failures(output, failures)
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
-    clips = keep_copies_together(clips, store.checksums, options.allow_duplicates)
+    clips = keep_copies_together(clips, options.allow_duplicates)
     say_notes(options, [store.notes.get(clip.clip_id, ()) for clip in clips])
     if options.clip_seconds is None:
         longest = max(longest, config.n_fft) / config.sample_rate  # clips shorter than a frame are filled
@@ -328,7 +318,7 @@ def show(text: str) -> None:
 def say(options: argparse.Namespace, text: str) -> None:
     """Print a note on stderr, unless `--quiet`."""
     if not options.quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -349,12 +339,12 @@ def say_notes(options: argparse.Namespace, notes: Iterable[Sequence[str]]) -> No
     counts = Counter(note for of_clip in notes for note in of_clip)
     if counts:
         what = "; ".join(f"{number} of {len(notes)} {note}" for note, number in counts.most_common())
-        say(options, f"notes on clips: {printable(what)}")
+        say(options, f"notes on clips: {what}")
 
 
 def say_not_written(output: Path) -> None:
     """Say on stderr that there is no result, so that an older file of that name is not taken for it."""
-    print(f"not written: {output} (no clip could be read)", file=sys.stderr)
+    print(f"not written: {printable(str(output))} (no clip could be read)", file=sys.stderr)
 
 
 def report_failures(failures: list[tuple[str, str]], output: Path | None) -> int:
@@ -362,7 +352,7 @@ def report_failures(failures: list[tuple[str, str]], output: Path | None) -> int
     for _, reason in failures:
         print(f"failed: {printable(reason)}", file=sys.stderr)
     if failures:
-        see = "" if output is None else f", see {output.parent / 'failed.csv'}"
+        see = "" if output is None else f", see {printable(str(output.parent / 'failed.csv'))}"
         print(f"{len(failures)} failed{see}", file=sys.stderr)
     return SOME_FAILED if failures else DONE
 

@@ -10,6 +10,7 @@ Files that cannot be read are listed in failed.csv beside the output, the rest i
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 
@@ -37,8 +38,7 @@ def main(options):
     card = Card.read(options.model_dir)
     saved_model = latest_saved_model(options.model_dir)
     config = card.audio.with_clip_seconds(options.clip_seconds)
-    layers = card.layer_names if options.layers is None else options.layers.split(",")
-    cli.check_layers(layers, card.layer_names)
+    layers = selected_layers(None if options.layers is None else options.layers.split(","), card.layer_names)
     batch_clips = card.batch_clips
     if options.hop_seconds is not None and batch_clips > 1:
         raise InputError(f"--hop-seconds: {options.model_dir} takes whole batches; import the calibrated version")

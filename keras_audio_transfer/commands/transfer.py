@@ -146,7 +146,6 @@ def check(options, card, config):
     card.require_single_clips(options.model_dir, "no training can use")
     keras_file(options.model_dir)
     config.check_layers(card.layer_names)
-    cli.check_layers(config.probed(card.layer_names), card.layer_names)
     check_place(options)
 
 

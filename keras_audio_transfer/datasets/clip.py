@@ -39,6 +39,7 @@ class Clip:
         targets: for regression, a number for each of the data set's `TARGETS`; such a clip has no labels.
         dataset: the key of `DATASETS` that it was loaded by; '' for none.
         notes: what was found when it was read, such as 'digital silence'.
+        checksum: SHA-256 of what was heard of it when it was read; '' of silence, and of what was not read.
     """
 
     clip_id: str
@@ -53,6 +54,7 @@ class Clip:
     targets: tuple[float, ...] = ()
     dataset: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    checksum: str = field(default="", compare=False)
 
     @property
     def is_segment(self) -> bool:
@@ -174,6 +176,8 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
                     raise InputError(
                         f"{where}: not the {len(header)} values the header names; quote any commas in them"
                     )
+                if any("\0" in text for text in row.values()):
+                    raise InputError(f"{where}: holds a NUL character, which no name has; remove it")
                 rows.append((where, {column: text.strip() for column, text in row.items()}))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); save it as CSV in UTF-8") from error

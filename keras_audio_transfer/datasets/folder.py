@@ -30,16 +30,19 @@ def clips(data_dir: Path) -> list[Clip]:
     """
     if not data_dir.is_dir():
         raise InputError(f"folder: {data_dir} is not a folder; expected one sub-folder per class (for a CSV: manifest)")
+    split_of_class = dict(class_folders(data_dir))
+    paths_of_class: dict[Path, list[Path]] = {folder: [] for folder in split_of_class}
+    audio, left_out = audio_below(data_dir)
+    for path in audio:
+        class_folder = next((folder for folder in (path, *path.parents) if folder in paths_of_class), None)
+        (left_out if class_folder is None else paths_of_class[class_folder]).append(path)
     found = []
-    for class_folder, split in class_folders(data_dir):
-        paths, _ = audio_below(class_folder)
+    for class_folder, paths in paths_of_class.items():
         if not paths:
             raise InputError(f"folder: {class_folder} has no audio ({SUFFIXES_TEXT}); add some or remove the folder")
-        label = (text_of(class_folder.name),)
+        label, split = (text_of(class_folder.name),), split_of_class[class_folder]
         found += [Clip(text_of(path.relative_to(data_dir)), path, labels=label, split=split) for path in paths]
-    taken = {clip.path for clip in found}
-    everything = sorted(path for paths in audio_below(data_dir) for path in paths)
-    say_left_out("folder", [path for path in everything if path not in taken], " or lie in no class folder")
+    say_left_out("folder", sorted(left_out), " or lie in no class folder")
     return sorted(found, key=lambda clip: clip.clip_id)
 
 

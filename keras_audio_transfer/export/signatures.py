@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_audio_transfer.audio_files import HIGHEST_RATE, LARGEST_SAMPLE, LOWEST_RATE
-from keras_audio_transfer.config import LONG_CLIPS
+from keras_audio_transfer.audio_files import LARGEST_SAMPLE
+from keras_audio_transfer.config import HIGHEST_RATE, LONG_CLIPS, LOWEST_RATE
 from keras_audio_transfer.export import wav
 from keras_audio_transfer.model_folder import CARD, SCORES, Card
 from keras_audio_transfer.resampling import resample

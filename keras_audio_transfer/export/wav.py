@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_audio_transfer.audio_files import HIGHEST_RATE, LARGEST_SAMPLE, LOWEST_RATE
+from keras_audio_transfer.audio_files import LARGEST_SAMPLE
+from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 
 _EXPECTED = "expected WAV of PCM (8, 16, 24 or 32 bit) or float (32 or 64 bit)"
 _MOST_CHUNKS = 256  # recordings have a dozen; a large file of empty ones would take long to walk through
