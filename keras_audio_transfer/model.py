@@ -17,7 +17,7 @@ from keras_audio_transfer.audio import crop_or_pad, mix_and_resample
 from keras_audio_transfer.config import AudioConfig, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import selected_layers
+from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
 from keras_audio_transfer.sliding_windows import check_hop
 

@@ -1,6 +1,5 @@
 """Every picture. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
 
-import re
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from keras_audio_transfer import finetuning_results
+from keras_audio_transfer import finetuning_results, picture_labels
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import STRATEGIES
+from keras_audio_transfer.model_folder import Card
 
 plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 
@@ -80,7 +80,7 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
         axes[0, 0].legend()
     else:
         axes[0, 0].text(0.5, 0.5, "not trained: initial weights", ha="center", va="center")
-    figure.suptitle(title)
+    _title(figure, title)
     _save(figure, path)
 
 
@@ -100,24 +100,26 @@ def ranked(
         lines: name -> a score to compare with, drawn across.
         published: layers -> the score that was published for them.
     """
+    labels = picture_labels.unique(scores["layers"])
+    width = 7.5 + 0.06 * max(0, max(map(len, labels.values())) - 30)
     scores = scores.sort_values("score", ascending=False, kind="stable")
-    figure, axis = plt.subplots(figsize=(7.5, 0.19 * len(scores) + 2.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(width, 0.19 * len(scores) + 2.2), layout="constrained")
     positions = np.arange(len(scores))
     colours = _colours(scores["layers"])
-    axis.hlines(positions, scores["interval_low"], scores["interval_high"], color=colours, linewidth=1.2, alpha=0.7)
+    axis.hlines(positions, scores["interval_low"], scores["interval_high"], color=colours, linewidth=1.2)
     _dots(axis, scores["score"], positions, scores["layers"], colours, lines or {})
-    for position, (_, row) in zip(positions, scores.iterrows(), strict=True):
-        right = np.nanmax([row["score"], row["interval_high"]])
-        axis.annotate(f"{row['score']:.3f}", (right, position), (7, 0), textcoords="offset points", va="center", size=7)
+    for position, score in zip(positions, scores["score"], strict=True):  # beside the axes, where no line crosses them
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
+        axis.annotate(f"{score:.3f}", (1, position), **place, va="center", size=7)
     if published:
         values = [published.get(layers, np.nan) for layers in scores["layers"]]
         axis.scatter(
             values, positions, marker="D", facecolors="none", edgecolors="black", s=44, linewidths=0.8, zorder=4
         )
     _draw_lines(axis.axvline, lines or {}, scores)
-    axis.set_yticks(positions, [_short(layers) for layers in scores["layers"]], size=7.5)
+    axis.set_yticks(positions, [labels[layers] for layers in scores["layers"]], size=7.5)
     axis.set_ylim(len(scores) - 0.5, -0.5)
-    axis.margins(x=0.12)
+    axis.margins(x=0.05)
     axis.set(xlabel=_metric(scores), ylabel="combination of layers")
     axis.grid(axis="x", alpha=0.3)
     handles = _layer_handles(scores["layers"], lines or {})
@@ -127,10 +129,9 @@ def ranked(
         handles.append(
             Line2D([], [], marker="D", markerfacecolor="none", color="black", linestyle="", label="published")
         )
-    figure.legend(
-        handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=3, fontsize=8
-    )
-    figure.suptitle(_wrapped(title), size=10)
+    handles += axis.get_legend_handles_labels()[0]
+    _legend(figure, handles, 3, picture_labels.key(scores["layers"], labels.values()))
+    _title(figure, title)
     _save(figure, path)
 
 
@@ -143,6 +144,7 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
         title: above the picture.
         lines: name -> a score to compare with, drawn across.
     """
+    labels, shown = picture_labels.unique(scores["layers"]), []
     figure, axis = plt.subplots(figsize=(7.5, 5), layout="constrained")
     _dots(axis, scores["n_features"], scores["score"], scores["layers"], _colours(scores["layers"]), lines or {})
     best = scores.loc[scores["score"].idxmax()]
@@ -158,20 +160,18 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
         axis.scatter(
             row["n_features"], row["score"], marker=marker, s=130, facecolors="none", edgecolors="black", zorder=4
         )
-        label = f"{what}: {_short(row['layers'])}, {row['n_features']} features, {row['score']:.3f}"
+        shown.append(labels[row["layers"]])
+        text = f"{what}: {shown[-1]}, {row['n_features']} features, {row['score']:.3f}"
         handles.append(
-            Line2D(
-                [], [], marker=marker, markersize=9, markerfacecolor="none", color="black", linestyle="", label=label
-            )
+            Line2D([], [], marker=marker, markersize=9, markerfacecolor="none", color="black", linestyle="", label=text)
         )
     _draw_lines(axis.axhline, lines or {}, scores)
     axis.set(xlabel="number of features", ylabel=_metric(scores))
     axis.set_xlim(left=0)
     axis.grid(alpha=0.3)
-    figure.legend(
-        handles=handles + axis.get_legend_handles_labels()[0], loc="outside lower center", ncols=2, fontsize=8
-    )
-    figure.suptitle(_wrapped(title), size=10)
+    handles += axis.get_legend_handles_labels()[0]
+    _legend(figure, handles, 2, picture_labels.key(scores["layers"], shown))
+    _title(figure, title)
     _save(figure, path)
 
 
@@ -185,29 +185,31 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
         title: above the picture.
         lines: name -> a score to compare with; a layer of such a name is not drawn as a point.
     """
-    lines = dict(lines or {})
+    lines, labels = dict(lines or {}), picture_labels.unique(scores["layers"])
     without = scores[[not _joined(layers, lines) for layers in scores["layers"]]]
     sizes = without["layers"].map(_n_layers)
     single, most = without[sizes == 1], without.loc[sizes.idxmax()]
     if sizes.max() > 1:
-        lines = {_short(most["layers"]): most["score"], **lines}
-    figure, axis = plt.subplots(figsize=(max(6, 0.4 * len(single) + 2), 4.4), layout="constrained")
+        lines = {labels[most["layers"]]: most["score"], **lines}
+    longest = max(map(len, single["layers"]))
+    slanted = longest * len(single) > 60
+    size = (max(6, 0.4 * len(single) + 2), 4.4 + 0.07 * longest * slanted)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
     positions = np.arange(len(single))
     axis.plot(positions, single["score"], color=BLUE, marker="o")
     axis.vlines(positions, single["interval_low"], single["interval_high"], color=BLUE, linewidth=1.2)
-    tops = single["interval_high"].fillna(single["score"])
-    for position, top, score in zip(positions, tops, single["score"], strict=True):
-        axis.annotate(f"{score:.3f}", (position, top), (0, 6), textcoords="offset points", ha="center", size=8)
     _draw_lines(axis.axhline, lines, scores)
-    long = max(map(len, single["layers"])) * len(single) > 60
-    axis.set_xticks(positions, single["layers"], rotation=60 if long else 0, ha="right" if long else "center")
-    axis.set(xlabel="layer, from the input to the output", ylabel=_metric(scores))
-    axis.margins(x=0.08, y=0.14)
+    ticks = single["layers"] + ("  " if slanted else "\n") + single["score"].map("{:.3f}".format)
+    axis.set_xticks(positions, ticks, size=9, rotation=60 * slanted, ha="right" if slanted else "center")
+    if slanted:
+        plt.setp(axis.get_xticklabels(), rotation_mode="anchor")
+    axis.set(xlabel="layer, from the input to the output, and its score", ylabel=_metric(scores))
+    axis.margins(x=0.08)
     axis.grid(alpha=0.3)
     label = "one layer" + ("; bar: 95 % interval" if single["interval_low"].notna().any() else "")
     handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
-    figure.suptitle(_wrapped(title), size=10)
+    _legend(figure, handles, 2, picture_labels.key(scores["layers"], lines))
+    _title(figure, title)
     _save(figure, path)
 
 
@@ -228,7 +230,8 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
     values = table.to_numpy(dtype=float)
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     shade = (values - low) / np.where(high > low, high - low, 1)
-    size = (1.25 * table.shape[1] + 2.4, 0.25 * table.shape[0] + 1.9)
+    labels = picture_labels.unique(table.index)
+    size = (1.25 * table.shape[1] + 1.2 + 0.06 * max(20, *map(len, labels.values())), 0.25 * table.shape[0] + 1.9)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     image = axis.imshow(shade, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -237,22 +240,24 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
             weight = "bold" if value == high[column] else "normal"
             axis.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, size=8, weight=weight)
     axis.set_xticks(range(table.shape[1]), [name.replace("_", "\n", 1) for name in table.columns], size=8)
-    axis.set_yticks(range(table.shape[0]), [_short(layers) for layers in table.index], size=8)
+    axis.set_yticks(range(table.shape[0]), [*labels.values()], size=8)
     axis.set(xlabel="task", ylabel="combination of layers")
     bar = figure.colorbar(image, ax=axis, ticks=[0, 1], shrink=min(1, 6 / size[1]))
     bar.ax.set_yticklabels(["worst\nof the task", "best\nof the task"], size=8)
-    figure.suptitle(_wrapped(title), size=10)
+    figure.supxlabel(_wrapped(picture_labels.key(table.index, labels.values()), figure, 17), size=7)
+    _title(figure, title)
     _save(figure, path)
 
 
-def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str) -> None:
+def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str, about: str = "") -> None:
     """Which class was taken for which: colours are fractions of the true class, numbers are clips.
 
     Args:
         counts: (classes, classes), true class first.
         label_names: the classes in order.
         path: of the PNG or SVG file; `NAME.*` for both.
-        title: above the picture.
+        title: above the picture; the number of clips that are right stands behind it.
+        about: a second line, such as `picture_labels.of_row`'s: whose predictions these are.
     """
     fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.45 * len(label_names) + 2.5
@@ -266,7 +271,7 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     axis.set_yticks(range(len(label_names)), label_names, size=8)
     axis.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
-    figure.suptitle(f"{title}: {np.trace(counts)} of {counts.sum()} clips right", size=10)
+    _title(figure, f"{title}: {np.trace(counts)} of {counts.sum()} clips right\n{about}")
     _save(figure, path)
 
 
@@ -321,8 +326,30 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     _save(figure, path)
 
 
-def _wrapped(title):
-    return "\n".join(part for line in title.splitlines() for part in textwrap.wrap(line, 95))
+def of_card(card: Card) -> str:
+    """What a card knows of a network and of the clips it was trained on, as the title of its `learning_curves`."""
+    data, source = card.training_data or {}, card.transferred_from or {}
+    network = [card.network or "network", *(["multiscale"] if card.multiscale else [])]
+    network += [f"{card.initial_weights} weights"] if card.initial_weights else []
+    network += [f"from {source['dataset']}"] if "dataset" in source else []
+    clips = f" ({data['clips']['train']} training clips)" if "train" in data.get("clips", {}) else ""
+    return f"{', '.join(network)} on {data.get('dataset', 'unknown data')}{clips}"
+
+
+def _title(figure, title):
+    figure.suptitle(_wrapped(title, figure, 13.5), size=10)
+
+
+def _wrapped(text, figure, letters_an_inch):
+    """Lines no longer than the picture is wide."""
+    width = max(40, int(letters_an_inch * figure.get_figwidth()))
+    return "\n".join(part for line in text.splitlines() for part in textwrap.wrap(line, width))
+
+
+def _legend(figure, handles, columns, key):
+    """Below a picture; above its entries the key to the numbers in labels."""
+    place = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
+    figure.legend(handles=handles, title=_wrapped(key, figure, 17), title_fontsize=7, **place)
 
 
 def _joined(layers, lines):
@@ -361,9 +388,9 @@ def _n_layers(layers):
 
 
 def _colours(all_layers):
-    """One colour for each number of layers, dark to light; the lightest that is still seen on white is the last."""
+    """One colour for each number of layers, dark to light, and none so light that it is hard to see on white."""
     numbers = [_n_layers(layers) for layers in all_layers]
-    return [plt.get_cmap("viridis")(0.92 * (number - 1) / max(1, max(numbers) - 1)) for number in numbers]
+    return [plt.get_cmap("inferno")(0.12 + 0.55 * (number - 1) / max(1, max(numbers) - 1)) for number in numbers]
 
 
 def _layer_handles(all_layers, lines):
@@ -377,13 +404,3 @@ def _layer_handles(all_layers, lines):
     parts = {part for layers in all_layers for part in layers.split("+")}
     names = ", ".join(name for name in lines if name in parts)
     return handles + ([Line2D([], [], marker="s", linestyle="", color=GREY, label=f"with {names}")] if names else [])
-
-
-def _short(layers: str) -> str:
-    """`layer1+layer2+mfcc` -> `layers 1 2 + mfcc`; many other names -> first, last and number."""
-    names = layers.split("+")
-    numbers = [name[5:] for name in names if re.fullmatch(r"layer\d+", name)]
-    others = [name for name in names if not re.fullmatch(r"layer\d+", name)]
-    if len(numbers) > 1:
-        return " + ".join(["layers " + " ".join(numbers), *others])
-    return " + ".join(names) if len(names) <= 3 else f"{names[0]} + ... + {names[-1]} ({len(names)} layers)"

@@ -127,6 +127,7 @@ def test_what_it_says_and_writes(classified, source):
     assert run.stderr == ""
     names = {path.name for path in folder.iterdir()}
     assert names == {"1", "card.json", "model.keras", "confusion.png", "confusion.svg"}
+    assert "<!-- chosen inside each training part: layer" in (folder / "confusion.svg").read_text()
     card, before = read_card(folder), read_card(source)
     assert card["labels"] == ["click", "noise", "tone"]
     assert card["layer_names"] == before["layer_names"]

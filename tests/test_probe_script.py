@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_audio_transfer import picture_labels
 from keras_audio_transfer.feature_table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +62,8 @@ def test_with_a_baseline(features, run_script, tmp_path):
     pictures = ("scores", "dimensions", "depth", "confusion", "tasks")
     expected = {"scores.csv", "config.json"} | {f"{name}.{suffix}" for name in pictures for suffix in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == expected
+    best = picture_labels.label(scores["score"].idxmax())
+    assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
 
 
 @pytest.mark.slow
@@ -81,6 +84,7 @@ def test_selection(features, run_script, tmp_path):
     scores = scores_of(tmp_path / "out")
     assert [*scores.index] == ["best"]
     assert "of 5)" in scores.loc["best", "chosen"]
+    assert "<!-- chosen inside each training part: layer" in (tmp_path / "out" / "confusion.svg").read_text()
 
 
 @pytest.mark.slow

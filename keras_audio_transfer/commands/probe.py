@@ -260,14 +260,14 @@ class Picture:
 
 def draw(options, scores, prober, picture):
     """The pictures of a finished table."""
-    from keras_audio_transfer import plots
+    from keras_audio_transfer import picture_labels, plots
 
     lines = picture.lines
     if (scores["layers"] == picture.baseline).any():
         lines = {picture.baseline: scores.loc[scores["layers"] == picture.baseline, "score"].iloc[0], **lines}
     named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
-    best = None if named.empty or prober.features.is_regression else named.loc[named["score"].idxmax()]
-    counts = None if best is None else prober.confusion(best)
+    shown = scores.iloc[0] if named.empty else named.loc[named["score"].idxmax()]  # a method's only row, or the best
+    counts = None if prober.features.is_regression else prober.confusion(shown)
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
     if picture.beside:
@@ -278,8 +278,8 @@ def draw(options, scores, prober, picture):
     if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
         plots.depth(named, options.output_dir / "depth.*", picture.title, lines)
     if counts is not None:
-        path, title = options.output_dir / "confusion.*", f"{options.features.stem}: {best['layers']}"
-        plots.confusion(counts, prober.features.label_names, path, title)
+        path, about = options.output_dir / "confusion.*", picture_labels.of_row(shown, len(named))
+        plots.confusion(counts, prober.features.label_names, path, options.features.stem, about)
 
 
 @cli.command(arguments)

@@ -345,7 +345,8 @@ def write(options, job, model, card, history):
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
-        plots.learning_curves(history, partial / "training.png", f"{options.network} on {options.dataset}")
+        title = f"{options.output_dir.name}: {plots.of_card(card)}, seed {card.seed}"
+        plots.learning_curves(history, partial / "training.png", title)
         if (job.run_dir / "tensorboard").exists():
             shutil.move(job.run_dir / "tensorboard", partial / "tensorboard")
     shutil.rmtree(job.run_dir)
