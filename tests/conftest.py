@@ -58,6 +58,11 @@ def pytest_collection_finish(session):
         tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
+def some_quick(values, quick):
+    """The values of a parameter; the default tier has the quick ones only."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def run_main(name, *arguments):
     """Run a command's main function in this process; its exit code, or the InputError."""
     return import_module(f"keras_audio_transfer.commands.{name}").main([*map(str, arguments)])

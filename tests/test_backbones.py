@@ -154,7 +154,7 @@ def test_features_can_be_told_apart(extractors, network):
         assert values.numpy().std(axis=0).max() > 1e-3, f"{name} is the same for noise, a low and a high tone"
 
 
-@one_a_module
+@each_network()
 def test_declared_sizes_are_the_real_ones(network):
     model = maps_model(network, SMALL)
     real = model(noise(2, SMALL.n_frames, SMALL.n_mels, 1))

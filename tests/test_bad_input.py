@@ -446,6 +446,7 @@ def test_bad_files_among_good_ones(inputs, model_dir, run_script, tmp_path):
     assert not np.array_equal(*features.layers["layer5"])
 
 
+@pytest.mark.slow
 def test_when_all_files_are_bad_no_features_are_written(inputs, model_dir, run_script, tmp_path):
     output = tmp_path / "features.npz"
     run = run_script("extract", model_dir, inputs / "bad", "--output", output)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import some_quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import CONFIG
@@ -154,7 +155,7 @@ FRONT_ENDS = {
 
 
 @pytest.mark.parametrize(("config", "last"), FRONT_ENDS.values(), ids=FRONT_ENDS)
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", some_quick([1, 2, 5], [5]))
 def test_a_front_end_is_computed_for_some_clips_at_a_time(monkeypatch, config, last, batch):
     monkeypatch.setattr(chunked_inference, "_WAVEFORM_BYTES", 4 * 2 * 700)  # two clips
     waveform = keras.Input((None,))

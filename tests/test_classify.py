@@ -151,6 +151,7 @@ def test_what_it_says_and_writes(classified, source):
     assert f"chosen and fitted on all 27 clips: {'+'.join(card['probe']['layers'])}, " in run.stdout
 
 
+@pytest.mark.slow
 def test_a_served_file_gets_what_predict_says(classified, run_script, tmp_path):
     """Of any length: `as_trained` cuts and fills files as the scripts do."""
     for n, number in ((700, 1), (2000, 2), (SAMPLES, 3), (3 * SAMPLES, 4)):

@@ -167,6 +167,7 @@ def test_head_trains_the_head_alone(source, task, tmp_path):
     assert row["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_random_has_other_weights_statistics_of_the_target_and_a_trained_head(source, task, tmp_path):
     _, before, after = run(Trial("random", 1.0, 0), source, task, tmp_path, epochs=1)
     kernels = [name for name, arrays in before.items() if arrays and arrays[0].ndim > 1 and name != "power_to_mel"]

@@ -105,6 +105,7 @@ def test_features_are_the_layers_in_order_by_name(signature, model_dir):
     np.testing.assert_array_equal(served["features"], np.concatenate([served[name] for name in names], axis=1))
 
 
+@pytest.mark.slow
 def test_features_are_in_order_of_depth_where_that_is_not_alphabetical(tmp_path):
     waveform = keras.Input((None,), name="waveform")
     pooled = keras.layers.Lambda(lambda x: tf.reduce_mean(x, axis=1, keepdims=True), output_shape=(1,))(waveform)

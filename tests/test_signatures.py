@@ -237,6 +237,7 @@ def test_called_with_one_clip_or_a_batch(loaded, call):
     assert_same(loaded(constant(waveform[1])), call("serving_default", waveform=waveform[1:]))
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_the_loaded_object(loaded, model):
     # A kernel and a bias for each of five convolutions, which took in the normalisations, and for the head.
     assert len(loaded.trainable_variables) == 12

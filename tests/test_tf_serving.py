@@ -243,7 +243,7 @@ def assert_same(outputs, expected):
         if name == "labels":
             assert values == expected[name][0].decode()
         else:
-            np.testing.assert_allclose(values, expected[name][0], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(values, expected[name][0], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
 def test_the_client_gives_each_clip_what_it_gets_alone(address, python_answers, tmp_path):
@@ -431,6 +431,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_not_served(source, tmp_pat
     assert not (tmp_path / "served").exists()
 
 
+@pytest.mark.slow
 def test_warmup_requests_that_the_model_refuses_are_not_written(folder, monkeypatch, tmp_path):
     shutil.copytree(folder / "1", tmp_path / "1", ignore=shutil.ignore_patterns("assets.extra"))
     too_short = [("serving_default", {"waveform": noise(1, 9)})]
