@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -199,7 +200,8 @@ def _computed(
 ) -> dict[Hashable, npt.NDArray[np.float32]]:
     from keras_audio_transfer.extraction import extract
 
-    table, failures = extract(model.saved_model, model.layer_names, [*clips.values()], [], config)
+    sounds = [replace(clip, labels=(), targets=(), fold=-1, split="") for clip in clips.values()]
+    table, failures = extract(model.saved_model, model.layer_names, sounds, [], config)
     if failures:
         raise InputError(failures[0][1])
     return {key: row.copy() for key, row in zip(clips, table.to_numpy(), strict=True)}

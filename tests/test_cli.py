@@ -505,6 +505,13 @@ def test_a_full_disk_is_said_in_one_line(error, capsys):
     assert capsys.readouterr().err == f"verb: error: {what}\n"
 
 
+def test_what_the_library_warns_of_cannot_control_the_terminal():
+    code = "import logging; from keras_audio_transfer.commands import cli\n"
+    said = 'logging.getLogger("keras_audio_transfer.datasets.walk").warning("left out: %s", "a\\x1b[31m\\n.txt")'
+    run = python("-c", f"{code}cli.run(lambda: {said})")
+    assert (run.returncode, run.stderr) == (0, "left out: a\\x1b[31m\\n.txt\n")
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from inspect import signature
 
 import joblib
@@ -180,6 +181,7 @@ def test_another_length_model_or_content_is_computed_anew(model, model_dir, tmp_
     os.utime(path, ns=(1, 1))
     assert [n_computed(), n_computed()] == [1, 0]
     segments = [Clip("a", path), Clip("b", path, start_seconds=0.1), Clip("c", path, duration_seconds=0.1)]
+    segments[1] = replace(segments[1], labels=("a label",), split="train", fold=2)
     assert len(np.unique(kat.LayerFeatures(model, "layer1").transform(segments), axis=0)) == 3
 
 

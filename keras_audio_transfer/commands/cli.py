@@ -321,6 +321,13 @@ def say(options: argparse.Namespace, text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
 
 
+class _OneLine(logging.Formatter):
+    """What the library warns of names files and classes, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 @contextmanager
 def picture() -> Iterator[None]:
     """For the drawing of a picture beside a result: where it fails, that is said, and the result stays."""
@@ -366,6 +373,8 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no TensorFlow chatter; set before it is imported
     logging.getLogger("tensorflow").setLevel("ERROR")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_OneLine())
     name = name or Path(sys.argv[0]).name
     try:
         sys.exit(main())
