@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -43,6 +43,7 @@ class GridSearch:
 
     def __post_init__(self):
         self._products = GramMatrices(self.features.layers, self.scale)
+        self._threads = ThreadpoolController()  # once: it looks through all libraries of the process
 
     def clear(self) -> None:
         """Forget the inner products: other clips are fitted on from here."""
@@ -113,7 +114,7 @@ class GridSearch:
             return layers, np.array(on_record)
 
         # Each combination has its thread; more of them for its small matrices would cost more than they gain.
-        with threadpool_limits(1), ThreadPoolExecutor(self.n_jobs) as pool:
+        with self._threads.limit(limits=1), ThreadPoolExecutor(self.n_jobs) as pool:
             yield from pool.map(scores, points)
 
     def _fitted_scores(self, part, layers, points):
