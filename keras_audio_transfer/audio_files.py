@@ -38,6 +38,8 @@ _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
 _MP3_TAGS = 1 << 16  # bytes that tags at the end may take
 _FFMPEG_CHANNELS = 8  # PyAV crashes with many
+_SAY_THEIR_LENGTH = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # that of others is FFmpeg's guess
+_FFMPEG_SLACK = 0.3  # s, of that length: a frame of the slowest rate
 _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's delay
 # What is decoded before a place in an mp3 file. A frame's data begin up to 511 bytes before it (ISO 11172-3), which can
 # be 85 frames of 576 samples; and what cannot be decoded is missing in the next frames, too.
@@ -323,6 +325,10 @@ class _FFmpeg:
                 if codec.layout.nb_channels > _FFMPEG_CHANNELS:
                     raise self._undecodable(f"{codec.layout.nb_channels} channels, more than {_FFMPEG_CHANNELS}")
                 self.sample_rate = codec.sample_rate
+                alone = len(container.streams) == 1  # else the length may be that of a film
+                says_length = alone and container.duration and container.format.name in _SAY_THEIR_LENGTH
+                self._seconds = container.duration / av.time_base if says_length else 0.0
+                self._end = self._start = (container.start_time or 0) / av.time_base
                 self._blocks = self._decoded(container, av.AudioResampler(format="fltp"))
         except BaseException:
             self.close()
@@ -332,6 +338,8 @@ class _FFmpeg:
     def _decoded(self, container, to_float):
         with self._errors():
             for frame in chain(container.decode(self._stream), [None]):
+                if frame is not None and frame.time is not None:
+                    self._end = frame.time + frame.samples / self.sample_rate
                 for part in to_float.resample(frame):
                     yield part.to_ndarray().T
 
@@ -349,7 +357,10 @@ class _FFmpeg:
         return joined[:samples]
 
     def check_end(self) -> None:
-        pass
+        there = self._end - self._start
+        if self._seconds > there + _FFMPEG_SLACK:
+            what = f"{there:.2f} of {self._seconds:.2f} s are there"
+            raise InputError(f"{self._path}: truncated: {what}; copy the file again")
 
     def close(self) -> None:
         self._stack.close()

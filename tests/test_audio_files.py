@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+from encoded_sounds import of_ffmpeg
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
@@ -229,6 +230,20 @@ def test_a_codec_that_cannot_seek(tmp_path):
     soundfile.write(tmp_path / "a.aiff", SOUND, RATE, subtype="DWVW_16")
     whole, _ = read_audio(tmp_path / "a.aiff")
     np.testing.assert_array_equal(read_audio(tmp_path / "a.aiff", 0.2, 1)[0][:, 0], part_of(whole, RATE, 1))
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".m4a"])
+def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
+    file = tmp_path / f"a{suffix}"
+    for content in [content for kind, content in of_ffmpeg() if kind == suffix and b"vorbis" not in content]:
+        file.write_bytes(content)
+        samples, rate = read_audio(file)
+        assert 1.15 < len(samples) / rate < 1.4
+        assert len(read_audio(file, 0.5)[0]) >= rate // 2
+        file.write_bytes(content[: len(content) * 6 // 10])
+        said = "cannot be decoded" if suffix == ".m4a" else r"truncated: 0\.\d+ of 1\.2\d s are there; copy the file"
+        with pytest.raises(InputError, match=rf"a\{suffix}: {said}"):
+            read_audio(file)
 
 
 def test_tags_that_are_no_utf8(tmp_path):
