@@ -151,6 +151,8 @@ def _as_array(audio: object, name: str) -> Samples:
         raise InputError(
             f"{name}: is of type {type(audio).__name__}; expected a NumPy array of samples, or a list of such arrays"
         )
+    if np.ma.is_masked(audio):
+        raise InputError(f"{name}: has masked samples; expected all of them; fill them, or cut them out")
     array = _read(audio, name)
     if array.dtype.kind != "f" and (array.dtype.kind, array.dtype.itemsize) not in _FULL_SCALE:
         raise InputError(

@@ -7,7 +7,6 @@ formats that libsndfile does not know are left to FFmpeg (PyAV).
 import io
 import os
 import re
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from keras_audio_transfer.audio_headers import says_its_length, streams_of_ogg
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
@@ -35,8 +35,6 @@ _PROMISED_AND_HELD = re.compile(
 _FILE_SLACK = 64  # bytes
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
 _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
-_MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{12})", re.DOTALL)
-_MP3_TAGS = 1 << 16  # bytes that tags at the end may take
 _FFMPEG_CHANNELS = 8  # PyAV crashes with many
 _SAY_THEIR_LENGTH = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # that of others is FFmpeg's guess
 _FFMPEG_SLACK = 0.3  # s, of that length: a frame of the slowest rate
@@ -214,7 +212,7 @@ class _Libsndfile:
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
         self._file = self._open()
         self._position = 0  # in the stream that is open
-        self._later = _streams_of_ogg(path) if self._file.format == "OGG" else []
+        self._later = streams_of_ogg(path) if self._file.format == "OGG" else []
         self.sample_rate, self._channels = self._file.samplerate, self._file.channels
         if len(self._later) > 1:
             self._open_next()
@@ -226,7 +224,7 @@ class _Libsndfile:
         # A wav file whose header says that it has no samples, while something that is no chunk follows.
         log = self._file.extra_info
         self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
-        is_estimate = self._file.format == "MP3" and not _says_its_length(path)
+        is_estimate = self._file.format == "MP3" and not says_its_length(path)
         self.can_measure = not (self.seems_unclosed or is_estimate)
 
     def skip(self, samples: int) -> None:
@@ -328,7 +326,7 @@ class _FFmpeg:
                 alone = len(container.streams) == 1  # else the length may be that of a film
                 says_length = alone and container.duration and container.format.name in _SAY_THEIR_LENGTH
                 self._seconds = container.duration / av.time_base if says_length else 0.0
-                self._end = self._start = (container.start_time or 0) / av.time_base
+                self._end, self._said = 0.0, ""
                 self._blocks = self._decoded(container, av.AudioResampler(format="fltp"))
         except BaseException:
             self.close()
@@ -338,10 +336,19 @@ class _FFmpeg:
     def _decoded(self, container, to_float):
         with self._errors():
             for frame in chain(container.decode(self._stream), [None]):
-                if frame is not None and frame.time is not None:
-                    self._end = frame.time + frame.samples / self.sample_rate
+                if frame is not None:
+                    self._check_same(frame)
                 for part in to_float.resample(frame):
                     yield part.to_ndarray().T
+
+    def _check_same(self, frame):
+        said = f"{frame.sample_rate} Hz, {frame.layout.name}"
+        self._said = self._said or said
+        if said != self._said:
+            what = f"changes from {self._said} to {said}; expected one kind of sound in a file; convert its parts"
+            raise InputError(f"{self._path}: {what}")
+        if frame.time is not None:
+            self._end = frame.time + frame.samples / self.sample_rate
 
     def skip(self, samples: int) -> None:
         while samples and (read := len(self.read(min(samples, _BLOCK)))):
@@ -357,9 +364,8 @@ class _FFmpeg:
         return joined[:samples]
 
     def check_end(self) -> None:
-        there = self._end - self._start
-        if self._seconds > there + _FFMPEG_SLACK:
-            what = f"{there:.2f} of {self._seconds:.2f} s are there"
+        if self._seconds > self._end + _FFMPEG_SLACK:
+            what = f"{self._end:.2f} of {self._seconds:.2f} s are there"
             raise InputError(f"{self._path}: truncated: {what}; copy the file again")
 
     def close(self) -> None:
@@ -399,45 +405,3 @@ class _Part:
 
     def __del__(self):
         self._file.close()
-
-
-def _streams_of_ogg(path):
-    """Where the streams of an Ogg file begin and end: (start, end) of each, in bytes. More than one are a chain.
-
-    RFC 3533, section 6: a page names its length; the first of a stream has the flag 2, the last the flag 4.
-
-    Raises:
-        InputError: the file's last page is cut or not the last of its stream.
-    """
-    starts, place, flags = [0], 0, 2
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while len(header := file.read(27)) == 27 and header[:4] == b"OggS":
-            if header[5] & 2 and not flags & 2:
-                starts.append(place)
-            flags = header[5]
-            place += 27 + header[26] + sum(file.read(header[26]))
-            file.seek(place)
-    if place > size or not flags & 4:
-        raise InputError(f"{path}: truncated: the end of the Ogg stream is missing; copy the file again")
-    return [*zip(starts, [*starts[1:], size], strict=True)]
-
-
-def _says_its_length(path):
-    """Whether the first frame of an mp3 is a header (Xing, Info or VBRI) of all that the file holds."""
-    with path.open("rb") as file:
-        place = 0
-        while (tag := file.read(10))[:3] == b"ID3" and len(tag) == 10:  # its length: four times seven bits
-            place += 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-            file.seek(place)
-        header = _MP3_HEADER.search(tag + file.read(400))
-    if header is None:
-        return False
-    flags, frames_or_size, size = struct.unpack(">III", header[2])
-    if header[1] == b"VBRI":
-        size = struct.unpack(">I", header[2][6:10])[0]
-    elif not flags & 2:
-        return True  # of how many bytes it does not say
-    elif not flags & 1:
-        size = frames_or_size
-    return path.stat().st_size - place <= size + _MP3_TAGS  # else there are several, one after the other

@@ -268,7 +268,9 @@ def _name(value: object, argument: str) -> str | None:
             raise InputError(f"{argument}: {shown(value)} is no text in UTF-8; expected one; decode it") from error
     if isinstance(value, Integral) and not isinstance(value, bool):
         return str(int(value))
-    return str(value) if isinstance(value, str) else None
+    if isinstance(value, str) and not value.strip():
+        raise InputError(f"{argument}: {shown(value)} is empty; expected a name; leave out the clips that have none")
+    return str(value).strip() if isinstance(value, str) else None
 
 
 def _names(wanted: object) -> list[str]:

@@ -197,7 +197,15 @@ class FeatureTable:
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a features file (`.npz`); it appears whole or not at all."""
+        """Write a features file (`.npz`); it appears whole or not at all.
+
+        Raises:
+            InputError: it would not be read again, see `load`; or a layer has the name of another array of the file.
+        """
+        check_table(self, "table")
+        for name in self.layers:
+            if name in (*_NOT_LAYERS, *_OPTIONAL, "file"):
+                raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
             "clip_ids": np.array(self.clip_ids, dtype=str),

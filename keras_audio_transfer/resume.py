@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from threading import Lock
 
@@ -68,13 +68,16 @@ class Journal(MutableMapping):
             os.fsync(self._file.fileno())
 
 
-def check_settings(path: Path, settings: dict, renamed: Mapping[str, str] | None = None) -> None:
+def check_settings(
+    path: Path, settings: dict, renamed: Mapping[str, str] | None = None, added: Collection[str] = ()
+) -> None:
     """Write a run's settings to `path`, or compare them with those of the run that is being continued.
 
     Args:
         path: of the JSON file.
         settings: everything that the results depend on; JSON values.
         renamed: former name of a setting -> its name today, for files that an older version of the package wrote.
+        added: settings that an older version did not write; where they are missing, they are not compared.
 
     Raises:
         InputError: `path` holds other settings.
@@ -87,6 +90,7 @@ def check_settings(path: Path, settings: dict, renamed: Mapping[str, str] | None
     if not isinstance(before, dict):
         raise InputError(f"{path}: not the settings of a run; {_REMEDY}")
     before = {(renamed or {}).get(name, name): value for name, value in before.items()}
+    before = {name: settings[name] for name in added if name in settings} | before
     for name in dict.fromkeys([*settings, *before]):
         if settings.get(name) != before.get(name):
             was, now = _brief(before.get(name), settings.get(name))

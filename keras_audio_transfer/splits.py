@@ -1,5 +1,7 @@
 """Which clips train, which decide when to stop, which are scored. A recording is never on two sides."""
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
 
@@ -8,6 +10,8 @@ import numpy as np
 from keras_audio_transfer.datasets import DATASETS, hold_out
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+
+FINGERPRINT = "clips_sha256"  # the setting of a run that holds the fingerprint of its splits
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,12 @@ class Splits:
     validation: list[Clip]
     test: list[Clip]
     description: str
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of which sounds, under which names and labels, are in which part."""
+        parts = (self.train, self.validation, self.test)
+        content = [[[clip.clip_id, clip.labels, clip.targets, clip.checksum] for clip in part] for part in parts]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def training_data(dataset: str, splits: Splits) -> dict:

@@ -309,6 +309,7 @@ BAD_AUDIO = {
     "texts": (np.array(["a", "b"]), "has samples of type <U1; expected float"),
     "int64": (np.arange(9), "has samples of type int64; expected float in"),
     "complex": (np.ones(9, complex), "has samples of type complex128"),
+    "masked": (np.ma.masked_array(np.ones(9), [0, 1] * 4 + [0]), "has masked samples; expected all of them"),
     "bool": (np.ones(9, bool), "has samples of type bool"),
     "NaN": (np.full(9, np.nan), "holds NaN or infinite samples"),
     "infinity": (np.full(9, -np.inf), "holds NaN or infinite samples"),

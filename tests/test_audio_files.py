@@ -5,6 +5,7 @@ import os
 import struct
 import tracemalloc
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -134,6 +135,39 @@ def test_mp3_files_one_after_the_other(tmp_path, mode):
     assert 0 <= len(read_audio(tmp_path / "a.mp3")[0]) - 15 * 176_400 < 3 * 4 * 1152
     (tmp_path / "a.mp3").write_bytes(one + b"TAG".ljust(128, b"\0"))
     assert len(read_audio(tmp_path / "a.mp3")[0]) == 5 * 176_400
+
+
+def test_short_mp3_files_one_after_the_other(tmp_path):
+    """What follows the first is no longer than tags may be."""
+    one = encoded("MP3", SOUND, subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE", compression_level=0.9)
+    assert len(one) < 1 << 16
+    (tmp_path / "a.mp3").write_bytes(2 * one)
+    assert 0 <= len(read_audio(tmp_path / "a.mp3")[0]) - 2 * 176_400 < 2 * 4 * 1152
+
+
+def test_a_sound_that_changes_its_rate(tmp_path):
+    content = b"".join(of_pyav("adts", "aac", rate) for rate in (16000, 48000))
+    (tmp_path / "a.aac").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.aac: changes from 16000 Hz, mono to 48000 Hz, mono; expected one"):
+        read_audio(tmp_path / "a.aac")
+
+
+def test_a_sound_whose_times_begin_later(tmp_path):
+    """Matroska's length is the time of the end."""
+    (tmp_path / "a.webm").write_bytes(of_pyav("webm", "libopus", 48000, begin=5.0))
+    samples, rate = read_audio(tmp_path / "a.webm")
+    assert len(samples) / rate == pytest.approx(1.2, abs=0.05)
+
+
+def of_pyav(container, codec, rate, begin=0.0):
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(noise(1, int(1.2 * rate)), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = rate, round(begin * rate)
+        for part in (frame, None):
+            output.mux(stream.encode(part))
+    return file.getvalue()
 
 
 def test_what_was_never_closed_is_said(tmp_path):

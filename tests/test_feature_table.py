@@ -383,6 +383,22 @@ def test_a_table_says_in_one_line_what_it_holds():
     assert repr(features_of("target")) == "<FeatureTable: 2 clips, 2 layers, 8 channels, 1 target>"
 
 
+@pytest.mark.parametrize("name", ["labels", "notes", "file"])
+def test_a_layer_with_the_name_of_another_array_is_not_saved(tmp_path, name):
+    features = features_of("single")
+    features.layers = {name: next(iter(features.layers.values()))}
+    with pytest.raises(InputError, match=rf"^table: .*{name}"):
+        features.save(tmp_path / "features.npz")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_what_could_not_be_read_again_is_not_saved(tmp_path):
+    features = features_of("single")
+    features.layers["layer1"][0, 0] = np.nan
+    with pytest.raises(InputError, match=r"^table: 'layer1' holds NaN or infinite values, first for"):
+        features.save(tmp_path / "features.npz")
+
+
 def test_failures_are_not_saved(tmp_path):
     features = features_of("single")
     features.failures = [("b.wav", "b.wav: empty file")]

@@ -107,6 +107,18 @@ def test_settings(tmp_path):
         check_settings(path, settings)
 
 
+def test_a_setting_that_an_older_version_did_not_write(tmp_path):
+    path = tmp_path / "settings.json"
+    check_settings(path, {"a": 1})
+    check_settings(path, {"a": 1, "clips": "x"}, added=["clips"])
+    with pytest.raises(InputError, match="is of another run"):
+        check_settings(path, {"a": 1, "clips": "x"})
+    path.unlink()
+    check_settings(path, {"a": 1, "clips": "x"}, added=["clips"])
+    with pytest.raises(InputError, match=r'is of another run \(clips was "x", is "y"\)'):
+        check_settings(path, {"a": 1, "clips": "y"}, added=["clips"])
+
+
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[]", b"null", b"7", b'"a"', b"\xff\0", b"[" * 100_000])
 def test_damaged_settings_are_refused(tmp_path, content):
     path = tmp_path / "settings.json"

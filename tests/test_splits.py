@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from keras_audio_transfer.datasets import load
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.splits import divide, nested_subset
+from keras_audio_transfer.splits import Splits, divide, nested_subset
 
 
 def clips_of(n_groups, per_group, labels=("a", "b"), **place):
@@ -262,3 +263,17 @@ def test_a_share_that_leaves_a_label_empty():
 def test_a_share_out_of_range(fraction):
     with pytest.raises(InputError, match=r"fractions: .* is not allowed; expected more than 0 and at most 1"):
         nested_subset([Clip("a", None, ("a",))], fraction, 0)
+
+
+def test_a_fingerprint_tells_labels_parts_and_sounds_apart():
+    clips = [replace(clip, checksum=clip.clip_id) for clip in clips_of(10, 1)]
+    splits = Splits(clips[:6], clips[6:8], clips[8:], "as they come")
+    others = [
+        replace(splits, train=[replace(clips[0], labels=("other",)), *clips[1:6]]),
+        replace(splits, train=[replace(clips[0], checksum="other"), *clips[1:6]]),
+        replace(splits, train=[replace(clips[0], clip_id="other"), *clips[1:6]]),
+        replace(splits, train=clips[:5], validation=clips[5:8]),
+        replace(splits, train=[*reversed(clips[:6])]),
+    ]
+    assert replace(splits, description="in other words").fingerprint() == splits.fingerprint()
+    assert len({splits.fingerprint(), *(other.fingerprint() for other in others)}) == 6

@@ -107,8 +107,8 @@ def test_ids_are_unique_whatever_they_are():
 
 SPELLINGS = {
     "train": ("Train", "TRAINING"),
-    "validation": ("val", "Dev", "valid"),
-    "test": ("Testing", " test ", "Eval"),
+    "validation": ("val", "Dev", "valid", "val_set"),
+    "test": ("Testing", " test ", "Eval", "testset", "Test Data"),
     None: ("tests", "dog", ""),
 }
 
@@ -126,6 +126,23 @@ def test_splits_in_other_spellings(tmp_path):
     }
     (tmp_path / "c.csv").write_text("path,label,split\nTrain/dog/0.wav,dog,Training\nTEST/dog/0.wav,dog,test\n")
     assert [clip.split for clip in load("manifest", tmp_path / "c.csv")] == ["train", "test"]
+
+
+def test_splits_beside_classes_are_refused(tmp_path):
+    write_sounds(tmp_path, *(f"{folder}/dog/0.wav" for folder in ("train", "Test", "unlabelled")))
+    said = rf"^folder: {tmp_path} has splits \(Test, train\) beside other folders \(unlabelled\); expected splits only"
+    with pytest.raises(InputError, match=said):
+        load("folder", tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_sounds(tmp_path, "train/0.wav", "bus/0.wav")
+    assert [clip.labels for clip in load("folder", tmp_path)] == [("bus",), ("train",)]
+
+
+def test_spaces_around_a_class_do_not_count(tmp_path):
+    write_sounds(tmp_path, "dog/0.wav", "dog /1.wav", "rain/0.wav")
+    assert {clip.labels for clip in load("folder", tmp_path)} == {("dog",), ("rain",)}
 
 
 def test_labels_of_a_table_are_in_one_form(tmp_path):

@@ -26,7 +26,7 @@ from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, beside, read_json, write_json
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.splits import Splits, divide, training_data
+from keras_audio_transfer.splits import FINGERPRINT, Splits, divide, training_data
 
 if TYPE_CHECKING:
     from keras_audio_transfer.audio import WaveformStore
@@ -161,16 +161,22 @@ def check(options, run_dir):
             f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
             "only; extract its features with a trained model and probe them"
         )
-    if options.resume and (run_dir / SETTINGS).exists():
-        earlier = read_json(run_dir / SETTINGS)
-        if not isinstance(earlier, dict):
-            raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again without --resume")
-        for name, value in settings_of(options).items():
-            if value != earlier.get(name):
-                raise InputError(
-                    f"--resume: the interrupted run had {name} {earlier.get(name)!r}, not {value!r}; "
-                    "repeat its command, or start again without --resume"
-                )
+    check_resumed(options, run_dir, settings_of(options))
+
+
+def check_resumed(options, run_dir, settings):
+    """Refuse to resume a run that had other settings."""
+    if not options.resume or not (run_dir / SETTINGS).exists():
+        return
+    earlier = read_json(run_dir / SETTINGS)
+    if not isinstance(earlier, dict):
+        raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again without --resume")
+    for name, value in settings.items():
+        if value != earlier.get(name):
+            raise InputError(
+                f"--resume: the interrupted run had {name} {earlier.get(name)!r}, not {value!r}; "
+                "repeat its command, or start again without --resume"
+            )
 
 
 def dilations_of(options):
@@ -230,6 +236,7 @@ def decode(options, run_dir, phases):
     clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
+    check_resumed(options, run_dir, {FINGERPRINT: splits.fingerprint()})
     return Job(splits, store, config, names, run_dir), failures
 
 
@@ -247,7 +254,7 @@ def train(options, job):
     model = build(options, job)
     if job.run_dir.exists() and not options.resume:
         shutil.rmtree(job.run_dir)
-    write_json(job.run_dir / SETTINGS, settings_of(options))
+    write_json(job.run_dir / SETTINGS, {**settings_of(options), FINGERPRINT: job.splits.fingerprint()})
     callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
     if not options.quiet:
         callbacks.append(training.EpochLine(options.epochs))

@@ -35,7 +35,7 @@ from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig, Trial
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.resume import check_settings
-from keras_audio_transfer.splits import divide, nested_subset
+from keras_audio_transfer.splits import FINGERPRINT, divide, nested_subset
 
 RESULTS, SETTINGS, MODELS, UNFINISHED = "results.csv", "settings.json", "models", "unfinished"
 RENAMED = {"share_below_head": "backbone_learning_rate_factor"}  # settings that had another name before
@@ -226,6 +226,7 @@ def settings_of(options, card, task, config):
         "labels": task.label_names,
         "clips": [len(task.splits.train), len(task.splits.validation), len(task.splits.test)],
         "division": task.splits.description,
+        FINGERPRINT: task.splits.fingerprint(),
         "audio": task.config.to_dict(),
         "seed": options.seed,
         **asdict(config),
@@ -283,7 +284,7 @@ def open_table(options, card, settings):
         "multiscale": bool(card.multiscale),
     }
     table = Table(options.output_dir / RESULTS, key)
-    check_settings(options.output_dir / SETTINGS, settings, RENAMED)
+    check_settings(options.output_dir / SETTINGS, settings, RENAMED, added=[FINGERPRINT])
     return table
 
 

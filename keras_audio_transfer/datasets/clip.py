@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -113,10 +114,11 @@ def segment_id(file_id: str, start_seconds: float) -> str:
 def split_of(name: str) -> str | None:
     """The one of `SPLITS` that a name means; None for a name that means none.
 
-    >>> split_of("Training"), split_of("val"), split_of("dog")
+    >>> split_of("Training"), split_of("val_set"), split_of("dog")
     ('train', 'validation', None)
     """
-    return next((split for split, spellings in _SPELLINGS.items() if name.strip().lower() in spellings), None)
+    name = re.sub(r"[\s_-]*(set|data|split)$", "", name.strip().lower())
+    return next((split for split, spellings in _SPELLINGS.items() if name in spellings), None)
 
 
 def clips_of_folders(root: Path, label_of: dict[str, str], data_set: str, remedy: str) -> list[Clip]:
@@ -160,7 +162,7 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
     try:
         # utf-8-sig: spreadsheet programs put a byte order mark in front.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
+            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
             header = reader.fieldnames or []
             header = [name.strip() for name in header]
             reader.fieldnames = header
@@ -169,7 +171,8 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
                 raise InputError(f"{path}: the column {twice[0]!r} stands there twice; expected each once; remove one")
             missing = [column for column in columns if column not in header]
             if missing:
-                raise InputError(f"{path}: no column {missing[0]!r}; found {', '.join(header) or 'none'}; add it")
+                found = f"found {', '.join(header) or 'none'}, separated by {delimiter!r}"
+                raise InputError(f"{path}: no column {missing[0]!r}; {found}; add it, or save it as CSV in UTF-8")
             for row in reader:
                 where = f"{path}, row {reader.line_num}"
                 if None in row or None in row.values():
@@ -178,11 +181,13 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
                     )
                 if any("\0" in text for text in row.values()):
                     raise InputError(f"{where}: holds a NUL character, which no name has; remove it")
+                if any("\n" in text or "\r" in text for text in row.values()):
+                    raise InputError(f"{where}: a value goes over several lines; close the quotes before it ends")
                 rows.append((where, {column: text.strip() for column, text in row.items()}))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); save it as CSV in UTF-8") from error
     except csv.Error as error:
-        raise InputError(f"{path}, row {reader.line_num}: is no row of a CSV file ({error}); repair it") from error
+        raise InputError(f"{path}, row {reader.line_num + 1}: is no row of a CSV file ({error}); repair it") from error
     return rows
 
 

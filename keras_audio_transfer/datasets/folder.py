@@ -40,7 +40,7 @@ def clips(data_dir: Path) -> list[Clip]:
     for class_folder, paths in paths_of_class.items():
         if not paths:
             raise InputError(f"folder: {class_folder} has no audio ({SUFFIXES_TEXT}); add some or remove the folder")
-        label, split = (text_of(class_folder.name),), split_of_class[class_folder]
+        label, split = (text_of(class_folder.name).strip(),), split_of_class[class_folder]
         found += [Clip(text_of(path.relative_to(data_dir)), path, labels=label, split=split) for path in paths]
     say_left_out("folder", sorted(left_out), " or lie in no class folder")
     return sorted(found, key=lambda clip: clip.clip_id)
@@ -49,7 +49,12 @@ def clips(data_dir: Path) -> list[Clip]:
 def class_folders(data_dir: Path) -> Iterator[tuple[Path, str]]:
     """Each class folder, and the split that it is in ('' where there are none)."""
     folders = subfolders(data_dir)
-    has_splits = folders and all(split_of(folder.name) for folder in folders)
+    splits = [folder.name for folder in folders if split_of(folder.name)]
+    has_splits = folders and len(splits) == len(folders)
+    if not has_splits and len({*map(split_of, splits)}) > 1:  # one may be a class of its own, such as trains
+        others = ", ".join(text_of(folder.name) for folder in folders if folder.name not in splits)
+        what = f"has splits ({', '.join(splits)}) beside other folders ({others[:200]})"
+        raise InputError(f"folder: {data_dir} {what}; expected splits only, or classes only; move the others away")
     for parent, split in [(folder, split_of(folder.name)) for folder in folders] if has_splits else [(data_dir, "")]:
         classes = subfolders(parent)
         if not classes:

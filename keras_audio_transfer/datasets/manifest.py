@@ -15,6 +15,7 @@ reported.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from keras_audio_transfer.datasets.clip import (
@@ -32,6 +33,7 @@ from keras_audio_transfer.errors import InputError
 CITATION = "Your own data: cite their source."
 LICENSE = "Your own data: their licence."
 REMOTES = {}
+_OPTIONAL = ("split", "fold", "group", "start", "duration")
 _LONGEST_SECONDS = 366 * 24 * 3600
 LABELS = ()
 
@@ -47,7 +49,9 @@ def clips(data_dir: Path) -> list[Clip]:
         raise InputError(f"manifest: {data_dir} is not a file; pass a CSV file with the columns path and label")
     folder = Path(os.path.abspath(data_dir.parent))
     found, place_of_group = {}, {}
-    for where, row in read_table(data_dir, ["path", "label"]):
+    rows = read_table(data_dir, ["path", "label"])
+    _check_columns(data_dir, rows[0][1] if rows else ())
+    for where, row in rows:
         if not row["path"]:
             raise InputError(f"{where}: no path; name an audio file or remove the row")
         path = Path(os.path.abspath(folder / row["path"]))
@@ -83,6 +87,14 @@ def clips(data_dir: Path) -> list[Clip]:
             duration_seconds=duration,
         )
     return [*found.values()]
+
+
+def _check_columns(path: Path, columns: Iterable[str]) -> None:
+    """Refuse a column that only nearly has the name of an optional one, and would be ignored."""
+    for column in columns:
+        meant = column.lower().removesuffix("s")
+        if column not in _OPTIONAL and meant in _OPTIONAL:
+            raise InputError(f"{path}: the column {column!r} is no column of a manifest; write {meant!r}, or rename it")
 
 
 def _seconds(row: dict[str, str], column: str, where: str) -> float | None:
