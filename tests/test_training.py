@@ -467,6 +467,20 @@ def test_resumed_with_another_setting(killed, run_script, setting, message):
 
 
 @pytest.mark.slow
+def test_resumed_with_other_clips(killed, run_script, tmp_path):
+    output_dir = shutil.copytree(killed.parent, tmp_path / "killed") / "model"
+    path = tmp_path / "killed" / "model.training" / "settings.json"
+    settings = json.loads(path.read_text())
+    assert len(settings["clips_sha256"]) == 64
+    path.write_text(json.dumps({**settings, "clips_sha256": 64 * "0"}))
+    run = run_script("train", *SETTINGS, "--output-dir", output_dir, "--resume")
+    assert run.returncode == 2
+    said = "the interrupted run had other clips, or other labels or parts of them; bring those back, or start again"
+    assert run.stderr == f"train.py: error: --resume: {said} without --resume\n"
+    assert (tmp_path / "killed" / "model.training" / "state.npz").exists()
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_interrupted(killed, tmp_path):
     copy = tmp_path / "killed" / "model"
     shutil.copytree(killed.parent, copy.parent)  # the fixture's own state stays as it was

@@ -161,22 +161,23 @@ def check(options, run_dir):
             f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
             "only; extract its features with a trained model and probe them"
         )
-    check_resumed(options, run_dir, settings_of(options))
+    for name, earlier in interrupted(options, run_dir, settings_of(options)).items():
+        value = settings_of(options).get(name)
+        if name != FINGERPRINT and value != earlier:
+            raise InputError(
+                f"--resume: the interrupted run had {name} {earlier!r}, not {value!r}; "
+                "repeat its command, or start again without --resume"
+            )
 
 
-def check_resumed(options, run_dir, settings):
-    """Refuse to resume a run that had other settings."""
+def interrupted(options, run_dir, default):
+    """The settings of the run to resume; `default` where there is none."""
     if not options.resume or not (run_dir / SETTINGS).exists():
-        return
+        return default
     earlier = read_json(run_dir / SETTINGS)
     if not isinstance(earlier, dict):
         raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again without --resume")
-    for name, value in settings.items():
-        if value != earlier.get(name):
-            raise InputError(
-                f"--resume: the interrupted run had {name} {earlier.get(name)!r}, not {value!r}; "
-                "repeat its command, or start again without --resume"
-            )
+    return {**dict.fromkeys(default), **earlier}
 
 
 def dilations_of(options):
@@ -236,7 +237,10 @@ def decode(options, run_dir, phases):
     clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
-    check_resumed(options, run_dir, {FINGERPRINT: splits.fingerprint()})
+    earlier = interrupted(options, run_dir, {}).get(FINGERPRINT)  # None where an older version was interrupted
+    if earlier not in (None, splits.fingerprint()):
+        what = "the interrupted run had other clips, or other labels or parts of them"
+        raise InputError(f"--resume: {what}; bring those back, or start again without --resume")
     return Job(splits, store, config, names, run_dir), failures
 
 
