@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from keras_audio_transfer.audio import Sound, as_heard, crop_or_pad, load_for, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
@@ -62,15 +64,19 @@ def load_saved_model(saved_model: Path) -> Any:
     Load only models that you trust: a SavedModel is a program.
 
     Raises:
-        InputError: it cannot be loaded; or the `card.json` beside it is of another model than it says itself (signature
-            `info`), as when files of two models are copied together.
+        InputError: it cannot be loaded; its graph and weights are of two models; or the `card.json` beside it is of
+            another model than it says itself (signature `info`), as when files of two models are copied together.
     """
     try:
         loaded = tf.saved_model.load(str(saved_model))
         loaded.signatures["serving_default"]
+        is_whole = _is_as_saved(saved_model)
     except Exception as error:  # there are as many kinds as ways to damage its files
         first, *_ = f"{error}".splitlines() or [""]
         raise InputError(f"{saved_model}: is not a SavedModel that serves ({first[:200]}); export it again") from error
+    if not is_whole:
+        what = "its graph and its weights were not saved together, as when half of a folder is copied over another"
+        raise InputError(f"{saved_model}: {what}; copy it again")
     folder = saved_model.parent
     if "info" in loaded.signatures and (folder / "card.json").is_file():
         text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
@@ -80,6 +86,18 @@ def load_saved_model(saved_model: Path) -> Any:
             remedy = "they are of two models; put back the files of one, or export it again"
             raise InputError(f"{folder / 'card.json'}: {what}; {remedy}")
     return loaded
+
+
+def _is_as_saved(saved_model):
+    """Whether graph and weights are those that were saved; TensorFlow keeps a fingerprint, but does not compare it."""
+    path = saved_model / "fingerprint.pb"
+    if not path.is_file():  # of an older TensorFlow
+        return True
+    then, now = (
+        fingerprint_pb2.FingerprintDef.FromString(content)
+        for content in (path.read_bytes(), fingerprinting.CreateFingerprintDef(str(saved_model)))
+    )
+    return all(getattr(then, name) == getattr(now, name) for name in ("saved_model_checksum", "checkpoint_hash"))
 
 
 @contextmanager

@@ -279,7 +279,8 @@ def repository(tmp_path_factory):
     classes = ("noise", "sine", "clicks")
     # With splits of its own: nested cross-validation would take most of the time.
     for split, numbers in (("train", range(5)), ("test", range(5, 7))):
-        write_sounds(root / "my_sounds" / split, [f"{name}/{number}.wav" for name in classes for number in numbers])
+        files = [f"{name}/{number}.wav" for name in classes for number in numbers]
+        write_sounds(root / "my_sounds" / split, files, first=100 * numbers[0])
     write_sounds(root / "recordings", [f"{name}.wav" for name in classes])
     write_sounds(root, ["sine.wav"], seconds=5)
     samples, rate = soundfile.read(root / "sine.wav")
@@ -289,10 +290,13 @@ def repository(tmp_path_factory):
     return root
 
 
-def write_sounds(folder, names, seconds=1.0, rate=16000):
-    """Noise, a sine or clicks, as the file's or folder's name begins with; wav files of slightly different sounds."""
+def write_sounds(folder, names, seconds=1.0, rate=16000, first=0):
+    """Noise, a sine or clicks, as the file's or folder's name begins with; wav files of slightly different sounds.
+
+    `first` is the number of the first sound: those of one kind with one number are copies.
+    """
     time = np.arange(round(seconds * rate)) / rate
-    for number, name in enumerate(names):
+    for number, name in enumerate(names, first):
         rng = np.random.default_rng(number)
         sounds = {
             "noise": rng.normal(0, 0.1, len(time)),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import read_card, some_quick
+from tensorflow.core.protobuf import fingerprint_pb2
 
 import keras_audio_transfer as kat
 from keras_audio_transfer import hear
@@ -57,6 +58,18 @@ def test_the_saved_model_of_another_network(folder, run_script, tmp_path):
     run = run_script("extract", folder, tmp_path / "a.wav", "--output", tmp_path / "f.npz")
     assert (run.returncode, run.stdout) == (2, "")
     assert re.search(message, run.stderr)
+
+
+@pytest.mark.parametrize("what", ["saved_model_checksum", "checkpoint_hash"])
+def test_the_graph_or_the_weights_of_another_training(folder, what):
+    path = folder / "1" / "fingerprint.pb"
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    setattr(fingerprint, what, getattr(fingerprint, what) ^ 1)
+    path.write_bytes(fingerprint.SerializeToString())
+    with pytest.raises(InputError, match="1: its graph and its weights were not saved together, as when half of a"):
+        SavedExtractor(folder / "1")
+    path.unlink()
+    assert SavedExtractor(folder / "1").names
 
 
 @pytest.mark.parametrize(
