@@ -84,7 +84,7 @@ class AudioFile:
             seconds = f"{self._start / self.sample_rate:g}"
             raise InputError(f"{self.path}: the file is over before {seconds} s; correct the start of the clip")
         if not read:
-            raise InputError(f"{self.path}: holds no samples; expected at least one; remove it")
+            raise InputError(f"{self.path}: holds no samples; expected at least one; remove it, or repair its header")
 
     def _check(self, block):
         largest = np.abs(block).max()  # NaN if one is
