@@ -10,6 +10,7 @@ from threading import Lock
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import parsed_json, read_json, write_json
 
+STATE = "state.npz"  # of a training, in the folder of its run
 _SECONDS_BETWEEN_SYNCS = 1.0
 _REMEDY = "remove it together with the results beside it, or choose another place"
 

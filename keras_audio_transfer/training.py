@@ -16,8 +16,8 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
+from keras_audio_transfer.resume import STATE
 
-_STATE = "state.npz"
 _REMEDY = "remove it to start this training again"
 
 
@@ -205,7 +205,7 @@ def fit(
     optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
     optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
-    state = _KeepState(run_dir / _STATE, "loss" if validation is None else "val_loss", patience, starts[-1])
+    state = _KeepState(run_dir / STATE, "loss" if validation is None else "val_loss", patience, starts[-1])
     trained.compile(optimizer)
     state.set_model(trained)
     if resume and state.path.exists():

@@ -467,6 +467,19 @@ def test_resumed_with_another_setting(killed, run_script, setting, message):
 
 
 @pytest.mark.slow
+def test_an_interrupted_run_is_not_lost(killed, run_script):
+    state = killed.with_name("model.training") / "state.npz"
+    before = state.read_bytes()
+    run = run_script("train", *SETTINGS, "--output-dir", killed)
+    assert run.returncode == 2
+    said = (
+        f"{state.parent} is of a run that was interrupted; continue it with --resume, or start again with --overwrite"
+    )
+    assert run.stderr == f"train.py: error: --output-dir: {said}\n"
+    assert state.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_resumed_with_other_clips(killed, run_script, tmp_path):
     output_dir = shutil.copytree(killed.parent, tmp_path / "killed") / "model"
     path = tmp_path / "killed" / "model.training" / "settings.json"
@@ -476,7 +489,7 @@ def test_resumed_with_other_clips(killed, run_script, tmp_path):
     run = run_script("train", *SETTINGS, "--output-dir", output_dir, "--resume")
     assert run.returncode == 2
     said = "the interrupted run had other clips, or other labels or parts of them; bring those back, or start again"
-    assert run.stderr == f"train.py: error: --resume: {said} without --resume\n"
+    assert run.stderr == f"train.py: error: --resume: {said} with --overwrite\n"
     assert (tmp_path / "killed" / "model.training" / "state.npz").exists()
 
 

@@ -26,6 +26,7 @@ from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, beside, read_json, write_json
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.resume import STATE
 from keras_audio_transfer.splits import FINGERPRINT, Splits, divide, training_data
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def arguments():
     )
     parser.add_argument("--output-dir", type=Path, help="model folder (default: saved_models/NETWORK.DATASET)")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run of the same command")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing model folder, or the state of an interrupted run"
+    )
     add_network_arguments(parser.add_argument_group("network"))
     add_training_arguments(parser.add_argument_group("training"))
     add_augmentation_arguments(parser.add_argument_group("augmentation, in training only; 0 switches a part off"))
@@ -161,12 +164,15 @@ def check(options, run_dir):
             f"--dataset: {options.dataset} has no labels but numbers ({targets}), and networks are trained on labels "
             "only; extract its features with a trained model and probe them"
         )
+    if (run_dir / STATE).exists() and not (options.resume or options.overwrite):
+        what = f"{run_dir} is of a run that was interrupted; continue it with --resume, or start again with --overwrite"
+        raise InputError(f"--output-dir: {what}")
     for name, earlier in interrupted(options, run_dir, settings_of(options)).items():
         value = settings_of(options).get(name)
         if name != FINGERPRINT and value != earlier:
             raise InputError(
                 f"--resume: the interrupted run had {name} {earlier!r}, not {value!r}; "
-                "repeat its command, or start again without --resume"
+                "repeat its command, or start again with --overwrite"
             )
 
 
@@ -176,7 +182,7 @@ def interrupted(options, run_dir, default):
         return default
     earlier = read_json(run_dir / SETTINGS)
     if not isinstance(earlier, dict):
-        raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again without --resume")
+        raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again")
     return {**dict.fromkeys(default), **earlier}
 
 
@@ -240,7 +246,7 @@ def decode(options, run_dir, phases):
     earlier = interrupted(options, run_dir, {}).get(FINGERPRINT)  # None where an older version was interrupted
     if earlier not in (None, splits.fingerprint()):
         what = "the interrupted run had other clips, or other labels or parts of them"
-        raise InputError(f"--resume: {what}; bring those back, or start again without --resume")
+        raise InputError(f"--resume: {what}; bring those back, or start again with --overwrite")
     return Job(splits, store, config, names, run_dir), failures
 
 
