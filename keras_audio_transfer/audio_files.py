@@ -320,8 +320,8 @@ class _FFmpeg:
                 codec = self._stream.codec_context
                 if codec is None or not codec.sample_rate:
                     raise self._undecodable("format not recognised")
-                if codec.layout.nb_channels > _FFMPEG_CHANNELS:
-                    raise self._undecodable(f"{codec.layout.nb_channels} channels, more than {_FFMPEG_CHANNELS}")
+                if len(codec.layout.channels) > _FFMPEG_CHANNELS:
+                    raise self._undecodable(f"{len(codec.layout.channels)} channels, more than {_FFMPEG_CHANNELS}")
                 self.sample_rate = codec.sample_rate
                 alone = len(container.streams) == 1  # else the length may be that of a film
                 says_length = alone and container.duration and container.format.name in _SAY_THEIR_LENGTH
