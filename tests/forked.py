@@ -21,6 +21,7 @@ from filelock import FileLock
 
 # The number of the test session's first process, for all that it starts. Also xdist's processes inherit it.
 _SESSION = os.environ.setdefault("KAT_TEST_SESSION", str(os.getpid()))
+_SECONDS_TO_START = 240
 _ALONE, _WITH_PACKAGE = "alone", "with_package"
 _VERIFICATION = "keras_audio_transfer.export.verification"
 _IMPORTED = [
@@ -51,7 +52,9 @@ def _run(where, code, arguments, folder, timeout):
         if not Path(f"{place}.pid").exists():
             process = subprocess.Popen([sys.executable, __file__, place, _SESSION], start_new_session=True)
             Path(f"{place}.pid").write_text(str(process.pid))
+        deadline = time.monotonic() + _SECONDS_TO_START
         while not address.exists():
+            assert time.monotonic() < deadline, f"{__file__} does not start; run it alone to see why"
             time.sleep(0.05)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(address))
