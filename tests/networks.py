@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 import pytest
+from conftest import some_quick
 from sounds import CONFIG
 
 from keras_audio_transfer.backbones import BACKBONES
@@ -20,8 +21,17 @@ ONE_A_MODULE = (*QUICK, "resnet18", "densenet40", "resnet50")
 
 def each_network(names: Iterable[str] = BACKBONES, default_tier: Iterable[str] = QUICK):
     """A test of each of these networks; the default tier has it of some only."""
-    networks = [name if name in default_tier else pytest.param(name, marks=pytest.mark.slow) for name in names]
-    return pytest.mark.parametrize("network", networks)
+    return pytest.mark.parametrize("network", some_quick(names, default_tier))
+
+
+def randomise(model, seed, variances):
+    """Give the normalisations statistics and scales that are all different, negative scales among them."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
+            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean)
+            layer.set_weights([*drawn, rng.uniform(*variances, variance)])
 
 
 def small_classifier():
@@ -31,10 +41,5 @@ def small_classifier():
     """
     keras.utils.set_random_seed(0)
     model = add_head(build_extractor(CONFIG, pooling="mean_deviation", spec_augment=2), len(LABELS))
-    rng = np.random.default_rng(0)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
-            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(1, 2, variance)
-            layer.set_weights(drawn)
+    randomise(model, seed=0, variances=(1, 2))
     return model

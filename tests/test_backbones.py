@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import keras
+import networks
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,17 +81,8 @@ def application_model(network):
     return model
 
 
-def randomise(model):
-    """Give the normalisations statistics and scales that are all different, negative scales among them.
-
-    The variances are those of damped maps: in a random deep network, unlike a trained one, rounding grows with depth.
-    """
-    rng = np.random.default_rng(1)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            gamma, beta, mean, variance = (weight.shape for weight in layer.weights)
-            drawn = rng.normal(1, 1, gamma), rng.normal(0, 1, beta), rng.normal(0, 1, mean), rng.uniform(3, 5, variance)
-            layer.set_weights(drawn)
+# The variances are those of damped maps: in a random deep network, unlike a trained one, rounding grows with depth.
+randomise = functools.partial(networks.randomise, seed=1, variances=(3, 5))
 
 
 def with_seed(seed, network):

@@ -167,23 +167,24 @@ def check(options, run_dir):
     if (run_dir / STATE).exists() and not (options.resume or options.overwrite):
         what = f"{run_dir} is of a run that was interrupted; continue it with --resume, or start again with --overwrite"
         raise InputError(f"--output-dir: {what}")
-    for name, earlier in interrupted(options, run_dir, settings_of(options)).items():
-        value = settings_of(options).get(name)
-        if name != FINGERPRINT and value != earlier:
+    settings, earlier = settings_of(options), interrupted(options, run_dir)
+    for name in dict.fromkeys([*settings, *earlier] if earlier is not None else ()):
+        was, now = earlier.get(name), settings.get(name)
+        if name != FINGERPRINT and was != now:
             raise InputError(
-                f"--resume: the interrupted run had {name} {earlier!r}, not {value!r}; "
+                f"--resume: the interrupted run had {name} {was!r}, not {now!r}; "
                 "repeat its command, or start again with --overwrite"
             )
 
 
-def interrupted(options, run_dir, default):
-    """The settings of the run to resume; `default` where there is none."""
+def interrupted(options, run_dir):
+    """The settings of the run to resume; None where there is none."""
     if not options.resume or not (run_dir / SETTINGS).exists():
-        return default
+        return None
     earlier = read_json(run_dir / SETTINGS)
     if not isinstance(earlier, dict):
         raise InputError(f"{run_dir / SETTINGS}: is damaged; remove {run_dir}, and start again")
-    return {**dict.fromkeys(default), **earlier}
+    return earlier
 
 
 def dilations_of(options):
@@ -243,8 +244,8 @@ def decode(options, run_dir, phases):
     clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
-    earlier = interrupted(options, run_dir, {}).get(FINGERPRINT)  # None where an older version was interrupted
-    if earlier not in (None, splits.fingerprint()):
+    earlier = interrupted(options, run_dir) or {}
+    if earlier.get(FINGERPRINT) not in (None, splits.fingerprint()):  # None: of an older version
         what = "the interrupted run had other clips, or other labels or parts of them"
         raise InputError(f"--resume: {what}; bring those back, or start again with --overwrite")
     return Job(splits, store, config, names, run_dir), failures
