@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from keras_audio_transfer.audio_headers import says_its_length, streams_of_ogg
+from keras_audio_transfer.audio_headers import (
+    check_caf,
+    ends_in_filling,
+    goes_on_behind_its_end,
+    place_of_flac_length,
+    sound_of_mp3,
+    streams_of_ogg,
+)
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
@@ -43,6 +50,7 @@ _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's del
 # be 85 frames of 576 samples; and what cannot be decoded is missing in the next frames, too.
 _MP3_BEFORE = 1 << 16
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
+GOES_ON = "goes on behind the end that its header tells: what follows there was not read"
 
 
 class AudioFile:
@@ -50,13 +58,16 @@ class AudioFile:
 
     Attributes:
         sample_rate: in Hz.
-        notes: what the user should know of it, in words.
     """
 
     def __init__(self, path: Path, decoder: "_Libsndfile | _FFmpeg", start: int):
         self.path, self._decoder, self._start = path, decoder, start
         self.sample_rate: int = decoder.sample_rate
-        self.notes = decoder.notes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it, in words; complete when it has been read."""
+        return self._decoder.notes
 
     def read(self, seconds: float | None = None) -> np.ndarray:
         """The file's samples of the first `seconds` and up to one more, float32 (samples, channels); see `blocks`."""
@@ -151,20 +162,22 @@ def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0)
 
 def _decoder_of(path):
     """libsndfile where it can measure the file, else FFmpeg."""
+    notes = (GOES_ON,) if goes_on_behind_its_end(path) else ()
     try:
         with _errors_of(path):
-            decoder = _Libsndfile(path)
+            decoder = _Libsndfile(path, notes)
     except InputError as error:
         if "cannot be decoded" not in str(error):
             raise
+        check_caf(path)
         try:
-            return _FFmpeg(path)
+            return _FFmpeg(path, notes)
         except InputError:
             raise error from None  # its words are the clearer ones
     if decoder.can_measure:
         return decoder
     decoder.close()
-    return _FFmpeg(path, notes=(UNCLOSED,) if decoder.seems_unclosed else ())
+    return _FFmpeg(path, (UNCLOSED,) if decoder.seems_unclosed else notes, decoder.sound)
 
 
 @contextmanager
@@ -204,28 +217,28 @@ class _InOrder(soundfile.SoundFile):
 class _Libsndfile:
     """What libsndfile reads: one file, or the streams of a chained Ogg file one after the other."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, notes: tuple[str, ...]):
+        self._path, self.notes = path, notes
         source = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
         self._file = self._open()
-        self._position = 0  # in the stream that is open
+        self._position, self._promised = 0, self._file.frames  # in the stream that is open
         self._later = streams_of_ogg(path) if self._file.format == "OGG" else []
         self.sample_rate, self._channels = self._file.samplerate, self._file.channels
         if len(self._later) > 1:
             self._open_next()
         else:
             self._later = []
+        if self._file.format == "MP3":
+            self._promised -= _MP3_SLACK
         if self._file.format == "FLAC":
             self._measure_flac()
         self._check_log()
         # A wav file whose header says that it has no samples, while something that is no chunk follows.
         log = self._file.extra_info
         self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
-        is_estimate = self._file.format == "MP3" and not says_its_length(path)
-        self.can_measure = not (self.seems_unclosed or is_estimate)
+        self.sound, is_counted = sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
+        self.can_measure = is_counted and not self.seems_unclosed
 
     def skip(self, samples: int) -> None:
         while self._later and samples >= self._file.frames:
@@ -233,14 +246,15 @@ class _Libsndfile:
             self._open_next()
         try:
             self._file.forward(samples)
+            self._position = samples
         except soundfile.LibsndfileError:  # of a codec that cannot seek, whatever libsndfile says
             self._start_again()
-            self._file.forward(samples)
-        self._position = samples
+            while samples and (read := len(self.read(min(samples, _BLOCK)))):
+                samples -= read
 
     def read(self, samples: int) -> np.ndarray:
         with _errors_of(self._path):
-            block = self._file.block(samples)
+            block = self._block(samples)
             while not len(block) and self._later:
                 self._check_stream()
                 self._open_next()
@@ -259,7 +273,7 @@ class _Libsndfile:
         self._open = lambda: _InOrder(_Part(self._path, *part))
         self._file.close()
         self._file = self._open()
-        self._position = 0
+        self._position, self._promised = 0, self._file.frames
         if (self._file.samplerate, self._file.channels) != (self.sample_rate, self._channels):
             raise InputError(
                 f"{self._path}: its streams have several sample rates or numbers of channels; expected one; divide it"
@@ -270,17 +284,33 @@ class _Libsndfile:
         self._file.close()
         self._file = self._open()
         self._file.can_seek = False
+        self._position = 0
+
+    def _block(self, samples):
+        left = self._promised - self._position
+        if self._file.format != "FLAC" or left < 0:
+            return self._file.block(samples)
+        if left:
+            return self._file.block(min(samples, left))
+        try:
+            return self._file.block(samples)
+        except soundfile.LibsndfileError:  # no frame follows
+            self.notes = () if ends_in_filling(self._path) else (GOES_ON,)
+            return np.empty((0, self._channels), np.float32)
 
     def _measure_flac(self):
-        """A file whose end cannot be found is of unknown length, or holds less than its header says."""
-        claimed = self._file.frames
+        """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
+        place, size = place_of_flac_length(self._path), self._path.stat().st_size
+        self._open = lambda: _InOrder(_Part(self._path, 0, size, hidden=place))
+        self._file.close()
+        self._file = self._open()
         try:
-            self._file.seek(max(claimed - 1, 0))
+            self._file.seek(max(self._promised - 1, 0))
             self._file.seek(0)
             return
         except soundfile.LibsndfileError:
             self._start_again()
-        if claimed < _UNKNOWN:
+        if self._promised < _UNKNOWN:
             while len(self.read(_BLOCK)):
                 pass
             self._check_stream()
@@ -288,9 +318,8 @@ class _Libsndfile:
     def _check_stream(self):
         """That what is over held what it promised."""
         self._check_log()
-        promised = self._file.frames - (_MP3_SLACK if self._file.format == "MP3" else 0)
-        if self._position < promised < _UNKNOWN:
-            held = f"{self._position} of {self._file.frames} samples are there"
+        if self._position < self._promised < _UNKNOWN:
+            held = f"{self._position} of {self._promised} samples are there"
             raise InputError(f"{self._path}: truncated: {held}; copy the file again")
 
     def _check_log(self):
@@ -305,12 +334,13 @@ class _Libsndfile:
 class _FFmpeg:
     """What FFmpeg reads. It stops where the samples do, whatever a header says."""
 
-    def __init__(self, path: Path, notes: tuple[str, ...] = ()):
+    def __init__(self, path: Path, notes: tuple[str, ...], start: int = 0):
         import av  # takes a moment, and few files need it
 
         self._path, self.notes = path, notes
         self._stack = ExitStack()
-        file = self._stack.enter_context(path.open("rb"))  # PyAV itself does not take names that are no UTF-8
+        part = _Part(path, start, path.stat().st_size)  # PyAV itself does not take names that are no UTF-8
+        file = self._stack.enter_context(closing(part))
         try:
             with self._errors():
                 container = self._stack.enter_context(av.open(file, metadata_errors="replace"))
@@ -387,10 +417,10 @@ class _FFmpeg:
 
 
 class _Part:
-    """The bytes of a file from `start` to `end`, as libsndfile wants a file."""
+    """The bytes of a file from `start` to `end`, as decoders want a file; the 36 bits of a number can be hidden."""
 
-    def __init__(self, path: Path, start: int, end: int):
-        self._file, self._start, self._end = path.open("rb"), start, end
+    def __init__(self, path: Path, start: int, end: int, hidden: int | None = None):
+        self._file, self._start, self._end, self._hidden = path.open("rb"), start, end, hidden
         self._file.seek(start)
 
     def seek(self, offset, whence=io.SEEK_SET):
@@ -401,7 +431,17 @@ class _Part:
         return self._file.tell() - self._start
 
     def read(self, size):
-        return self._file.read(min(size, max(self._end - self._file.tell(), 0)))
+        place = self._file.tell()
+        content = self._file.read(min(size, max(self._end - place, 0)))
+        if self._hidden is None or not place - 5 < self._hidden < place + len(content):
+            return content
+        content = bytearray(content)
+        for number in range(max(self._hidden, place), min(self._hidden + 5, place + len(content))):
+            content[number - place] &= 0xF0 if number == self._hidden else 0
+        return bytes(content)
+
+    def close(self):
+        self._file.close()
 
     def __del__(self):
-        self._file.close()
+        self.close()

@@ -13,7 +13,7 @@ from encoded_sounds import of_ffmpeg
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.audio_files import UNCLOSED, open_audio, read_audio
+from keras_audio_transfer.audio_files import GOES_ON, UNCLOSED, open_audio, read_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
@@ -43,6 +43,15 @@ def mp3(bitrate_mode):
 def mp3_without_length(bitrate_mode):
     content = mp3(bitrate_mode)
     return content[content.index(b"\xff\xfb", 10) :]
+
+
+def mp3_of_frames(frames, bitrate_mode="VARIABLE"):
+    """An mp3 file whose header says that it has so many frames; None for no number of bytes, either."""
+    content = bytearray(mp3(bitrate_mode))
+    at = 21 + 4
+    assert content[at + 3] & 3 == 3
+    content[at + 4 : at + 8] = struct.pack(">I", frames)
+    return bytes(content)
 
 
 def flac_of(samples):
@@ -81,6 +90,11 @@ READABLE = {
     "chained.ogg": (chained_ogg(SOUND[: 2 * RATE], SOUND[2 * RATE :]), 176_400),
     "chain of four.ogg": (chained_ogg(*np.split(SOUND, [1, RATE, 3 * RATE])), 176_400),
     "piped.flac": (flac_of(0), 176_400),
+    "of fewer.flac": (flac_of(50_000), 176_400),
+    "of one.flac": (flac_of(1), 176_400),
+    "with tags.flac": (b"ID3\3\0\0\0\0\1\0" + bytes(128) + encoded("FLAC") + b"TAG".ljust(128, b"\0"), 176_400),
+    "of fewer.mp3": (mp3_of_frames(40), IN_MP3_FRAMES),
+    "constant of fewer.mp3": (mp3_of_frames(40, "CONSTANT"), IN_MP3_FRAMES),
     "unclosed.wav": (unclosed(SOUND), 176_400),
     "unclosed and quiet.wav": (unclosed(np.concatenate([np.zeros(RATE), SOUND])), 220_500),
 }
@@ -170,11 +184,40 @@ def of_pyav(container, codec, rate, begin=0.0):
     return file.getvalue()
 
 
-def test_what_was_never_closed_is_said(tmp_path):
-    for content, notes in ((unclosed(SOUND), (UNCLOSED,)), (wav(), ())):
-        (tmp_path / "a.wav").write_bytes(content)
-        with open_audio(tmp_path / "a.wav") as file:
-            assert file.notes == notes
+def au_of(said):
+    content = encoded("AU")
+    return content[:8] + struct.pack(">I", said) + content[12:]
+
+
+CHUNK = b"note" + struct.pack("<I", 3) + b"yes\0"
+NOTES = {
+    "whole": (wav(), ()),
+    "never closed": (unclosed(SOUND), (UNCLOSED,)),
+    "and another": (2 * wav(), (GOES_ON,)),
+    "of fewer bytes": (wav(1000), (GOES_ON,)),
+    "au of fewer bytes": (au_of(1000), (GOES_ON,)),
+    "au": (encoded("AU"), ()),
+    "au to its end": (au_of(0xFFFFFFFF), ()),
+    "aiff and another": (2 * encoded("AIFF"), (GOES_ON,)),
+    "flac and another": (2 * encoded("FLAC"), (GOES_ON,)),
+    "flac and noise": (encoded("FLAC") + wav()[-1000:], (GOES_ON,)),
+    "flac and zeros": (encoded("FLAC") + bytes(1000), ()),
+    "flac and a tag": (encoded("FLAC") + b"APETAGEX" + bytes(300), ()),
+    "a chunk": (wav() + CHUNK, ()),
+    "a chunk and noise": (wav() + CHUNK + wav()[-1001:], (GOES_ON,)),
+    "a tag": (wav() + b"ID3" + bytes(range(200)), ()),
+    "filling": (wav() + bytes(1000), ()),
+    "little": (wav() + bytes(range(1, 60)), ()),
+}
+
+
+@pytest.mark.parametrize("kind", NOTES)
+def test_what_is_not_as_a_header_tells_is_said(tmp_path, kind):
+    content, notes = NOTES[kind]
+    (tmp_path / "a.wav").write_bytes(content)
+    with open_audio(tmp_path / "a.wav") as file:
+        file.read()
+        assert file.notes == notes
 
 
 @pytest.mark.parametrize("claimed", [2**36 - 1, 2**33, 2**24, 176_401])
@@ -225,6 +268,18 @@ def test_a_truncated_chain(tmp_path, share):
     (tmp_path / "a.ogg").write_bytes(content[: int(share * len(content))])
     with pytest.raises(InputError, match=r"a\.ogg: truncated: the end of the Ogg stream is missing; copy the file"):
         read_audio(tmp_path / "a.ogg", 0.5)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), [("ogg", "VORBIS"), ("opus", "OPUS")])
+def test_a_page_is_missing(tmp_path, suffix, subtype):
+    soundfile.write(tmp_path / "whole", np.tile(SOUND, 10)[: 30 * 48000], 48000, format="OGG", subtype=subtype)
+    pages = (tmp_path / "whole").read_bytes().split(b"OggS")
+    assert len(pages) > 9
+    (tmp_path / f"a.{suffix}").write_bytes(b"OggS".join(pages))
+    assert len(read_audio(tmp_path / f"a.{suffix}")[0]) == 30 * 48000
+    (tmp_path / f"a.{suffix}").write_bytes(b"OggS".join(pages[:8] + pages[9:]))
+    with pytest.raises(InputError, match=rf"a\.{suffix}: page 7 of its Ogg stream is missing; copy the file again$"):
+        read_audio(tmp_path / f"a.{suffix}", 0.5)
 
 
 @pytest.mark.parametrize(("suffix", "container", "subtype"), [("opus", "OGG", "OPUS"), ("w64", "W64", None)])
@@ -288,7 +343,13 @@ def test_tags_that_are_no_utf8(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("container", "said"), [("AU", r"\d+ of 352800 bytes of audio"), ("W64", r"\d+ of 352904 bytes"), ("RF64", "bytes")]
+    ("container", "said"),
+    [
+        ("AU", r"\d+ of 352800 bytes of audio"),
+        ("W64", r"\d+ of 352904 bytes"),
+        ("RF64", "bytes"),
+        ("CAF", r"\d+ of 352804 bytes of audio"),
+    ],
 )
 def test_the_other_containers_that_are_truncated(tmp_path, container, said):
     content = encoded(container)
