@@ -9,6 +9,7 @@ from conftest import some_quick
 from sounds import CONFIG
 
 from keras_audio_transfer.backbones import BACKBONES
+from keras_audio_transfer.backbones.applications import APPLICATIONS
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
 
@@ -17,11 +18,17 @@ LABELS = ["a", "b", "ç"]  # of the small classifier
 QUICK = ("convnet5", "sbcnn")
 # One of each module: those of keras.applications differ in numbers only, and resnet50 is the quickest of them.
 ONE_A_MODULE = (*QUICK, "resnet18", "densenet40", "resnet50")
+OWN = [network for network in BACKBONES if network not in APPLICATIONS]
+# One of each of Keras's architectures, whose others differ in the number of blocks: for what takes long.
+ARCHITECTURES = ("densenet121", "resnet50")
 
 
 def each_network(names: Iterable[str] = BACKBONES, default_tier: Iterable[str] = QUICK):
     """A test of each of these networks; the default tier has it of some only."""
     return pytest.mark.parametrize("network", some_quick(names, default_tier))
+
+
+each_architecture = each_network([*OWN, *ARCHITECTURES])
 
 
 def randomise(model, seed, variances):

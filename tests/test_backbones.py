@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import ONE_A_MODULE, each_network
+from networks import ARCHITECTURES, ONE_A_MODULE, OWN, each_architecture, each_network
 from sounds import noise
 
 from keras_audio_transfer import backbones
@@ -35,7 +35,7 @@ from keras_audio_transfer.training import weights_hash
 SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 TEN_MINUTES = 600 * SMALL.sample_rate
 
-# Loads models that `test_a_fresh_process_loads_every_network` saved, and writes their features.
+# Loads models that `test_a_fresh_process_loads_every_architecture` saved, and writes their features.
 LOAD = """
 import sys
 from pathlib import Path
@@ -52,10 +52,6 @@ slow = pytest.mark.slow
 every_network = each_network()
 one_a_module = each_network(default_tier=ONE_A_MODULE)
 every_application = each_network(APPLICATIONS, ["resnet50"])
-OWN = [network for network in BACKBONES if network not in APPLICATIONS]
-# One network of each of Keras's architectures, for what takes long.
-ARCHITECTURES = ("densenet121", "resnet50")
-each_architecture = each_network(ARCHITECTURES, ["resnet50"])
 
 
 def with_n_mels(n_mels):
@@ -224,7 +220,7 @@ def test_an_input_of_another_length_needs_no_new_weights(network):
     assert weights[0] == weights[1] == weights[2]
 
 
-@each_network([*OWN, *ARCHITECTURES])
+@each_architecture
 def test_seeds_decide_the_random_weights(extractors, network):
     assert extractors[network]
     assert weights_hash(with_seed(0, network)) == extractors.hashes[network]
@@ -250,7 +246,7 @@ def test_unknown_network():
         backbone("convnet6")
 
 
-@each_network([*OWN, *ARCHITECTURES])
+@each_architecture
 def test_one_to_four_channels(network):
     """All networks of `APPLICATIONS` have one channel in the tests above, and four in the next."""
     for n_channels in (2, 3) if network in APPLICATIONS else (1, 4):
@@ -260,7 +256,7 @@ def test_one_to_four_channels(network):
             assert np.isfinite(values).all(), name
 
 
-@every_network
+@each_architecture
 def test_one_step_of_training_moves_every_weight(network):
     keras.utils.set_random_seed(0)
     extractor = build_extractor(SMALL, network, dilations=(1, 2, 3, 4))
@@ -276,16 +272,17 @@ def test_one_step_of_training_moves_every_weight(network):
 
 
 @slow
-def test_a_fresh_process_loads_every_network(extractors, tmp_path):
+def test_a_fresh_process_loads_every_architecture(extractors, tmp_path):
+    tried = [*OWN, *ARCHITECTURES]
     waveforms = noise(2, 700)
     np.save(tmp_path / "waveforms.npy", waveforms)
-    for network in BACKBONES:
+    for network in tried:
         extractors[network].save(tmp_path / f"{network}.keras")
-    command = [sys.executable, "-c", LOAD, tmp_path, *BACKBONES]
+    command = [sys.executable, "-c", LOAD, tmp_path, *tried]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
     assert run.returncode == 0, run.stderr
-    for network in BACKBONES:
+    for network in tried:
         model = extractors[network]
         with np.load(tmp_path / f"{network}.npz") as loaded:
             assert loaded.files == list(model.output)
@@ -293,7 +290,7 @@ def test_a_fresh_process_loads_every_network(extractors, tmp_path):
                 np.testing.assert_allclose(loaded[name], values, rtol=1e-5, atol=1e-5, err_msg=f"{network} {name}")
 
 
-@every_network
+@each_architecture
 def test_folding_and_tiling_change_no_feature(extractors, network):
     waveforms = noise(2, SMALL.n_samples)
     result = tiled(folded(extractors[network]))
@@ -378,7 +375,7 @@ def assert_equal_maps(model, spectrogram, given, network, picture):
 
 
 @pytest.mark.slow
-@each_architecture
+@each_network(ARCHITECTURES)
 def test_imagenets_weights_give_the_maps_of_keras_own_network(monkeypatch, network):
     given = as_published(monkeypatch, network)
     model = build_extractor(with_n_mels(64), network, weights="imagenet")

@@ -13,7 +13,7 @@ import soundfile
 import soxr
 import tensorflow as tf
 from conftest import read_card
-from networks import LABELS, each_network, small_classifier
+from networks import LABELS, each_architecture, small_classifier
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import resampling
@@ -110,7 +110,8 @@ def test_padding_never_changes_an_answer(call, lengths, filling):
         assert_same(row, call("serving_default", waveform=clip[None, :length]))
 
 
-@each_network(default_tier=())
+@pytest.mark.slow
+@each_architecture
 def test_padding_never_changes_an_answer_of_any_network(network):
     _, signatures = build_signatures(tiled(folded(new_model(network))), CARD)
     waveform, lengths = noise(3, 500), np.int32([500, 77, 320])
