@@ -1,14 +1,16 @@
 """Every clip is on one side, a recording never on two; official folds and splits are kept; errors say what to do."""
 
+import itertools
 import re
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_audio_transfer.datasets import load
+from keras_audio_transfer.datasets import load, stratified_group_folds
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.splits import Splits, divide, nested_subset
@@ -277,3 +279,11 @@ def test_a_fingerprint_tells_labels_parts_and_sounds_apart():
     ]
     assert replace(splits, description="in other words").fingerprint() == splits.fingerprint()
     assert len({splits.fingerprint(), *(other.fingerprint() for other in others)}) == 6
+
+
+def test_folds_that_divide_no_group_are_the_same_with_every_scikit_learn():
+    labels, groups = np.arange(60) % 3, np.arange(60) // 4
+    held_out = [tuple(score) for _, score in stratified_group_folds(labels, groups, 5, seed=3)]
+    assert sorted(itertools.chain(*held_out)) == [*range(60)]
+    found = [np.unique(groups[list(score)]).tolist() for score in held_out]
+    assert found == [[8, 11, 12], [0, 4, 13], [1, 3, 14], [5, 6, 10], [2, 7, 9]]  # those of StratifiedGroupKFold, 1.9.1

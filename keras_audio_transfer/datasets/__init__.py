@@ -19,10 +19,12 @@ and a line in `DATASETS`; the contract test in `tests/test_datasets.py` then cov
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import ModuleType
+
+import numpy as np
 
 from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.datasets import (
@@ -151,8 +153,6 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
     Raises:
         InputError: a fraction out of range, or too few groups or clips for it.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     if not 0 < fraction <= 0.5:
         raise InputError(f"hold_out: fraction is {fraction}; expected more than 0 and at most 0.5")
     splits = round(1 / fraction)
@@ -170,9 +170,30 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
             f"hold_out: 1/{splits} of the clips needs {splits} of a label, the most there are is {count} ({label!r}); "
             "ask for a larger fraction"
         )
-    folds = StratifiedGroupKFold(n_splits=splits, shuffle=True, random_state=seed)
-    kept, held_out = next(folds.split(labels, labels, [numbers[group] for group in groups]))
+    kept, held_out = next(stratified_group_folds(labels, [numbers[group] for group in groups], splits, seed))
     return [clips[i] for i in kept], [clips[i] for i in held_out]
+
+
+def stratified_group_folds(
+    labels: Sequence, groups: Sequence[int], n_folds: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Folds that divide no group, with each label's share in each: (clips kept, clips held out), their numbers.
+
+    Those of scikit-learn 1.9's `StratifiedGroupKFold(shuffle=True)`, whatever its version: up to 1.7, shuffling loses the
+    shares. Groups that are numbered in another order need none.
+
+    Args:
+        labels: of each clip.
+        groups: the number of each clip's group, from 0.
+        n_folds: how many.
+        seed: which of the possible divisions.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    order = np.arange(max(groups) + 1)
+    np.random.RandomState(seed).shuffle(order)
+    numbered = np.argsort(order)[np.asarray(groups)]
+    return StratifiedGroupKFold(n_folds).split(labels, labels, numbered)
 
 
 def _module(name: str) -> ModuleType:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_audio_transfer.datasets import stratified_group_folds
 from keras_audio_transfer.datasets.clip import SPLITS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -202,7 +203,7 @@ def _shuffled_parts(features, rows, name, seed, fewer=False):
 
 def _grouped_parts(features, rows, name, seed, fewer):
     """As `_shuffled_parts`, but no group is divided."""
-    from sklearn.model_selection import KFold, StratifiedGroupKFold
+    from sklearn.model_selection import KFold
 
     labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
     own = [f"{group}" or f"\0{row}" for group, row in zip(features.groups[rows], rows, strict=True)]
@@ -217,8 +218,7 @@ def _grouped_parts(features, rows, name, seed, fewer):
         parts = KFold(n_folds, shuffle=True, random_state=seed).split(np.unique(groups))
         pairs = [(np.flatnonzero(np.isin(groups, fit)), np.flatnonzero(np.isin(groups, score))) for fit, score in parts]
     else:
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        pairs = splitter.split(rows, labels, groups)
+        pairs = stratified_group_folds(labels, groups, n_folds, seed)
     return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
 
 
