@@ -179,8 +179,8 @@ def stratified_group_folds(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Folds that divide no group, with each label's share in each: (clips kept, clips held out), their numbers.
 
-    Those of scikit-learn 1.9's `StratifiedGroupKFold(shuffle=True)`, whatever its version: up to 1.7, shuffling loses the
-    shares. Groups that are numbered in another order need none.
+    Those of scikit-learn 1.9's `StratifiedGroupKFold(shuffle=True)`, whatever its version: up to 1.7, shuffling loses
+    the shares. Groups that are numbered in another order need none.
 
     Args:
         labels: of each clip.
