@@ -6,6 +6,7 @@ Also what the value of any setting or argument may be: `number`, `checked_whole`
 import errno
 import math
 import os
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -15,16 +16,23 @@ import numpy as np
 
 from keras_audio_transfer.errors import InputError, unknown
 
+LARGEST_SCALE = 2.0**31
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
 SHORT_CLIPS = ("repeat", "zero_pad")
 LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
-FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same")
+FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same", "centre_reflect", "none", "tensorflow_valid")
+SPECTRA = ("power", "magnitude")
+MEL_SCALES = ("slaney", "htk")
+COMPRESSIONS = ("relative_decibel", "decibel", "natural_log", "log10")
+PATCH_RESTS = ("drop", "zero_pad")
 DECIBEL_MAXIMA = ("clip", "batch")
 # How feature maps become features; `extractor.POOLINGS` has their layers.
 POOLINGS = (
     "mean",
     "max",
     "mean_deviation",
+    "time_mean",
+    "time_max",
 )
 _KINDS = {int: "a whole number", float: "a number", str: "a text"}
 
@@ -92,14 +100,16 @@ def checked_path(name: str, value: object, expected: str) -> Path:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """The front end: sample rate, clip length, STFT, mel bands and decibel scale.
+    """The front end: sample rate, clip length, STFT, mel bands, decibel scale and patches.
+
+    The later settings are for published networks, whose weights fit one front end only.
 
     Attributes:
         sample_rate: in Hz; every clip is resampled to it.
         clip_seconds: length of the clips the network is trained on. Features can be had for any length.
-        n_fft: length of the window (periodic Hann) and of the FFT, in samples.
+        n_fft: length of the FFT, in samples.
         hop_length: step from frame to frame, in samples.
-        n_mels: mel bands (Slaney scale and area norm).
+        n_mels: mel bands.
         mel_f_min, mel_f_max: limits of the mel bands in Hz.
         decibel_floor: power below this counts as this (1e-10: -100 dB re 1).
         decibel_range: values lie in [-decibel_range, 0] dB, 0 being the loudest cell.
@@ -109,9 +119,25 @@ class AudioConfig:
         frame_padding: zeros around the waveform. 'centre': `n_fft // 2` on each side, so that frame t is centred on
             sample `t * hop_length`, and n samples have `1 + n // hop_length` frames. The published weights of 2017
             need 'theano_half' (version 1: the same, but a frame begins one sample earlier) or 'tensorflow_same'
-            (version 2: `ceil(n / hop_length)` frames, TensorFlow's 'SAME').
+            (version 2: `ceil(n / hop_length)` frames, TensorFlow's 'SAME'). 'centre_reflect': as 'centre', with the
+            waveform reflected instead of zeros. Without any, whole frames only: 'none' (of `n_fft` samples, with a
+            shorter window in their middle, as librosa's `center=False`) or 'tensorflow_valid' (of `win_length`).
         short_clips: what happens to a clip shorter than `clip_seconds`: 'repeat' (then cut) or 'zero_pad'.
         long_clips: which part of a longer clip is taken: its 'start' or its 'centre'.
+        win_length: length of the window (periodic Hann), in samples; None for `n_fft`.
+        sample_scale: what samples in [-1, 1] are multiplied by first.
+        spectrum: what is summed in mel bands: 'power' or 'magnitude'.
+        mel_scale: 'slaney' (and area norm, as librosa's default) or 'htk' (triangles that are linear in mel and 1 at
+            their tips: `tf.signal.linear_to_mel_weight_matrix`).
+        compression: 'relative_decibel' as above; 'decibel': the same, not relative to the loudest cell, but cut
+            `decibel_range` below it; 'natural_log' or 'log10': the logarithm of `log_scale * x + log_offset`.
+        log_scale, log_offset: see there.
+        spectrogram_scale, spectrogram_offset: the compressed values are multiplied by the first, and the second added.
+        patch_frames: the network sees patches of this number of frames, and a clip's maps are those of its patches, one
+            after the other in time; 0: it sees clips as they are.
+        patch_hop: frames from patch to patch.
+        patch_rest: what becomes of the end, which fills no patch: 'drop', or 'zero_pad' the waveform. A clip shorter
+            than one patch is filled with zeros.
 
     Raises:
         InputError: a value is out of range, or of another type. Numbers may be NumPy's.
@@ -131,6 +157,18 @@ class AudioConfig:
     frame_padding: str = "centre"
     short_clips: str = "repeat"
     long_clips: str = "start"
+    win_length: int | None = None
+    sample_scale: float = 1.0
+    spectrum: str = "power"
+    mel_scale: str = "slaney"
+    compression: str = "relative_decibel"
+    log_scale: float = 1.0
+    log_offset: float = 1e-6
+    spectrogram_scale: float = 1.0
+    spectrogram_offset: float = 0.0
+    patch_frames: int = 0
+    patch_hop: int = 0
+    patch_rest: str = "drop"
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -153,6 +191,21 @@ class AudioConfig:
             "frame_padding": (self.frame_padding in FRAME_PADDINGS, f"one of {', '.join(FRAME_PADDINGS)}"),
             "short_clips": (self.short_clips in SHORT_CLIPS, f"one of {', '.join(SHORT_CLIPS)}"),
             "long_clips": (self.long_clips in LONG_CLIPS, f"one of {', '.join(LONG_CLIPS)}"),
+            "win_length": (2 <= self.window <= self.n_fft and self.window % 2 == 0, f"even, 2 to n_fft ({self.n_fft})"),
+            "sample_scale": (0 < self.sample_scale <= LARGEST_SCALE, "above 0, up to 2**31"),
+            "spectrum": (self.spectrum in SPECTRA, f"one of {', '.join(SPECTRA)}"),
+            "mel_scale": (self.mel_scale in MEL_SCALES, f"one of {', '.join(MEL_SCALES)}"),
+            "compression": (self.compression in COMPRESSIONS, f"one of {', '.join(COMPRESSIONS)}"),
+            "log_scale": (0 < self.log_scale < math.inf, "a number above 0"),
+            "log_offset": (0 < self.log_offset < math.inf, "a number above 0"),
+            "spectrogram_scale": (0 < abs(self.spectrogram_scale) < math.inf, "a number that is not 0"),
+            "spectrogram_offset": (math.isfinite(self.spectrogram_offset), "a finite number"),
+            "patch_frames": (self.patch_frames >= 0, "0 or more frames"),
+            "patch_hop": (
+                self.patch_hop == 0 if not self.patch_frames else 1 <= self.patch_hop <= self.patch_frames,
+                f"1 to patch_frames ({self.patch_frames}) frames" if self.patch_frames else "0 without patch_frames",
+            ),
+            "patch_rest": (self.patch_rest in PATCH_RESTS, f"one of {', '.join(PATCH_RESTS)}"),
         }
         for name, (kept, rule) in rules.items():
             if not kept:
@@ -179,15 +232,56 @@ class AudioConfig:
         return self.n_frequencies, self.n_mels
 
     @property
+    def window(self) -> int:
+        """Samples of the window."""
+        return self.n_fft if self.win_length is None else self.win_length
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples that the frames of one patch need; 0 without patches."""
+        if not self.patch_frames:
+            return 0
+        first = {"none": self.n_fft, "tensorflow_valid": self.window}.get(self.frame_padding, 1)
+        return first + (self.patch_frames - 1) * self.hop_length
+
+    @property
+    def lowest_value(self) -> float:
+        """Of a spectrogram, unless it is standardised."""
+        lowest = {
+            "relative_decibel": -self.decibel_range,
+            "decibel": 10 * math.log10(self.decibel_floor),
+            "natural_log": math.log(self.log_offset),
+            "log10": math.log10(self.log_offset),
+        }[self.compression]
+        return lowest * self.spectrogram_scale + self.spectrogram_offset
+
+    @property
     def hop_seconds(self) -> float:
         """Time from frame to frame."""
         return self.hop_length / self.sample_rate
 
     def frames_of(self, n_samples: int) -> int:
-        """Frames of a waveform of `n_samples`."""
+        """Frames of a waveform of `n_samples`; with patches, those of the waveform that is filled up to them."""
+        n_samples += self.zeros_behind(n_samples)
         if self.frame_padding == "tensorflow_same":
             return -(-n_samples // self.hop_length)
-        return 1 + n_samples // self.hop_length
+        frame = {"none": self.n_fft, "tensorflow_valid": self.window}.get(self.frame_padding, 0)
+        return 1 + (n_samples - frame) // self.hop_length
+
+    def zeros_behind(self, n_samples: Any, maximum: Callable[[Any, Any], Any] = max) -> Any:
+        """Zeros that fill up the last patch of a waveform of `n_samples`; of tensors with TensorFlow's `maximum`."""
+        missing = maximum(self.patch_samples - n_samples, 0)
+        if not self.patch_frames or self.patch_rest == "drop":
+            return missing
+        hop = self.patch_hop * self.hop_length
+        behind = n_samples + missing - self.patch_samples  # what is behind the first patch
+        return missing - behind + -(-behind // hop) * hop
+
+    def patches_of(self, n_samples: int) -> int:
+        """Patches of a waveform of `n_samples`; 1 without patches."""
+        if not self.patch_frames:
+            return 1
+        return 1 + (self.frames_of(n_samples) - self.patch_frames) // self.patch_hop
 
     def with_clip_seconds(self, clip_seconds: float | None) -> "AudioConfig":
         """The same front end for clips of another length; None changes nothing.
@@ -223,6 +317,8 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
         return checked_flag(name, value)
     if kind is str and isinstance(value, str):
         return value
+    if kind == int | None:
+        return None if value is None else _of_kind(name, value, int)
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if kind is int and is_number and number(value).is_integer():
         return int(value)

@@ -10,7 +10,12 @@ import tensorflow as tf
 from keras_audio_transfer.backbones import backbone, check_weights
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError, unknown
-from keras_audio_transfer.layers import GlobalMeanStdPooling2D, MultiscaleDilatedConv2D
+from keras_audio_transfer.layers import (
+    GlobalMeanStdPooling2D,
+    MultiscaleDilatedConv2D,
+    TimeMaxPooling2D,
+    TimeMeanPooling2D,
+)
 from keras_audio_transfer.model_folder import SCORES
 from keras_audio_transfer.spectrogram import SPECTROGRAM_LAYERS, mask_spectrogram, waveform_to_spectrogram
 
@@ -18,6 +23,8 @@ POOLINGS = {
     "mean": keras.layers.GlobalAveragePooling2D,  # Choi et al. 2017
     "max": keras.layers.GlobalMaxPooling2D,
     "mean_deviation": GlobalMeanStdPooling2D,
+    "time_mean": TimeMeanPooling2D,  # Niizumi et al. 2022
+    "time_max": TimeMaxPooling2D,
 }
 
 
@@ -41,7 +48,8 @@ def build_extractor(
         config: the front end.
         network: a name in `backbones.BACKBONES`.
         pooling: how maps become features: 'mean' over time and frequency (Choi et al. 2017), 'max', or
-            'mean_deviation' (both, twice as many numbers).
+            'mean_deviation' (both, twice as many numbers); or over time only, with the bands kept: 'time_mean',
+            'time_max' (Niizumi et al. 2022; channels times bands).
         spec_augment: in training, mask the spectrogram with this number of masks of frames, and as many of bands.
         seed: of the masks.
         dilations: those of a `MultiscaleDilatedConv2D` between spectrogram and network, such as (1, 2, 3, 4) of McMahan

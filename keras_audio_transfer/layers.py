@@ -9,9 +9,12 @@ from keras import ops
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.resampling import SincResampling
 from keras_audio_transfer.spectrogram import (
+    ApplyHtkFilterbank,
     ClipStandardisation,
     FramePadding,
+    Logarithm,
     MagnitudeToPower,
+    PatchPadding,
     PowerToRelativeDecibel,
     SeededSpecAugment,
     widened,
@@ -19,18 +22,25 @@ from keras_audio_transfer.spectrogram import (
 from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
 
 __all__ = [
+    "ApplyHtkFilterbank",
     "BatchStatisticsNormalization",
     "ChannelScaling",
     "ClampedMaxPooling2D",
     "ClipStandardisation",
     "FramePadding",
     "GlobalMeanStdPooling2D",
+    "JoinedPatches",
+    "Logarithm",
     "MagnitudeToPower",
     "MultiscaleDilatedConv2D",
+    "PatchPadding",
+    "Patches",
     "PowerToRelativeDecibel",
     "SeededSpecAugment",
     "SincResampling",
     "SupportVectorClassifier",
+    "TimeMaxPooling2D",
+    "TimeMeanPooling2D",
 ]
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
@@ -137,6 +147,94 @@ class GlobalMeanStdPooling2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """Return (batch, 2 * channels)."""
         return (input_shape[0], 2 * input_shape[-1])
+
+
+class _TimePooling2D(keras.layers.Layer):
+    """What pools over frames only has in common: (batch, frames, bands, channels) -> (batch, bands * channels)."""
+
+    def call(self, maps):
+        """Return the pooled features, all channels of the first band first."""
+        return ops.reshape(self._pooled(maps), (-1, maps.shape[2] * maps.shape[3]))
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, bands * channels)."""
+        batch, _, bands, channels = input_shape
+        return (batch, bands * channels)
+
+
+@_register
+class TimeMeanPooling2D(_TimePooling2D):
+    """Mean over frames, of every band and channel (Niizumi et al. 2022, arXiv:2205.08138, section 3).
+
+    Shapes: (batch, frames, bands, channels) -> (batch, bands * channels). Computes in float32 at least.
+    """
+
+    def _pooled(self, maps):
+        return ops.cast(ops.mean(widened(maps), axis=1), self.compute_dtype)
+
+
+@_register
+class TimeMaxPooling2D(_TimePooling2D):
+    """Maximum over frames, of every band and channel (Niizumi et al. 2022, arXiv:2205.08138, section 3).
+
+    Shapes: (batch, frames, bands, channels) -> (batch, bands * channels).
+    """
+
+    def _pooled(self, maps):
+        return ops.max(maps, axis=1)
+
+
+@_register
+class Patches(keras.layers.Layer):
+    """Cuts a spectrogram into patches, which become clips of a larger batch.
+
+    Args:
+        frames: of a patch.
+        hop: frames from the start of one patch to the next. What fills no patch at the end is left out.
+
+    Shapes: (batch, frames, bands, channels) -> (batch * patches, patch frames, bands, channels), the patches of the
+    first clip first.
+    """
+
+    def __init__(self, frames, hop, **kwargs):
+        super().__init__(**kwargs)
+        self.frames, self.hop = frames, hop
+
+    def call(self, spectrogram):
+        """Return the patches."""
+        patches = tf.signal.frame(spectrogram, self.frames, self.hop, axis=1)
+        return tf.reshape(patches, [-1, self.frames, *spectrogram.shape[2:]])
+
+    def compute_output_shape(self, input_shape):
+        """Return (None, patch frames, bands, channels)."""
+        return (None, self.frames, *input_shape[2:])
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "frames": self.frames, "hop": self.hop}
+
+
+@_register
+class JoinedPatches(keras.layers.Layer):
+    """Puts the maps of a clip's patches one after the other in time, so that a clip has maps again.
+
+    Called with the maps of the patches and the spectrogram that they were cut from by `Patches`.
+
+    Shapes: [(batch * patches, frames, bands, channels), (batch, ...)] -> (batch, patches * frames, bands, channels).
+    Sequences, (batch * patches, frames, channels), have one band then, and vectors, (batch * patches, channels), also one
+    frame a patch.
+    """
+
+    def call(self, inputs):
+        """Return the joined maps."""
+        maps, spectrogram = inputs
+        bands = maps.shape[2] if len(maps.shape) == 4 else 1
+        return tf.reshape(maps, [tf.shape(spectrogram)[0], -1, bands, maps.shape[-1]])
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, None, bands, channels)."""
+        maps, spectrogram = input_shape
+        return (spectrogram[0], None, maps[2] if len(maps) == 4 else 1, maps[-1])
 
 
 @_register

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 from kapre.augmentation import SpecAugment
-from kapre.time_frequency import STFT, ApplyFilterbank, Magnitude
+from kapre.time_frequency import STFT, ApplyFilterbank, Magnitude, MagnitudeToDecibel
 from keras import ops
 
 from keras_audio_transfer.config import AudioConfig
@@ -11,7 +11,13 @@ from keras_audio_transfer.config import AudioConfig
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
 
 # The layers that a spectrogram can be the output of, in order; by these names it is found in a model.
-SPECTROGRAM_LAYERS = _DECIBEL, _STANDARDISED, _MASKED = ("power_to_decibel", "standardise", "spec_augment")
+SPECTROGRAM_LAYERS = _DECIBEL, _LOG, _SCALED, _STANDARDISED, _MASKED = (
+    "power_to_decibel",
+    "logarithm",
+    "scale_spectrogram",
+    "standardise",
+    "spec_augment",
+)
 
 # Whatever the global policy: powers span more digits than half precision has, and there is no FFT in it.
 _PRECISION = {"dtype": "float32"}
@@ -42,47 +48,109 @@ class MagnitudeToPower(keras.layers.Layer):
 
 
 @_register
-class FramePadding(keras.layers.Layer):
-    """Adds the zeros around a waveform that decide where its frames lie.
+class PatchPadding(keras.layers.Layer):
+    """Adds the zeros behind a waveform that fill up its last patch, and the only one of a short clip.
 
     Args:
-        n_fft, hop_length: of the STFT that follows, in samples.
-        frame_padding: see `AudioConfig`.
+        audio: the settings of an `AudioConfig`, as `AudioConfig.to_dict` returns them.
 
-    Shapes: (batch, samples, 1) -> (batch, padded samples, 1).
+    Shapes: (batch, samples, 1) -> (batch, samples of whole patches or more, 1).
     """
 
-    def __init__(self, n_fft, hop_length, frame_padding="centre", **kwargs):
+    def __init__(self, audio, **kwargs):
         super().__init__(**kwargs)
-        self.n_fft, self.hop_length, self.frame_padding = n_fft, hop_length, frame_padding
+        self.audio = AudioConfig.from_dict(audio)
 
     def call(self, waveform):
         """Return the padded waveform."""
-        before, after = self._zeros(tf.shape(waveform)[1], tf.maximum)
-        return tf.pad(waveform, [[0, 0], [before, after], [0, 0]])
-
-    def _zeros(self, n_samples, maximum):
-        """How many zeros come before and after that number of samples."""
-        half = self.n_fft // 2
-        if self.frame_padding == "tensorflow_same":
-            n_frames = -(-n_samples // self.hop_length)
-            total = maximum((n_frames - 1) * self.hop_length + self.n_fft - n_samples, 0)
-            return total // 2, total - total // 2
-        if self.frame_padding == "theano_half":
-            # Theano flips the stored kernels in time. A flipped periodic Hann window is the window one sample on, with
-            # its zero at the end instead of the start: the usual STFT of frames that begin one sample earlier.
-            return half + 1, half - 1
-        return half, half
+        zeros = self.audio.zeros_behind(tf.shape(waveform)[1], tf.maximum)
+        return tf.pad(waveform, [[0, 0], [0, zeros], [0, 0]])
 
     def compute_output_shape(self, input_shape):
         """Return (batch, padded samples, 1); None stays None."""
         batch, n_samples, channels = input_shape
-        return (batch, None if n_samples is None else n_samples + sum(self._zeros(n_samples, max)), channels)
+        return (batch, None if n_samples is None else n_samples + self.audio.zeros_behind(n_samples), channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "audio": self.audio.to_dict()}
+
+
+@_register
+class FramePadding(keras.layers.Layer):
+    """Adds what stands around a waveform and decides where its frames lie.
+
+    Args:
+        n_fft, hop_length: of the STFT that follows, in samples.
+        frame_padding: see `AudioConfig`.
+        win_length: of the STFT's window and frames; None for `n_fft`.
+
+    Shapes: (batch, samples, 1) -> (batch, padded samples, 1).
+    """
+
+    def __init__(self, n_fft, hop_length, frame_padding="centre", win_length=None, **kwargs):
+        super().__init__(**kwargs)
+        self.n_fft, self.hop_length, self.frame_padding, self.win_length = n_fft, hop_length, frame_padding, win_length
+
+    def call(self, waveform):
+        """Return the padded waveform."""
+        before, after = self._padding(tf.shape(waveform)[1], tf.maximum)
+        if self.frame_padding == "centre_reflect":
+            waveform = tf.pad(waveform, [[0, 0], [self.n_fft // 2] * 2, [0, 0]], "REFLECT")
+            before, after = before - self.n_fft // 2, after - self.n_fft // 2
+        if self.frame_padding in ("centre_reflect", "none"):  # the frames' ends, where there is no window
+            return waveform[:, -before : tf.shape(waveform)[1] + after]
+        return tf.pad(waveform, [[0, 0], [before, after], [0, 0]])
+
+    def _padding(self, n_samples, maximum):
+        """How many samples come before and after that number of samples; below 0, how many are left out."""
+        window = self.n_fft if self.win_length is None else self.win_length
+        unseen = (self.n_fft - window) // 2  # on each side of a window in the middle of a frame
+        half = self.n_fft // 2
+        if self.frame_padding == "tensorflow_same":
+            n_frames = -(-n_samples // self.hop_length)
+            total = maximum((n_frames - 1) * self.hop_length + window - n_samples, 0)
+            return total // 2, total - total // 2
+        if self.frame_padding == "theano_half":
+            # Theano flips the stored kernels in time. A flipped periodic Hann window is the window one sample on, with
+            # its zero at the end instead of the start: the usual STFT of frames that begin one sample earlier.
+            return half + 1 - unseen, half - 1 - unseen
+        return {"none": (-unseen, -unseen), "tensorflow_valid": (0, 0)}.get(
+            self.frame_padding, (half - unseen, half - unseen)
+        )
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, padded samples, 1); None stays None."""
+        batch, n_samples, channels = input_shape
+        return (batch, None if n_samples is None else n_samples + sum(self._padding(n_samples, max)), channels)
 
     def get_config(self):
         """Return the constructor's arguments."""
         config = {"n_fft": self.n_fft, "hop_length": self.hop_length, "frame_padding": self.frame_padding}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "win_length": self.win_length}
+
+
+@_register
+class ApplyHtkFilterbank(ApplyFilterbank):
+    """kapre's `ApplyFilterbank` with the mel bands of `tf.signal.linear_to_mel_weight_matrix`.
+
+    Their triangles are linear in mel, and 1 at their tips; librosa's of the same scale are linear in Hz.
+
+    Args:
+        filterbank_kwargs: sample_rate, n_freq, n_mels, f_min, f_max.
+
+    Shapes: (batch, frames, frequencies, 1) -> (batch, frames, n_mels, 1).
+    """
+
+    def __init__(self, filterbank_kwargs, data_format="channels_last", **kwargs):
+        of = filterbank_kwargs
+        super().__init__("mel", of, data_format, **kwargs)
+        limits = (of["f_min"], of["f_max"])
+        self.filterbank = tf.signal.linear_to_mel_weight_matrix(of["n_mels"], of["n_freq"], of["sample_rate"], *limits)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {name: value for name, value in super().get_config().items() if name != "type"}
 
 
 @_register
@@ -127,6 +195,31 @@ class PowerToRelativeDecibel(keras.layers.Layer):
         """Return the constructor's arguments."""
         config = {"decibel_floor": self.decibel_floor, "decibel_range": self.decibel_range, "maximum": self.maximum}
         return {**super().get_config(), **config}
+
+
+@_register
+class Logarithm(keras.layers.Layer):
+    """The logarithm of `scale * x + offset`, natural or to base 10, in float32 at least.
+
+    Shapes: any -> the same.
+    """
+
+    def __init__(self, scale=1.0, offset=1e-6, base_10=False, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.scale, self.offset, self.base_10 = scale, offset, base_10
+
+    def call(self, x):
+        """Return the logarithm, of the same shape."""
+        x = self.scale * widened(x) + self.offset
+        return ops.cast(ops.log10(x) if self.base_10 else ops.log(x), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return the input's shape."""
+        return input_shape
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "scale": self.scale, "offset": self.offset, "base_10": self.base_10}
 
 
 @_register
@@ -194,7 +287,7 @@ class SeededSpecAugment(SpecAugment):
 
 
 def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
-    """The layers from waveform to decibel mel spectrogram, in order; each takes what the one before it returns.
+    """The layers from waveform to mel spectrogram, in order; each takes what the one before it returns.
 
     As they are for a `keras.Sequential` model; `waveform_to_spectrogram` applies them to a Keras tensor. Up to
     `power_to_mel`, with `frame_padding='centre'`, they equal
@@ -204,41 +297,67 @@ def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
         config: the front end.
 
     Returns:
-        New layers, from (batch, samples), nominally in [-1, 1], to (batch, frames, mels, 1), values in
-        [-decibel_range, 0] dB, unless `config.standardise`.
+        New layers, from (batch, samples), nominally in [-1, 1], to (batch, frames, mels, 1); with the default
+        compression, values in [-decibel_range, 0] dB, unless `config.standardise`.
     """
-    mel = {
+    layers = [keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION)]  # (batch, samples, 1)
+    if config.sample_scale != 1:
+        layers.append(keras.layers.Rescaling(config.sample_scale, name="scale_samples", **_PRECISION))
+    if config.patch_frames:
+        layers.append(PatchPadding(config.to_dict(), name="pad_patches", **_PRECISION))
+    frame = {"n_fft": config.n_fft, "hop_length": config.hop_length, "win_length": config.win_length, **_PRECISION}
+    formats = {"input_data_format": "channels_last", "output_data_format": "channels_last"}
+    layers += [
+        FramePadding(frame_padding=config.frame_padding, name="pad_frames", **frame),
+        STFT(name="waveform_to_stft", **frame, **formats),
+        Magnitude(name="stft_to_magnitude", **_PRECISION),  # (batch, frames, frequencies, 1)
+    ]
+    if config.spectrum == "power":
+        layers.append(MagnitudeToPower(name="magnitude_to_power", **_PRECISION))
+    return [*layers, _mel_bands(config), *_compression(config)]
+
+
+def _mel_bands(config):
+    bands = {
         "sample_rate": config.sample_rate,
         "n_freq": config.n_frequencies,
         "n_mels": config.n_mels,
         "f_min": config.mel_f_min,
         "f_max": config.mel_f_max,
-        "htk": False,
-        "norm": "slaney",
     }
-    formats = {"input_data_format": "channels_last", "output_data_format": "channels_last", **_PRECISION}
-    decibel = (config.decibel_floor, config.decibel_range, config.decibel_maximum)
-    layers = [
-        keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION),  # (batch, samples, 1)
-        FramePadding(config.n_fft, config.hop_length, config.frame_padding, name="pad_frames", **_PRECISION),
-        STFT(n_fft=config.n_fft, hop_length=config.hop_length, **formats, name="waveform_to_stft"),
-        Magnitude(name="stft_to_magnitude", **_PRECISION),  # (batch, frames, frequencies, 1)
-        MagnitudeToPower(name="magnitude_to_power", **_PRECISION),
-        ApplyFilterbank("mel", mel, data_format="channels_last", name="power_to_mel", **_PRECISION),
-        PowerToRelativeDecibel(*decibel, name=_DECIBEL, **_PRECISION),  # (batch, frames, mels, 1)
-    ]
-    return [*layers, ClipStandardisation(name=_STANDARDISED, **_PRECISION)] if config.standardise else layers
+    how = {"data_format": "channels_last", "name": "power_to_mel", **_PRECISION}
+    if config.mel_scale == "htk":
+        return ApplyHtkFilterbank(bands, **how)
+    return ApplyFilterbank("mel", {**bands, "htk": False, "norm": "slaney"}, **how)
+
+
+def _compression(config):
+    """The layers from mel bands to what the network sees, (batch, frames, mels, 1) all of them."""
+    floor, decibels = config.decibel_floor, config.decibel_range
+    if config.compression == "relative_decibel":
+        layers = [PowerToRelativeDecibel(floor, decibels, config.decibel_maximum, name=_DECIBEL, **_PRECISION)]
+    elif config.compression == "decibel":
+        layers = [MagnitudeToDecibel(ref_value=1.0, amin=floor, dynamic_range=decibels, name=_DECIBEL, **_PRECISION)]
+    else:
+        base_10 = config.compression == "log10"
+        layers = [Logarithm(config.log_scale, config.log_offset, base_10, name=_LOG, **_PRECISION)]
+    if (config.spectrogram_scale, config.spectrogram_offset) != (1, 0):
+        scaling = (config.spectrogram_scale, config.spectrogram_offset)
+        layers.append(keras.layers.Rescaling(*scaling, name=_SCALED, **_PRECISION))
+    if config.standardise:
+        layers.append(ClipStandardisation(name=_STANDARDISED, **_PRECISION))
+    return layers
 
 
 def waveform_to_spectrogram(waveform, config: AudioConfig):
-    """Waveform -> the decibel mel spectrogram that the networks see, by `spectrogram_layers`.
+    """Waveform -> the mel spectrogram that the networks see, by `spectrogram_layers`.
 
     Args:
         waveform: Keras tensor (batch, samples), nominally in [-1, 1].
         config: the front end.
 
     Returns:
-        Keras tensor (batch, frames, mels, 1), values in [-decibel_range, 0] dB, unless `config.standardise`.
+        Keras tensor (batch, frames, mels, 1).
     """
     x = waveform
     for layer in spectrogram_layers(config):
@@ -263,7 +382,7 @@ def mask_spectrogram(spectrogram, config: AudioConfig, n_masks: int, seed: int):
         time_mask_param=config.n_frames // 8 + 1,
         n_freq_masks=n_masks,
         n_time_masks=n_masks,
-        mask_value=-config.decibel_range,
+        mask_value=config.lowest_value,
         data_format="channels_last",
         seed=seed,
         name=_MASKED,

@@ -1,0 +1,88 @@
+"""What a published network is to this package, and how one becomes a model: patches in, every layer's features out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.extractor import POOLINGS, pooling_name
+from keras_audio_transfer.layers import JoinedPatches, Patches
+from keras_audio_transfer.model_folder import SCORES
+from keras_audio_transfer.spectrogram import waveform_to_spectrogram
+
+Weights = Mapping[str, list[np.ndarray]]  # name of a Keras layer -> its weights, in Keras's order
+
+
+@dataclass(frozen=True)
+class Source:
+    """A published network.
+
+    Attributes:
+        name: as `pretrained.catalogue` has it.
+        config: the front end that the weights were trained with, and the patches.
+        maps: patches, a Keras tensor (batch, frames, mels, 1) -> the taps in order of depth, each a tensor of maps
+            (batch, frames, bands, channels), a sequence (batch, frames, channels) or a vector (batch, channels); and,
+            where the network has a head, `scores` (batch, labels).
+        read: the published file, or a folder that holds it -> the weights. Raises InputError for anything else.
+    """
+
+    name: str
+    config: AudioConfig
+    maps: Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]
+    read: Callable[[Path], Weights]
+
+
+def build(source: Source, weights: Weights | None = None, pooling: str = "mean") -> keras.Model:
+    """A published network as this package has its own: a flat functional model.
+
+    Args:
+        source: the network.
+        weights: from `source.read`; None for random ones.
+        pooling: how a clip's maps become features, see `extractor.build_extractor`. The maps of a clip are those of its
+            patches, one after the other in time.
+
+    Returns:
+        Model with input `waveform` (batch, samples) at the source's sample rate, of any length: what is shorter than a
+        patch is filled with zeros. Outputs: the features of each tap, (batch, channels), and `scores` (batch, labels),
+        the mean over a clip's patches.
+
+    Raises:
+        InputError: unknown pooling.
+    """
+    if pooling not in POOLINGS:
+        raise unknown("pooling", pooling, POOLINGS)
+    config = source.config
+    waveform = keras.Input((None,), dtype="float32", name="waveform")
+    spectrogram = waveform_to_spectrogram(waveform, config)
+    outputs = dict(source.maps(Patches(config.patch_frames, config.patch_hop, name="patches")(spectrogram)))
+    for name, maps in outputs.items():
+        joined = JoinedPatches(name=f"{name}_joined")([maps, spectrogram])
+        pool = keras.layers.GlobalAveragePooling2D(name=SCORES) if name == SCORES else None
+        outputs[name] = (pool or POOLINGS[pooling](name=pooling_name(name)))(joined)
+    model = keras.Model(waveform, outputs, name=source.name.lower())
+    for name, arrays in (weights or {}).items():
+        model.get_layer(name).set_weights(arrays)
+    return model
+
+
+def check_arrays(where: Path | str, weights: Weights, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:
+    """Refuse weights of another network.
+
+    Args:
+        where: begins the error messages.
+        weights: what was read.
+        shapes: layer -> the shapes expected.
+
+    Raises:
+        InputError: a layer is missing, of other shapes, or holds NaN or infinite values.
+    """
+    for layer, expected in shapes.items():
+        received = [array.shape for array in weights.get(layer, [])]
+        if received != expected:
+            raise InputError(f"{where}: is another network ({layer} is {received}; expected {expected}); get it again")
+        if not all(np.isfinite(array).all() for array in weights[layer]):
+            raise InputError(f"{where}: {layer} holds NaN or infinite values; get the file again")
