@@ -23,6 +23,9 @@ VERBS = {
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",
     "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
     "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
+    "models": "List the published networks that `import` knows: trained on what, good for what, how large, under which "
+    "licence.",
+    "import": "Turn a published network into a model folder, with every layer open.",
     "import-choi2017": "Turn the published weights of Choi et al. 2017 into a model folder.",
     "reproduce-choi2017": "Score the features that Choi et al. 2017 published, and compare with their scores.",
     "benchmark": "Measure the speed and memory that the documents quote, as ratios within one run.",

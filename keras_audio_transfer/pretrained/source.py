@@ -1,7 +1,8 @@
 """What a published network is to this package, and how one becomes a model: patches in, every layer's features out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.layers import JoinedPatches, Patches
 from keras_audio_transfer.model_folder import SCORES
+from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
 
 Weights = Mapping[str, list[np.ndarray]]  # name of a Keras layer -> its weights, in Keras's order
@@ -28,12 +30,19 @@ class Source:
             (batch, frames, bands, channels), a sequence (batch, frames, channels) or a vector (batch, channels); and,
             where the network has a head, `scores` (batch, labels).
         read: the published file, or a folder that holds it -> the weights. Raises InputError for anything else.
+        labels: of the scores, in order; none for a network without a head.
     """
 
     name: str
     config: AudioConfig
     maps: Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]
     read: Callable[[Path], Weights]
+    labels: Sequence[str] = ()
+
+
+def source(name: str) -> Source:
+    """The published network of that name. Raises InputError for an unknown one."""
+    return import_module(f"keras_audio_transfer.pretrained.{published(name).module}").SOURCES[name]
 
 
 def build(source: Source, weights: Weights | None = None, pooling: str = "mean") -> keras.Model:

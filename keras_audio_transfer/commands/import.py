@@ -1,0 +1,86 @@
+"""Turn a published network into a model folder, with every layer open.
+
+    keras-audio-transfer import yamnet --from yamnet.tflite --output-dir saved_models/yamnet
+    keras-audio-transfer import MSD_musicnn --download --output-dir saved_models/musicnn
+    keras-audio-transfer import speech_embedding --random --output-dir saved_models/random
+
+'keras-audio-transfer models' lists what there is, and under which licence. The front end belongs to the weights. The
+published file is checked against its SHA-256 where that is known; --random draws weights by --seed instead, for the
+baseline. A clip of any length is heard whole: its maps are those of its patches, one after the other.
+"""
+
+from pathlib import Path
+
+from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands.progress import of_download
+from keras_audio_transfer.config import POOLINGS
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import atomic_write, scratch_folder
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE, check, download
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("name", metavar="NAME", choices=[*CATALOGUE], help="one of %(choices)s")
+    weights = parser.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--from", dest="file", type=places.path, metavar="FILE", help="the published file")
+    weights.add_argument("--download", action="store_true", help="fetch the published file, and keep the weights only")
+    weights.add_argument("--random", action="store_true", help="draw random weights by --seed: the baseline")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
+    parser.add_argument("--pooling", metavar="NAME", choices=POOLINGS, default="mean", help="one of %(choices)s")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    return parser
+
+
+def read_weights(options, source):
+    """The weights and the SHA-256 of their file; neither for random ones."""
+    if options.random:
+        return None, None
+    if options.file is not None:
+        if not options.file.exists():
+            raise InputError(f"{options.file}: does not exist; expected the published {CATALOGUE[options.name].file}")
+        return source.read(options.file), None if options.file.is_dir() else check(options.name, options.file)
+    with scratch_folder(options.output_dir) as folder:
+        folder.mkdir(exist_ok=True)
+        file = download(options.name, folder, of_download(options, options.name))
+        return source.read(file), check(options.name, file)
+
+
+@cli.command(arguments)
+def main(options):
+    places.check_model_folder(options)
+    entry = CATALOGUE[options.name]
+
+    import keras
+
+    from keras_audio_transfer.export import saved_model
+    from keras_audio_transfer.pretrained import source as sources
+
+    keras.utils.set_random_seed(options.seed)
+    source = sources.source(options.name)
+    weights, sha256 = read_weights(options, source)
+    model = sources.build(source, weights, options.pooling)
+    trained_on = {"dataset": entry.trained_on, "licence": entry.licence, "citation": entry.citation}
+    card = Card(
+        source.config,
+        network=options.name,
+        network_citation=entry.citation,
+        pooling=options.pooling,
+        labels=source.labels,
+        multi_label=bool(source.labels),
+        training_data={"dataset": "none: random weights"} if options.random else trained_on,
+        weights="random" if options.random else f"{options.name}: {entry.file}, SHA-256 {sha256}",
+        seed=options.seed,
+    )
+    with atomic_write(options.output_dir) as partial:
+        partial.mkdir()
+        difference = saved_model.write_model(partial, model, card)
+    if sha256 and not entry.sha256:
+        cli.show(f"read: {options.file}, SHA-256 {sha256}; no public source states what it should be")
+    if not options.random:
+        commercial = "allows" if entry.commercial_use else "does not allow"
+        cli.show(f"licence: {entry.licence}, which {commercial} commercial use; cite {entry.citation}")
+    cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
+    cli.show(f"written: {options.output_dir}")
+    return cli.DONE

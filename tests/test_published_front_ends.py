@@ -1,0 +1,228 @@
+"""The front ends of published networks: each setting against an independent computation, and patches of any length."""
+
+from dataclasses import replace
+
+import keras
+import librosa
+import numpy as np
+import pytest
+from sounds import noise
+
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.layers import JoinedPatches, Patches
+from keras_audio_transfer.spectrogram import waveform_to_spectrogram
+
+RATE = 8000
+LINEAR = {"compression": "natural_log", "log_offset": 1e-30}  # whose exponential is what was compressed
+PLAIN = AudioConfig(
+    RATE, 1.0, n_fft=256, hop_length=80, n_mels=20, mel_f_min=60.0, mel_f_max=3800.0, win_length=200, **LINEAR
+)
+PATCHES = replace(PLAIN, patch_frames=20, patch_hop=8)
+
+
+def front_end(config):
+    """(batch, samples) -> (batch, frames, mels), by a model that was saved and loaded again."""
+    waveform = keras.Input((None,))
+    model = keras.Model(waveform, waveform_to_spectrogram(waveform, config))
+    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    return lambda waveforms: np.asarray(loaded(waveforms))[..., 0]
+
+
+def spectrogram(config, waveforms):
+    return front_end(config)(waveforms)
+
+
+def window_of(config):
+    n = config.window
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+
+
+def by_numpy(waveform, config):
+    """Magnitudes (frames, frequencies) of frames of `win_length` samples."""
+    starts = range(0, len(waveform) - config.window + 1, config.hop_length)
+    frames = np.stack([waveform[start : start + config.window] for start in starts]).astype(np.float64)
+    return np.abs(np.fft.rfft(frames * window_of(config), config.n_fft))
+
+
+def by_librosa(waveform, config, **how):
+    spectrum = librosa.stft(
+        waveform.astype(np.float64),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.window,
+        window="hann",
+        **how,
+    )
+    return np.abs(spectrum).T
+
+
+MAGNITUDES = {
+    "centre": lambda waveform, config: by_librosa(waveform, config, center=True, pad_mode="constant"),
+    "centre_reflect": lambda waveform, config: by_librosa(waveform, config, center=True, pad_mode="reflect"),
+    "none": lambda waveform, config: by_librosa(waveform, config, center=False),
+    "tensorflow_valid": by_numpy,
+}
+
+
+def slaney(config):
+    how = {"sr": config.sample_rate, "n_fft": config.n_fft, "n_mels": config.n_mels}
+    return librosa.filters.mel(**how, fmin=config.mel_f_min, fmax=config.mel_f_max).T
+
+
+def htk(config):
+    """Triangles between points that are equally far apart in mel, by the formula of HTK's book (section 5.4)."""
+
+    def mel(frequency):
+        return 2595 * np.log10(1 + np.asarray(frequency) / 700)
+
+    points = np.linspace(*mel([config.mel_f_min, config.mel_f_max]), config.n_mels + 2)
+    bins = mel(np.arange(config.n_frequencies) * config.sample_rate / config.n_fft)[:, None]
+    rising, falling = (bins - points[:-2]) / np.diff(points)[:-1], (points[2:] - bins) / np.diff(points)[1:]
+    matrix = np.maximum(0, np.minimum(rising, falling))
+    matrix[0] = 0  # TensorFlow leaves out the mean of the samples
+    return matrix
+
+
+@pytest.mark.parametrize("spectrum", ["power", "magnitude"])
+@pytest.mark.parametrize("frame_padding", MAGNITUDES)
+@pytest.mark.parametrize("win_length", [200, 256])
+def test_frames_and_spectra(frame_padding, spectrum, win_length):
+    config = replace(PLAIN, frame_padding=frame_padding, spectrum=spectrum, win_length=win_length)
+    computed = front_end(config)
+    for n_samples in (300, 1000, 4321):
+        waveform = 0.1 * noise(n_samples)
+        magnitudes = MAGNITUDES[frame_padding](waveform, config)
+        expected = (magnitudes if spectrum == "magnitude" else magnitudes**2) @ slaney(config)
+        got = np.exp(computed(waveform[None])[0])
+        assert got.shape == expected.shape == (config.frames_of(n_samples), config.n_mels)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
+@pytest.mark.parametrize("limits", [(0.0, 4000.0), (60.0, 3800.0), (125.0, 3500.0)])
+def test_mel_bands_of_htk(limits):
+    config = replace(PLAIN, mel_scale="htk", mel_f_min=limits[0], mel_f_max=limits[1], frame_padding="tensorflow_valid")
+    waveform = 0.1 * noise(2000)
+    expected = by_numpy(waveform, config) ** 2 @ htk(config)
+    np.testing.assert_allclose(np.exp(spectrogram(config, waveform[None])[0]), expected, rtol=1e-4, atol=1e-5)
+
+
+def relative(x, floor=1e-10):
+    decibels = 10 * np.log10(np.maximum(x, floor))
+    return np.maximum(decibels - decibels.max(), -80)
+
+
+COMPRESSIONS = {
+    "natural logarithm": ({"compression": "natural_log", "log_offset": 1e-3}, lambda x: np.log(x + 1e-3)),
+    "decimal logarithm": (
+        {"compression": "log10", "log_scale": 1e4, "log_offset": 1.0},
+        lambda x: np.log10(1e4 * x + 1),
+    ),
+    "decibels": (
+        {"compression": "decibel", "spectrogram_scale": 0.1, "spectrogram_offset": 2.0},
+        lambda x: (relative(x) + 10 * np.log10(x.max())) / 10 + 2,
+    ),
+    "relative decibels": ({"compression": "relative_decibel"}, relative),
+    "standardised logarithm": (
+        {"compression": "natural_log", "log_offset": 1e-3, "standardise": True},
+        lambda x: (np.log(x + 1e-3) - np.log(x + 1e-3).mean()) / np.log(x + 1e-3).std(),
+    ),
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 32768.0])
+@pytest.mark.parametrize("kind", COMPRESSIONS)
+def test_compressions(kind, scale):
+    settings, formula = COMPRESSIONS[kind]
+    config = replace(PLAIN, **settings, sample_scale=scale)
+    waveform = np.concatenate([0.1 * noise(1000), 1e-6 * noise(1000)])
+    power = MAGNITUDES["centre"](scale * waveform, config) ** 2 @ slaney(config)
+    got = spectrogram(config, np.stack([waveform, 0.01 * waveform]))[0]
+    np.testing.assert_allclose(got, formula(power), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", COMPRESSIONS)
+def test_the_lowest_value_is_that_of_silence_beside_sound(kind):
+    settings, _ = COMPRESSIONS[kind]
+    config = replace(PLAIN, **{**settings, "standardise": False})
+    waveform = np.concatenate([noise(1000), np.zeros(2000, np.float32)])
+    got = spectrogram(config, waveform[None])
+    assert got.min() >= config.lowest_value - 1e-4
+    if kind != "decibels":  # they end below the loudest cell
+        assert got.min() == pytest.approx(config.lowest_value, abs=1e-4)
+
+
+# ---- patches
+
+
+@pytest.mark.parametrize("frame_padding", MAGNITUDES)
+@pytest.mark.parametrize("rest", ["drop", "zero_pad"])
+def test_patches_of_any_length(frame_padding, rest):
+    config = replace(PATCHES, frame_padding=frame_padding, patch_rest=rest)
+    padded, unpadded = front_end(config), front_end(replace(config, patch_frames=0, patch_hop=0))
+    for n_samples in (300, 1720, 1721, 1776, 1777, 2400, 9999):
+        waveform = noise(n_samples)
+        whole = padded(waveform[None])
+        assert whole.shape[1] == config.frames_of(n_samples)
+        patches = np.asarray(Patches(20, 8)(whole[..., None]))[..., 0]
+        assert len(patches) == config.patches_of(n_samples) >= 1
+        for number, patch in enumerate(patches):
+            np.testing.assert_array_equal(patch, whole[0, 8 * number : 8 * number + 20])
+        left_over = config.frames_of(n_samples) - 20 - 8 * (len(patches) - 1)
+        assert 0 <= left_over < 8
+        if rest == "zero_pad":
+            assert left_over == 0
+            assert config.zeros_behind(n_samples) < max(8 * 80, config.patch_samples)
+        zeros = np.zeros(config.zeros_behind(n_samples), np.float32)
+        np.testing.assert_array_equal(whole, unpadded(np.concatenate([waveform, zeros])[None]))
+
+
+def test_a_patch_needs_as_many_samples_as_are_said():
+    assert replace(PATCHES, frame_padding="tensorflow_valid").patch_samples == 200 + 19 * 80
+    assert replace(PATCHES, frame_padding="none").patch_samples == 256 + 19 * 80
+    assert PATCHES.patch_samples == 1 + 19 * 80
+    assert (PLAIN.patch_samples, PLAIN.patches_of(12345), PLAIN.zeros_behind(12345)) == (0, 1, 0)
+
+
+def test_the_maps_of_patches_are_joined_by_the_clip():
+    clips = noise(2, 36, 5, 3)
+    patches = Patches(20, 8)(clips)
+    assert patches.shape == (6, 20, 5, 3)
+    joined = np.asarray(JoinedPatches()([patches, clips]))
+    assert joined.shape == (2, 60, 5, 3)
+    for clip, of_clip in zip(clips, joined, strict=True):
+        np.testing.assert_array_equal(of_clip, np.concatenate([clip[start : start + 20] for start in (0, 8, 16)]))
+    assert JoinedPatches()([patches[:, 0, 0], clips]).shape == (2, 3, 1, 3)
+    assert JoinedPatches()([patches[:, :, 0], clips]).shape == (2, 60, 1, 3)
+
+
+REFUSED = {
+    "win_length": (300, "even, 2 to n_fft"),
+    "sample_scale": (0.0, "above 0"),
+    "spectrum": ("energy", "one of power, magnitude"),
+    "mel_scale": ("bark", "one of slaney, htk"),
+    "compression": ("cube root", "one of relative_decibel"),
+    "log_scale": (0.0, "above 0"),
+    "log_offset": (-1.0, "above 0"),
+    "spectrogram_scale": (0.0, "not 0"),
+    "spectrogram_offset": (float("inf"), "finite"),
+    "patch_frames": (-1, "0 or more"),
+    "patch_hop": (21, r"1 to patch_frames \(20\)"),
+    "patch_rest": ("repeat", "one of drop, zero_pad"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_that_cannot_be(name):
+    value, expected = REFUSED[name]
+    with pytest.raises(InputError, match=rf"^{name}: .* is not allowed; expected .*{expected}"):
+        replace(PATCHES, **{name: value})
+
+
+def test_a_hop_without_patches():
+    with pytest.raises(InputError, match=r"^patch_hop: 8 is not allowed; expected 0 without patch_frames$"):
+        replace(PLAIN, patch_hop=8)
+
+
+def test_a_config_is_the_one_that_was_written():
+    assert AudioConfig.from_dict(PATCHES.to_dict()) == PATCHES
