@@ -13,7 +13,7 @@ import numpy as np
 from keras_audio_transfer.array_audio import Waveform
 from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
 from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_once, label_clips, label_names_of
-from keras_audio_transfer.config import AudioConfig, checked_flag, checked_path, checked_whole, shown
+from keras_audio_transfer.config import LONG_CLIPS, AudioConfig, checked_flag, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable, check_table
@@ -245,7 +245,9 @@ def audio_dataset(
     y = y if one_hot else y.argmax(axis=1)
 
     def waveform(number: int) -> Waveform:
-        return crop_or_pad(store.load(clips[number]), config.n_samples, config.short_clips, config.long_clips)
+        return crop_or_pad(
+            store.load(clips[number]), config.n_samples, config.short_clips, crop=LONG_CLIPS[config.long_clips]
+        )
 
     def element(number: Any) -> Any:
         x = tf.numpy_function(waveform, [number], tf.float32)

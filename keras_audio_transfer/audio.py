@@ -117,7 +117,7 @@ def seconds_needed(config: AudioConfig) -> float | None:
 def load_for(clip: Clip, config: AudioConfig) -> Sound:
     """The sound of `load_sound`, as much of it as the front end needs; whether it is then cut is one of its notes."""
     waveform, notes = load_sound(clip, config.sample_rate, seconds_needed(config))
-    if len(waveform) > config.n_samples:
+    if len(waveform) > config.n_samples and config.long_clips != "whole":
         part = "first" if config.long_clips == "start" else "middle"
         notes = (*notes, f"cut to its {part} {config.clip_seconds:g} s")
     return Sound(waveform, notes)
@@ -143,19 +143,21 @@ def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
 def crop_or_pad(
     waveform: np.ndarray, n_samples: int, short_clips: str, long_clips: str = "start", crop: float | None = None
 ) -> np.ndarray:
-    """Crop or pad a waveform to exactly `n_samples`.
+    """Crop or pad a waveform to exactly `n_samples`; or pad it to no less.
 
     Args:
         waveform: float32 (samples,), at least one sample.
         n_samples: the length wanted.
         short_clips: 'repeat' (from the start again, then cut: Choi et al. 2017) or 'zero_pad' (zeros at the end).
-        long_clips: 'start' or 'centre': the part that is kept.
+        long_clips: 'start' or 'centre': the part that is kept; 'whole': all of it.
         crop: where to cut instead, from 0 (start) to 1 (end); None for `long_clips`.
 
     Returns:
-        float32 (n_samples,).
+        float32 (n_samples,), or more if whole.
     """
     surplus = len(waveform) - n_samples
+    if surplus >= 0 and long_clips == "whole" and crop is None:
+        return waveform
     if surplus >= 0:
         position = crop if crop is not None else LONG_CLIPS[long_clips]
         start = round(position * surplus)

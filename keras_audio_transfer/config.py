@@ -19,7 +19,8 @@ from keras_audio_transfer.errors import InputError, unknown
 LARGEST_SCALE = 2.0**31
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
 SHORT_CLIPS = ("repeat", "zero_pad")
-LONG_CLIPS = {"start": 0.0, "centre": 0.5}  # where what is kept of a longer clip lies, from 0 to 1
+# Where what is kept of a longer clip lies, from 0 to 1; of those that are kept whole, where they have to be cut.
+LONG_CLIPS = {"start": 0.0, "centre": 0.5, "whole": 0.0}
 FRAME_PADDINGS = ("centre", "theano_half", "tensorflow_same", "centre_reflect", "none", "tensorflow_valid")
 SPECTRA = ("power", "magnitude")
 MEL_SCALES = ("slaney", "htk")
@@ -123,7 +124,8 @@ class AudioConfig:
             waveform reflected instead of zeros. Without any, whole frames only: 'none' (of `n_fft` samples, with a
             shorter window in their middle, as librosa's `center=False`) or 'tensorflow_valid' (of `win_length`).
         short_clips: what happens to a clip shorter than `clip_seconds`: 'repeat' (then cut) or 'zero_pad'.
-        long_clips: which part of a longer clip is taken: its 'start' or its 'centre'.
+        long_clips: which part of a longer clip is taken: its 'start' or its 'centre'; or it is heard 'whole', but in
+            training, which takes its start.
         win_length: length of the window (periodic Hann), in samples; None for `n_fft`.
         sample_scale: what samples in [-1, 1] are multiplied by first.
         spectrum: what is summed in mel bands: 'power' or 'magnitude'.
@@ -284,13 +286,15 @@ class AudioConfig:
         return 1 + (self.frames_of(n_samples) - self.patch_frames) // self.patch_hop
 
     def with_clip_seconds(self, clip_seconds: float | None) -> "AudioConfig":
-        """The same front end for clips of another length; None changes nothing.
+        """The same front end for clips of another length, to which longer ones are cut; None changes nothing.
 
         Raises InputError for one that is no length, or shorter than a frame, of which a SavedModel computes nothing.
         """
         if clip_seconds is None:
             return self
-        config, frame = replace(self, clip_seconds=clip_seconds), self.n_fft / self.sample_rate
+        long_clips = "start" if self.long_clips == "whole" else self.long_clips
+        config = replace(self, clip_seconds=clip_seconds, long_clips=long_clips)
+        frame = self.n_fft / self.sample_rate
         if config.n_samples < self.n_fft:
             seconds = config.clip_seconds
             raise InputError(f"clip_seconds: {seconds:g} is shorter than a frame; expected at least {frame:g}")

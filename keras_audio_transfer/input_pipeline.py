@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_audio_transfer.audio import WaveformStore, crop_or_pad
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
@@ -57,7 +57,7 @@ def evaluation_batches(
     def batch(number):
         rows = slice(number * batch_size, (number + 1) * batch_size)
         waveforms = [
-            crop_or_pad(store.load(clip), config.n_samples, config.short_clips, config.long_clips)
+            crop_or_pad(store.load(clip), config.n_samples, config.short_clips, crop=LONG_CLIPS[config.long_clips])
             for clip in clips[rows]
         ]
         return np.stack(waveforms), clip_targets[rows]
@@ -105,9 +105,9 @@ def training_batches(
         rng = np.random.default_rng([seed, epoch, place])
         x, y = np.empty((len(rows), config.n_samples), dtype=np.float32), clip_targets[rows]
         for clip_x, row in zip(x, rows, strict=True):
-            crop = rng.random() if augmentation.random_crop else None
+            crop = rng.random() if augmentation.random_crop else LONG_CLIPS[config.long_clips]
             waveform = store.load(clips[row])
-            clip_x[:] = crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips, crop)
+            clip_x[:] = crop_or_pad(waveform, config.n_samples, config.short_clips, crop=crop)
             _augment(clip_x, augmentation, config, noise, rng)
         return _mixed(x, y, augmentation.mixup, rng) if augmentation.mixup else (x, y)
 

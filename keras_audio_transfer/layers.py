@@ -221,8 +221,8 @@ class JoinedPatches(keras.layers.Layer):
     Called with the maps of the patches and the spectrogram that they were cut from by `Patches`.
 
     Shapes: [(batch * patches, frames, bands, channels), (batch, ...)] -> (batch, patches * frames, bands, channels).
-    Sequences, (batch * patches, frames, channels), have one band then, and vectors, (batch * patches, channels), also one
-    frame a patch.
+    Sequences, (batch * patches, frames, channels), have one band then, and vectors, (batch * patches, channels), also
+    one frame a patch.
     """
 
     def call(self, inputs):

@@ -9,13 +9,22 @@ from keras_audio_transfer.layers import ClampedMaxPooling2D
 from keras_audio_transfer.spectrogram import (
     STFT,
     ApplyFilterbank,
+    ApplyHtkFilterbank,
     ClipStandardisation,
     FramePadding,
+    Logarithm,
+    Magnitude,
+    MagnitudeToDecibel,
+    PatchPadding,
     PowerToRelativeDecibel,
 )
 
 _WAVEFORM_BYTES = 2**21  # at once: their frames and spectra, several times as large, fit a third-level cache
 _SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
+_FRONT_END = (
+    *(PatchPadding, FramePadding, STFT, StftToPower, Magnitude, ApplyFilterbank, ApplyHtkFilterbank),
+    *(PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, keras.layers.Rescaling, ClipStandardisation),
+)
 _SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the slab
 
 
@@ -142,8 +151,7 @@ def tiled(model: keras.Model) -> keras.Model:
 
 def _treats_clips_alone(layer):
     is_relative_to_batch = type(layer) is PowerToRelativeDecibel and layer.maximum != "clip"
-    kinds = (FramePadding, STFT, StftToPower, ApplyFilterbank, PowerToRelativeDecibel, ClipStandardisation)
-    return type(layer) in kinds and not is_relative_to_batch
+    return type(layer) in _FRONT_END and not is_relative_to_batch
 
 
 def _makes_large_maps(layer):

@@ -14,6 +14,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import verification
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
+from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.export.signatures import build_signatures, layer_names
 from keras_audio_transfer.model_folder import SCORES, Card
 from keras_audio_transfer.training import weights_hash
@@ -34,8 +35,8 @@ def package_versions() -> dict[str, str]:
 
 
 def write_saved_model(model: keras.Model, path: Path, card: Card) -> None:
-    """Write a SavedModel with the signatures of `signatures.build_signatures`, of the folded and tiled model."""
-    served, signatures = build_signatures(tiled(folded(model)), card)
+    """Write a SavedModel with the signatures of `signatures.build_signatures`, of the model in the form for inference."""
+    served, signatures = build_signatures(patchwise(tiled(folded(model))), card)
     tf.saved_model.save(served, str(path), signatures=signatures)
 
 

@@ -242,6 +242,8 @@ class Signatures:
 
     def _cropped_or_padded(self, content):
         waveform = padded_to(self.decoded(content)[None], self.audio.n_samples, self.audio.short_clips)[0]
+        if self.audio.long_clips == "whole":
+            return waveform
         surplus = tf.cast(tf.shape(waveform)[0] - self.audio.n_samples, tf.float64)
         start = tf.cast(tf.round(LONG_CLIPS[self.audio.long_clips] * surplus), tf.int32)
         return waveform[start : start + self.audio.n_samples]

@@ -68,10 +68,10 @@ _YAMNET = {
 }
 
 CATALOGUE = {
-    "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=0),
-    "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=0),
-    "MTT_vgg": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=0),
-    "MSD_vgg": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=0),
+    "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=792_079),
+    "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=792_079),
+    "MTT_vgg": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=607_030),
+    "MSD_vgg": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=607_030),
     "yamnet": Published(
         **_YAMNET,
         weights=0,
@@ -135,12 +135,10 @@ def check(name: str, path: Path) -> str:
     """The SHA-256 of a file.
 
     Raises:
-        InputError: it has the published file's name and another checksum.
+        InputError: it is of the published file's kind, and not that file.
     """
     entry = published(name)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if entry.sha256 and path.name == entry.file and found != entry.sha256:
-        raise InputError(
-            f"{path}: its SHA-256 is {found}; expected {entry.sha256}, of the published file; get it again"
-        )
+    if entry.sha256 and path.suffix == Path(entry.file).suffix and found != entry.sha256:
+        raise InputError(f"{path}: its SHA-256 is {found}; expected {entry.sha256}, of {entry.file}; get it again")
     return found

@@ -1,12 +1,13 @@
 """YAMNet: 521 classes of AudioSet by a MobileNet v1.
 
-Two networks are published under this name. The original, tensorflow/models `research/audioset/yamnet`, has ReLU; its
-weights are the Keras file `yamnet.h5`. That of the 8-bit TensorFlow Lite classifier has weights of its own and ReLU6:
-each of its convolutions says so, and its values would be wrong without the 6. Here they are two sources, `yamnet` and
-`yamnet_lite`, of the same layers and front end. The 8-bit file is read, not run: its weights as the numbers that the
-8 bits stand for, its activations in float, so that features are free of the 8-bit steps.
+Two networks are published under this name. That of the 8-bit TensorFlow Lite classifier, here `yamnet`, has ReLU6: each
+of its convolutions says so, and with ReLU its features would be others. The original, tensorflow/models
+`research/audioset/yamnet`, here `yamnet_float`, has ReLU, and its weights are the Keras file `yamnet.h5`. Layers and
+front end are the same. The 8-bit file is read, not run: its weights become the numbers that the 8 bits stand for, and
+activations are in float, so that the features are free of their 8-bit steps.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from functools import partial
@@ -22,19 +23,19 @@ from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
 CITATION = (
-    "Plakal, M., Ellis, D.: YAMNet, tensorflow/models, research/audioset/yamnet, 2019. "
-    "Howard, A. G., et al.: MobileNets: Efficient convolutional neural networks for mobile vision applications, 2017. "
-    "arXiv:1704.04861."
+    "M. Plakal, D. Ellis: YAMNet. github.com/tensorflow/models, research/audioset/yamnet, 2019; the network is that of "
+    "A. G. Howard et al.: MobileNets: Efficient convolutional neural networks for mobile vision applications. "
+    "arXiv:1704.04861"
 )
 TRAINING_DATA = {
     "dataset": "AudioSet-YouTube: the sound of 2 million clips of 10 s, 521 classes",
     "licence": "Apache 2.0 (program and weights, as published by TensorFlow); names of the classes CC BY 4.0",
-    "citation": "Gemmeke, J. F., et al.: Audio Set: An ontology and human-labeled dataset for audio events. ICASSP, "
-    "2017, pp. 776-780.",
+    "citation": "J. F. Gemmeke et al.: Audio Set: An ontology and human-labeled dataset for audio events. "
+    "ICASSP 2017, doi:10.1109/ICASSP.2017.7952261",
 }
 FILES = {
-    "yamnet": ("yamnet.h5",),
-    "yamnet_lite": ("yamnet.tflite", "lite-model_yamnet_classification_tflite_1.tflite"),
+    "yamnet": ("yamnet.tflite", "lite-model_yamnet_classification_tflite_1.tflite"),
+    "yamnet_float": ("yamnet.h5",),
 }
 CONFIG = AudioConfig(
     sample_rate=16000,
@@ -62,8 +63,8 @@ KERNEL = 3
 EPSILON = 1e-4
 HEAD = "scores_of_patches"
 _URLS = {
-    "yamnet": "https://storage.googleapis.com/audioset/yamnet.h5",
-    "yamnet_lite": "https://tfhub.dev/google/lite-model/yamnet/classification/tflite/1",
+    "yamnet": "https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
+    "yamnet_float": "https://storage.googleapis.com/audioset/yamnet.h5",
 }
 _HDF5, _TFLITE = b"\x89HDF\r\n\x1a\n", b"TFL3"  # at the beginning, and behind the first four bytes
 _LARGEST = 2**25  # bytes, twice the larger file: of a larger one nothing is read
@@ -135,63 +136,6 @@ def _shapes() -> dict[str, list[tuple[int, ...]]]:
     return shapes
 
 
-def read(path: Path) -> Weights:
-    """The weights of the original, as Keras wants them today.
-
-    Args:
-        path: `yamnet.h5`, or a folder that holds it: weights saved by Keras 2, whose names are `layer1/conv/kernel:0`,
-            `layer1/conv/bn/beta:0`, `layer2/depthwise_conv/depthwise_kernel:0` ... with or without groups around them.
-            The dense layer has no name in the original program, so it is what is left over.
-
-    Returns:
-        Layer name -> its weights: 'layer1_convolution' -> [(3, 3, 1, 32)], 'layer1_normalisation' -> [beta, mean,
-        variance], 'layer2_depthwise' -> [(3, 3, 32, 1)], ..., 'scores_of_patches' -> [(1024, 521), (521,)].
-
-    Raises:
-        InputError: not there, not this file, damaged, or another network.
-    """
-    path = _published_file(path, "yamnet")
-    if _beginning(path, "yamnet")[4:] == _TFLITE:
-        raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet_lite")
-    remedy = f"get it again from {_URLS['yamnet']}"
-    try:
-        with h5py.File(path) as file:
-            stored = _arrays(file.get("model_weights", file))
-        weights = {}
-        for convolution, normalisation, published, kernel in _layers():
-            kind = "depthwise_kernel" if kernel[3] == 1 else "kernel"
-            weights[convolution] = [_taken(stored, f"{published}/{kind}")]
-            kinds = ("beta", "moving_mean", "moving_variance")
-            weights[normalisation] = [_taken(stored, f"{published}/bn/{kind}") for kind in kinds]
-        weights[HEAD] = [_taken(stored, kind) for kind in ("kernel", "bias")]
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not the published network ({_first_line(error)}); {remedy}") from error
-    check_arrays(path, weights, _shapes())
-    return weights
-
-
-def _arrays(group):
-    """The arrays of an HDF5 group by their paths, without ':0'."""
-    found = {}
-
-    def collect(name, item):
-        if isinstance(item, h5py.Dataset):
-            if item.size is None or item.size * 4 > _LARGEST:  # a few bytes can announce any size
-                raise ValueError(f"{name} is of shape {item.shape}")
-            found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
-
-    group.visititems(collect)
-    return found
-
-
-def _taken(stored, name):
-    """The one array whose path ends in that name, taken out. Raises KeyError unless there is just one."""
-    paths = [path for path in stored if path.endswith(f"/{name}")]
-    if len(paths) != 1:
-        raise KeyError(f"{len(paths)} arrays are named {name}")
-    return stored.pop(paths[0])
-
-
 def read_lite(path: Path) -> Weights:
     """The weights of the 8-bit TensorFlow Lite classifier, as Keras wants them; nothing of the file is run.
 
@@ -199,26 +143,27 @@ def read_lite(path: Path) -> Weights:
         path: `yamnet.tflite`, or a folder that holds it.
 
     Returns:
-        As `read`. In the file the normalisations are part of the convolutions; here they pass values through and add
-        the biases: mean 0, and a variance that is 1 together with epsilon.
+        Layer name -> its weights: 'layer1_convolution' -> [(3, 3, 1, 32)], 'layer1_normalisation' -> [beta, mean,
+        variance], 'layer2_depthwise' -> [(3, 3, 32, 1)], ..., 'scores_of_patches' -> [(1024, 521), (521,)]. In the file
+        the normalisations are part of the convolutions; here they pass values through and add the biases: mean 0, and
+        a variance that is 1 together with epsilon.
 
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path = _published_file(path, "yamnet_lite")
-    if _beginning(path, "yamnet_lite") == _HDF5:
-        raise InputError(f"{path}: is a Keras file, another network than yamnet.tflite; import it as yamnet")
-    remedy = f"get it again from {_URLS['yamnet_lite']}"
+    path = _published_file(path, "yamnet")
+    if _beginning(path, "yamnet") == _HDF5:
+        raise InputError(f"{path}: is a Keras file, another network than yamnet.tflite; import it as yamnet_float")
+    remedy = f"get it again from {_URLS['yamnet']}"
     try:
         operations = [*_operations(path.read_bytes())]
     except (OSError, struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: is not the published network ({_first_line(error)}); {remedy}") from error
-    layers = [*_layers()]
     expected = [_CONVOLUTION, *[_DEPTHWISE, _CONVOLUTION] * (len(BLOCKS) - 1), _DENSE]
     if [kind for kind, *_ in operations] != expected:
         raise InputError(f"{path}: is another network (its 8-bit layers are not YAMNet's); {remedy}")
     weights = {}
-    for (kind, kernel, bias), (convolution, normalisation, *_) in zip(operations[:-1], layers, strict=True):
+    for (_, kernel, bias), (convolution, normalisation, *_) in zip(operations[:-1], _layers(), strict=True):
         # (filters, height, width, channels), and of a depthwise convolution (1, height, width, channels)
         weights[convolution] = [kernel.transpose(1, 2, 3, 0)]
         zeros = np.zeros_like(bias)
@@ -258,10 +203,66 @@ def _dequantised(model, tensor, axis):
     return numbers.reshape(shape).astype(np.float32) * scales.reshape(by_axis)
 
 
+def read_float(path: Path) -> Weights:
+    """The weights of the original, as Keras wants them today.
+
+    Args:
+        path: `yamnet.h5`, or a folder that holds it: weights saved by Keras 2, whose names are `layer1/conv/kernel:0`,
+            `layer1/conv/bn/beta:0`, `layer2/depthwise_conv/depthwise_kernel:0` ... with or without groups around them.
+            The dense layer has no name in the original program, so it is what is left over.
+
+    Returns:
+        As `read_lite`.
+
+    Raises:
+        InputError: not there, not this file, damaged, or another network.
+    """
+    path = _published_file(path, "yamnet_float")
+    if _beginning(path, "yamnet_float")[4:] == _TFLITE:
+        raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet")
+    remedy = f"get it again from {_URLS['yamnet_float']}"
+    try:
+        with h5py.File(path) as file:
+            stored = _arrays(file.get("model_weights", file))
+        weights = {}
+        for convolution, normalisation, published, kernel in _layers():
+            kind = "depthwise_kernel" if kernel[3] == 1 else "kernel"
+            weights[convolution] = [_taken(stored, f"{published}/{kind}")]
+            kinds = ("beta", "moving_mean", "moving_variance")
+            weights[normalisation] = [_taken(stored, f"{published}/bn/{kind}") for kind in kinds]
+        weights[HEAD] = [_taken(stored, kind) for kind in ("kernel", "bias")]
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is not the published network ({_first_line(error)}); {remedy}") from error
+    check_arrays(path, weights, _shapes())
+    return weights
+
+
+def _arrays(group):
+    """The arrays of an HDF5 group by their paths, without ':0'."""
+    found = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.size is None or item.size * 4 > _LARGEST:  # a few bytes can announce any size
+                raise ValueError(f"{name} is of shape {item.shape}")
+            found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
+
+    group.visititems(collect)
+    return found
+
+
+def _taken(stored, name):
+    """The one array whose path ends in that name, taken out. Raises KeyError unless there is just one."""
+    paths = [path for path in stored if path.endswith(f"/{name}")]
+    if len(paths) != 1:
+        raise KeyError(f"{len(paths)} arrays are named {name}")
+    return stored.pop(paths[0])
+
+
 def _published_file(path, source):
     """The file, or that of the published name in a folder. Raises InputError where there is none, or a large one."""
-    files = [path / name for name in FILES[source]] if path.is_dir() else [path]
-    found = next((file for file in files if file.is_file()), None)
+    files = [path / name for name in FILES[source]] if os.path.isdir(path) else [path]
+    found = next((file for file in files if os.path.isfile(file)), None)
     if found is None:
         raise InputError(f"{files[0]}: does not exist; expected the file of {_URLS[source]}, or a folder that holds it")
     if found.stat().st_size > _LARGEST:
@@ -277,7 +278,7 @@ def _beginning(path, source):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if beginning != _HDF5 and beginning[4:] != _TFLITE:
-        kind = {"yamnet": "an HDF5 file", "yamnet_lite": "a TensorFlow Lite file"}[source]
+        kind = {"yamnet": "a TensorFlow Lite file", "yamnet_float": "an HDF5 file"}[source]
         raise InputError(f"{path}: is not {kind}; get it again from {_URLS[source]}")
     return beginning
 
@@ -287,6 +288,6 @@ def _first_line(error):
 
 
 SOURCES = {
-    "yamnet": Source("yamnet", CONFIG, maps, read),
-    "yamnet_lite": Source("yamnet_lite", CONFIG, partial(maps, ceiling=6.0), read_lite),
+    "yamnet": Source("yamnet", CONFIG, partial(maps, ceiling=6.0), read_lite, LABELS),
+    "yamnet_float": Source("yamnet_float", CONFIG, maps, read_float, LABELS),
 }
