@@ -35,7 +35,7 @@ def package_versions() -> dict[str, str]:
 
 
 def write_saved_model(model: keras.Model, path: Path, card: Card) -> None:
-    """Write a SavedModel with the signatures of `signatures.build_signatures`, of the model in the form for inference."""
+    """Write a SavedModel with the signatures of `signatures.build_signatures`, of the model as inference wants it."""
     served, signatures = build_signatures(patchwise(tiled(folded(model))), card)
     tf.saved_model.save(served, str(path), signatures=signatures)
 

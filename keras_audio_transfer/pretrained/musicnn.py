@@ -44,6 +44,7 @@ CONFIG = AudioConfig(
     log_offset=1.0,
     patch_frames=187,
     patch_hop=187,
+    long_clips="whole",
 )
 # fmt: off
 # The 50 most frequent tags of MagnaTagATune, in the order of the scores.
@@ -285,5 +286,5 @@ def _shapes(name):
 
 
 SOURCES: dict[str, Source] = {
-    name: Source(name=name, config=CONFIG, maps=_MAPS[name[4:]], read=partial(read_weights, name)) for name in _BIASES
+    name: Source(name, CONFIG, _MAPS[name[4:]], partial(read_weights, name), TAGS[name]) for name in _BIASES
 }

@@ -22,8 +22,8 @@ CITATION = (
 )
 TRAINING_DATA = {
     "dataset": "200 million clips of speech from videos; not published",
-    "licence": "Apache 2.0 (TensorFlow Hub, google/speech_embedding/1, which openwakeword 0.4.0 has as ONNX; its own models, "
-    "which are not read here, are CC BY-NC-SA 4.0)",
+    "licence": "Apache 2.0 (TensorFlow Hub, google/speech_embedding/1, which openwakeword 0.4.0 has as ONNX; its own "
+    "models, which are not read here, are CC BY-NC-SA 4.0)",
     "citation": CITATION,
 }
 FILES = ("embedding_model.onnx", "openwakeword-0.4.0-py3-none-any.whl")
