@@ -294,6 +294,12 @@ class FeatureTable:
         notes = _united(self.notes, None if other.notes is None else np.asarray(other.notes)[order])
         return replace(self, layers=layers, notes=notes, weights_sha256=self.weights_sha256 | other.weights_sha256)
 
+    def with_layer_names(self, names: Mapping[str, str]) -> "FeatureTable":
+        """This table with other names for its layers; `names` has the new one of each."""
+        layers = {names[layer]: values for layer, values in self.layers.items()}
+        hashes = {names[layer]: value for layer, value in self.weights_sha256.items()}
+        return replace(self, layers=layers, weights_sha256=hashes)
+
     def _check_same(self, other: "FeatureTable", order: list[int], name: str) -> None:
         """That the rows `order` of `other` say of the clips what these do, as far as they say anything."""
         labelled = len(other.label_names) > 0

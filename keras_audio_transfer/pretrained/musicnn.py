@@ -24,10 +24,6 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import choi2017
 from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
 
-CITATION = (
-    "J. Pons, X. Serra: musicnn: Pre-trained convolutional neural networks for music audio tagging. "
-    "ISMIR 2019, late-breaking session, arXiv:1909.06654"
-)
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 CHECKPOINT = (".index", ".data-00000-of-00001")  # the prefix is empty
 CONFIG = AudioConfig(
@@ -65,19 +61,6 @@ _BIASES = {
     "MSD_vgg": 0xE6544448,
 }
 TAGS = {name: MTT_TAGS if name.startswith("MTT") else MSD_TAGS for name in _BIASES}
-_DATASETS = {
-    "MTT": "MagnaTagATune: 50 most frequent tags",
-    "MSD": "Million Song Dataset: previews, 50 most frequent last.fm tags",
-}
-TRAINING_DATA = {
-    name: {
-        "dataset": _DATASETS[name[:3]],
-        "licence": "ISC (code and weights of musicnn); Copyright (c) Music Technology Group, "
-        "Universitat Pompeu Fabra 2019. Code developed by Jordi Pons",
-        "citation": CITATION,
-    }
-    for name in _BIASES
-}
 _SCORES = "scores_of_patches"
 _LARGEST = 2**25  # bytes, three times the largest file of a checkpoint: of a larger one nothing is read
 _REMEDY = "get it again: pip download --no-deps musicnn==0.1.0"

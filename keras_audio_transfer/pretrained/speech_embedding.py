@@ -16,16 +16,6 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
 
-CITATION = (
-    "J. Lin, K. Kilgour, D. Roblek, M. Sharifi: Training keyword spotters with limited and synthesized speech data. "
-    "ICASSP 2020, arXiv:2002.01322"
-)
-TRAINING_DATA = {
-    "dataset": "200 million clips of speech from videos; not published",
-    "licence": "Apache 2.0 (TensorFlow Hub, google/speech_embedding/1, which openwakeword 0.4.0 has as ONNX; its own "
-    "models, which are not read here, are CC BY-NC-SA 4.0)",
-    "citation": CITATION,
-}
 FILES = ("embedding_model.onnx", "openwakeword-0.4.0-py3-none-any.whl")
 MEMBER = "openwakeword/resources/models/embedding_model.onnx"  # of the wheel
 INSTALL = 'pip install "keras_audio_transfer[onnx]"'
@@ -45,6 +35,8 @@ CONFIG = AudioConfig(
     spectrogram_offset=2.0,
     patch_frames=76,
     patch_hop=8,
+    short_clips="zero_pad",
+    long_clips="whole",
 )
 # One row a block: filters, convolutions behind the first one, pool over frames, pool over mels.
 BLOCKS = ((24, 2, 2, 2), (48, 4, 1, 2), (72, 4, 2, 2), (96, 4, 1, 2), (96, 4, 2, 2))
@@ -68,7 +60,7 @@ def maps(patches: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
     x = keras.layers.ZeroPadding2D((0, 1), name="padding")(patches)  # of the bands only
     x = keras.layers.Conv2D(BLOCKS[0][0], KERNEL, use_bias=False, name="conv1_convolution")(x)
     x = keras.layers.ReLU(name="conv1_relu")(x)
-    x = keras.layers.BatchNormalization(epsilon=EPSILON, name="conv1_normalisation")(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=EPSILON, name="conv1_normalisation")(x)
     x = _activation("conv1", x)
     taps = {"conv1": x}
     for block, (filters, convolutions, *pool) in enumerate(BLOCKS, 1):

@@ -22,17 +22,6 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
-CITATION = (
-    "M. Plakal, D. Ellis: YAMNet. github.com/tensorflow/models, research/audioset/yamnet, 2019; the network is that of "
-    "A. G. Howard et al.: MobileNets: Efficient convolutional neural networks for mobile vision applications. "
-    "arXiv:1704.04861"
-)
-TRAINING_DATA = {
-    "dataset": "AudioSet-YouTube: the sound of 2 million clips of 10 s, 521 classes",
-    "licence": "Apache 2.0 (program and weights, as published by TensorFlow); names of the classes CC BY 4.0",
-    "citation": "J. F. Gemmeke et al.: Audio Set: An ontology and human-labeled dataset for audio events. "
-    "ICASSP 2017, doi:10.1109/ICASSP.2017.7952261",
-}
 FILES = {
     "yamnet": ("yamnet.tflite", "lite-model_yamnet_classification_tflite_1.tflite"),
     "yamnet_float": ("yamnet.h5",),
@@ -54,6 +43,8 @@ CONFIG = AudioConfig(
     patch_frames=96,
     patch_hop=48,
     patch_rest="zero_pad",
+    short_clips="zero_pad",
+    long_clips="whole",
 )
 # (stride, filters) of the first convolution and of the thirteen separable blocks behind it.
 BLOCKS = (
@@ -110,7 +101,7 @@ def _convolution(filters, kernel, stride, name):
 
 
 def _normalisation(name):
-    return keras.layers.BatchNormalization(scale=False, epsilon=EPSILON, name=name)
+    return keras.layers.BatchNormalization(momentum=0.9, scale=False, epsilon=EPSILON, name=name)
 
 
 def _layers() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
@@ -200,7 +191,8 @@ def _dequantised(model, tensor, axis):
         raise ValueError("8-bit numbers of another form")
     by_axis = [1] * len(shape)
     by_axis[axis] = scales.size
-    return numbers.reshape(shape).astype(np.float32) * scales.reshape(by_axis)
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        return numbers.reshape(shape).astype(np.float32) * scales.reshape(by_axis)
 
 
 def read_float(path: Path) -> Weights:

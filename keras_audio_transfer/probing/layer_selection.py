@@ -22,6 +22,11 @@ def exhaustive(names: Sequence[str], evaluate: Evaluate) -> Combination:
     return _best(evaluate(all_combinations(names)))
 
 
+def single(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best name alone."""
+    return _best(evaluate([(name,) for name in names]))
+
+
 def forward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """The best combination on the way from the best single name to all, adding each time the one that helps most."""
     scores, chosen = {}, ()
@@ -54,10 +59,10 @@ def _best(scores):
 
 def n_evaluations(method: Callable, n_names: int) -> int:
     """How many combinations `method` evaluates, of 2^n_names - 1."""
-    return 2**n_names - 1 if method is exhaustive else n_names * (n_names + 1) // 2
+    return {exhaustive: 2**n_names - 1, single: n_names}.get(method, n_names * (n_names + 1) // 2)
 
 
-METHODS = {"forward": forward, "backward": backward}
+METHODS = {"single": single, "forward": forward, "backward": backward}
 KEYWORDS = ("layers", "all", "<=N", "best", *METHODS)
 
 

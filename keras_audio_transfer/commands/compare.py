@@ -1,0 +1,222 @@
+"""Which source? Probe several networks on the same clips, layer by layer and joined, beside the floors.
+
+    keras-audio-transfer compare --models saved_models/yamnet saved_models/musicnn default --mfcc --log-mel \\
+        --dataset esc10 --data-dir data/ESC-50 --output-dir comparisons/esc10
+
+Of each source: its last layer, the best single layer, all layers joined, and the best combination. With --join also the
+best combination of the layers of all sources, named SOURCE/LAYER. Whatever is chosen is chosen inside each training
+part (nested), so that no score has a part in a choice; folds are the data set's own. differences.csv has the differences
+between sources, fold by fold, with their 95 % intervals. A run that was killed continues when it is started again.
+"""
+
+import itertools
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from keras_audio_transfer import datasets
+from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_json
+from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.resume import Journal, check_settings
+
+FLOORS = ("mfcc", "log_mel")
+JOINED, RANDOM = "joined", " (random)"
+LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
+SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "interval_low", "interval_high"]
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument(
+        "--models", type=cli.model_folder, nargs="*", default=[], metavar="MODEL_DIR", help="model folders, two or more"
+    )
+    parser.add_argument("--mfcc", action="store_true", help="beside them the MFCC baseline")
+    parser.add_argument("--log-mel", action="store_true", help="beside them statistics of a log-mel spectrogram")
+    parser.add_argument("--random", action="store_true", help="beside each model the same network with random weights")
+    parser.add_argument("--join", action="store_true", help="beside them the layers of all models in one choice")
+    cli.add_dataset_arguments(parser)
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the picture")
+    cli.add_workers_argument(parser)
+    cli.add_jobs_argument(parser)
+    return parser
+
+
+def sources_of(options):
+    """Name -> model folder; None for a floor."""
+    names = [path.resolve().name for path in options.models]
+    for name in names:
+        if names.count(name) > 1 or name in (*FLOORS, JOINED):
+            raise InputError(f"--models: {name!r} names two sources; rename a folder")
+    floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
+    models = dict(zip(names, options.models, strict=True))
+    if options.random:
+        models |= {f"{name}{RANDOM}": path for name, path in models.items()}
+    if len(models) + len(floors) < 2:
+        raise InputError("--models: nothing to compare; name two or more, or one beside --mfcc, --log-mel or --random")
+    if options.join and len(options.models) < 2:
+        raise InputError("--join: joins the layers of two or more models; name them with --models")
+    return models | floors
+
+
+def check(options, sources):
+    """Refuse what cannot end well, before any work is done."""
+    if options.dataset is None:
+        raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
+    places.check_folder("--output-dir", options.output_dir)
+    places.lock(options.output_dir)
+    for path in filter(None, sources.values()):
+        Card.read(path).require_single_clips(path, "a comparison does not have")
+        latest_saved_model(path)
+
+
+# ---- features
+
+
+def features_of(options, name, path, clips, label_names, phases):
+    """A source's features, from the run that was killed where it got so far; and what they cost."""
+    file = options.output_dir / "features" / f"{name}.npz"
+    about = file.with_suffix(".json")
+    if file.exists() and about.exists():
+        return FeatureTable.load(file), read_json(about)
+    begin = time.monotonic()
+    progress = phases.bar(name, len(clips))
+    if path is None:
+        from keras_audio_transfer import mfcc
+
+        extract = {"mfcc": mfcc.extract_mfcc, "log_mel": mfcc.extract_log_mel}[name]
+        table, failures = extract(clips, label_names, options.workers, progress)
+    else:
+        table, failures = _of_model(options, name, path, clips, label_names, progress)
+    if not len(table):
+        raise InputError(f"{name}: none of the {len(failures)} clips has features; {failures[0][1]}")
+    cost = {"seconds_a_clip": (time.monotonic() - begin) / len(clips), "failures": failures}
+    table.save(file)
+    write_json(about, cost)
+    return table, cost
+
+
+def _of_model(options, name, path, clips, label_names, progress):
+    from keras_audio_transfer import extraction
+
+    card = Card.read(path)
+    with ExitStack() as stack:
+        saved_model = latest_saved_model(path)
+        if name.endswith(RANDOM):
+            saved_model = stack.enter_context(scratch_folder(options.output_dir / "random")) / "1"
+            _write_random(path, card, saved_model, options.seed)
+        extractor = extraction.SavedExtractor(saved_model)
+    layers = card.layer_names
+    return extraction.extract(extractor, layers, clips, label_names, card.audio, options.workers, progress=progress)
+
+
+def _write_random(path, card, saved_model, seed):
+    """The same network with the random weights that it would be trained from."""
+    import keras
+
+    from keras_audio_transfer.export.saved_model import write_saved_model
+    from keras_audio_transfer.extractor import load_model
+
+    keras.utils.set_random_seed(seed)
+    write_saved_model(keras.models.clone_model(load_model(keras_file(path))), saved_model, card)
+
+
+def joined(tables):
+    """The layers of all sources in one table, named SOURCE/LAYER."""
+    result = None
+    for name, table in tables.items():
+        renamed = table.with_layer_names({layer: f"{name}/{layer}" for layer in table.layers})
+        result = renamed if result is None else result.join(renamed, name)
+    return result
+
+
+# ---- scores
+
+
+def rows_of(options, name, table, phases):
+    """A row a choice; of a source with one layer, one."""
+    from keras_audio_transfer.probing.layer_selection import forward, parse_combinations, single
+    from keras_audio_transfer.probing.prober import Prober
+
+    names = tuple(table.layers)
+    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: parse_combinations("best", names)}
+    if name == JOINED:
+        wanted = {ALL: [names], CHOSEN: forward}
+    elif len(names) == 1:
+        wanted = {ALL: [names]}
+    prober = Prober(table, seed=options.seed, n_jobs=options.jobs)
+    with Journal(options.output_dir / f"unfinished.{name}.jsonl") as prober.record:
+        progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
+        prober.step = progress.update
+        for choice, combinations in wanted.items():
+            (row,) = prober.rows(combinations)
+            chosen = row.pop("chosen", row["layers"])
+            yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
+        progress.close()
+
+
+def differences(scores, folds):
+    """Each two sources' best choice, fold by fold: a table with the mean difference and its interval."""
+    import pandas as pd
+
+    from keras_audio_transfer.intervals import t_half_width
+
+    best = {name: rows.iloc[-1] for name, rows in scores.groupby("source", sort=False)}
+    rows = []
+    for (a, of_a), (b, of_b) in itertools.combinations(best.items(), 2):
+        by_fold = (of_a[folds] - of_b[folds]).to_numpy(float)
+        half = t_half_width(by_fold)
+        mean = by_fold.mean()
+        rows.append({"a": a, "b": b, "difference": mean, "interval_low": mean - half, "interval_high": mean + half})
+    return pd.DataFrame(rows)
+
+
+@cli.command(arguments)
+def main(options):
+    import pandas as pd
+
+    sources = sources_of(options)
+    check(options, sources)
+    clips = cli.load_clips(options)
+    label_names = datasets.target_names(options.dataset) or datasets.label_names(
+        clips, datasets.DATASETS[options.dataset].LABELS
+    )
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
+    settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
+    check_settings(options.output_dir / "config.json", {**settings, "join": options.join})
+
+    from keras_audio_transfer import extraction, plots
+
+    extraction.use_one_thread_a_clip(options.workers)
+    phases = cli.Phases(options, *sources, *(f"probing {name}" for name in [*sources, *[JOINED] * options.join]))
+    found = {name: features_of(options, name, path, clips, label_names, phases) for name, path in sources.items()}
+    tables = {name: table for name, (table, _) in found.items()}
+    if options.join:
+        of_models = {path.resolve().name for path in options.models}
+        tables[JOINED] = joined({name: table for name, table in tables.items() if name in of_models})
+    path = options.output_dir / "scores.csv"
+    done = pd.read_csv(path) if path.exists() else pd.DataFrame({"source": []})
+    parts = [done]
+    for name, table in tables.items():
+        if name in set(done["source"]):
+            continue
+        rows = pd.DataFrame(rows_of(options, name, table, phases))
+        rows.insert(3, "seconds_a_clip", found[name][1]["seconds_a_clip"] if name in found else None)
+        parts.append(rows)
+        with atomic_write(path) as partial:
+            pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
+        (options.output_dir / f"unfinished.{name}.jsonl").unlink(missing_ok=True)
+    scores = pd.read_csv(path)
+    folds = [column for column in scores if column == "test" or column.startswith("fold_")]
+    between = differences(scores, folds)
+    with atomic_write(options.output_dir / "differences.csv") as partial:
+        between.to_csv(partial, index=False)
+    cli.show(scores[SHOWN].to_string(index=False, float_format="{:.3f}".format))
+    cli.show(between.to_string(index=False, float_format="{:+.3f}".format))
+    with cli.picture():
+        plots.sources(scores, options.output_dir / "sources.*", f"Sources on {options.dataset}")
+    failures = next(iter(found.values()))[1]["failures"]
+    return cli.report_failures([tuple(failure) for failure in failures], path)
