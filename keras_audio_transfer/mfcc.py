@@ -43,8 +43,8 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
 def log_mel_features(waveform: np.ndarray) -> np.ndarray:
     """The plainest summary of a spectrogram: mean and standard deviation over time of each band's decibels.
 
-    64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm), frames of 1,024 samples every 512, and no power
-    below 1e-10.
+    64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm), frames of 1,024 samples every 512; a power
+    below 1e-10 counts as that.
 
     Args:
         waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; all of it is heard.

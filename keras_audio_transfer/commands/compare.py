@@ -5,8 +5,8 @@
 
 Of each source: its last layer, the best single layer, all layers joined, and the best combination. With --join also the
 best combination of the layers of all sources, named SOURCE/LAYER. Whatever is chosen is chosen inside each training
-part (nested), so that no score has a part in a choice; folds are the data set's own. differences.csv has the differences
-between sources, fold by fold, with their 95 % intervals. A run that was killed continues when it is started again.
+part (nested), so that no score has a part in a choice; folds are the data set's own. differences.csv has what lies
+between two sources, fold by fold, with its 95 % interval. A run that was killed continues when it is started again.
 """
 
 import itertools
