@@ -3,8 +3,8 @@
     keras-audio-transfer compare --models saved_models/yamnet saved_models/musicnn default --mfcc --log-mel \\
         --dataset esc10 --data-dir data/ESC-50 --output-dir comparisons/esc10
 
-Of each source: its last layer, the best single layer, all layers joined, and the best combination. With --join also the
-best combination of the layers of all sources, named SOURCE/LAYER. Whatever is chosen is chosen inside each training
+Of each source: its last layer, the best single layer, all layers joined, and the best combination (of more than ten
+layers, by adding one at a time). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen is chosen inside each training
 part (nested), so that no score has a part in a choice; folds are the data set's own. differences.csv has what lies
 between two sources, fold by fold, with its 95 % interval. A run that was killed continues when it is started again.
 """
@@ -137,24 +137,25 @@ def joined(tables):
 
 def rows_of(options, name, table, phases):
     """A row a choice; of a source with one layer, one."""
-    from keras_audio_transfer.probing.layer_selection import forward, parse_combinations, single
+    from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, exhaustive, greedy, single
     from keras_audio_transfer.probing.prober import Prober
 
     names = tuple(table.layers)
-    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: parse_combinations("best", names)}
-    if name == JOINED:
-        wanted = {ALL: [names], CHOSEN: forward}
-    elif len(names) == 1:
+    method = exhaustive if len(names) <= EXHAUSTIVE_LAYERS else greedy
+    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: method}
+    if len(names) == 1:
         wanted = {ALL: [names]}
+    elif name == JOINED:
+        del wanted[LAST]
     prober = Prober(table, seed=options.seed, n_jobs=options.jobs)
-    with Journal(options.output_dir / f"unfinished.{name}.jsonl") as prober.record:
-        progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
-        prober.step = progress.update
-        for choice, combinations in wanted.items():
+    progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
+    prober.step = progress.update
+    for choice, combinations in wanted.items():
+        with Journal(options.output_dir / f"unfinished.{name}.{choice}.jsonl") as prober.record:
             (row,) = prober.rows(combinations)
-            chosen = row.pop("chosen", row["layers"])
-            yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
-        progress.close()
+        chosen = row.pop("chosen", row["layers"])
+        yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
+    progress.close()
 
 
 def differences(scores, folds):
@@ -208,7 +209,8 @@ def main(options):
         parts.append(rows)
         with atomic_write(path) as partial:
             pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
-        (options.output_dir / f"unfinished.{name}.jsonl").unlink(missing_ok=True)
+        for choice in CHOICES:
+            (options.output_dir / f"unfinished.{name}.{choice}.jsonl").unlink(missing_ok=True)
     scores = pd.read_csv(path)
     folds = [column for column in scores if column == "test" or column.startswith("fold_")]
     between = differences(scores, folds)

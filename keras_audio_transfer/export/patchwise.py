@@ -14,7 +14,7 @@ from keras_audio_transfer.layers import (
     TimeMeanPooling2D,
 )
 
-_PATCHES_AT_ONCE = 32
+_PATCHES_AT_ONCE = 8  # a patch of musicnn has maps of 50 MB
 
 
 def _mean(of_patches):

@@ -8,6 +8,7 @@ from keras_audio_transfer.errors import InputError, is_unknown, near_miss
 
 Combination = tuple[str, ...]
 Evaluate = Callable[[list[Combination]], dict[Combination, float]]
+_STEPS_IN_VAIN = 2
 EXHAUSTIVE_LAYERS = 10  # up to so many, 'best' tries all combinations
 
 
@@ -37,6 +38,17 @@ def forward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     return _best(scores)
 
 
+def greedy(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """As `forward`, but given up when two steps in a row have not helped: for many names."""
+    scores, chosen, best = {}, (), ()
+    while len(chosen) < min(len(names), len(best) + _STEPS_IN_VAIN):
+        chosen = _step(
+            (tuple(n for n in names if n in chosen or n == new) for new in names if new not in chosen), scores, evaluate
+        )
+        best = _best(scores)
+    return best
+
+
 def backward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """The best combination on the way from all names to one, leaving out each time the one that is missed least."""
     chosen = tuple(names)
@@ -58,11 +70,11 @@ def _best(scores):
 
 
 def n_evaluations(method: Callable, n_names: int) -> int:
-    """How many combinations `method` evaluates, of 2^n_names - 1."""
+    """How many combinations `method` evaluates, at most, of 2^n_names - 1."""
     return {exhaustive: 2**n_names - 1, single: n_names}.get(method, n_names * (n_names + 1) // 2)
 
 
-METHODS = {"single": single, "forward": forward, "backward": backward}
+METHODS = {"single": single, "forward": forward, "greedy": greedy, "backward": backward}
 KEYWORDS = ("layers", "all", "<=N", "best", *METHODS)
 
 
