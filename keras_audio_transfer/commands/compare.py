@@ -4,9 +4,10 @@
         --dataset esc10 --data-dir data/ESC-50 --output-dir comparisons/esc10
 
 Of each source: its last layer, the best single layer, all layers joined, and the best combination (of more than ten
-layers, by adding one at a time). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen is chosen inside each training
-part (nested), so that no score has a part in a choice; folds are the data set's own. differences.csv has what lies
-between two sources, fold by fold, with its 95 % interval. A run that was killed continues when it is started again.
+layers, by adding one at a time). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen
+is chosen inside each training part (nested), so that no score has a part in a choice; folds are the data set's own.
+differences.csv has what lies between two sources, fold by fold, with its 95 % interval. A run that was killed continues
+when it is started again.
 """
 
 import itertools
