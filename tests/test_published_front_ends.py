@@ -1,6 +1,6 @@
 """The front ends of published networks: each setting against an independent computation, and patches of any length."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import keras
 import librosa
@@ -217,6 +217,12 @@ def test_settings_that_cannot_be(name):
     value, expected = REFUSED[name]
     with pytest.raises(InputError, match=rf"^{name}: .* is not allowed; expected .*{expected}"):
         replace(PATCHES, **{name: value})
+
+
+def test_every_setting_has_its_rule_tested():
+    """Those of our own networks in test_config.py."""
+    settings = [field.name for field in fields(AudioConfig)]
+    assert [*REFUSED] == settings[settings.index("win_length") :]
 
 
 def test_a_hop_without_patches():

@@ -6,8 +6,6 @@ keras-audio-transfer models --format csv
 
 import sys
 
-import pandas as pd
-
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 
@@ -36,6 +34,8 @@ def main(options):
         for name, entry in CATALOGUE.items()
     ]
     if options.format == "csv":
+        import pandas as pd
+
         pd.DataFrame(rows).to_csv(sys.stdout, index=False)
         return cli.DONE
     for row in rows:
