@@ -1,7 +1,9 @@
 """List the published networks that `import` knows: trained on what, good for what, how large, under which licence.
 
-keras-audio-transfer models
-keras-audio-transfer models --format csv
+    keras-audio-transfer models
+    keras-audio-transfer models --format csv
+
+Files of weights are not part of this package: `import` reads the published ones.
 """
 
 import sys
