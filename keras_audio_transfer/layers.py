@@ -152,9 +152,13 @@ class GlobalMeanStdPooling2D(keras.layers.Layer):
 class _TimePooling2D(keras.layers.Layer):
     """What pools over frames only has in common: (batch, frames, bands, channels) -> (batch, bands * channels)."""
 
+    def build(self, input_shape):
+        """Keep the number of features: within a graph, the maps may have forgotten it."""
+        self._n_features = input_shape[2] * input_shape[3]
+
     def call(self, maps):
         """Return the pooled features, all channels of the first band first."""
-        return ops.reshape(self._pooled(maps), (-1, maps.shape[2] * maps.shape[3]))
+        return ops.reshape(self._pooled(maps), (-1, self._n_features))
 
     def compute_output_shape(self, input_shape):
         """Return (batch, bands * channels)."""

@@ -134,7 +134,8 @@ class FramePadding(keras.layers.Layer):
 class ApplyHtkFilterbank(ApplyFilterbank):
     """kapre's `ApplyFilterbank` with the mel bands of `tf.signal.linear_to_mel_weight_matrix`.
 
-    Their triangles are linear in mel, and 1 at their tips; librosa's of the same scale are linear in Hz.
+    Their triangles are linear in mel, and 1 at their tips; librosa's of the same scale are linear in Hz. Works in
+    float32, whatever the global policy.
 
     Args:
         filterbank_kwargs: sample_rate, n_freq, n_mels, f_min, f_max.
@@ -142,11 +143,15 @@ class ApplyHtkFilterbank(ApplyFilterbank):
     Shapes: (batch, frames, frequencies, 1) -> (batch, frames, n_mels, 1).
     """
 
-    def __init__(self, filterbank_kwargs, data_format="channels_last", **kwargs):
+    def __init__(self, filterbank_kwargs, data_format="channels_last", dtype="float32", **kwargs):
         of = filterbank_kwargs
-        super().__init__("mel", of, data_format, **kwargs)
+        super().__init__("mel", of, data_format, dtype=dtype, **kwargs)
         limits = (of["f_min"], of["f_max"])
         self.filterbank = tf.signal.linear_to_mel_weight_matrix(of["n_mels"], of["n_freq"], of["sample_rate"], *limits)
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, frames, n_mels, channels)."""
+        return (*input_shape[:2], self.filterbank_kwargs["n_mels"], input_shape[3])
 
     def get_config(self):
         """Return the constructor's arguments."""

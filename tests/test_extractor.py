@@ -43,6 +43,8 @@ BY_HAND = {
     "mean": lambda x: x.mean(axis=(1, 2)),
     "max": lambda x: x.max(axis=(1, 2)),
     "mean_deviation": lambda x: np.concatenate([x.mean(axis=(1, 2)), np.sqrt(x.var(axis=(1, 2)) + 1e-6)], axis=1),
+    "time_mean": lambda x: x.mean(axis=1).reshape(len(x), -1),
+    "time_max": lambda x: x.max(axis=1).reshape(len(x), -1),
 }
 
 
