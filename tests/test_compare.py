@@ -1,0 +1,148 @@
+"""`compare`: every source by itself and joined, on the same clips, beside the floors; a killed run is continued."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import run_main
+
+from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+
+RATE = 2000
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A manifest of 24 sounds of two classes in three folds."""
+    folder, rows = tmp_path_factory.mktemp("clips"), []
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        time = np.arange(rng.integers(600, 900)) / RATE
+        tone = np.sin(2 * np.pi * rng.uniform(100, 900) * time) if number % 2 else 0.0
+        soundfile.write(folder / f"{number}.wav", 0.2 * tone + 0.1 * rng.normal(size=len(time)), RATE)
+        rows.append({"path": f"{number}.wav", "label": ("noise", "tone")[number % 2], "fold": 1 + number // 2 % 3})
+    pd.DataFrame(rows).to_csv(folder / "clips.csv", index=False)
+    return folder / "clips.csv"
+
+
+@pytest.fixture(scope="module")
+def models(exported, tmp_path_factory):
+    """The small classifier's folder, twice."""
+    other = tmp_path_factory.mktemp("models") / "other"
+    shutil.copytree(exported, other)
+    return exported, other
+
+
+@pytest.fixture(scope="module")
+def compare(run_script, clips):
+    def run(out, *more):
+        return run_script("compare", "--dataset", "manifest", "--data-dir", clips, "--output-dir", out, *more)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def compared(compare, models, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared") / "out"
+    flags = "--models", *models, "--mfcc", "--log-mel", "--join"
+    run = compare(out, *flags)
+    assert run.returncode == 0, run.stderr
+    assert "best single layer" in run.stdout
+    return out, flags
+
+
+def test_each_source_and_choice_has_a_row(compared):
+    out, _ = compared
+    scores = pd.read_csv(out / "scores.csv")
+    found = scores.groupby("source", sort=False)["choice"].agg(list).to_dict()
+    assert found == {
+        "tones": [*CHOICES],
+        "other": [*CHOICES],
+        "mfcc": [ALL],
+        "log_mel": [ALL],
+        "joined": [SINGLE, ALL, CHOSEN],
+    }
+    assert scores["score"].between(0, 1).all()
+    assert (scores["chosen_on"] == "training parts").all()
+    np.testing.assert_allclose(scores["score"], scores[["fold_1", "fold_2", "fold_3"]].mean(axis=1))
+    by_choice = scores[scores["source"] == "tones"].set_index("choice")
+    assert by_choice.loc[LAST, "chosen"] == "layer5"
+    assert by_choice.loc[ALL, "chosen"] == "layer1+layer2+layer3+layer4+layer5"
+    assert (scores["seconds_a_clip"].isna() == (scores["source"] == "joined")).all()
+    expected = {"config.json", "scores.csv", "differences.csv", "features", "sources.png", "sources.svg"}
+    assert {path.name for path in out.iterdir()} == expected
+
+
+def test_a_copy_of_a_source_scores_as_it_does(compared):
+    scores = pd.read_csv(compared[0] / "scores.csv").set_index(["source", "choice"])["score"]
+    pd.testing.assert_series_equal(scores["tones"], scores["other"])
+
+
+def test_layers_of_all_sources_are_joined_by_name(compared):
+    scores = pd.read_csv(compared[0] / "scores.csv").set_index(["source", "choice"])
+    names = scores.loc[("joined", ALL), "chosen"].split("+")
+    assert names == [f"{source}/layer{i}" for source in ("tones", "other") for i in range(1, 6)]
+
+
+def test_differences_are_those_of_the_folds(compared):
+    scores = pd.read_csv(compared[0] / "scores.csv").groupby("source", sort=False).last()
+    found = pd.read_csv(compared[0] / "differences.csv").set_index(["a", "b"])
+    assert len(found) == 10
+    by_fold = scores.loc["tones", ["fold_1", "fold_2", "fold_3"]] - scores.loc["mfcc", ["fold_1", "fold_2", "fold_3"]]
+    row = found.loc[("tones", "mfcc")]
+    assert row["difference"] == pytest.approx(by_fold.mean())
+    # 4.303 is the 97.5 % point of Student's t with two degrees of freedom.
+    half = 4.303 * np.std(by_fold.astype(float), ddof=1) / np.sqrt(3)
+    assert row["interval_high"] - row["difference"] == pytest.approx(half, rel=1e-3, abs=1e-9)
+
+
+def test_a_killed_run_continues(compared, compare, tmp_path):
+    out, flags = compared
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    scores = pd.read_csv(out / "scores.csv")
+    scores[scores["source"] == "tones"].to_csv(again / "scores.csv", index=False)
+    (again / "features" / "mfcc.json").unlink()
+    before = (again / "features" / "other.npz").stat().st_mtime_ns
+    run = compare(again, *flags)
+    assert run.returncode == 0, run.stderr
+    assert (again / "features" / "other.npz").stat().st_mtime_ns == before
+    found = pd.read_csv(again / "scores.csv")
+    pd.testing.assert_frame_equal(found.drop(columns="seconds_a_clip"), scores.drop(columns="seconds_a_clip"))
+    assert not [*again.glob("unfinished*")]
+
+
+def test_another_run_in_its_folder_is_refused(compared, compare):
+    out, flags = compared
+    run = compare(out, *flags[:-1])
+    assert run.returncode == 2
+    assert "config.json: is of another run (join was true, is false)" in run.stderr
+
+
+def test_the_same_network_with_random_weights(clips, models, tmp_path):
+    flags = "--models", models[0], "--random"
+    assert run_main("compare", *arguments(clips, tmp_path / "out", *flags)) == 0
+    trained, random = (
+        FeatureTable.load(tmp_path / "out" / "features" / f"{n}.npz") for n in ("tones", "tones (random)")
+    )
+    for layer, values in trained.layers.items():
+        assert values.shape == random.layers[layer].shape
+        assert np.abs(values - random.layers[layer]).max() > 1e-3
+    assert not any(random.weights_sha256.values())
+
+
+def test_what_cannot_be_compared(clips, models, tmp_path):
+    def refused(message, *flags, dataset=("--dataset", "manifest", "--data-dir", clips)):
+        with pytest.raises(InputError, match=message):
+            run_main("compare", "--output-dir", tmp_path / "out", *dataset, *flags)
+
+    refused(r"^--models: nothing to compare; name two or more, or one beside --mfcc", "--models", models[0])
+    refused(r"^--models: 'tones' names two sources; rename a folder$", "--models", models[0], models[0])
+    refused(r"^--join: joins the layers of two or more models", "--models", models[0], "--mfcc", "--join")
+    refused(r"^--dataset: is missing; name one, or manifest", "--models", *models, dataset=())
+    refused(r"missing: has no card|missing: is not a folder", "--models", models[0], tmp_path / "missing")
+    assert not (tmp_path / "out").exists()

