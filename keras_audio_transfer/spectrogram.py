@@ -19,6 +19,9 @@ SPECTROGRAM_LAYERS = _DECIBEL, _LOG, _SCALED, _STANDARDISED, _MASKED = (
     "spec_augment",
 )
 
+_SAMPLES = "scale_samples"
+SCALINGS = (_SAMPLES, _SCALED)
+
 # Whatever the global policy: powers span more digits than half precision has, and there is no FFT in it.
 _PRECISION = {"dtype": "float32"}
 
@@ -307,7 +310,7 @@ def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
     """
     layers = [keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION)]  # (batch, samples, 1)
     if config.sample_scale != 1:
-        layers.append(keras.layers.Rescaling(config.sample_scale, name="scale_samples", **_PRECISION))
+        layers.append(keras.layers.Rescaling(config.sample_scale, name=_SAMPLES, **_PRECISION))
     if config.patch_frames:
         layers.append(PatchPadding(config.to_dict(), name="pad_patches", **_PRECISION))
     frame = {"n_fft": config.n_fft, "hop_length": config.hop_length, "win_length": config.win_length, **_PRECISION}

@@ -55,7 +55,7 @@ def test_of_equals_the_smallest_is_taken(method):
 def test_number_of_evaluations(method):
     evaluate, asked = evaluator(lambda layers: -len(layers))
     method(NAMES, evaluate)
-    assert len(asked) == len(set(asked)) == layer_selection.n_evaluations(method, 8)
+    assert len(asked) == len(set(asked)) == layer_selection.n_evaluations(method, NAMES)
     assert all(list(layers) == sorted(layers) for layers in asked)
 
 
@@ -63,3 +63,26 @@ def test_number_of_evaluations(method):
 def test_a_single_layer(method):
     evaluate, _ = evaluator(lambda layers: 0.0)
     assert method(["mfcc"], evaluate) == ("mfcc",)
+
+
+def test_the_best_single_layer():
+    evaluate, asked = evaluator(lambda layers: 1.0 if layers == ("c",) else len(layers) / 10)
+    assert layer_selection.single("abcd", evaluate) == ("c",)
+    assert len(asked) == layer_selection.n_evaluations(layer_selection.single, "abcd") == 4
+
+
+def test_greedy_gives_up_when_two_steps_have_not_helped():
+    evaluate, asked = evaluator(lambda layers: {1: 0.5, 2: 0.6}.get(len(layers), 0.1) + 0.01 * ("c" in layers))
+    assert layer_selection.greedy("abcdefgh", evaluate) == ("a", "c")
+    assert len(asked) == 8 + 7 + 6 + 5
+    assert layer_selection.greedy("abcdefgh", evaluator(lambda layers: len(layers))[0]) == tuple("abcdefgh")
+
+
+def test_within_sources_layers_of_two_are_never_joined():
+    names = [f"one/{n}" for n in "abc"] + [f"two/{n}" for n in "abcdefghijk"]
+    evaluate, asked = evaluator(lambda layers: 0.9 if layers == ("one/a", "one/c") else 0.5)
+    assert layer_selection.within_sources(names, evaluate) == ("one/a", "one/c")
+    assert all(len({name.partition("/")[0] for name in layers}) == 1 for layers in asked)
+    most = layer_selection.n_evaluations(layer_selection.within_sources, names)
+    assert len(asked) <= most == 7 + 66
+    assert layer_selection.within_sources("ab", evaluator(len)[0]) == ("a", "b")

@@ -1,17 +1,20 @@
 """Some patches at a time give what all of them at once give, for every pooling, batch and length."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from networks import randomise
 from sounds import noise
 
 from keras_audio_transfer.config import POOLINGS, AudioConfig
 from keras_audio_transfer.export import patchwise as patchwise_module
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
-from keras_audio_transfer.export.patchwise import PatchwiseFeatures, patchwise
+from keras_audio_transfer.export.patchwise import ConvolvedFeatures, PatchwiseFeatures, patchwise
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.pretrained.source import Source, build
 
@@ -38,20 +41,36 @@ def small_maps(patches):
     return {"maps": x, "sequence": layers.Reshape((20, 80), name="sequence")(x), "vector": vector, "scores": scores}
 
 
-def new_model(pooling="mean"):
+def timeless_maps(patches, **changed):
+    """Of a network that sees every moment alike: nothing is padded in time, and all steps divide the patches'."""
+    x = layers.ZeroPadding2D((0, 1), name="padding")(patches)
+    first = layers.Conv2D(4, 3, **{"activation": "relu", **changed}, name="first")(x)
+    x = layers.BatchNormalization(name="normalisation")(first)
+    x = layers.MaxPooling2D((2, 2), name="pool")(x)
+    second = layers.Conv2D(5, (1, 3), padding="same", name="second")(x)
+    x = layers.Maximum(name="maximum")([second, layers.Rescaling(0.5, name="half")(second)])
+    return {"first": first, "second": second, "third": layers.Conv2D(6, (3, 1), strides=(2, 1), name="third")(x)}
+
+
+def new_model(pooling="mean", maps=small_maps, **changed):
     keras.utils.set_random_seed(0)
-    return build(Source("small", CONFIG, small_maps, read=None, labels=("a", "b", "c")), pooling=pooling)
+    labels = ("a", "b", "c") if maps is small_maps else ()
+    model = build(Source("small", CONFIG, partial(maps, **changed), read=None, labels=labels), pooling=pooling)
+    randomise(model, seed=0, variances=(1, 2))
+    return model
 
 
 def kinds(model):
     return {type(layer) for layer in model.layers}
 
 
+@pytest.mark.parametrize("maps", [small_maps, timeless_maps])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_features_are_those_of_all_patches_at_once(pooling):
-    model = new_model(pooling)
+def test_features_are_those_of_all_patches_at_once(pooling, maps):
+    model = new_model(pooling, maps)
     result = patchwise(tiled(folded(model)))
-    assert PatchwiseFeatures in kinds(result)
+    shares = maps is timeless_maps and pooling != "mean_deviation"
+    assert (ConvolvedFeatures if shares else PatchwiseFeatures) in kinds(result)
     served = tf.function(result, input_signature=[tf.TensorSpec([None, None])], autograph=False)
     for shape in ((1, 300), (1, 8000), (3, 40_000), (40, 3000)):
         waveforms = 0.1 * noise(*shape)
@@ -78,6 +97,15 @@ def test_no_more_patches_are_computed_at_once_than_said(monkeypatch):
     sizes.clear()
     result(noise(3, 40_000))
     assert max(sizes) <= 8
+
+
+@pytest.mark.parametrize("changed", [{"padding": "same"}, {"strides": (3, 1)}, {"activation": "softmax"}])
+def test_what_depends_on_the_place_in_a_patch_is_computed_for_each(changed):
+    model = new_model(maps=timeless_maps, **changed)
+    result = patchwise(model)
+    assert (ConvolvedFeatures in kinds(result)) == ("activation" in changed)  # over channels, it sees one moment
+    for name, values in model(noise(1, 9000)).items():
+        np.testing.assert_allclose(result(noise(1, 9000))[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_what_stands_behind_the_features_stays():

@@ -31,8 +31,10 @@ def arguments():
     parser.add_argument(
         "--model",
         type=cli.model_folder,
+        action="append",
         metavar="MODEL_DIR",
-        help="model folder to build on (default: the model that comes with the package)",
+        help="model folder to build on; of several, each with its own --model, the one that does best inside the "
+        "training parts is chosen (default: the model that comes with the package)",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
@@ -48,14 +50,21 @@ def arguments():
     return parser
 
 
-def check(options, card):
-    """Refuse what cannot end well, before any work is done."""
+def check(options):
+    """Name -> (folder, card) of the models to build on; what cannot end well is refused, before any work is done."""
     cli.check_model_folder(options)
     if options.output_dir.exists():
         Card.read(options.output_dir)  # nothing else is replaced
-    card.require_single_clips(options.model, "a served clip does not have")
-    latest_saved_model(options.model)
-    keras_file(options.model)
+    sources = {}
+    for path in options.model or [default_model()]:
+        card, name = Card.read(path), path.resolve().name
+        if name in sources:
+            raise InputError(f"--model: {name!r} names two models; rename a folder")
+        card.require_single_clips(path, "a served clip does not have")
+        latest_saved_model(path)
+        keras_file(path)
+        sources[name] = (path, card)
+    return sources
 
 
 def load_clips(options, config, phases):
@@ -104,17 +113,49 @@ def check_enough(options, clips, names):
             raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
 
 
-def extract(options, layer_names, clips, names, config, phases):
-    """The network to build on, and the features of its layers."""
+def extract(options, sources, clips, names, configs, phases):
+    """The features of every model's layers in one table, named MODEL/LAYER where there are several models."""
     from keras_audio_transfer import extraction
     from keras_audio_transfer.finetuning import load_network
 
     extraction.use_one_thread_a_clip(options.workers)
-    network = load_network(options.model)  # before any work is done with it
-    extractor = extraction.SavedExtractor(latest_saved_model(options.model))
-    progress = phases.bar("extracting", len(clips))
-    features, _ = extraction.extract(extractor, layer_names, clips, names, config, options.workers, progress=progress)
-    return network, features
+    result = None
+    for name, (path, card) in sources.items():
+        load_network(path)  # before any work is done with it
+        extractor = extraction.SavedExtractor(latest_saved_model(path))
+        progress = phases.bar(title(name, sources), len(clips))
+        how = card.layer_names, clips, names, configs[name], options.workers
+        table, _ = extraction.extract(extractor, *how, progress=progress)
+        if len(sources) > 1:
+            table = table.with_layer_names({layer: f"{name}/{layer}" for layer in table.layers})
+        result = table if result is None else result.join(table, name)
+    return result
+
+
+def title(name, sources):
+    """Of the phase in which a model's features are extracted."""
+    return f"extracting {name}" if len(sources) > 1 else "extracting"
+
+
+def floors(options, clips, names, phases):
+    """What plain features alone would have given, by the same nested estimate: name -> accuracy."""
+    from keras_audio_transfer import mfcc
+    from keras_audio_transfer.probing.prober import Prober
+
+    scores = {}
+    for name, extract_floor in (("mfcc", mfcc.extract_mfcc), ("log_mel", mfcc.extract_log_mel)):
+        table, _ = extract_floor(clips, names, options.workers, phases.bar(f"floor {name}", len(clips)))
+        (row,) = Prober(table, seed=options.seed, n_jobs=options.jobs).rows([(name,)])
+        scores[name] = float(row["score"])
+    return scores
+
+
+def show_floors(accuracy, scores):
+    said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    cli.show(f"plain features alone, on the same folds: {said}")
+    if accuracy < max(scores.values()):
+        best = max(scores, key=scores.get)
+        cli.show(f"below a floor: {best} alone does better; try another --model, such as one that 'import' knows")
 
 
 def estimate(prober, method, phases):
@@ -144,7 +185,7 @@ def show_estimate(prober, part, row, counts, scores):
 
 
 def fit(prober, method, phases):
-    """Choose and fit the SVM on all clips: its layers, its parameters, and what scikit-learn fits."""
+    """Choose and fit the SVM on all clips: the model, its layers, the parameters, and what scikit-learn fits."""
     from keras_audio_transfer.probing.prober import fit_svm
 
     progress = phases.bar("choosing", prober.n_steps_to_choose(method), "fit")()
@@ -153,13 +194,13 @@ def fit(prober, method, phases):
     progress.close()
     scaler, svm = fit_svm(prober.features, layers, params)
     cli.show(f"chosen and fitted on all {len(prober.features.labels)} clips: {'+'.join(layers)}, {params}")
-    return layers, params, scaler, svm
+    return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm
 
 
-def card_of(options, source, config, prober, fitted, scores):
+def card_of(options, name, source, config, prober, fitted, scores):
     from keras_audio_transfer import svm_layers
 
-    features, (layers, params, scaler, svm) = prober.features, fitted
+    features, (_, layers, params, scaler, svm) = prober.features, fitted
     names = features.label_names
     return replace(
         source.of_network(),
@@ -184,17 +225,19 @@ def card_of(options, source, config, prober, fitted, scores):
         },
         transferred_from=source.lineage(),
         scores=scores,
-        settings={"model": options.model.resolve().name, "clip_seconds": options.clip_seconds},
+        settings={"model": name, "clip_seconds": options.clip_seconds},
         seed=options.seed,
     )
 
 
-def write(options, network, card, fitted, row, counts):
+def write(options, path, card, fitted, row, counts):
     """Write the model folder."""
     from keras_audio_transfer import picture_labels, plots, svm_layers
     from keras_audio_transfer.export import saved_model
+    from keras_audio_transfer.finetuning import load_network
 
-    layers, _, scaler, svm = fitted
+    _, layers, _, scaler, svm = fitted
+    network = load_network(path)
     model = svm_layers.add_probe(network, layers, scaler, svm)
     (part,) = card.scores
     with atomic_write(options.output_dir) as partial:
@@ -209,23 +252,32 @@ def write(options, network, card, fitted, row, counts):
 
 @cli.command(arguments)
 def main(options):
-    options.model = options.model or default_model()
-    source = Card.read(options.model)
-    check(options, source)
-    phases = cli.Phases(options, "decoding", "extracting", "estimating", "choosing", "exporting")
-    clips, names, failures, config = load_clips(options, source.audio, phases)
-    network, features = extract(options, source.layer_names, clips, names, config, phases)
+    sources = check(options)
+    titles = [title(name, sources) for name in sources]
+    phases = cli.Phases(
+        options, "decoding", *titles, "estimating", "floor mfcc", "floor log_mel", "choosing", "exporting"
+    )
+    first, *others = sources
+    clips, names, failures, config = load_clips(options, sources[first][1].audio, phases)
+    configs = {first: config}
+    for name in others:
+        configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
+    features = extract(options, sources, clips, names, configs, phases)
 
-    from keras_audio_transfer.probing.layer_selection import parse_combinations
+    from keras_audio_transfer.probing.layer_selection import within_sources
     from keras_audio_transfer.probing.prober import Prober
 
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs)
     cli.say(options, f"{options.folder}: {prober.description}")
-    method = parse_combinations("best", [*features.layers])
-    row, counts, scores = estimate(prober, method, phases)
+    row, counts, scores = estimate(prober, within_sources, phases)
     part = "test" if (features.splits != "").any() else "cross-validation"
     show_estimate(prober, part, row, counts, scores)
-    fitted = fit(prober, method, phases)
+    plain = floors(options, clips, names, phases)
+    show_floors(scores["accuracy"], plain)
+    fitted = fit(prober, within_sources, phases)
     phases.begin("exporting")
-    write(options, network, card_of(options, source, config, prober, fitted, {part: scores}), fitted, row, counts)
+    name = fitted[0] or first
+    path, source = sources[name]
+    card = card_of(options, name, source, configs[name], prober, fitted, {part: scores | plain})
+    write(options, path, card, fitted, row, counts)
     return cli.report_failures(failures, options.output_dir)

@@ -219,9 +219,19 @@ def decode_clips(
     clips = keep_copies_together(clips, options.allow_duplicates)
     say_notes(options, [store.notes.get(clip.clip_id, ()) for clip in clips])
     if options.clip_seconds is None:
-        longest = max(longest, config.n_fft) / config.sample_rate  # clips shorter than a frame are filled
-        config = config.with_clip_seconds(min(config.clip_seconds, longest))
+        config = for_clips(config, longest / config.sample_rate)
     return clips, failures, store, config
+
+
+def for_clips(config: AudioConfig, longest: float) -> AudioConfig:
+    """The front end with the length of the longest clip, in seconds, where that is the shorter one.
+
+    Clips that are heard whole are of any length, and those shorter than a frame are filled.
+    """
+    if config.long_clips == "whole":
+        return config
+    shortest = config.n_fft / config.sample_rate
+    return config.with_clip_seconds(min(config.clip_seconds, max(longest, shortest)))
 
 
 def add_duplicates_argument(arguments: argparse.ArgumentParser) -> None:

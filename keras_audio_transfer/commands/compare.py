@@ -138,12 +138,11 @@ def joined(tables):
 
 def rows_of(options, name, table, phases):
     """A row a choice; of a source with one layer, one."""
-    from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, exhaustive, greedy, single
+    from keras_audio_transfer.probing.layer_selection import single, thorough
     from keras_audio_transfer.probing.prober import Prober
 
     names = tuple(table.layers)
-    method = exhaustive if len(names) <= EXHAUSTIVE_LAYERS else greedy
-    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: method}
+    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: thorough(names)}
     if len(names) == 1:
         wanted = {ALL: [names]}
     elif name == JOINED:

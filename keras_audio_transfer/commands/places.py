@@ -86,7 +86,9 @@ def check_model_folder(options: argparse.Namespace) -> None:
     check_holds_model(folder)
     if os.path.ismount(folder):
         raise InputError(f"--output-dir: {folder} is mounted, and cannot be replaced; name a folder in it")
-    given = (getattr(options, name, None) for name in ("folder", "model", "repository"))
+    models = getattr(options, "model", None)  # `classify` takes several
+    given = [getattr(options, name, None) for name in ("folder", "repository", "file")]
+    given += models if isinstance(models, list) else [models]
     check_holds_no_input("--output-dir", folder, [data_dir, *given])
     check_no_input("--output-dir", folder, [data_dir])
     _check_writable("--output-dir", folder)

@@ -7,6 +7,7 @@ from keras_audio_transfer.export.batchnorm_folding import StftToPower
 from keras_audio_transfer.export.graph_rewriting import copied, layers_before, rebuilt
 from keras_audio_transfer.layers import ClampedMaxPooling2D
 from keras_audio_transfer.spectrogram import (
+    SCALINGS,
     STFT,
     ApplyFilterbank,
     ApplyHtkFilterbank,
@@ -23,7 +24,7 @@ _WAVEFORM_BYTES = 2**21  # at once: their frames and spectra, several times as l
 _SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
 _FRONT_END = (
     *(PatchPadding, FramePadding, STFT, StftToPower, Magnitude, ApplyFilterbank, ApplyHtkFilterbank),
-    *(PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, keras.layers.Rescaling, ClipStandardisation),
+    *(PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, ClipStandardisation),
 )
 _SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the slab
 
@@ -151,7 +152,8 @@ def tiled(model: keras.Model) -> keras.Model:
 
 def _treats_clips_alone(layer):
     is_relative_to_batch = type(layer) is PowerToRelativeDecibel and layer.maximum != "clip"
-    return type(layer) in _FRONT_END and not is_relative_to_batch
+    is_scaling = type(layer) is keras.layers.Rescaling and layer.name in SCALINGS  # others scale maps
+    return (type(layer) in _FRONT_END or is_scaling) and not is_relative_to_batch
 
 
 def _makes_large_maps(layer):

@@ -1,10 +1,12 @@
 """A network of patches for inference: some patches at a time, so that memory does not follow a recording's length."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import keras
 import tensorflow as tf
 
+from keras_audio_transfer.export.batchnorm_folding import ScaleAndOffset
 from keras_audio_transfer.export.graph_rewriting import copied
 from keras_audio_transfer.layers import (
     GlobalMeanStdPooling2D,
@@ -62,19 +64,14 @@ class PatchwiseFeatures(keras.layers.Layer):
         """Return the features."""
         batch = tf.shape(spectrogram)[0]
         n_patches = 1 + (tf.shape(spectrogram)[1] - self.frames) // self.hop
-        n_groups = -(-n_patches // tf.maximum(_PATCHES_AT_ONCE // tf.maximum(batch, 1), 1))
+        n_groups = -(-n_patches // tf.maximum(self.at_once // tf.maximum(batch, 1), 1))
         size = -(-n_patches // n_groups)
-
-        def features_of(group):
-            numbers = tf.minimum(group * size + tf.range(size), n_patches - 1)  # the last stands for what is missing
-            places = numbers[:, tf.newaxis] * self.hop + tf.range(self.frames)
-            patches = tf.gather(spectrogram, places, axis=1)
-            patches = tf.reshape(patches, [batch * size, self.frames, *spectrogram.shape[2:]])
-            features = self.network(patches, training=False)
-            return {name: tf.reshape(x, [batch, size, x.shape[-1]]) for name, x in features.items()}
-
         specs = {name: tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for name, x in self.network.output.items()}
-        in_groups = tf.map_fn(features_of, tf.range(n_groups), fn_output_signature=specs)
+        in_groups = tf.map_fn(
+            lambda group: self.features_of(spectrogram, group * size, size, n_patches),
+            tf.range(n_groups),
+            fn_output_signature=specs,
+        )
         result = {}
         for name, groups in in_groups.items():
             channels = specs[name].shape[-1]
@@ -82,12 +79,55 @@ class PatchwiseFeatures(keras.layers.Layer):
             result[name] = tf.ensure_shape(self.reducers[name](of_patches[:, :n_patches]), [None, channels])
         return result
 
+    @property
+    def at_once(self) -> int:
+        """How many patches are computed at once."""
+        return _PATCHES_AT_ONCE
+
+    def features_of(self, spectrogram, first, size, n_patches):
+        """The features of `size` patches from the patch `first` on: a dict of (batch, size, channels).
+
+        What stands for patches that are not there does not matter.
+        """
+        numbers = tf.minimum(first + tf.range(size), n_patches - 1)
+        places = numbers[:, tf.newaxis] * self.hop + tf.range(self.frames)
+        patches = tf.reshape(tf.gather(spectrogram, places, axis=1), [-1, self.frames, *spectrogram.shape[2:]])
+        features = self.network(patches, training=False)
+        return {name: tf.reshape(x, [-1, size, x.shape[-1]]) for name, x in features.items()}
+
     def compute_output_spec(self, spectrogram):
         """Return the features' shapes and types."""
         return {
             name: keras.KerasTensor((spectrogram.shape[0], x.shape[-1]), dtype=x.dtype)
             for name, x in self.network.output.items()
         }
+
+
+class ConvolvedFeatures(PatchwiseFeatures):
+    """The same for a network that sees every moment alike: what patches have in common is computed once.
+
+    Args:
+        patches, network, reducers: see `PatchwiseFeatures`.
+        maps: spectrogram of any length -> the maps that are pooled, by name.
+        windows: name -> function from these maps to (batch, patches, channels), the features of each patch.
+    """
+
+    def __init__(self, patches, network, reducers, maps: keras.Model, windows: Mapping, **kwargs):
+        super().__init__(patches, network, reducers, **kwargs)
+        self.maps, self.windows = maps, windows
+
+    @property
+    def at_once(self) -> int:
+        """As many as have the frames of so many patches side by side."""
+        return _PATCHES_AT_ONCE * self.frames // self.hop
+
+    def features_of(self, spectrogram, first, size, n_patches):
+        """The features of `size` patches, from the maps of all their frames."""
+        begin, n_frames = first * self.hop, (size - 1) * self.hop + self.frames
+        frames = spectrogram[:, begin : begin + n_frames]
+        missing = n_frames - tf.shape(frames)[1]
+        maps = self.maps(tf.pad(frames, [[0, 0], [0, missing], [0, 0], [0, 0]]), training=False)
+        return {name: self.windows[name](x)[:, :size] for name, x in maps.items()}
 
 
 def patchwise(model: keras.Model) -> keras.Model:
@@ -107,10 +147,14 @@ def patchwise(model: keras.Model) -> keras.Model:
         return model
     of_patches = {name: joined[id(layer.input)].input[0] for name, layer in pools.items()}
     patches = keras.Input(cut[0].output.shape[1:])
-    maps = keras.Model(cut[0].output, of_patches)(patches)
+    maps_model = keras.Model(cut[0].output, of_patches)
+    maps = maps_model(patches)
     of_patch = {name: copied(layer)(JoinedPatches()([maps[name], patches])) for name, layer in pools.items()}
     reducers = {name: _REDUCERS[type(layer)] for name, layer in pools.items()}
-    features = PatchwiseFeatures(cut[0], keras.Model(patches, of_patch), reducers)(cut[0].input)
+    how = cut[0], keras.Model(patches, of_patch), reducers
+    windows = _windows(maps_model, pools, cut[0].hop)
+    layer = PatchwiseFeatures(*how) if windows is None else ConvolvedFeatures(*how, _of_any_length(maps_model), windows)
+    features = layer(cut[0].input)
     places = {id(layer.output): name for name, layer in pools.items()}
     outputs = {name: features.get(places.get(id(output))) for name, output in model.output.items()}
     behind = {name: model.output[name] for name, output in outputs.items() if output is None}
@@ -120,3 +164,75 @@ def patchwise(model: keras.Model) -> keras.Model:
         computed = keras.Model([pools[name].output for name in needed], behind)
         outputs |= computed([features[name] for name in needed])
     return keras.Model(model.input, outputs, name=model.name)
+
+
+# ---- networks that see every moment alike
+
+_EACH_CELL = (
+    *(keras.layers.InputLayer, keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.Activation),
+    *(keras.layers.Rescaling, keras.layers.Maximum, keras.layers.Add, keras.layers.BatchNormalization, ScaleAndOffset),
+)
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+_POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+
+
+def _step_of(layer):
+    """Frames from one frame that comes out to the next; None where what is beside a patch, or its edge, has a part."""
+    if type(layer) in _EACH_CELL:
+        return 1
+    if type(layer) is keras.layers.ZeroPadding2D:
+        return 1 if layer.padding[0] == (0, 0) else None
+    size = {_CONVOLUTIONS: "kernel_size", _POOLS: "pool_size"}
+    for kinds, name in size.items():
+        if type(layer) in kinds:
+            return layer.strides[0] if layer.padding == "valid" or getattr(layer, name)[0] == 1 else None
+    return None
+
+
+def _windows(maps_model, pools, hop):
+    """Name -> function from the maps of many frames to the features of each patch; None if there is none."""
+    steps = {id(maps_model.input): 1}
+    nodes = [
+        node for depth in sorted(maps_model._nodes_by_depth, reverse=True) for node in maps_model._nodes_by_depth[depth]
+    ]
+    for node in nodes:
+        step = _step_of(node.operation)
+        before = {steps.get(id(tensor)) for tensor in node.input_tensors}
+        if node.is_input:
+            continue
+        if step is None or None in before or len(before) != 1:
+            return None
+        steps.update((id(tensor), step * before.copy().pop()) for tensor in node.output_tensors)
+    windows = {}
+    for name, pool in pools.items():
+        maps = maps_model.output[name]
+        step = steps[id(maps)]
+        if hop % step or len(maps.shape) != 4 or type(pool) not in _POOLED_IN_WINDOWS:
+            return None
+        windows[name] = partial(_POOLED_IN_WINDOWS[type(pool)], frames=maps.shape[1], step=hop // step)
+    return windows
+
+
+def _in_windows(pool, over_bands):
+    def pooled(maps, frames, step):
+        of_patches = pool(maps, (frames, 1), (step, 1), "VALID")  # (batch, patches, bands, channels)
+        if over_bands:
+            return over_bands(of_patches, axis=2)
+        return tf.reshape(of_patches, [*tf.unstack(tf.shape(of_patches)[:2]), maps.shape[2] * maps.shape[3]])
+
+    return pooled
+
+
+_POOLED_IN_WINDOWS = {
+    keras.layers.GlobalAveragePooling2D: _in_windows(tf.nn.avg_pool2d, tf.reduce_mean),
+    keras.layers.GlobalMaxPooling2D: _in_windows(tf.nn.max_pool2d, tf.reduce_max),
+    TimeMeanPooling2D: _in_windows(tf.nn.avg_pool2d, None),
+    TimeMaxPooling2D: _in_windows(tf.nn.max_pool2d, None),
+}
+
+
+def _of_any_length(maps_model):
+    frames = keras.Input((None, *maps_model.input.shape[2:]))
+    result = keras.models.clone_model(maps_model, input_tensors=frames)
+    result.set_weights(maps_model.get_weights())
+    return result

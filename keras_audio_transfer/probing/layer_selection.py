@@ -49,6 +49,35 @@ def greedy(names: Sequence[str], evaluate: Evaluate) -> Combination:
     return best
 
 
+def within_sources(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best combination of the layers of one source: of names SOURCE/LAYER, of all sources.
+
+    Of up to 10 layers all combinations are tried, of more `greedy` is the way.
+    """
+    scores = {}
+
+    def evaluated(combinations):
+        found = evaluate(combinations)
+        scores.update(found)
+        return found
+
+    for layers in _by_source(names).values():
+        thorough(layers)(layers, evaluated)
+    return _best(scores)
+
+
+def _by_source(names):
+    result: dict[str, list[str]] = {}
+    for name in names:
+        result.setdefault(name.rpartition("/")[0], []).append(name)
+    return result
+
+
+def thorough(names: Sequence[str]) -> Callable:
+    """The method that tries as many combinations of these names as are worth the time."""
+    return exhaustive if len(names) <= EXHAUSTIVE_LAYERS else greedy
+
+
 def backward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """The best combination on the way from all names to one, leaving out each time the one that is missed least."""
     chosen = tuple(names)
@@ -69,9 +98,12 @@ def _best(scores):
     return max(scores, key=lambda chosen: (scores[chosen], -len(chosen)))
 
 
-def n_evaluations(method: Callable, n_names: int) -> int:
-    """How many combinations `method` evaluates, at most, of 2^n_names - 1."""
-    return {exhaustive: 2**n_names - 1, single: n_names}.get(method, n_names * (n_names + 1) // 2)
+def n_evaluations(method: Callable, names: Sequence[str]) -> int:
+    """How many combinations of these names `method` evaluates, at most."""
+    n = len(names)
+    if method is within_sources:
+        return sum(n_evaluations(thorough(layers), layers) for layers in _by_source(names).values())
+    return {exhaustive: 2**n - 1, single: n}.get(method, n * (n + 1) // 2)
 
 
 METHODS = {"single": single, "forward": forward, "greedy": greedy, "backward": backward}

@@ -57,14 +57,14 @@ class Prober:
     def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
         """How often `step` will be called."""
         listed = not callable(wanted)
-        number = len(wanted) if listed else n_evaluations(wanted, len(self.features.layers))
+        number = len(wanted) if listed else n_evaluations(wanted, [*self.features.layers])
         if self.protocol == CHOI2017:
             return number * (2 * len(self.outer_folds) - 1)
         return sum(number * (2 * len(fold.inner) - 1) + (len(wanted) if listed else 1) for fold in self.outer_folds)
 
     def n_steps_to_choose(self, method: Callable) -> int:
         """How often `choose` will call `step`."""
-        number = n_evaluations(method, len(self.features.layers))
+        number = n_evaluations(method, [*self.features.layers])
         return number * (2 * len(final_parts(self.features, self.seed)) - 1)
 
     def choose(self, method: Callable) -> tuple[Combination, SVMParams]:
