@@ -26,6 +26,7 @@ from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.input_pipeline import array_batches, targets
+from keras_audio_transfer.layers import Patches
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
 from keras_audio_transfer.probing.prober import Prober
@@ -235,9 +236,11 @@ def layers_trained_from(model, layers, config):
         for layer_name in sorted(below[place] - known):
             trained_from[layer_name] = (len(layers) - place) * config.unfreeze_epochs
         known |= below[place]
-    if config.spec_augment:  # the masks come before the frozen layers
+    # The masks come before the frozen layers; and maps of patches are no maps of clips.
+    from_spectrogram = config.spec_augment or any(isinstance(layer, Patches) for layer in model.layers)
+    if from_spectrogram:
         trained_from |= dict.fromkeys(sorted(never), config.epochs)
-    cut = feature_maps_of(model, layers[lowest - 1]) if lowest and not config.spec_augment else spectrogram
+    cut = feature_maps_of(model, layers[lowest - 1]) if lowest and not from_spectrogram else spectrogram
     inside = {layer.name for layer in keras.Model(cut, model.output[SCORES]).layers}
     return cut, {model.get_layer(name): epoch for name, epoch in trained_from.items() if epoch and name in inside}
 
