@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.config import checked_path
+from keras_audio_transfer.config import checked_path, shown
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
@@ -340,6 +340,10 @@ def check_table(table: FeatureTable, where: str) -> None:
             raise InputError(f"{where}: {name!r} is of type {type(by_layer).__name__}; expected a dict of {values}")
     about = {name: getattr(table, name) for name in (*_ABOUT_CLIPS, *_OPTIONAL) if getattr(table, name) is not None}
     texts = {name: np.array(values, dtype=str) for name, values in about.items() if _EXPECTED[name] is _TEXTS}
+    for name in texts:
+        other = [value for value in np.ravel(np.asarray(about[name], dtype=object)) if not isinstance(value, str)]
+        if other:
+            raise InputError(f"{where}: {name!r} holds {shown(other[0])}; expected texts, '' for none")
     for name, values in {**table.layers, **about, **texts}.items():
         if not isinstance(values, np.ndarray):
             expected = _EXPECTED.get(name, _LAYER)[2]

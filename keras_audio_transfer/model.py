@@ -101,8 +101,13 @@ class Model:
         Training it changes neither the files nor what `features` and `predict` return.
         """
         from keras_audio_transfer.extractor import load_model as load_keras_model
+        from keras_audio_transfer.training import weights_hash
 
-        return load_keras_model(self.path / "model.keras")
+        path = self.path / "model.keras"
+        model = load_keras_model(path)
+        if self.card.weights_sha256 not in (None, weights_hash(model)):
+            raise InputError(f"{path}: is not the model that card.json beside it describes; export the model again")
+        return model
 
     @cached_property
     def saved_model(self) -> "SavedExtractor":

@@ -464,6 +464,14 @@ def test_weights_in_memory_are_a_dict():
         check_table(replace(features_of("single"), weights_sha256=["1a", "2b"]), "table")
 
 
+@pytest.mark.parametrize("value", [None, 3, b"a"])
+def test_groups_that_are_no_texts(value):
+    table = features_of("single")
+    groups = np.array([value, *["a"] * (len(table) - 1)], dtype=object)
+    with pytest.raises(InputError, match=f"^table: 'groups' holds {value!r}; expected texts, '' for none$"):
+        check_table(replace(table, groups=groups), "table")
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "joined"),
     [

@@ -44,6 +44,13 @@ def test_a_saved_model_without_a_folder_has_nothing_to_compare(model_dir, tmp_pa
     assert SavedExtractor(tmp_path / "alone" / "1").weights_sha256 == ""
 
 
+@pytest.mark.slow
+def test_the_keras_model_of_another_training(folder):
+    shutil.copy(PACKAGED / "model.keras", folder / "model.keras")
+    with pytest.raises(InputError, match=r"model\.keras: is not the model that card\.json beside it describes; export"):
+        print(kat.load_model(folder).keras_model)
+
+
 def test_the_saved_model_of_another_network(folder, run_script, tmp_path):
     shutil.rmtree(folder / "1")
     shutil.copytree(PACKAGED / "1", folder / "1")

@@ -140,9 +140,11 @@ def test_a_class_may_be_called_train(tmp_path):
     assert [clip.labels for clip in load("folder", tmp_path)] == [("bus",), ("train",)]
 
 
-def test_spaces_around_a_class_do_not_count(tmp_path):
-    write_sounds(tmp_path, "dog/0.wav", "dog /1.wav", "rain/0.wav")
-    assert {clip.labels for clip in load("folder", tmp_path)} == {("dog",), ("rain",)}
+def test_spaces_and_what_is_not_seen_of_a_class_do_not_count(tmp_path):
+    write_sounds(tmp_path, "dog/0.wav", "dog /1.wav", "dog\u200b/2.wav", "night rain/0.wav", "night\u00a0rain/1.wav")
+    assert {clip.labels for clip in load("folder", tmp_path)} == {("dog",), ("night rain",)}
+    (tmp_path / "c.csv").write_text("path,label\na.wav,night\u00a0 rain\nb.wav, dog\u2060|\u200b\n", encoding="utf-8")
+    assert [clip.labels for clip in load("manifest", tmp_path / "c.csv")] == [("night rain",), ("dog",)]
 
 
 def test_labels_of_a_table_are_in_one_form(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_audio_transfer.datasets.clip import Clip, split_of
-from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, say_left_out, subfolders, text_of
+from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, label_of, say_left_out, subfolders, text_of
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
@@ -40,7 +40,7 @@ def clips(data_dir: Path) -> list[Clip]:
     for class_folder, paths in paths_of_class.items():
         if not paths:
             raise InputError(f"folder: {class_folder} has no audio ({SUFFIXES_TEXT}); add some or remove the folder")
-        label, split = (text_of(class_folder.name).strip(),), split_of_class[class_folder]
+        label, split = (label_of(class_folder.name),), split_of_class[class_folder]
         found += [Clip(text_of(path.relative_to(data_dir)), path, labels=label, split=split) for path in paths]
     say_left_out("folder", sorted(left_out), " or lie in no class folder")
     return sorted(found, key=lambda clip: clip.clip_id)

@@ -27,7 +27,7 @@ from keras_audio_transfer.datasets.clip import (
     segment_id,
     split_of,
 )
-from keras_audio_transfer.datasets.walk import text_of
+from keras_audio_transfer.datasets.walk import label_of, text_of
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
@@ -64,7 +64,7 @@ def clips(data_dir: Path) -> list[Clip]:
         if clip_id in found:
             raise InputError(f"{where}: {row['path']} is in the table twice; remove one of the rows")
         # dict.fromkeys: each label once, in the order they were written
-        labels = tuple(dict.fromkeys(text_of(label.strip()) for label in row["label"].split("|") if label.strip()))
+        labels = tuple(dict.fromkeys(label for name in row["label"].split("|") if (label := label_of(name))))
         if not labels:
             raise InputError(f"{where}: {row['path']} has no label; name one or remove the row")
         split, fold = row.get("split", ""), row.get("fold", "")

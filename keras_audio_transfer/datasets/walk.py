@@ -85,6 +85,16 @@ def text_of(path: PurePath | str) -> str:
     return unicodedata.normalize("NFC", text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
 
 
+def label_of(name: str) -> str:
+    """A class's name as a label: what prints alike is one class, whatever spaces and invisible characters are in it.
+
+    >>> label_of(" dog\u200b\u00a0bark ")
+    'dog bark'
+    """
+    visible = (character for character in text_of(name) if unicodedata.category(character) != "Cf")
+    return " ".join("".join(visible).split())
+
+
 def say_left_out(where: str, paths: list[Path], more: str = "") -> None:
     """Name what lies there and is not taken: it could have been meant to be."""
     if paths:
