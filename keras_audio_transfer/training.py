@@ -123,7 +123,7 @@ class _TwoRatesAdam(keras.optimizers.Adam):
     """
 
     def __init__(self, learning_rate, backbone_factor: float, head: list):
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, name="two_rates_adam")  # that of a private class begins with no letter
         self.backbone_factor, self.head = backbone_factor, head
 
     def update_step(self, gradient, variable, learning_rate):
