@@ -26,6 +26,7 @@ from keras_audio_transfer.finetuning import Task, layers_trained_from, run_trial
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.input_pipeline import array_batches
+from keras_audio_transfer.pretrained import source as pretrained
 from keras_audio_transfer.splits import Splits
 
 CONFIG = replace(sounds.CONFIG, n_mels=16)
@@ -132,6 +133,31 @@ def test_finetune_from_a_layer_leaves_all_below_as_it_was(source, task, tmp_path
     assert moved
     assert not below & set(moved)
     assert set(moved) == {name for name, arrays in before.items() if arrays} - below - {"scores"}
+
+
+def maps_of_patches(patches):
+    x, taps = patches, {}
+    for name in ("tap1", "tap2", "tap3"):
+        x = taps[name] = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name=name)(x)
+    return taps
+
+
+@pytest.mark.slow
+def test_a_network_of_patches_is_tuned_from_a_layer_on(tmp_path):
+    config = replace(CONFIG, patch_frames=8, patch_hop=4)
+    keras.utils.set_random_seed(7)
+    network = pretrained.build(pretrained.Source("patches", config, maps_of_patches, read=None))
+    network.save(tmp_path / "model.keras")
+    card = {"audio": config.to_dict(), "layer_names": [*network.output], "network": "patches"}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    clips = [Clip(str(i), None, (LABELS[i % 2],)) for i in range(56)]
+    parts = Splits(clips[:32], clips[32:40], clips[40:], "as they come")
+    task = Task("folder", parts, LABELS, config, tmp_path / "spectrograms.npy")
+    of_none = np.zeros((len(clips), 1), np.float32)
+    write_spectrograms(task, array_batches(tones(len(clips), seed=0), of_none, np.arange(len(clips)), 9))
+    row, before, after = run(Trial("finetune", 1.0, 0), tmp_path, task, tmp_path, finetune_from="tap2", epochs=40)
+    assert changed(before, after) == ["tap2", "tap3"]
+    assert row["accuracy"] > 0.8
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import some_quick
 from keras import layers
 from networks import randomise
 from sounds import noise
@@ -65,7 +66,7 @@ def kinds(model):
 
 
 @pytest.mark.parametrize("maps", [small_maps, timeless_maps])
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", some_quick(POOLINGS, ("mean", "mean_deviation")))
 def test_features_are_those_of_all_patches_at_once(pooling, maps):
     model = new_model(pooling, maps)
     result = patchwise(tiled(folded(model)))
