@@ -1,5 +1,6 @@
 """Some patches at a time give what all of them at once give, for every pooling, batch and length."""
 
+from dataclasses import replace
 from functools import partial
 
 import keras
@@ -16,6 +17,7 @@ from keras_audio_transfer.export import patchwise as patchwise_module
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
 from keras_audio_transfer.export.patchwise import ConvolvedFeatures, PatchwiseFeatures, patchwise
+from keras_audio_transfer.export.tflite import write_tflite
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.pretrained.source import Source, build
 
@@ -129,3 +131,13 @@ def test_a_pooling_that_is_not_known_is_left():
     joined = model.get_layer("maps_joined").output
     other = layers.Lambda(lambda maps: tf.reduce_min(maps, axis=(1, 2)), output_shape=(4,))(joined)
     assert (left := keras.Model(model.input, {"least": other})) is patchwise(left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spectrum", ["power", "magnitude"])
+def test_a_tensorflow_lite_twin(tmp_path, spectrum):
+    """TensorFlow Lite transposes no complex numbers, and cuts patches of a clip of fixed length."""
+    config = replace(CONFIG, clip_seconds=0.5, spectrum=spectrum, mel_scale="htk", frame_padding="tensorflow_valid")
+    keras.utils.set_random_seed(0)
+    model = build(Source("small", config, small_maps, read=None, labels=("a", "b", "c")))
+    assert write_tflite(tmp_path / "model.tflite", model, config) <= 1e-3

@@ -42,13 +42,24 @@ class StftToPower(keras.layers.Layer):
         return keras.KerasTensor((batch, frames, frequencies, channels), dtype=self.compute_dtype)
 
 
+class StftToMagnitude(StftToPower):
+    """The magnitude, in the same order of axes: TensorFlow Lite transposes no complex numbers.
+
+    Shapes: complex (batch, channels, frames, frequencies) -> real (batch, frames, frequencies, channels).
+    """
+
+    def call(self, stft):
+        """Return the magnitude."""
+        return tf.transpose(tf.abs(stft), [0, 2, 3, 1])
+
+
 def folded(model: keras.Model, others: Mapping[type, Callable] | None = None) -> keras.Model:
     """The same model for inference, with fewer operations.
 
     By its stored statistics a batch normalisation multiplies each channel by a number and adds another. Where it
     directly follows a convolution whose output nothing else uses, a convolution with another kernel and bias does both;
     elsewhere, such as behind a concatenation, a `ScaleAndOffset` takes its place. The numbers are computed in float64.
-    kapre's STFT, magnitude, and our power of it become an STFT and a power.
+    kapre's STFT, magnitude, and our power of it become an STFT and a power; without a power, an STFT and a magnitude.
 
     Args:
         model: functional. It is left as it is.
@@ -60,6 +71,7 @@ def folded(model: keras.Model, others: Mapping[type, Callable] | None = None) ->
     """
     replaced, left_out, weights = {}, set(), {}
     before = layers_before(model)
+    squared = {previous for layer, previous in before.items() if type(layer) is MagnitudeToPower}
     for layer, previous in before.items():
         if others and type(layer) in others:
             replaced[layer], weights[layer] = others[type(layer)](layer), []
@@ -69,6 +81,10 @@ def folded(model: keras.Model, others: Mapping[type, Callable] | None = None) ->
                 replaced[stft] = copied(stft, output_data_format="channels_first")
                 replaced[layer] = StftToPower(name=layer.name, dtype=layer.dtype_policy.name)
                 left_out.add(previous)
+        elif type(layer) is Magnitude and type(previous) is STFT and layer not in squared:
+            if previous.output_data_format == "channels_last":
+                replaced[previous] = copied(previous, output_data_format="channels_first")
+                replaced[layer] = StftToMagnitude(name=layer.name, dtype=layer.dtype_policy.name)
         elif _has_stored_statistics(layer) and _takes_in_scales(previous):
             replaced[previous] = copied(previous, use_bias=True)
             weights[previous] = _weights_with(previous, *_scale_and_offset(layer))

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_audio_transfer.export.batchnorm_folding import StftToPower
+from keras_audio_transfer.export.batchnorm_folding import StftToMagnitude, StftToPower
 from keras_audio_transfer.export.graph_rewriting import copied, layers_before, rebuilt
 from keras_audio_transfer.layers import ClampedMaxPooling2D
 from keras_audio_transfer.spectrogram import (
@@ -23,7 +23,7 @@ from keras_audio_transfer.spectrogram import (
 _WAVEFORM_BYTES = 2**21  # at once: their frames and spectra, several times as large, fit a third-level cache
 _SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
 _FRONT_END = (
-    *(PatchPadding, FramePadding, STFT, StftToPower, Magnitude, ApplyFilterbank, ApplyHtkFilterbank),
+    *(PatchPadding, FramePadding, STFT, StftToPower, StftToMagnitude, Magnitude, ApplyFilterbank, ApplyHtkFilterbank),
     *(PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, ClipStandardisation),
 )
 _SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the slab
