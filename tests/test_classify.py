@@ -149,6 +149,31 @@ def test_what_it_says_and_writes(classified, source):
     assert [*counts.sum(axis=1)] == [12, 7, 8]
     assert abs(np.trace(counts) / 27 - scores["accuracy"]) < 0.05  # that is the mean over folds of five or six clips
     assert f"chosen and fitted on all 27 clips: {'+'.join(card['probe']['layers'])}, " in run.stdout
+    floors = f"mfcc {scores['mfcc']:.3f}, log_mel {scores['log_mel']:.3f}"
+    assert f"plain features alone, on the same folds: {floors}\n" in run.stdout
+    below = scores["accuracy"] < max(scores["mfcc"], scores["log_mel"])
+    assert ("below a floor: " in run.stdout) == below
+
+
+@pytest.mark.slow
+def test_of_several_models_one_is_chosen_inside_the_training_parts(run_script, source, sounds, tmp_path):
+    """A network whose features are all the same cannot be chosen."""
+    deaf = tmp_path / "deaf"
+    deaf.mkdir()
+    model = load_network(source)
+    for layer in model.layers:
+        layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
+    write_model(deaf, model, Card.read(source))
+    run = run_script("classify", sounds, "--model", deaf, "--model", source, "--output-dir", tmp_path / "mine")
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"layers chosen, fold by fold: (two_layers/layer\d\S*(; )?)+$", run.stdout, re.MULTILINE)
+    card = read_card(tmp_path / "mine")
+    assert card["settings"]["model"] == "two_layers"
+    assert {*card["probe"]["layers"]} <= {"layer2", "layer4"}
+    clips = load("folder", sounds)
+    compare(tmp_path / "mine", source, clips, clips)
+    with pytest.raises(InputError, match=r"^--model: 'deaf' names two models; rename a folder$"):
+        run_main("classify", sounds, "--model", deaf, "--model", deaf, "--output-dir", tmp_path / "other")
 
 
 @pytest.mark.slow
