@@ -62,6 +62,14 @@ def sources_of(options):
     return models | floors
 
 
+def name_of_clips(options):
+    """What the picture calls the data set; one of the user's own by its folder."""
+    if options.data_dir is None or options.dataset not in ("folder", "manifest"):
+        return options.dataset
+    place = options.data_dir.resolve()
+    return place.name if place.is_dir() else place.parent.name
+
+
 def check(options, sources):
     """Refuse what cannot end well, before any work is done."""
     if options.dataset is None:
@@ -219,6 +227,6 @@ def main(options):
     cli.show(scores[SHOWN].to_string(index=False, float_format="{:.3f}".format))
     cli.show(between.to_string(index=False, float_format="{:+.3f}".format))
     with cli.picture():
-        plots.sources(scores, options.output_dir / "sources.*", f"Sources on {options.dataset}")
+        plots.sources(scores, options.output_dir / "sources.*", f"Sources on {name_of_clips(options)}")
     failures = next(iter(found.values()))[1]["failures"]
     return cli.report_failures([tuple(failure) for failure in failures], path)
