@@ -160,7 +160,12 @@ def test_what_cannot_be_compared(clips, models, tmp_path):
             run_main("compare", "--output-dir", tmp_path / "out", *dataset, *flags)
 
     refused(r"^--models: nothing to compare; name two or more, or one beside --mfcc", "--models", models[0])
-    refused(r"^--models: 'tones' names two sources; rename a folder$", "--models", models[0], models[0])
+    refused(r"^--models: .*tones is given twice; leave one out$", "--models", models[0], models[0])
+    shutil.copytree(models[0], tmp_path / "tones")
+    refused(
+        r"^--models: .*tones and .*tones have the same name; rename one$", "--models", models[0], tmp_path / "tones"
+    )
+    refused(r"yamnet is a published network, not a model folder yet; first 'keras-audio-tr", "--models", "yamnet")
     refused(r"^--join: joins the layers of two or more models", "--models", models[0], "--mfcc", "--join")
     refused(r"^--dataset: is missing; name one, or manifest", "--models", *models, dataset=())
     refused(r"missing: has no card|missing: is not a folder", "--models", models[0], tmp_path / "missing")

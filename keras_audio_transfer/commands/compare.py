@@ -32,7 +32,12 @@ SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "inte
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--models", type=cli.model_folder, nargs="*", default=[], metavar="MODEL_DIR", help="model folders, two or more"
+        "--models",
+        type=cli.model_folder,
+        nargs="*",
+        default=[],
+        metavar="MODEL_DIR",
+        help="model folders; 'default' is the one that comes with the package",
     )
     parser.add_argument("--mfcc", action="store_true", help="beside them the MFCC baseline")
     parser.add_argument("--log-mel", action="store_true", help="beside them statistics of a log-mel spectrogram")
@@ -47,12 +52,15 @@ def arguments():
 
 def sources_of(options):
     """Name -> model folder; None for a floor."""
-    names = [path.resolve().name for path in options.models]
-    for name in names:
-        if names.count(name) > 1 or name in (*FLOORS, JOINED):
-            raise InputError(f"--models: {name!r} names two sources; rename a folder")
+    models = {}
+    for path in options.models:
+        name = path.resolve().name
+        if name in models:
+            raise InputError(cli.named_twice("--models", path, models[name]))
+        if name in (*FLOORS, JOINED):
+            raise InputError(f"--models: {name!r} is the name of another source; rename the folder")
+        models[name] = path
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
-    models = dict(zip(names, options.models, strict=True))
     if options.random:
         models |= {f"{name}{RANDOM}": path for name, path in models.items()}
     if len(models) + len(floors) < 2:
@@ -175,7 +183,7 @@ def differences(scores, folds):
     best = {name: rows.iloc[-1] for name, rows in scores.groupby("source", sort=False)}
     rows = []
     for (a, of_a), (b, of_b) in itertools.combinations(best.items(), 2):
-        by_fold = (of_a[folds] - of_b[folds]).to_numpy(float)
+        by_fold = (of_a[folds] - of_b[folds]).to_numpy(float).round(12)  # a difference of nothing has no sign
         half = t_half_width(by_fold)
         mean = by_fold.mean()
         rows.append({"a": a, "b": b, "difference": mean, "interval_low": mean - half, "interval_high": mean + half})

@@ -61,7 +61,11 @@ def main(options):
     source = sources.source(options.name)
     weights, sha256 = read_weights(options, source)
     model = sources.build(source, weights, options.pooling)
-    trained_on = {"dataset": entry.trained_on, "licence": entry.licence, "citation": entry.citation}
+    trained_on = {
+        "dataset": entry.trained_on,
+        "licence": f"{entry.licence} (of the weights)",
+        "citation": entry.citation,
+    }
     card = Card(
         source.config,
         network=options.name,
