@@ -34,7 +34,7 @@ def arguments():
         action="append",
         metavar="MODEL_DIR",
         help="model folder to build on; of several, each with its own --model, the one that does best inside the "
-        "training parts is chosen ('default', and without --model: the model that comes with the package)",
+        "training parts is chosen (default: the model that comes with the package)",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
