@@ -1228,7 +1228,10 @@ def test_texts_of_tables_may_be_of_any_type(table):
 @pytest.mark.parametrize(
     ("combinations", "reason"),
     [
-        ([], "is empty; expected one of layers, all, <=N, best, forward, backward, or a list of layers"),
+        (
+            [],
+            "is empty; expected one of layers, all, <=N, best, single, forward, greedy, backward, or a list of layers",
+        ),
         ("", "is empty; expected one of layers, all"),
         ([[]], "is empty; expected one of layers, all"),
         (["layer1", []], "'layer1,' lacks a name beside a comma or plus; expected a layer there"),

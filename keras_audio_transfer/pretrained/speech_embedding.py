@@ -112,7 +112,6 @@ def read(path: Path) -> Weights:
     data = _graph_of(path)
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise InputError(f"{path}: cannot be read without the package onnx; {INSTALL}") from error
     try:
@@ -127,7 +126,7 @@ def read(path: Path) -> Weights:
             kernel, *bias = weights[name]
             if kernel.ndim == 4:  # (filters, channels, frames, bands)
                 weights[name] = [kernel.transpose(2, 3, 1, 0), *bias]
-    except (DecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # there are as many kinds as ways to damage a file
         reason = (f"{error}".splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{path}: is not the published network ({reason}); {_REMEDY}") from error
     check_arrays(path, weights, _shapes())
