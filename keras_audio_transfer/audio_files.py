@@ -244,13 +244,16 @@ class _Libsndfile:
         while self._later and samples >= self._file.frames:
             samples -= self._file.frames
             self._open_next()
+        # Behind the end that its header tells, a damaged frame of a FLAC file can say that it is the one looked for.
+        place = 0 if self._file.format == "FLAC" and samples >= self._promised else samples
         try:
-            self._file.forward(samples)
-            self._position = samples
+            self._file.forward(place)
+            self._position = place
+            samples -= place
         except soundfile.LibsndfileError:  # of a codec that cannot seek, whatever libsndfile says
             self._start_again()
-            while samples and (read := len(self.read(min(samples, _BLOCK)))):
-                samples -= read
+        while samples and (read := len(self.read(min(samples, _BLOCK)))):
+            samples -= read
 
     def read(self, samples: int) -> np.ndarray:
         with _errors_of(self._path):
@@ -287,16 +290,15 @@ class _Libsndfile:
         self._position = 0
 
     def _block(self, samples):
-        left = self._promised - self._position
-        if self._file.format != "FLAC" or left < 0:
-            return self._file.block(samples)
-        if left:
+        left = self._promised - self._position if self._file.format == "FLAC" else samples
+        if left > 0:
             return self._file.block(min(samples, left))
+        block = np.full((min(samples, _BLOCK), self._channels), np.nan, np.float32)
         try:
-            return self._file.block(samples)
-        except soundfile.LibsndfileError:  # no frame follows
+            return self._file.read(out=block)
+        except soundfile.LibsndfileError:  # what follows is no frame; before it there may be some
             self.notes = () if ends_in_filling(self._path) else (GOES_ON,)
-            return np.empty((0, self._channels), np.float32)
+            return block[: np.isfinite(block[:, 0]).sum()]
 
     def _measure_flac(self):
         """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
