@@ -239,12 +239,16 @@ class AudioConfig:
         return self.n_fft if self.win_length is None else self.win_length
 
     @property
+    def _unpadded(self) -> int:
+        """Samples that the first frame takes of the waveform itself; 0 where what is around it fills the frame."""
+        return {"none": self.n_fft, "tensorflow_valid": self.window}.get(self.frame_padding, 0)
+
+    @property
     def patch_samples(self) -> int:
         """Samples that the frames of one patch need; 0 without patches."""
         if not self.patch_frames:
             return 0
-        first = {"none": self.n_fft, "tensorflow_valid": self.window}.get(self.frame_padding, 1)
-        return first + (self.patch_frames - 1) * self.hop_length
+        return max(self._unpadded, 1) + (self.patch_frames - 1) * self.hop_length
 
     @property
     def lowest_value(self) -> float:
@@ -267,8 +271,7 @@ class AudioConfig:
         n_samples += self.zeros_behind(n_samples)
         if self.frame_padding == "tensorflow_same":
             return -(-n_samples // self.hop_length)
-        frame = {"none": self.n_fft, "tensorflow_valid": self.window}.get(self.frame_padding, 0)
-        return 1 + (n_samples - frame) // self.hop_length
+        return 1 + (n_samples - self._unpadded) // self.hop_length
 
     def zeros_behind(self, n_samples: Any, maximum: Callable[[Any, Any], Any] = max) -> Any:
         """Zeros that fill up the last patch of a waveform of `n_samples`; of tensors with TensorFlow's `maximum`."""

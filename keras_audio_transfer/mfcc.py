@@ -85,6 +85,7 @@ def extract_log_mel(
     return _extract("log_mel", clips, label_names, workers, progress)
 
 
+FLOORS = {"mfcc": extract_mfcc, "log_mel": extract_log_mel}
 # Layer -> its sample rate, the seconds that are heard (None: all), and what is computed of them.
 _KINDS = {"mfcc": (SAMPLE_RATE, SECONDS, mfcc_features), "log_mel": (LOG_MEL_RATE, None, log_mel_features)}
 

@@ -56,10 +56,8 @@ def check(options):
     if options.output_dir.exists():
         Card.read(options.output_dir)  # nothing else is replaced
     sources = {}
-    for path in options.model or [default_model()]:
-        card, name = Card.read(path), path.resolve().name
-        if name in sources:
-            raise InputError(cli.named_twice("--model", path, sources[name][0]))
+    for name, path in cli.by_name("--model", options.model or [default_model()]).items():
+        card = Card.read(path)
         card.require_single_clips(path, "a served clip does not have")
         latest_saved_model(path)
         keras_file(path)
@@ -139,11 +137,11 @@ def title(name, sources):
 
 def floors(options, clips, names, phases):
     """What plain features alone would have given, by the same nested estimate: name -> accuracy."""
-    from keras_audio_transfer import mfcc
+    from keras_audio_transfer.mfcc import FLOORS
     from keras_audio_transfer.probing.prober import Prober
 
     scores = {}
-    for name, extract_floor in (("mfcc", mfcc.extract_mfcc), ("log_mel", mfcc.extract_log_mel)):
+    for name, extract_floor in FLOORS.items():
         table, _ = extract_floor(clips, names, options.workers, phases.bar(f"floor {name}", len(clips)))
         (row,) = Prober(table, seed=options.seed, n_jobs=options.jobs).rows([(name,)])
         scores[name] = float(row["score"])

@@ -128,11 +128,17 @@ def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
     arguments.add_argument("model_dir", type=model_folder, metavar="MODEL_DIR", help=text)
 
 
-def named_twice(flag: str, path: Path, other: Path) -> str:
-    """Why two model folders cannot go together that are called alike."""
-    if path.resolve() == other.resolve():
-        return f"{flag}: {path} is given twice; leave one out"
-    return f"{flag}: {path} and {other} have the same name; rename one"
+def by_name(flag: str, paths: Iterable[Path]) -> dict[str, Path]:
+    """Model folders by their names. Raises InputError where two are called alike."""
+    result: dict[str, Path] = {}
+    for path in paths:
+        name = path.resolve().name
+        if name in result:
+            same = result[name].resolve() == path.resolve()
+            alike = f"{path} and {result[name]} have the same name; rename one"
+            raise InputError(f"{flag}: {f'{path} is given twice; leave one out' if same else alike}")
+        result[name] = path
+    return result
 
 
 def model_folder(text: str) -> Path:
@@ -298,8 +304,13 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
 
         return clips_below(options.inputs), []
     clips = load_clips(options)
+    return clips, label_names(options, clips)
+
+
+def label_names(options: argparse.Namespace, clips: list[Clip]) -> list[str]:
+    """The names of the labels (or targets) of the clips that `load_clips` gave."""
     names = datasets.target_names(options.dataset)
-    return clips, names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
+    return names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
 
 
 # ---- outputs; what they may be is in `places`

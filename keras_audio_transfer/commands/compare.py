@@ -15,7 +15,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -52,14 +51,10 @@ def arguments():
 
 def sources_of(options):
     """Name -> model folder; None for a floor."""
-    models = {}
-    for path in options.models:
-        name = path.resolve().name
-        if name in models:
-            raise InputError(cli.named_twice("--models", path, models[name]))
+    models = cli.by_name("--models", options.models)
+    for name in models:
         if name in (*FLOORS, JOINED):
             raise InputError(f"--models: {name!r} is the name of another source; rename the folder")
-        models[name] = path
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
     if options.random:
         models |= {f"{name}{RANDOM}": path for name, path in models.items()}
@@ -103,8 +98,7 @@ def features_of(options, name, path, clips, label_names, phases):
     if path is None:
         from keras_audio_transfer import mfcc
 
-        extract = {"mfcc": mfcc.extract_mfcc, "log_mel": mfcc.extract_log_mel}[name]
-        table, failures = extract(clips, label_names, options.workers, progress)
+        table, failures = mfcc.FLOORS[name](clips, label_names, options.workers, progress)
     else:
         table, failures = _of_model(options, name, path, clips, label_names, progress)
     if not len(table):
@@ -197,9 +191,7 @@ def main(options):
     sources = sources_of(options)
     check(options, sources)
     clips = cli.load_clips(options)
-    label_names = datasets.target_names(options.dataset) or datasets.label_names(
-        clips, datasets.DATASETS[options.dataset].LABELS
-    )
+    label_names = cli.label_names(options, clips)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
     settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}

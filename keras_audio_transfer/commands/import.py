@@ -42,9 +42,8 @@ def read_weights(options, source):
             raise InputError(f"{options.file}: does not exist; expected the published {CATALOGUE[options.name].file}")
         return source.read(options.file), None if options.file.is_dir() else check(options.name, options.file)
     with scratch_folder(options.output_dir) as folder:
-        folder.mkdir(exist_ok=True)
-        file = download(options.name, folder, of_download(options, options.name))
-        return source.read(file), check(options.name, file)
+        file, sha256 = download(options.name, folder, of_download(options, options.name))
+        return source.read(file), sha256
 
 
 @cli.command(arguments)

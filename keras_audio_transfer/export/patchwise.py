@@ -45,20 +45,25 @@ _REDUCERS = {
 }
 
 
-class PatchwiseFeatures(keras.layers.Layer):
-    """Spectrogram -> the features of a clip, by a network of patches.
+class _FeaturesOfPatches(keras.layers.Layer):
+    """Spectrogram -> the features of a clip, from those of its patches, some patches at a time.
+
+    A subclass has `at_once`, how many patches these are, and `features_of(spectrogram, first, size, n_patches)`: of
+    `size` patches from the patch `first` on, a dict of (batch, size, channels). What stands for patches that are not
+    there does not matter.
 
     Args:
         patches: how the spectrogram is cut.
-        network: patches -> features of each patch, by name.
+        of_patch: name -> the features of a patch, as a Keras tensor.
         reducers: name -> function from (batch, patches, channels) to (batch, channels).
 
     Shapes: (batch, frames, bands, channels) -> a dict of (batch, channels).
     """
 
-    def __init__(self, patches: Patches, network: keras.Model, reducers: Mapping, **kwargs):
+    def __init__(self, patches: Patches, of_patch: Mapping, reducers: Mapping, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.frames, self.hop, self.network, self.reducers = patches.frames, patches.hop, network, reducers
+        self.frames, self.hop, self.reducers = patches.frames, patches.hop, reducers
+        self.specs = {name: tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for name, x in of_patch.items()}
 
     def call(self, spectrogram):
         """Return the features."""
@@ -66,18 +71,37 @@ class PatchwiseFeatures(keras.layers.Layer):
         n_patches = 1 + (tf.shape(spectrogram)[1] - self.frames) // self.hop
         n_groups = -(-n_patches // tf.maximum(self.at_once // tf.maximum(batch, 1), 1))
         size = -(-n_patches // n_groups)
-        specs = {name: tf.TensorSpec([None, None, x.shape[-1]], x.dtype) for name, x in self.network.output.items()}
         in_groups = tf.map_fn(
             lambda group: self.features_of(spectrogram, group * size, size, n_patches),
             tf.range(n_groups),
-            fn_output_signature=specs,
+            fn_output_signature=dict(self.specs),
         )
         result = {}
         for name, groups in in_groups.items():
-            channels = specs[name].shape[-1]
+            channels = self.specs[name].shape[-1]
             of_patches = tf.reshape(tf.transpose(groups, [1, 0, 2, 3]), [batch, n_groups * size, channels])
             result[name] = tf.ensure_shape(self.reducers[name](of_patches[:, :n_patches]), [None, channels])
         return result
+
+    def compute_output_spec(self, spectrogram):
+        """Return the features' shapes and types."""
+        return {
+            name: keras.KerasTensor((spectrogram.shape[0], spec.shape[-1]), dtype=spec.dtype.name)
+            for name, spec in self.specs.items()
+        }
+
+
+class PatchwiseFeatures(_FeaturesOfPatches):
+    """The features of a clip by a network of patches.
+
+    Args:
+        patches, reducers: see `_FeaturesOfPatches`.
+        network: patches -> features of each patch, by name.
+    """
+
+    def __init__(self, patches: Patches, network: keras.Model, reducers: Mapping, **kwargs):
+        super().__init__(patches, network.output, reducers, **kwargs)
+        self.network = network
 
     @property
     def at_once(self) -> int:
@@ -85,35 +109,25 @@ class PatchwiseFeatures(keras.layers.Layer):
         return _PATCHES_AT_ONCE
 
     def features_of(self, spectrogram, first, size, n_patches):
-        """The features of `size` patches from the patch `first` on: a dict of (batch, size, channels).
-
-        What stands for patches that are not there does not matter.
-        """
+        """The features of `size` patches, each computed by itself."""
         numbers = tf.minimum(first + tf.range(size), n_patches - 1)
         places = numbers[:, tf.newaxis] * self.hop + tf.range(self.frames)
         patches = tf.reshape(tf.gather(spectrogram, places, axis=1), [-1, self.frames, *spectrogram.shape[2:]])
         features = self.network(patches, training=False)
         return {name: tf.reshape(x, [-1, size, x.shape[-1]]) for name, x in features.items()}
 
-    def compute_output_spec(self, spectrogram):
-        """Return the features' shapes and types."""
-        return {
-            name: keras.KerasTensor((spectrogram.shape[0], x.shape[-1]), dtype=x.dtype)
-            for name, x in self.network.output.items()
-        }
 
-
-class ConvolvedFeatures(PatchwiseFeatures):
+class ConvolvedFeatures(_FeaturesOfPatches):
     """The same for a network that sees every moment alike: what patches have in common is computed once.
 
     Args:
-        patches, network, reducers: see `PatchwiseFeatures`.
+        patches, of_patch, reducers: see `_FeaturesOfPatches`.
         maps: spectrogram of any length -> the maps that are pooled, by name.
         windows: name -> function from these maps to (batch, patches, channels), the features of each patch.
     """
 
-    def __init__(self, patches, network, reducers, maps: keras.Model, windows: Mapping, **kwargs):
-        super().__init__(patches, network, reducers, **kwargs)
+    def __init__(self, patches, of_patch, reducers, maps: keras.Model, windows: Mapping, **kwargs):
+        super().__init__(patches, of_patch, reducers, **kwargs)
         self.maps, self.windows = maps, windows
 
     @property
@@ -151,9 +165,11 @@ def patchwise(model: keras.Model) -> keras.Model:
     maps = maps_model(patches)
     of_patch = {name: copied(layer)(JoinedPatches()([maps[name], patches])) for name, layer in pools.items()}
     reducers = {name: _REDUCERS[type(layer)] for name, layer in pools.items()}
-    how = cut[0], keras.Model(patches, of_patch), reducers
     windows = _windows(maps_model, pools, cut[0].hop)
-    layer = PatchwiseFeatures(*how) if windows is None else ConvolvedFeatures(*how, _of_any_length(maps_model), windows)
+    if windows is None:
+        layer = PatchwiseFeatures(cut[0], keras.Model(patches, of_patch), reducers)
+    else:
+        layer = ConvolvedFeatures(cut[0], of_patch, reducers, _of_any_length(maps_model), windows)
     features = layer(cut[0].input)
     places = {id(layer.output): name for name, layer in pools.items()}
     outputs = {name: features.get(places.get(id(output))) for name, output in model.output.items()}

@@ -1,5 +1,6 @@
 """What a published network is to this package, and how one becomes a model: patches in, every layer's features out."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,6 +77,33 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
     for name, arrays in (weights or {}).items():
         model.get_layer(name).set_weights(arrays)
     return model
+
+
+def published_file(path: Path, names: Sequence[str], expected: str, largest: int, remedy: str) -> Path:
+    """The file, or that of a published name in a folder.
+
+    Args:
+        path: of either.
+        names: that the published file can have.
+        expected: what should be there, in words.
+        largest: bytes; of a larger file nothing is to be read.
+        remedy: what to do where it is not that file.
+
+    Raises:
+        InputError: there is none, or a large one.
+    """
+    files = [path / name for name in names] if os.path.isdir(path) else [path]
+    found = next((file for file in files if os.path.isfile(file)), None)
+    if found is None:
+        raise InputError(f"{files[0]}: does not exist; expected {expected}")
+    if found.stat().st_size > largest:
+        raise InputError(f"{found}: is too large for this network; {remedy}")
+    return found
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its type where it says nothing."""
+    return (f"{error}".splitlines() or [type(error).__name__])[0][:200]
 
 
 def check_arrays(where: Path | str, weights: Weights, shapes: Mapping[str, list[tuple[int, ...]]]) -> None:

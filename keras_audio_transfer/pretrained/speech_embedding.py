@@ -5,7 +5,6 @@ normalisations only the first is there, behind a ReLU; the others are part of th
 leaky ReLU that ends at -0.4.
 """
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +13,7 @@ import keras
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, first_line, published_file
 
 FILES = ("embedding_model.onnx", "openwakeword-0.4.0-py3-none-any.whl")
 MEMBER = "openwakeword/resources/models/embedding_model.onnx"  # of the wheel
@@ -108,7 +107,8 @@ def read(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network; or the package `onnx` is not installed.
     """
-    path = _published_file(path)
+    expected = f"{' or '.join(FILES)}, or a folder that holds one"
+    path = published_file(path, FILES, expected, _LARGEST, _REMEDY)
     data = _graph_of(path)
     try:
         import onnx
@@ -127,8 +127,7 @@ def read(path: Path) -> Weights:
             if kernel.ndim == 4:  # (filters, channels, frames, bands)
                 weights[name] = [kernel.transpose(2, 3, 1, 0), *bias]
     except Exception as error:  # there are as many kinds as ways to damage a file
-        reason = (f"{error}".splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path}: is not the published network ({reason}); {_REMEDY}") from error
+        raise InputError(f"{path}: is not the published network ({first_line(error)}); {_REMEDY}") from error
     check_arrays(path, weights, _shapes())
     return weights
 
@@ -139,17 +138,6 @@ def _array(tensor):
     if tensor.data_location == TensorProto.EXTERNAL:  # it names any file of this machine
         raise ValueError(f"{tensor.name} is in another file")
     return numpy_helper.to_array(tensor).astype("float32")
-
-
-def _published_file(path):
-    """The file, or that of a published name in a folder. Raises InputError where there is none, or a large one."""
-    files = [path / name for name in FILES] if os.path.isdir(path) else [path]
-    found = next((file for file in files if os.path.isfile(file)), None)
-    if found is None:
-        raise InputError(f"{files[0]}: does not exist; expected {' or '.join(FILES)}, or a folder that holds one")
-    if found.stat().st_size > _LARGEST:
-        raise InputError(f"{found}: is too large for this network; {_REMEDY}")
-    return found
 
 
 def _graph_of(path):
@@ -165,7 +153,7 @@ def _graph_of(path):
     except KeyError as error:
         raise InputError(f"{path}: is another wheel (has no {MEMBER}); {_REMEDY}") from error
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or (f"{error}".splitlines() or [type(error).__name__])[0][:200]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{path}: cannot be read ({reason}); {_REMEDY}") from error
 
 

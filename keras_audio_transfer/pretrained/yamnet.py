@@ -7,7 +7,6 @@ front end are the same. The 8-bit file is read, not run: its weights become the 
 activations are in float, so that the features are free of their 8-bit steps.
 """
 
-import os
 import struct
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +18,8 @@ import numpy as np
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
+from keras_audio_transfer.pretrained.catalogue import published
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, first_line, published_file
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
 FILES = {
@@ -53,10 +53,6 @@ BLOCKS = (
 KERNEL = 3
 EPSILON = 1e-4
 HEAD = "scores_of_patches"
-_URLS = {
-    "yamnet": "https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
-    "yamnet_float": "https://storage.googleapis.com/audioset/yamnet.h5",
-}
 _HDF5, _TFLITE = b"\x89HDF\r\n\x1a\n", b"TFL3"  # at the beginning, and behind the first four bytes
 _LARGEST = 2**25  # bytes, twice the larger file: of a larger one nothing is read
 # Of the TensorFlow Lite schema: kinds of operations and types of tensors.
@@ -142,14 +138,13 @@ def read_lite(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path = _published_file(path, "yamnet")
-    if _beginning(path, "yamnet") == _HDF5:
+    path, remedy = _file_and_remedy(path, "yamnet")
+    if _beginning(path, "a TensorFlow Lite file", remedy) == _HDF5:
         raise InputError(f"{path}: is a Keras file, another network than yamnet.tflite; import it as yamnet_float")
-    remedy = f"get it again from {_URLS['yamnet']}"
     try:
         operations = [*_operations(path.read_bytes())]
     except (OSError, struct.error, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: is not the published network ({_first_line(error)}); {remedy}") from error
+        raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     expected = [_CONVOLUTION, *[_DEPTHWISE, _CONVOLUTION] * (len(BLOCKS) - 1), _DENSE]
     if [kind for kind, *_ in operations] != expected:
         raise InputError(f"{path}: is another network (its 8-bit layers are not YAMNet's); {remedy}")
@@ -209,10 +204,9 @@ def read_float(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path = _published_file(path, "yamnet_float")
-    if _beginning(path, "yamnet_float")[4:] == _TFLITE:
+    path, remedy = _file_and_remedy(path, "yamnet_float")
+    if _beginning(path, "an HDF5 file", remedy)[4:] == _TFLITE:
         raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet")
-    remedy = f"get it again from {_URLS['yamnet_float']}"
     try:
         with h5py.File(path) as file:
             stored = _arrays(file.get("model_weights", file))
@@ -224,7 +218,7 @@ def read_float(path: Path) -> Weights:
             weights[normalisation] = [_taken(stored, f"{published}/bn/{kind}") for kind in kinds]
         weights[HEAD] = [_taken(stored, kind) for kind in ("kernel", "bias")]
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not the published network ({_first_line(error)}); {remedy}") from error
+        raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     check_arrays(path, weights, _shapes())
     return weights
 
@@ -251,18 +245,15 @@ def _taken(stored, name):
     return stored.pop(paths[0])
 
 
-def _published_file(path, source):
-    """The file, or that of the published name in a folder. Raises InputError where there is none, or a large one."""
-    files = [path / name for name in FILES[source]] if os.path.isdir(path) else [path]
-    found = next((file for file in files if os.path.isfile(file)), None)
-    if found is None:
-        raise InputError(f"{files[0]}: does not exist; expected the file of {_URLS[source]}, or a folder that holds it")
-    if found.stat().st_size > _LARGEST:
-        raise InputError(f"{found}: is too large for this network; get it again from {_URLS[source]}")
-    return found
+def _file_and_remedy(path, source):
+    """The published file, and what to do where it turns out to be another. Raises InputError where there is none."""
+    url = published(source).url
+    remedy = f"get it again from {url}"
+    expected = f"the file of {url}, or a folder that holds it"
+    return published_file(path, FILES[source], expected, _LARGEST, remedy), remedy
 
 
-def _beginning(path, source):
+def _beginning(path, kind, remedy):
     """The first eight bytes. Raises InputError where they are neither HDF5's nor TensorFlow Lite's."""
     try:
         with path.open("rb") as file:
@@ -270,13 +261,8 @@ def _beginning(path, source):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     if beginning != _HDF5 and beginning[4:] != _TFLITE:
-        kind = {"yamnet": "a TensorFlow Lite file", "yamnet_float": "an HDF5 file"}[source]
-        raise InputError(f"{path}: is not {kind}; get it again from {_URLS[source]}")
+        raise InputError(f"{path}: is not {kind}; {remedy}")
     return beginning
-
-
-def _first_line(error):
-    return (f"{error}".splitlines() or [type(error).__name__])[0][:200]
 
 
 SOURCES = {

@@ -32,9 +32,7 @@ def forward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """The best combination on the way from the best single name to all, adding each time the one that helps most."""
     scores, chosen = {}, ()
     while len(chosen) < len(names):
-        chosen = _step(
-            (tuple(n for n in names if n in chosen or n == new) for new in names if new not in chosen), scores, evaluate
-        )
+        chosen = _step(_with_one_more(names, chosen), scores, evaluate)
     return _best(scores)
 
 
@@ -42,9 +40,7 @@ def greedy(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """As `forward`, but given up when two steps in a row have not helped: for many names."""
     scores, chosen, best = {}, (), ()
     while len(chosen) < min(len(names), len(best) + _STEPS_IN_VAIN):
-        chosen = _step(
-            (tuple(n for n in names if n in chosen or n == new) for new in names if new not in chosen), scores, evaluate
-        )
+        chosen = _step(_with_one_more(names, chosen), scores, evaluate)
         best = _best(scores)
     return best
 
@@ -85,6 +81,11 @@ def backward(names: Sequence[str], evaluate: Evaluate) -> Combination:
     while len(chosen) > 1:
         chosen = _step((tuple(n for n in chosen if n != old) for old in chosen), scores, evaluate)
     return _best(scores)
+
+
+def _with_one_more(names, chosen):
+    """What the chosen names and one of the others make, in the order of all names."""
+    return (tuple(n for n in names if n in chosen or n == new) for new in names if new not in chosen)
 
 
 def _step(candidates: Iterable[Combination], scores: dict, evaluate: Evaluate) -> Combination:
