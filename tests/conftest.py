@@ -34,6 +34,8 @@ def pytest_configure(config):
     arguments = config.invocation_params.args
     if any(argument.startswith("-m") or "::" in argument for argument in arguments):
         config.option.all = True
+    if getattr(config.option, "numprocesses", None):  # in the process that starts the others, while these collect
+        forked.start()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,12 +49,13 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish(session):
     """Where tests import TensorFlow anyway: what they export is checked in copies of one process.
 
-    The default tier goes without the optimisation of graphs, which takes longer than to run one once. It is left on in
-    scripts, where exports are checked, and in the slow tests.
+    The default tier goes without the optimisation of graphs, which takes longer than to run one once. The slow tests
+    have it.
     """
     verification = sys.modules.get("keras_audio_transfer.export.verification")
     if verification:
         verification.run_alone = forked.alone
+    forked.optimise = session.config.option.all
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and not session.config.option.all:
         tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

@@ -19,8 +19,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
+# Whether TensorFlow optimises graphs there, which takes longer than to run one once: not in the default tier.
+optimise = True
 # The number of the test session's first process, for all that it starts. Also xdist's processes inherit it.
 _SESSION = os.environ.setdefault("KAT_TEST_SESSION", str(os.getpid()))
+_PLACE = Path(tempfile.gettempdir()) / f"kat_test_{_SESSION}"
 _SECONDS_TO_START = 240
 _ALONE, _WITH_PACKAGE = "alone", "with_package"
 _VERIFICATION = "keras_audio_transfer.export.verification"
@@ -45,13 +48,18 @@ def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.C
     return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
 
 
+def start() -> None:
+    """Start the two processes, if none of the session has yet; they take a while to be ready."""
+    with FileLock(f"{_PLACE}.lock"):
+        if not Path(f"{_PLACE}.pid").exists():
+            process = subprocess.Popen([sys.executable, __file__, _PLACE, _SESSION], start_new_session=True)
+            Path(f"{_PLACE}.pid").write_text(str(process.pid))
+
+
 def _run(where, code, arguments, folder, timeout):
-    place = Path(tempfile.gettempdir()) / f"kat_test_{_SESSION}"
-    address = Path(f"{place}.{where}")
-    with FileLock(f"{place}.lock"):
-        if not Path(f"{place}.pid").exists():
-            process = subprocess.Popen([sys.executable, __file__, place, _SESSION], start_new_session=True)
-            Path(f"{place}.pid").write_text(str(process.pid))
+    start()
+    address = Path(f"{_PLACE}.{where}")
+    with FileLock(f"{_PLACE}.lock"):
         deadline = time.monotonic() + _SECONDS_TO_START
         while not address.exists():
             assert time.monotonic() < deadline, f"{__file__} does not start; run it alone to see why"
@@ -59,7 +67,7 @@ def _run(where, code, arguments, folder, timeout):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(address))
         with connection.makefile("rw") as stream:
-            request = code, [*map(str, arguments)], str(folder), timeout, dict(os.environ)
+            request = code, [*map(str, arguments)], str(folder), timeout, dict(os.environ), optimise
             print(json.dumps(request), file=stream, flush=True)
             answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
     return subprocess.CompletedProcess([*arguments], *json.loads(answer))
@@ -72,8 +80,10 @@ class _Handler(socketserver.StreamRequestHandler):
     """Runs in a process of its own."""
 
     def handle(self):
-        code, sys.argv, folder, timeout, environment = json.loads(self.rfile.readline())
+        code, sys.argv, folder, timeout, environment, optimised = json.loads(self.rfile.readline())
         signal.alarm(timeout)
+        if not optimised:
+            sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)

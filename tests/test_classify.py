@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,12 +91,14 @@ def scikit_learn_says(features, new, card):
     return [features.label_names[label] for label in svm.predict(scaler.transform(x))]
 
 
+saved_extractor = cache(SavedExtractor)  # of a folder that stays as it is: loading takes longer than a few clips
+
+
 def served(model_dir, clips, names):
     card = read_card(model_dir)
     layers = [*card["layer_names"], "scores"]
-    features, failures = extract(
-        SavedExtractor(model_dir / "1"), layers, clips, names, AudioConfig.from_dict(card["audio"])
-    )
+    config = AudioConfig.from_dict(card["audio"])
+    features, failures = extract(saved_extractor(model_dir / "1"), layers, clips, names, config)
     assert failures == []
     return features.layers
 
@@ -104,7 +107,7 @@ def compare(model_dir, source, clips, new):
     """Of each new clip the served class is scikit-learn's; returns the classes."""
     card = read_card(model_dir)
     config, names = AudioConfig.from_dict(card["audio"]), card["labels"]
-    seen, _ = extract(SavedExtractor(source / "1"), card["layer_names"], clips, names, config)
+    seen, _ = extract(saved_extractor(source / "1"), card["layer_names"], clips, names, config)
     outputs = served(model_dir, new, names)
     classes = [names[column] for column in outputs["scores"].argmax(axis=1)]
     assert classes == scikit_learn_says(seen, outputs, card)

@@ -87,7 +87,7 @@ def htk(config):
 
 @pytest.mark.parametrize("spectrum", some_quick(["power", "magnitude"], ["power"]))
 @pytest.mark.parametrize("frame_padding", MAGNITUDES)
-@pytest.mark.parametrize("win_length", [200, 256])
+@pytest.mark.parametrize("win_length", some_quick([200, 256], [200]))
 def test_frames_and_spectra(frame_padding, spectrum, win_length):
     config = replace(PLAIN, frame_padding=frame_padding, spectrum=spectrum, win_length=win_length)
     computed = front_end(config)
@@ -156,7 +156,7 @@ def test_the_lowest_value_is_that_of_silence_beside_sound(kind):
 # ---- patches
 
 
-@pytest.mark.parametrize("frame_padding", MAGNITUDES)
+@pytest.mark.parametrize("frame_padding", some_quick(MAGNITUDES, ["centre_reflect", "none"]))
 @pytest.mark.parametrize("rest", ["drop", "zero_pad"])
 def test_patches_of_any_length(frame_padding, rest):
     config = replace(PATCHES, frame_padding=frame_padding, patch_rest=rest)
