@@ -19,6 +19,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
+from keras_audio_transfer.pretrained.imported import find
 from keras_audio_transfer.sliding_windows import check_hop
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
     Fast: the network itself is loaded when it is first needed.
 
     Args:
-        path: a model folder, as `train`, `classify` or `export` write it. None: the one that comes with the package,
-            ConvNet-5 trained on UrbanSound8K (its licence: CC BY-NC).
+        path: a model folder, as `train`, `classify` or `export` write it; or the name of a published network that was
+            imported without naming a folder, such as 'yamnet'. None: the one that comes with the package, ConvNet-5
+            trained on UrbanSound8K (its licence: CC BY-NC).
 
     Raises:
         InputError: no model folder.
@@ -55,7 +57,10 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
         >>> model.labels[:3]
         ['air_conditioner', 'car_horn', 'children_playing']
     """
-    folder = default_model() if path is None else checked_path("path", path, "the path of a model folder, or None")
+    folder = default_model()
+    if path is not None:
+        checked = checked_path("path", path, "the path of a model folder, or None")
+        folder = find(str(path)) if isinstance(path, str) else checked
     card = Card.read(folder)
     saved_model = latest_saved_model(folder)
     return Model(folder.absolute(), card, _modified(saved_model))

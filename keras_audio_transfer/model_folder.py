@@ -175,6 +175,17 @@ class Card:
             return None if self.training_data is None else dict(self.training_data)
         return {**(self.training_data or {}), "transferred_from": self.transferred_from}
 
+    def licences(self) -> list[str]:
+        """Of all that the weights have learnt from, the latest first: 'urbansound8k, CC BY-NC 3.0'."""
+        found, data = [], self.training_data or self.transferred_from
+        if self.training_data and self.transferred_from:
+            data = {**self.training_data, "transferred_from": self.transferred_from}
+        while isinstance(data, Mapping):
+            if licence := data.get("licence"):
+                found.append(f"{str(data.get('dataset')).partition(':')[0]}, {str(licence).rstrip('.')}")
+            data = data.get("transferred_from")
+        return [*dict.fromkeys(found)]
+
     def trained_on(self, weights_sha256: str) -> "Card":
         """The card for weights of that hash: of other weights than its own, what no longer holds is left out."""
         if self.weights_sha256 in (None, weights_sha256):

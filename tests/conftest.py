@@ -14,6 +14,8 @@ from filelock import FileLock
 # Before anything imports TensorFlow. The kernels are those that the scripts choose, see `commands.cli`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# What the user has imported is not what is built on where no model is named.
+os.environ["KERAS_AUDIO_TRANSFER_MODELS"] = os.devnull + "/none"
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -28,6 +28,7 @@ from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model_folder import default_model
+from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.resume import check_settings
 
 COMMANDS = ROOT / "keras_audio_transfer" / "commands"
@@ -352,10 +353,11 @@ def test_a_version_in_the_current_folder_points_to_it(folder_of, monkeypatch):
 
 
 def test_a_classifier_is_built_on_the_model_that_comes_with_the_package(monkeypatch, tmp_path):
-    monkeypatch.setattr(classify, "default_model", lambda: tmp_path / "packaged")
+    monkeypatch.setattr(imported, "default_model", lambda: tmp_path / "packaged")
     with pytest.raises(InputError, match="packaged: is not a folder; expected a model folder"):
         run_main("classify", tmp_path, "--output-dir", tmp_path / "out")
-    assert "(default: the model that comes with the package)" in " ".join(classify.arguments().format_help().split())
+    default = "(default: yamnet if it was imported, else the model that comes with the package)"
+    assert default in " ".join(classify.arguments().format_help().split())
 
 
 @pytest.fixture

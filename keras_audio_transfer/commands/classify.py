@@ -22,7 +22,8 @@ from keras_audio_transfer.datasets import folder
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.model_folder import Card, default_model, keras_file, latest_saved_model
+from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.pretrained import imported
 
 
 def arguments():
@@ -34,7 +35,7 @@ def arguments():
         action="append",
         metavar="MODEL_DIR",
         help="model folder to build on; of several, each with its own --model, the one that does best inside the "
-        "training parts is chosen (default: the model that comes with the package)",
+        "training parts is chosen (default: yamnet if it was imported, else the model that comes with the package)",
     )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
@@ -56,13 +57,20 @@ def check(options):
     if options.output_dir.exists():
         Card.read(options.output_dir)  # nothing else is replaced
     sources = {}
-    for name, path in cli.by_name("--model", options.model or [default_model()]).items():
+    for name, path in cli.by_name("--model", options.model or [imported.best()]).items():
         card = Card.read(path)
         card.require_single_clips(path, "a served clip does not have")
         latest_saved_model(path)
         keras_file(path)
         sources[name] = (path, card)
     return sources
+
+
+def say_default(options, name):
+    """Which model is taken where none is named."""
+    how = f"keras-audio-transfer import {imported.BEST} --download"
+    better = f"; environmental sounds and music do better on {imported.BEST}: {how}"
+    cli.say(options, f"builds on {name}{'' if name == imported.BEST else better}")
 
 
 def load_clips(options, config, phases):
@@ -246,11 +254,14 @@ def write(options, path, card, fitted, row, counts):
             plots.confusion(counts, card.labels, partial / "confusion.*", title, about)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
+    cli.say_licences(options, card)
 
 
 @cli.command(arguments)
 def main(options):
     sources = check(options)
+    if not options.model:
+        say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
     phases = cli.Phases(
         options, "decoding", *titles, "estimating", "floor mfcc", "floor log_mel", "choosing", "exporting"

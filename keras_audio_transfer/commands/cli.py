@@ -25,8 +25,8 @@ from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
-from keras_audio_transfer.model_folder import default_model
-from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
@@ -142,12 +142,12 @@ def by_name(flag: str, paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def model_folder(text: str) -> Path:
-    """The type of an argument that names a model folder: `default` is the one that comes with the package."""
-    path = places.path(text)
-    if text in CATALOGUE and not path.exists():
-        how = f"keras-audio-transfer import {text} --output-dir saved_models/{text}"
-        raise argparse.ArgumentTypeError(f"{text} is a published network, not a model folder yet; first '{how} ...'")
-    return default_model() if text == "default" and not path.exists() else path
+    """The type of an argument that names a model folder; see `imported.find`."""
+    places.path(text)
+    try:
+        return imported.find(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 # ---- clips
@@ -379,6 +379,12 @@ def say_notes(options: argparse.Namespace, notes: Iterable[Sequence[str]]) -> No
     if counts:
         what = "; ".join(f"{number} of {len(notes)} {note}" for note, number in counts.most_common())
         say(options, f"notes on clips: {what}")
+
+
+def say_licences(options: argparse.Namespace, card: Card) -> None:
+    """Say on stderr, in one line, under which licences the data stand that a model has learnt from."""
+    if licences := card.licences():
+        say(options, f"licences: {'; '.join(licences)}")
 
 
 def say_not_written(output: Path) -> None:

@@ -73,6 +73,7 @@ def write_tflite(options, card, file):
         difference = tflite.write_tflite(partial, load_model(file), config)
     cli.show(f"run in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {path} (waveform: {config.n_samples} samples at {config.sample_rate} Hz)")
+    cli.say_licences(options, card)
 
 
 def check_version(options, card, version_dir):
@@ -115,6 +116,7 @@ def write_version(options, card, file):
                 shutil.copyfile(file.parent / name, partial / name)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {version_dir}")
+    cli.say_licences(options, card)
 
 
 @cli.command(arguments)

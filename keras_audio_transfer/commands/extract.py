@@ -58,4 +58,5 @@ def main(options):
     else:
         how = options.hop_seconds, workers, progress
         features, failures = extract_windows(extractor, layers, clips, names, config, *how)
+    cli.say_licences(options, card)
     return cli.write_features(options, features, failures)

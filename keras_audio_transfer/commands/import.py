@@ -1,6 +1,6 @@
 """Turn a published network into a model folder, with every layer open.
 
-    keras-audio-transfer import yamnet --from yamnet.tflite --output-dir saved_models/yamnet
+    keras-audio-transfer import yamnet --from yamnet.tflite
     keras-audio-transfer import MSD_musicnn --download --output-dir saved_models/musicnn
     keras-audio-transfer import speech_embedding --random --output-dir saved_models/random
 
@@ -18,6 +18,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, scratch_folder
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE, check, download
+from keras_audio_transfer.pretrained.imported import models_dir
 
 
 def arguments():
@@ -27,7 +28,12 @@ def arguments():
     weights.add_argument("--from", dest="file", type=places.path, metavar="FILE", help="the published file")
     weights.add_argument("--download", action="store_true", help="fetch the published file, and keep the weights only")
     weights.add_argument("--random", action="store_true", help="draw random weights by --seed: the baseline")
-    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="model folder to write (default: one of the user's own, where NAME alone stands for it from then on)",
+    )
     parser.add_argument("--pooling", metavar="NAME", choices=POOLINGS, default="mean", help="one of %(choices)s")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
     return parser
@@ -48,6 +54,9 @@ def read_weights(options, source):
 
 @cli.command(arguments)
 def main(options):
+    if options.output_dir is None:
+        options.output_dir = models_dir() / (f"{options.name}.random" if options.random else options.name)
+        options.output_dir.parent.mkdir(parents=True, exist_ok=True)
     places.check_model_folder(options)
     entry = CATALOGUE[options.name]
 

@@ -115,6 +115,7 @@ def main(options):
                 partial.write_text(text, encoding="utf-8")
         cli.say_notes(options, [said.split("; ") if said else () for said in notes])
         cli.say(options, f"scores are {scores_are}")
+        cli.say_licences(options, card)
     elif options.output is not None:
         cli.say_not_written(options.output)
     if options.output is not None:

@@ -370,3 +370,4 @@ def write(options, job, model, card, history):
     shutil.rmtree(job.run_dir)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
+    cli.say_licences(options, card)

@@ -423,4 +423,5 @@ def main(options):
     show(rows, table.key)
     draw(options, rows, table.key)
     cli.show(f"written: {options.output_dir}")
+    cli.say_licences(options, card)
     return cli.report_failures(failures, table.path)

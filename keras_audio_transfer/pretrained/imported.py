@@ -1,0 +1,49 @@
+"""Names that stand for model folders: networks that were imported, and the one that comes with the package.
+
+Without TensorFlow.
+"""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import default_model
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+
+ENVIRONMENT = "KERAS_AUDIO_TRANSFER_MODELS"
+DEFAULT = "default"
+BEST = "yamnet"  # the best start of those whose licence lets anyone fetch and use it: docs/sources.md
+
+
+def models_dir() -> Path:
+    """Where `import` writes where no folder is named: a folder of the user's data, or what the environment says."""
+    return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_data_path("keras_audio_transfer", False) / "models")
+
+
+def find(text: str) -> Path:
+    """The model folder that a user means.
+
+    Args:
+        text: a path; 'default', the model that comes with the package; or the name of a published network that was
+            imported to `models_dir`. What is there as a path is that path.
+
+    Raises:
+        InputError: a published network that was not imported.
+    """
+    path = Path(text)
+    if path.exists() or text not in (*CATALOGUE, DEFAULT):
+        return path
+    folder = default_model() if text == DEFAULT else models_dir() / text
+    if not folder.exists():
+        raise InputError(
+            f"{text} is a published network, not a model folder yet; first 'keras-audio-transfer import {text} ...'"
+        )
+    return folder
+
+
+def best() -> Path:
+    """What to build on where nothing is named: YAMNet where it was imported, else what comes with the package."""
+    folder = models_dir() / BEST
+    return folder if folder.exists() else default_model()
