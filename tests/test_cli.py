@@ -58,7 +58,7 @@ def end_of(argv, capsys):
 
 
 def test_every_command_is_a_verb_and_a_script():
-    shared = {"__init__", "cli", "main", "parsing", "places", "progress"}
+    shared = {"__init__", "cli", "main", "pages", "parsing", "places", "progress"}
     modules = {path.stem for path in COMMANDS.glob("*.py")} - shared
     assert modules == {verb.replace("-", "_") for verb in VERBS}
     assert modules == {path.stem for path in (ROOT / "scripts").glob("*.py")}
@@ -452,6 +452,7 @@ def test_folders_of_data_are_checked_before_tensorflow_is_imported(line, begin, 
         ("mfcc a.wav --output {place}/f.npz", "--output"),
         ("predict {model} a.wav --output {place}/classes.csv", "--output"),
         ("reproduce-choi2017 r --output {place}/scores.csv", "--output"),
+        ("summarise-sources comparison --page {place}/page.md", "--page"),
         ("summarise-transfer t.csv --page {place}/page.md", "--page"),
         ("benchmark --training sbcnn:light16k --output {place}/figures.json", "--output"),
     ],

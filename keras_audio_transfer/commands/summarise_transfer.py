@@ -8,11 +8,9 @@ with several fractions.
 Numbers are means, plus or minus half the 95 % interval over the seeds, whose number stands in brackets.
 """
 
-import re
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.commands import cli, pages
 from keras_audio_transfer.files import atomic_write
 
 TITLES = {
@@ -35,33 +33,6 @@ def arguments():
     return parser
 
 
-def markdown(table):
-    rows = [[*table], ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def with_tables(text, tables, page):
-    """The page's text with its tables made anew."""
-
-    def made(match):
-        if match[1] not in tables:
-            raise InputError(f"{page}: wants a table {match[1]!r}; these results have {', '.join(tables)}")
-        return f"<!-- table: {match[1]} -->\n{markdown(tables[match[1]])}\n<!-- end -->"
-
-    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", made, text, flags=re.DOTALL)
-
-
-def page_text(page, tables):
-    """The page with the tables; a new one has them all."""
-    if page.exists():
-        text = page.read_text(encoding="utf-8")
-        if "<!-- table: " not in text:
-            raise InputError(f"{page}: has no line '<!-- table: NAME -->' for a table; name another page")
-    else:
-        text = "".join(f"## {TITLES[name]}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in tables)
-    return with_tables(text, tables, page)
-
-
 def draw(page, table):
     """A picture beside the page for each source, target and network with several fractions."""
     from keras_audio_transfer import plots
@@ -79,7 +50,7 @@ def main(options):
     from keras_audio_transfer import finetuning_results as results
 
     table = results.read(options.tables)
-    text = page_text(options.page, results.tables(table))
+    text = pages.with_tables(options.page, results.tables(table), TITLES)
     draw(options.page, table)
     with atomic_write(options.page) as partial:
         partial.write_text(text, encoding="utf-8")
