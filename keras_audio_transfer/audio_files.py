@@ -1,7 +1,7 @@
 """Audio files -> blocks of samples, read in order. Lengths are measured, never believed. Without TensorFlow.
 
-libsndfile reads what it can measure. An mp3 without a header of its length, a wav file that was never closed, and
-formats that libsndfile does not know are left to FFmpeg (PyAV).
+libsndfile reads what it can measure. An mp3 without a header of its length, Opus of an unknown rate, a wav file that
+was never closed, and formats that libsndfile does not know are left to FFmpeg (PyAV).
 """
 
 import io
@@ -20,6 +20,7 @@ from keras_audio_transfer.audio_headers import (
     check_caf,
     ends_in_filling,
     goes_on_behind_its_end,
+    is_opus_of_unknown_rate,
     place_of_flac_length,
     sound_of_mp3,
     streams_of_ogg,
@@ -174,7 +175,7 @@ def _decoder_of(path):
             return _FFmpeg(path, notes)
         except InputError:
             raise error from None  # its words are the clearer ones
-    if decoder.can_measure:
+    if decoder.can_measure and not is_opus_of_unknown_rate(path):
         return decoder
     decoder.close()
     return _FFmpeg(path, (UNCLOSED,) if decoder.seems_unclosed else notes, decoder.sound)

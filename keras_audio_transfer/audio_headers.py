@@ -45,6 +45,17 @@ def streams_of_ogg(path: Path) -> list[tuple[int, int]]:
     return [*zip(starts, [*starts[1:], size], strict=True)]
 
 
+def is_opus_of_unknown_rate(path: Path) -> bool:
+    """Whether an Opus file does not say at which rate its sound was recorded: libsndfile then decodes 8 of its 48 kHz.
+
+    RFC 7845, section 5.1: the head is the first packet of an Ogg stream; the rate of its input stands 12 bytes in it.
+    """
+    with path.open("rb") as file:
+        begin = file.read(64)
+    head = begin.find(b"OpusHead")
+    return begin[:4] == b"OggS" and head > 0 and begin[head + 12 : head + 16] == bytes(4)
+
+
 def sound_of_mp3(path: Path) -> tuple[int, bool]:
     """Where the sound of an mp3 file begins, in bytes, and whether a header before it says how many frames it has.
 

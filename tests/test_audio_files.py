@@ -270,6 +270,34 @@ def test_a_truncated_chain(tmp_path, share):
         read_audio(tmp_path / "a.ogg", 0.5)
 
 
+def ogg_checksum(page):
+    """RFC 3533, section 6: a CRC-32 without reflection, of the page with zeros in the checksum's place."""
+    result = 0
+    for byte in page:
+        result ^= byte << 24
+        for _ in range(8):
+            result = (result << 1 ^ (0x104C11DB7 if result >> 31 else 0)) & 0xFFFFFFFF
+    return result
+
+
+def test_opus_of_an_unknown_rate_is_decoded_at_its_own(tmp_path):
+    """RFC 7845: an input rate of 0 says nothing; Opus itself has 48 kHz, of which libsndfile would take 8."""
+    file = io.BytesIO()
+    soundfile.write(file, SOUND, 48000, format="OGG", subtype="OPUS")
+    (tmp_path / "known.opus").write_bytes(file.getvalue())
+    content = bytearray(file.getvalue())
+    rate = content.index(b"OpusHead") + 12
+    content[rate : rate + 4] = bytes(4)
+    first_page = 27 + content[26] + sum(content[27 : 27 + content[26]])
+    content[22:26] = bytes(4)
+    content[22:26] = struct.pack("<I", ogg_checksum(content[:first_page]))
+    (tmp_path / "unknown.opus").write_bytes(content)
+    (known, _), (unknown, rate) = (read_audio(tmp_path / f"{name}.opus") for name in ("known", "unknown"))
+    assert rate == 48000
+    assert unknown.shape == known.shape
+    np.testing.assert_allclose(unknown, known, atol=1e-3)
+
+
 @pytest.mark.parametrize(("suffix", "subtype"), [("ogg", "VORBIS"), ("opus", "OPUS")])
 def test_a_page_is_missing(tmp_path, suffix, subtype):
     soundfile.write(tmp_path / "whole", np.tile(SOUND, 10)[: 30 * 48000], 48000, format="OGG", subtype=subtype)
