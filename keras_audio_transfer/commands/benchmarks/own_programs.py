@@ -137,7 +137,7 @@ class SpeechEmbedding(OwnProgram):
         windows = np.stack([spectrogram[start : start + self.frames] for start in starts])[..., np.newaxis]
         embedding, *activations = self.embedding.run(None, {"input_1": windows})
         # (windows, 1, 1, 96), and (windows, channels, frames, bands)
-        means = [embedding.mean(axis=(0, 1, 2)), *(maps.mean(axis=(0, 2, 3)) for maps in activations)]
+        means = [embedding.mean(axis=(0, 1, 2)), *(maps.mean(axis=(0, 2, 3), dtype=np.float64) for maps in activations)]
         return dict(zip(self.taps, means, strict=True))
 
 
@@ -220,7 +220,7 @@ class Musicnn(OwnProgram):
     def _mean(values):
         """Over a patch: of maps (1, frames, bands, channels), sequences, with or without a last dimension of one."""
         values = values[..., 0] if values.ndim > 2 and values.shape[-1] == 1 else values
-        return values.reshape(-1, values.shape[-1]).mean(axis=0)
+        return values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
 
 
 PROGRAMS: dict[str, type[OwnProgram]] = {
