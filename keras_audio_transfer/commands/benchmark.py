@@ -119,6 +119,7 @@ def check(options):
     if not any(getattr(options, name) for name in PARTS):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
+    check_sources(options)
     if options.esc_dir is not None:
         load("esc10", options.esc_dir)
     if options.urbansound_dir is not None:
@@ -132,7 +133,6 @@ def check(options):
             check_network(name)
         else:
             Card.read(Path(name))
-    check_sources(options)
 
 
 def check_sources(options):
