@@ -22,9 +22,16 @@ serving      for batches of 1, 8 and 32 clips of a model folder or a network wit
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by the way of `probe` and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
+sources      for each imported model folder, from wav files to the features of all layers by the way of `extract`,
+             against the source's own program on the same files and cores, prepared before: the published 8-bit file
+             of YAMNet in TensorFlow Lite, openwakeword's two ONNX graphs in onnxruntime, which has to be installed for
+             that, musicnn's TensorFlow 1 graphs, a clip a core, read by librosa.load; as they are, and with every layer
+             given out. Clips a second, times real time, milliseconds of a core, milliseconds of a clip alone, memory;
+             whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
+             an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each.
 
 Each part whose data folder is not given is left out; recordings, training and serving need none, but have to be asked
-for.
+for. With --sources, extraction and memory are left out.
 """
 
 import json
@@ -40,14 +47,17 @@ from keras_audio_transfer.datasets import load
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import write_json
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
-PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving")
+PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving", "sources")
 
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("--esc-dir", type=Path, metavar="DIR", help="ESC-50's folder, for extraction and memory")
+    parser.add_argument(
+        "--esc-dir", type=Path, metavar="DIR", help="ESC-50's folder, for extraction and memory, or sources"
+    )
     parser.add_argument("--urbansound-dir", type=Path, metavar="DIR", help="UrbanSound8K's folder, for epoch")
     parser.add_argument(
         "--choi2017-dir", type=Path, metavar="DIR", help="a copy of keunwoochoi/transfer_learning_music, for probes"
@@ -64,7 +74,7 @@ def arguments():
         type=cli.positive_int,
         metavar="N",
         default=60,
-        help="wav files for extraction; memory also takes four times as many",
+        help="wav files for extraction and sources; memory also takes four times as many",
     )
     parser.add_argument("--epochs", type=cli.positive_int, metavar="N", default=5, help="epochs of each kind")
     parser.add_argument("--epoch-clips", type=cli.positive_int, metavar="N", default=640, help="clips in an epoch")
@@ -92,6 +102,12 @@ def arguments():
         default=100,
         help="timed requests of each kind and size, for serving",
     )
+    parser.add_argument(
+        "--sources", nargs="+", type=Path, default=[], metavar="MODEL_DIR", help="imported model folders, for sources"
+    )
+    parser.add_argument(
+        "--published-dir", type=Path, metavar="DIR", help="the published files, for the own programs of sources"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
     return parser
 
@@ -103,6 +119,7 @@ def check(options):
     if not any(getattr(options, name) for name in PARTS):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
+    check_sources(options)
     if options.esc_dir is not None:
         load("esc10", options.esc_dir)
     if options.urbansound_dir is not None:
@@ -116,6 +133,24 @@ def check(options):
             check_network(name)
         else:
             Card.read(Path(name))
+
+
+def check_sources(options):
+    if options.sources and options.esc_dir is None:
+        raise InputError("--sources: needs files; give ESC-50's folder as --esc-dir")
+    if options.published_dir is not None and not options.sources:
+        raise InputError("--published-dir: belongs to --sources; leave it out, or give model folders")
+    for model_dir in options.sources:
+        card = Card.read(model_dir)
+        card.require_single_clips(model_dir, "a clip alone does not have")
+        if options.published_dir is not None and card.network in CATALOGUE:
+            path = options.published_dir / CATALOGUE[card.network].file
+            if not path.is_file():
+                raise InputError(f"{path}: does not exist; expected the published file of {card.network}")
+    names = [model_dir.resolve().name for model_dir in options.sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"--sources: {twice} is the name of two folders; rename one")
 
 
 def check_network(name):
@@ -132,10 +167,12 @@ def parts_of(options, model_dir):
         options: of the command.
         model_dir: a model folder for extraction, memory and recordings.
     """
-    from keras_audio_transfer.commands.benchmarks import extraction, probes, serving, training
+    from keras_audio_transfer.commands.benchmarks import extraction, probes, serving, sources, training
 
     parts = {}
-    if options.esc_dir is not None:
+    if options.sources:
+        parts["sources"] = partial(sources.sources, options)
+    elif options.esc_dir is not None:
         parts["extraction"] = partial(extraction.extraction, options, model_dir)
         parts["memory"] = partial(extraction.memory, options, model_dir)
     if options.recording_minutes:

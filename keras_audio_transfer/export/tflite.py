@@ -1,6 +1,8 @@
 """Model -> its TensorFlow Lite twin: one clip of a fixed length, built-in operations only. Checked as `export` does."""
 
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -110,13 +112,34 @@ def sounds(config: AudioConfig) -> np.ndarray:
 
 def _converted(model, config):
     twin = folded(model, _IN_SINGLE_PRECISION)
-    served = tf.train.Checkpoint(variables=[variable.value for variable in twin.variables])
     spec = tf.TensorSpec([1, config.n_samples], tf.float32, name="waveform")
-    signature = tf.function(lambda waveform: serving_outputs(twin, waveform), input_signature=[spec], autograph=False)
+    return converted(twin, partial(serving_outputs, twin), spec)
+
+
+def converted(
+    model: keras.Model, function: Callable, spec: tf.TensorSpec, examples: Iterable[np.ndarray] | None = None
+) -> bytes:
+    """A function as a TensorFlow Lite file, of built-in operations only.
+
+    Args:
+        model: whose weights the function uses.
+        function: tensor -> dict of tensors.
+        spec: of the tensor, with a name: what the signature `serving_default` takes.
+        examples: some of what it will take; weights and activations are then of 8 bits, in ranges found on these.
+
+    Raises:
+        InputError: TensorFlow Lite cannot compute this by itself.
+    """
+    served = tf.train.Checkpoint(variables=[variable.value for variable in model.variables])
+    signature = tf.function(lambda x: function(x), input_signature=[spec], autograph=False)
     with tempfile.TemporaryDirectory() as folder, native_messages_discarded():
         tf.saved_model.save(served, folder, signatures={"serving_default": signature})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if examples is not None:
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ({spec.name: example} for example in examples)
         try:
             return converter.convert()
         except Exception as error:  # the converter's own class is not public

@@ -1,9 +1,14 @@
 """What the parts of the benchmark share."""
 
 import multiprocessing
+import statistics
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+
+PASSES = 3  # over all clips, of which the median counts: other work on the machine comes and goes
+ALONE = 20  # clips that are timed alone
 
 
 def in_a_process(function, *parameters):
@@ -15,3 +20,38 @@ def in_a_process(function, *parameters):
 def largest_difference(values, expected):
     """Relative to 1 or, where larger, to what is expected."""
     return float(np.max(np.abs(values - expected) / np.maximum(1.0, np.abs(expected))))
+
+
+def speed(run, clips, audio_seconds, workers):
+    """The figures of this process for one way to compute something of clips.
+
+    Args:
+        run: takes some of the clips.
+        clips: any list.
+        audio_seconds: of all of them.
+        workers: on how many clips it works side by side; as many are worked on before anything is measured.
+
+    Returns:
+        Clips a second and times real time, the median of some passes; milliseconds of a core that a clip takes, and
+        of one clip when it is alone, medians; the highest memory use so far.
+    """
+    import resource  # Windows has none
+
+    run(clips[:workers])
+    passes = [_seconds(run, clips) for _ in range(PASSES)]
+    alone = [_seconds(run, [clip])[0] for clip in clips[:ALONE]]
+    seconds, of_cores = map(statistics.median, zip(*passes, strict=True))
+    return {
+        "clips_a_second": len(clips) / seconds,
+        "audio_seconds_a_second": audio_seconds / seconds,
+        "core_milliseconds_a_clip": 1000 * of_cores / len(clips),
+        "milliseconds_of_a_clip_alone": 1000 * statistics.median(alone),
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _seconds(run, clips):
+    """Of the clock, and of all cores together."""
+    start, of_cores = time.perf_counter(), time.process_time()
+    run(clips)
+    return time.perf_counter() - start, time.process_time() - of_cores
