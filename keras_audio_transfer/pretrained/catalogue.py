@@ -71,7 +71,13 @@ CATALOGUE = {
     "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=792_079),
     "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=792_079),
     "MTT_vgg": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=607_030),
-    "MSD_vgg": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=607_030),
+    "MSD_vgg": Published(
+        **_MUSICNN,
+        trained_on=_MILLION_SONGS,
+        weights=607_030,
+        note="pools as its program does; the graph that lies beside the weights has other pools of the same number of "
+        "outputs, so the program may not be the network that was trained",
+    ),
     "yamnet": Published(
         **_YAMNET,
         weights=3_751_369,
