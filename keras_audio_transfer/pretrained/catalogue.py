@@ -67,6 +67,11 @@ _YAMNET = {
     "citation": "M. Plakal, D. Ellis: YAMNet. 2019, tensorflow/models, research/audioset/yamnet",
 }
 
+_ONLY_RANDOM = (
+    "no public source states the file's checksum, and the file could not be had: what it computes was compared with "
+    "the original program on random weights only"
+)
+
 CATALOGUE = {
     "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=792_079),
     "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=792_079),
@@ -87,6 +92,19 @@ CATALOGUE = {
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         note="the weights as trained; no public source states the file's checksum, and it was tried here only on "
         "random weights in its layout",
+    ),
+    "vggish": Published(
+        "vggish",
+        trained_on="videos of a preliminary YouTube-8M, tagged by subject",
+        good_for="environmental sounds, music",
+        licence="Apache 2.0",
+        commercial_use=True,
+        citation="S. Hershey et al.: CNN Architectures for Large-Scale Audio Classification. ICASSP 2017, "
+        "arXiv:1609.09430",
+        weights=72_141_184,
+        file="vggish_model.ckpt",
+        url="https://storage.googleapis.com/audioset/vggish_model.ckpt",
+        note=_ONLY_RANDOM,
     ),
     "speech_embedding": Published(
         "speech_embedding",

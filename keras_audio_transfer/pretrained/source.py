@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError, unknown
@@ -123,3 +124,36 @@ def check_arrays(where: Path | str, weights: Weights, shapes: Mapping[str, list[
             raise InputError(f"{where}: is another network ({layer} is {received}; expected {expected}); get it again")
         if not all(np.isfinite(array).all() for array in weights[layer]):
             raise InputError(f"{where}: {layer} holds NaN or infinite values; get the file again")
+
+
+def read_checkpoint(
+    prefix: str, name: str, variables: Mapping[str, Sequence[str]], where: Path, remedy: str
+) -> dict[str, list[np.ndarray]]:
+    """The variables of a TensorFlow 1 checkpoint, in float32.
+
+    Args:
+        prefix: of its files; or the file, where there is only one.
+        name: of the network, for error messages.
+        variables: layer -> the names of its weights in the checkpoint.
+        where: begins the error messages.
+        remedy: ends them.
+
+    Returns:
+        Layer -> its weights, in the order of their names.
+
+    Raises:
+        InputError: not a checkpoint, a damaged one, or one that lacks a variable.
+    """
+    stored = {}
+    try:
+        # tf.train.load_checkpoint looks for the latest one in a folder, where it finds a path of the authors' machine.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        missing = [variable for names in variables.values() for variable in names if not reader.has_tensor(variable)]
+        for layer in () if missing else variables:
+            stored[layer] = [np.array(reader.get_tensor(variable), np.float32) for variable in variables[layer]]
+    except (tf.errors.OpError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).replace(prefix, "").split())
+        raise InputError(f"{where}: {name} is not a whole checkpoint ({reason}); {remedy}") from error
+    if missing:
+        raise InputError(f"{where}: is another network ({missing[0]} is missing); expected {name}; {remedy}")
+    return stored
