@@ -28,9 +28,10 @@ class Source:
     Attributes:
         name: as `pretrained.catalogue` has it.
         config: the front end that the weights were trained with, and the patches.
-        maps: patches, a Keras tensor (batch, frames, mels, 1) -> the taps in order of depth, each a tensor of maps
-            (batch, frames, bands, channels), a sequence (batch, frames, channels) or a vector (batch, channels); and,
-            where the network has a head, `scores` (batch, labels).
+        maps: patches, or a whole spectrogram where the front end makes none, a Keras tensor (batch, frames, mels, 1)
+            -> the taps in order of depth, each a tensor of maps (batch, frames, bands, channels), a sequence (batch,
+            frames, channels) or a vector (batch, channels); and, where the network has a head, `scores` (batch,
+            labels).
         read: the published file, or a folder that holds it -> the weights. Raises InputError for anything else.
         labels: of the scores, in order; none for a network without a head.
     """
@@ -54,12 +55,12 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
         source: the network.
         weights: from `source.read`; None for random ones.
         pooling: how a clip's maps become features, see `extractor.build_extractor`. The maps of a clip are those of its
-            patches, one after the other in time.
+            patches, one after the other in time; without patches, those of the whole clip.
 
     Returns:
         Model with input `waveform` (batch, samples) at the source's sample rate, of any length: what is shorter than a
-        patch is filled with zeros. Outputs: the features of each tap, (batch, channels), and `scores` (batch, labels),
-        the mean over a clip's patches.
+        patch, or than the network's pools need, is filled with zeros. Outputs: the features of each tap, (batch,
+        channels), and `scores` (batch, labels), the mean over a clip's patches.
 
     Raises:
         InputError: unknown pooling.
@@ -69,7 +70,8 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
     config = source.config
     waveform = keras.Input((None,), dtype="float32", name="waveform")
     spectrogram = waveform_to_spectrogram(waveform, config)
-    outputs = dict(source.maps(Patches(config.patch_frames, config.patch_hop, name="patches")(spectrogram)))
+    cut = Patches(config.patch_frames, config.patch_hop, name="patches") if config.patch_frames else None
+    outputs = dict(source.maps(cut(spectrogram) if cut else spectrogram))
     for name, maps in outputs.items():
         joined = JoinedPatches(name=f"{name}_joined")([maps, spectrogram])
         pool = keras.layers.GlobalAveragePooling2D(name=SCORES) if name == SCORES else None
