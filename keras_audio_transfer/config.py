@@ -140,6 +140,8 @@ class AudioConfig:
         patch_hop: frames from patch to patch.
         patch_rest: what becomes of the end, which fills no patch: 'drop', or 'zero_pad' the waveform. A clip shorter
             than one patch is filled with zeros.
+        least_frames: a clip that would have fewer is filled with zeros; for networks that see clips as they are, and
+            whose pools need as many. Patches need no such number: 0.
 
     Raises:
         InputError: a value is out of range, or of another type. Numbers may be NumPy's.
@@ -171,6 +173,7 @@ class AudioConfig:
     patch_frames: int = 0
     patch_hop: int = 0
     patch_rest: str = "drop"
+    least_frames: int = 0
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -208,6 +211,10 @@ class AudioConfig:
                 f"1 to patch_frames ({self.patch_frames}) frames" if self.patch_frames else "0 without patch_frames",
             ),
             "patch_rest": (self.patch_rest in PATCH_RESTS, f"one of {', '.join(PATCH_RESTS)}"),
+            "least_frames": (
+                self.least_frames == 0 if self.patch_frames else self.least_frames >= 0,
+                "0 with patch_frames" if self.patch_frames else "0 or more frames",
+            ),
         }
         for name, (kept, rule) in rules.items():
             if not kept:
@@ -246,9 +253,11 @@ class AudioConfig:
     @property
     def patch_samples(self) -> int:
         """Samples that the frames of one patch need; 0 without patches."""
-        if not self.patch_frames:
-            return 0
-        return max(self._unpadded, 1) + (self.patch_frames - 1) * self.hop_length
+        return self._samples_of(self.patch_frames)
+
+    def _samples_of(self, n_frames: int) -> int:
+        """Samples that so many frames need; 0 for none."""
+        return max(self._unpadded, 1) + (n_frames - 1) * self.hop_length if n_frames else 0
 
     @property
     def lowest_value(self) -> float:
@@ -267,15 +276,15 @@ class AudioConfig:
         return self.hop_length / self.sample_rate
 
     def frames_of(self, n_samples: int) -> int:
-        """Frames of a waveform of `n_samples`; with patches, those of the waveform that is filled up to them."""
+        """Frames of a waveform of `n_samples`, when it is filled up as `zeros_behind` says."""
         n_samples += self.zeros_behind(n_samples)
         if self.frame_padding == "tensorflow_same":
             return -(-n_samples // self.hop_length)
         return 1 + (n_samples - self._unpadded) // self.hop_length
 
     def zeros_behind(self, n_samples: Any, maximum: Callable[[Any, Any], Any] = max) -> Any:
-        """Zeros that fill up the last patch of a waveform of `n_samples`; of tensors with TensorFlow's `maximum`."""
-        missing = maximum(self.patch_samples - n_samples, 0)
+        """Zeros that `n_samples` need for whole patches or the least frames; of tensors with TensorFlow's `maximum`."""
+        missing = maximum(self._samples_of(self.patch_frames or self.least_frames) - n_samples, 0)
         if not self.patch_frames or self.patch_rest == "drop":
             return missing
         hop = self.patch_hop * self.hop_length

@@ -52,7 +52,7 @@ class MagnitudeToPower(keras.layers.Layer):
 
 @_register
 class PatchPadding(keras.layers.Layer):
-    """Adds the zeros behind a waveform that fill up its last patch, and the only one of a short clip.
+    """Adds the zeros behind a waveform that fill up its last patch, and those that a short clip needs.
 
     Args:
         audio: the settings of an `AudioConfig`, as `AudioConfig.to_dict` returns them.
@@ -311,7 +311,7 @@ def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
     layers = [keras.layers.Reshape((-1, 1), name="add_channel", **_PRECISION)]  # (batch, samples, 1)
     if config.sample_scale != 1:
         layers.append(keras.layers.Rescaling(config.sample_scale, name=_SAMPLES, **_PRECISION))
-    if config.patch_frames:
+    if config.patch_frames or config.least_frames:
         layers.append(PatchPadding(config.to_dict(), name="pad_patches", **_PRECISION))
     frame = {"n_fft": config.n_fft, "hop_length": config.hop_length, "win_length": config.win_length, **_PRECISION}
     formats = {"input_data_format": "channels_last", "output_data_format": "channels_last"}

@@ -22,8 +22,9 @@ WITH_TENSORFLOW = {
     *("backbones.resnet18", "backbones.sbcnn", "export.batchnorm_folding", "export.chunked_inference"),
     *("export.graph_rewriting", "export.saved_model", "export.signatures", "export.tflite", "export.verification"),
     *("export.wav", "extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers"),
-    *("export.patchwise", "pretrained.choi2017", "pretrained.musicnn", "pretrained.source"),
-    *("pretrained.speech_embedding", "pretrained.yamnet", "resampling", "spectrogram", "svm_layers", "training"),
+    *("export.patchwise", "pretrained.choi2017", "pretrained.musicnn", "pretrained.panns"),
+    *("pretrained.source", "pretrained.speech_embedding", "pretrained.vggish", "pretrained.yamnet", "resampling"),
+    *("spectrogram", "svm_layers", "training"),
 }
 # Imports modules one after the other, and prints what each has brought in.
 _IMPORT_EACH = """

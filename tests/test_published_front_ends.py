@@ -185,6 +185,21 @@ def test_a_patch_needs_as_many_samples_as_are_said():
     assert (PLAIN.patch_samples, PLAIN.patches_of(12345), PLAIN.zeros_behind(12345)) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("frame_padding", MAGNITUDES)
+def test_the_least_frames(frame_padding):
+    config = replace(PLAIN, frame_padding=frame_padding, least_frames=20)
+    filled, plain = front_end(config), front_end(replace(config, least_frames=0))
+    needed = max(config._unpadded, 1) + 19 * 80
+    for n_samples, zeros in ((1, needed - 1), (300, needed - 300), (needed, 0), (needed + 500, 0)):
+        waveform = noise(n_samples)
+        assert config.zeros_behind(n_samples) == zeros
+        got = filled(waveform[None])
+        assert got.shape[1] == config.frames_of(n_samples) >= 20
+        np.testing.assert_array_equal(got, plain(np.pad(waveform, (0, zeros))[None]))
+    with pytest.raises(InputError, match=r"^least_frames: -1 is not allowed; expected 0 or more frames$"):
+        replace(config, least_frames=-1)
+
+
 def test_the_maps_of_patches_are_joined_by_the_clip():
     clips = noise(2, 36, 5, 3)
     patches = Patches(20, 8)(clips)
@@ -210,6 +225,7 @@ REFUSED = {
     "patch_frames": (-1, "0 or more"),
     "patch_hop": (21, r"1 to patch_frames \(20\)"),
     "patch_rest": ("repeat", "one of drop, zero_pad"),
+    "least_frames": (1, "0 with patch_frames"),
 }
 
 

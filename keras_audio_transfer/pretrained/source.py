@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError, unknown
@@ -27,9 +28,10 @@ class Source:
     Attributes:
         name: as `pretrained.catalogue` has it.
         config: the front end that the weights were trained with, and the patches.
-        maps: patches, a Keras tensor (batch, frames, mels, 1) -> the taps in order of depth, each a tensor of maps
-            (batch, frames, bands, channels), a sequence (batch, frames, channels) or a vector (batch, channels); and,
-            where the network has a head, `scores` (batch, labels).
+        maps: patches, or a whole spectrogram where the front end makes none, a Keras tensor (batch, frames, mels, 1)
+            -> the taps in order of depth, each a tensor of maps (batch, frames, bands, channels), a sequence (batch,
+            frames, channels) or a vector (batch, channels); and, where the network has a head, `scores` (batch,
+            labels).
         read: the published file, or a folder that holds it -> the weights. Raises InputError for anything else.
         labels: of the scores, in order; none for a network without a head.
     """
@@ -53,12 +55,12 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
         source: the network.
         weights: from `source.read`; None for random ones.
         pooling: how a clip's maps become features, see `extractor.build_extractor`. The maps of a clip are those of its
-            patches, one after the other in time.
+            patches, one after the other in time; without patches, those of the whole clip.
 
     Returns:
         Model with input `waveform` (batch, samples) at the source's sample rate, of any length: what is shorter than a
-        patch is filled with zeros. Outputs: the features of each tap, (batch, channels), and `scores` (batch, labels),
-        the mean over a clip's patches.
+        patch, or than the network's pools need, is filled with zeros. Outputs: the features of each tap, (batch,
+        channels), and `scores` (batch, labels), the mean over a clip's patches.
 
     Raises:
         InputError: unknown pooling.
@@ -68,7 +70,8 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
     config = source.config
     waveform = keras.Input((None,), dtype="float32", name="waveform")
     spectrogram = waveform_to_spectrogram(waveform, config)
-    outputs = dict(source.maps(Patches(config.patch_frames, config.patch_hop, name="patches")(spectrogram)))
+    cut = Patches(config.patch_frames, config.patch_hop, name="patches") if config.patch_frames else None
+    outputs = dict(source.maps(cut(spectrogram) if cut else spectrogram))
     for name, maps in outputs.items():
         joined = JoinedPatches(name=f"{name}_joined")([maps, spectrogram])
         pool = keras.layers.GlobalAveragePooling2D(name=SCORES) if name == SCORES else None
@@ -123,3 +126,36 @@ def check_arrays(where: Path | str, weights: Weights, shapes: Mapping[str, list[
             raise InputError(f"{where}: is another network ({layer} is {received}; expected {expected}); get it again")
         if not all(np.isfinite(array).all() for array in weights[layer]):
             raise InputError(f"{where}: {layer} holds NaN or infinite values; get the file again")
+
+
+def read_checkpoint(
+    prefix: str, name: str, variables: Mapping[str, Sequence[str]], where: Path, remedy: str
+) -> dict[str, list[np.ndarray]]:
+    """The variables of a TensorFlow 1 checkpoint, in float32.
+
+    Args:
+        prefix: of its files; or the file, where there is only one.
+        name: of the network, for error messages.
+        variables: layer -> the names of its weights in the checkpoint.
+        where: begins the error messages.
+        remedy: ends them.
+
+    Returns:
+        Layer -> its weights, in the order of their names.
+
+    Raises:
+        InputError: not a checkpoint, a damaged one, or one that lacks a variable.
+    """
+    stored = {}
+    try:
+        # tf.train.load_checkpoint looks for the latest one in a folder, where it finds a path of the authors' machine.
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        missing = [variable for names in variables.values() for variable in names if not reader.has_tensor(variable)]
+        for layer in () if missing else variables:
+            stored[layer] = [np.array(reader.get_tensor(variable), np.float32) for variable in variables[layer]]
+    except (tf.errors.OpError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).replace(prefix, "").split())
+        raise InputError(f"{where}: {name} is not a whole checkpoint ({reason}); {remedy}") from error
+    if missing:
+        raise InputError(f"{where}: is another network ({missing[0]} is missing); expected {name}; {remedy}")
+    return stored
