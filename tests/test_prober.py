@@ -514,7 +514,7 @@ def test_a_machine_that_no_c_holds_back_is_not_fitted_again(monkeypatch):
     x = separable(LABELS).astype(float)
     products = x[:36] @ x[:36].T, x[36:] @ x[:36].T, (x[36:] ** 2).sum(axis=1)
     points = [SVMParams("linear", c) for c in (0.1, 2.0, 8.0, 32.0)]
-    said = dict(precomputed_kernels.predictions(products, (x[:36], x[36:]), np.array(LABELS[:36]), points))
+    said = dict(precomputed_kernels.predictions(products, None, 3, np.array(LABELS[:36]), points))
     assert fitted == [0.1]
     for number, point in enumerate(points):
         expected = SVC(kernel="linear", C=point.C).fit(x[:36], LABELS[:36]).predict(x[36:])
@@ -533,12 +533,42 @@ def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, m
     points = [SVMParams("linear", c) for c in (2.0, 0.1, 32.0)]
     n_iterations = 6
     monkeypatch.setattr(precomputed_kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1; none above
-    said = dict(precomputed_kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
+    sums = products.sums("test", NAMES)
+    said = dict(precomputed_kernels.predictions(sums, lambda: features, 13, y[fit], points))
     assert not recwarn.list
     for number, point in enumerate(points):
         found = machine(kernel="linear", C=point.C, tol=1e-8).fit(features[0], y[fit])
         assert np.max(found.n_iter_) > n_iterations
         np.testing.assert_allclose(said[number], found.predict(features[1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_wide_linear_machines_are_found_from_the_products_alone(task, monkeypatch):
+    _, machine, target = TASKS[task]
+    labels, rng = np.arange(90) % 3, np.random.default_rng(0)
+    x = rng.normal(size=(90, 80)) + 0.4 * (np.arange(80) % 4 == labels[:, np.newaxis]) + 5
+    y, fit, score = target(labels), np.arange(60), np.arange(60, 90)
+    products = precomputed_kernels.GramMatrices({"x": x}, scale=False)
+    products.hold("test", fit, score, ["x"])
+    monkeypatch.setattr(precomputed_kernels, "LIBSVM_WORK", 1)
+    point = SVMParams("linear", 0.01)
+    (said,) = dict(precomputed_kernels.predictions(products.sums("test", ["x"]), None, 80, y[fit], [point])).values()
+    expected = machine(kernel="linear", C=0.01, tol=1e-8).fit(x[fit], y[fit]).predict(x[score])
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_channels_come_in_blocks(scale, monkeypatch):
+    x = np.random.default_rng(0).normal(3, 1, (60, 50)).astype(np.float32)
+    fit, score = x[:40].astype(float), x[40:].astype(float)
+    if scale:
+        fit, score = ((part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, score))
+    monkeypatch.setattr(precomputed_kernels, "BLOCK_BYTES", 7 * 60 * 8)
+    products = precomputed_kernels.GramMatrices({"x": x}, scale)
+    products.hold("test", np.arange(40), np.arange(40, 60), ["x"])
+    found = *products.sums("test", ["x"]), *products.features("test", ["x"])
+    for array, expected in zip(found, [fit @ fit.T, score @ fit.T, (score**2).sum(axis=1), fit, score], strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_products_beyond_the_memory_limit_are_computed_again(monkeypatch, small_grid):

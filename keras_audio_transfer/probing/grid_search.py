@@ -6,6 +6,7 @@ Scores equal those of scikit-learn's `GridSearchCV` with `SVC` or `SVR`. Without
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -93,8 +94,7 @@ class GridSearch:
     def predict(self, part: Part, layers: Combination, params: SVMParams) -> np.ndarray:
         """What the SVM with these parameters says of the part's clips to score, (n_score,)."""
         self._products.hold(*part, layers)
-        products, features = self._products.sums(part.name, layers), self._products.features(part.name, layers)
-        ((_, predicted),) = predictions(products, features, self.features.labels[part.fit], [params])
+        ((_, predicted),) = self._predictions(part, layers, [params])
         return predicted
 
     def _scores(self, part, points: Mapping[Combination, Sequence[int]], more=False):
@@ -118,12 +118,16 @@ class GridSearch:
             yield from pool.map(scores, points)
 
     def _fitted_scores(self, part, layers, points):
-        labels, result = self.features.labels, [0.0] * len(points)
-        products, features = self._products.sums(part.name, layers), self._products.features(part.name, layers)
-        params = [GRID[number] for number in points]
-        for number, predicted in predictions(products, features, labels[part.fit], params):
-            result[number] = float(score_of(labels[part.score], predicted))
+        expected, result = self.features.labels[part.score], [0.0] * len(points)
+        for number, predicted in self._predictions(part, layers, [GRID[number] for number in points]):
+            result[number] = float(score_of(expected, predicted))
         return result
+
+    def _predictions(self, part, layers, params):
+        """(number, what the SVM with these of the params predicts), in any order."""
+        products, features = self._products.sums(part.name, layers), partial(self._products.features, part.name, layers)
+        labels, n_features = self.features.labels[part.fit], self._products.n_features(layers)
+        return predictions(products, features, n_features, labels, params)
 
 
 def _contenders(table, leader, known, weights):
