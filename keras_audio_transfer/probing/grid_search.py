@@ -15,6 +15,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Part
 from keras_audio_transfer.probing.layer_selection import Combination
+from keras_audio_transfer.probing.layer_weights import CHANNELS, CHOSEN, EQUAL
 from keras_audio_transfer.probing.precomputed_kernels import GramMatrices, SVMParams, predictions
 from keras_audio_transfer.probing.precomputed_kernels import score as score_of
 
@@ -24,6 +25,12 @@ GAMMA = [2.0**-3, 2.0**-5, 2.0**-7, 2.0**-9, 2.0**-11, 2.0**-13, "auto"]
 GRID = [*(SVMParams("rbf", c, gamma) for c in C for gamma in GAMMA), *(SVMParams("linear", c) for c in C)]
 
 
+def grid_of(layer_weights: str) -> list[SVMParams]:
+    """The points that are tried: for 'chosen' the grid with channels that count alike, then with layers that do."""
+    kinds = (CHANNELS, EQUAL) if layer_weights == CHOSEN else (layer_weights,)
+    return [point._replace(layer_weights=kind) for kind in kinds for point in GRID]
+
+
 @dataclass
 class GridSearch:
     """The scores of SVMs on combinations of layers.
@@ -31,6 +38,7 @@ class GridSearch:
     Attributes:
         features: with one label a clip, or a number.
         scale: whether channels are brought to mean 0 and standard deviation 1 over the clips that are fitted on.
+        layer_weights: 'channels', 'equal' or 'chosen': how much each layer counts, see `layer_weights.layer_factors`.
         n_jobs: combinations that are worked on at a time, in threads.
         record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
         step: called after each combination in each part.
@@ -38,11 +46,13 @@ class GridSearch:
 
     features: FeatureTable
     scale: bool
+    layer_weights: str = CHANNELS
     n_jobs: int = 1
     record: MutableMapping[str, list[float]] = field(default_factory=dict)
     step: Callable[[], object] = lambda: None
 
     def __post_init__(self):
+        self._grid = grid_of(self.layer_weights)
         self._products = GramMatrices(self.features.layers, self.scale)
         self._threads = ThreadpoolController()  # once: it looks through all libraries of the process
 
@@ -65,8 +75,8 @@ class GridSearch:
             weights: of the parts in the mean that decides; None for equal ones.
         """
         weights = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=float)
-        everything = range(len(GRID))
-        tables = {layers: np.full((len(GRID), len(parts)), np.nan) for layers in combinations}
+        everything = range(len(self._grid))
+        tables = {layers: np.full((len(self._grid), len(parts)), np.nan) for layers in combinations}
         for layers, scores in self._scores(parts[0], dict.fromkeys(combinations, everything)):
             tables[layers][:, 0] = scores
         leaders = {layers: [int(tables[layers][:, 0].argmax())] for layers in combinations}
@@ -80,14 +90,14 @@ class GridSearch:
             for layers, scores in self._scores(parts[number], work, more=True):
                 tables[layers][work[layers], number] = scores
                 if number == rest[-1]:
-                    yield layers, *_best_point(tables[layers], weights)
+                    yield layers, *self._best_point(tables[layers], weights)
             known.append(number)
         if not rest:
-            yield from ((layers, *_best_point(tables[layers], weights)) for layers in combinations)
+            yield from ((layers, *self._best_point(tables[layers], weights)) for layers in combinations)
 
     def scores_at(self, part: Part, params: Mapping[Combination, SVMParams]) -> Iterator[tuple[Combination, float]]:
         """Each combination's score on a part with the parameters that were chosen for it."""
-        points = {layers: [GRID.index(chosen)] for layers, chosen in params.items()}
+        points = {layers: [self._grid.index(chosen)] for layers, chosen in params.items()}
         for layers, (score,) in self._scores(part, points):
             yield layers, score
 
@@ -96,6 +106,12 @@ class GridSearch:
         self._products.hold(*part, layers)
         ((_, predicted),) = self._predictions(part, layers, [params])
         return predicted
+
+    def _best_point(self, table, weights):
+        """The first of the points with the highest mean over the parts, and its scores."""
+        means = np.average(table, axis=1, weights=weights)  # of the rows as GridSearchCV's, to the last bit
+        best = int(np.nan_to_num(means, nan=-np.inf).argmax())
+        return self._grid[best], table[best]
 
     def _scores(self, part, points: Mapping[Combination, Sequence[int]], more=False):
         """Each combination's scores at its points of the grid; those on record are not computed again."""
@@ -119,15 +135,22 @@ class GridSearch:
 
     def _fitted_scores(self, part, layers, points):
         expected, result = self.features.labels[part.score], [0.0] * len(points)
-        for number, predicted in self._predictions(part, layers, [GRID[number] for number in points]):
+        for number, predicted in self._predictions(part, layers, [self._grid[number] for number in points]):
             result[number] = float(score_of(expected, predicted))
         return result
 
     def _predictions(self, part, layers, params):
         """(number, what the SVM with these of the params predicts), in any order."""
-        products, features = self._products.sums(part.name, layers), partial(self._products.features, part.name, layers)
         labels, n_features = self.features.labels[part.fit], self._products.n_features(layers)
-        return predictions(products, features, n_features, labels, params)
+        by_factors = {}  # one layer is the same however layers are weighted, and is fitted once
+        for number, point in enumerate(params):
+            by_factors.setdefault(self._products.factors(layers, point.layer_weights), []).append(number)
+        for factors, numbers in by_factors.items():
+            products = self._products.sums(part.name, layers, factors)
+            features = partial(self._products.features, part.name, layers, factors)
+            points = [params[number] for number in numbers]
+            for number, predicted in predictions(products, features, n_features, labels, points):
+                yield numbers[number], predicted
 
 
 def _contenders(table, leader, known, weights):
@@ -136,10 +159,3 @@ def _contenders(table, leader, known, weights):
     possible = table[:, known] @ weights[known] + unknown >= table[leader] @ weights - 1e-9  # not NaN: given up before
     possible[leader] = False
     return np.flatnonzero(possible)
-
-
-def _best_point(table, weights):
-    """The first of the points with the highest mean over the parts, and its scores."""
-    means = np.average(table, axis=1, weights=weights)  # of the rows as GridSearchCV's, to the last bit
-    best = int(np.nan_to_num(means, nan=-np.inf).argmax())
-    return GRID[best], table[best]

@@ -1,7 +1,8 @@
 """SVMs on any combination of layers, from inner products that are computed once a layer. Without TensorFlow.
 
-The concatenation of layers has the kernels of its layers: its inner products are the sum of theirs, and so are its
-squared distances, |x - x'|^2 = <x, x> + <x', x'> - 2 <x, x'>. So the inner products of each layer are all that is kept.
+The concatenation of layers has the kernels of its layers: its inner products are the sum of theirs, each times the
+layer's factor, and so are its squared distances, |x - x'|^2 = <x, x> + <x', x'> - 2 <x, x'>. So the inner products of
+each layer are all that is kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,23 +16,41 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 from keras_audio_transfer.probing import linear_svm
+from keras_audio_transfer.probing.layer_weights import CHANNELS, layer_factors
 
 HELD_BYTES = 4e9  # inner products that are kept; beyond it they are computed again. Five layers of UrbanSound8K: 2.8e9
 BLOCK_BYTES = 32e6  # of a layer's channels, in float64, that are worked on at a time
+_ROWS = 64  # of inner products that are added up at a time
 # Iterations times clips after which libsvm is not expected to find a linear SVM soon; for C below 1, more in
 # proportion: there the published scores of Choi et al. 2017 are libsvm's own, short of the optimum.
 LIBSVM_WORK = 1e9
 
 
 class SVMParams(NamedTuple):
-    """Parameters of an SVM; gamma 'auto' is 1 / n_features, None for the linear kernel."""
+    """Parameters of an SVM on joined layers.
+
+    Attributes:
+        kernel: 'linear' or 'rbf'.
+        C: penalty, above 0.
+        gamma: above 0, or 'auto': 1 / n_features, the number of channels, however the layers are weighted; None for
+            the linear kernel.
+        layer_weights: 'channels' or 'equal': see `layer_weights.layer_factors`.
+    """
 
     kernel: str
     C: float
     gamma: float | str | None = None
+    layer_weights: str = CHANNELS
+
+    def of_svm(self) -> dict[str, float | str]:
+        """The arguments of scikit-learn's SVM."""
+        gamma = {} if self.gamma is None else {"gamma": self.gamma}
+        return {"kernel": self.kernel, "C": self.C, **gamma}
 
     def __str__(self):
-        return f"{self.kernel} C={self.C:g}" + ("" if self.gamma is None else f" gamma={self.gamma}")
+        gamma = "" if self.gamma is None else f" gamma={self.gamma}"
+        weights = "" if self.layer_weights == CHANNELS else f" layer_weights={self.layer_weights}"
+        return f"{self.kernel} C={self.C:g}{gamma}{weights}"
 
 
 class GramMatrices:
@@ -64,9 +83,20 @@ class GramMatrices:
         """How many channels the concatenation has."""
         return sum(self._layers[name].shape[1] for name in names)
 
-    def features(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64."""
-        blocks = [block for name in names for block in self._blocks(part, name)]
+    def factors(self, names: Sequence[str], layer_weights: str) -> tuple[float, ...]:
+        """See `layer_weights.layer_factors`."""
+        return layer_factors([self._layers[name].shape[1] for name in names], layer_weights)
+
+    def features(self, part: str, names: Sequence[str], factors: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64.
+
+        Each layer's inner products are multiplied by its factor, its features by the square root.
+        """
+        blocks = [
+            [np.sqrt(factor) * array for array in block]
+            for name, factor in zip(names, factors, strict=True)
+            for block in self._blocks(part, name)
+        ]
         return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True))
 
     def _blocks(self, part, name):
@@ -89,15 +119,18 @@ class GramMatrices:
             products[2][...] += np.einsum("ij,ij->i", score, score)
         return products
 
-    def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
-        first = self._products(part, names[0])
-        if len(names) == 1:
-            return tuple(array.copy() for array in first)
-        totals = tuple(map(np.add, first, self._products(part, names[1])))
-        for name in names[2:]:
+    def sums(
+        self, part: str, names: Sequence[str], factors: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays.
+
+        Each layer's inner products are multiplied by its factor.
+        """
+        totals = tuple(factors[0] * array for array in self._products(part, names[0]))
+        for name, factor in zip(names[1:], factors[1:], strict=True):
             for total, array in zip(totals, self._products(part, name), strict=True):
-                total += array
+                for start in range(0, len(total), _ROWS):
+                    total[start : start + _ROWS] += factor * array[start : start + _ROWS]
         return totals
 
 
