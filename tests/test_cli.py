@@ -202,6 +202,14 @@ NEAR_MISSES = {
         "probe f.npz --output-dir o --protocol choi",
         "--protocol: 'choi' is unknown; did you mean choi2017? ",
     ),
+    "weights of layers": (
+        "probe f.npz --output-dir o --layer-weights equals",
+        "--layer-weights: 'equals' is unknown; did you mean equal? choose from channels, equal, chosen",
+    ),
+    "way to choose layers": (
+        "compare --output-dir o --combinations block",
+        "--combinations: 'block' is unknown; did you mean blocks? choose from best, blocks, forward, ",
+    ),
     "format": (
         "predict m a.wav --format jsn",
         "--format: 'jsn' is unknown; did you mean json? choose from table, csv, ",
