@@ -783,6 +783,24 @@ def test_what_is_scored_does_not_choose_the_layers(small_grid):
     assert row["fold_0"] < 1.0
 
 
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_best_combination_is_the_same_where_the_others_are_given_up(scale, small_grid):
+    labels, layers = overlapping(60)
+    layers["layer1"] *= 0.01  # knows nothing of the labels that others do not know
+    layers["layer2"][:, :4] += 2 * np.eye(4)[labels]
+    parts = [fold.outer for fold in outer_folds(make_features(labels, layers, folds=np.arange(60) // 12))[0]]
+    results, fits = [], []
+    for only_the_best in (False, True):
+        search = grid_search.GridSearch(make_features(labels, layers), scale)
+        found = {combination: rest for combination, *rest in search.best(parts, EVERY, None, only_the_best)}
+        chosen = max(found, key=lambda layers: (found[layers][1].mean(), -len(layers)))
+        results.append((chosen, found[chosen][0], [*found[chosen][1]]))
+        fits.append(sum(map(len, search.record.values())))
+        assert [*found] == EVERY
+    assert results[0] == results[1]
+    assert fits[1] < fits[0]
+
+
 # ---- interrupted and continued
 
 

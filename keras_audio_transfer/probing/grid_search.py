@@ -61,7 +61,11 @@ class GridSearch:
         self._products.clear()
 
     def best(
-        self, parts: Sequence[Part], combinations: Sequence[Combination], weights: Sequence[float] | None = None
+        self,
+        parts: Sequence[Part],
+        combinations: Sequence[Combination],
+        weights: Sequence[float] | None = None,
+        only_the_best: bool = False,
     ) -> Iterator[tuple[Combination, SVMParams, np.ndarray]]:
         """Each combination's best parameters and their scores (parts,), as soon as its last part is done.
 
@@ -73,6 +77,9 @@ class GridSearch:
             parts: what is fitted on and scored.
             combinations: of layers.
             weights: of the parts in the mean that decides; None for equal ones.
+            only_the_best: whether only the best of the combinations is wanted. Then points have to overtake the first
+                part's best of all combinations. Where none of a combination's can, it has the scores of one of its
+                points, not always its best; they are below those of the best combination.
         """
         weights = np.ones(len(parts)) if weights is None else np.asarray(weights, dtype=float)
         everything = range(len(self._grid))
@@ -83,10 +90,15 @@ class GridSearch:
         for number, part in enumerate(parts[1:], 1):
             for layers, scores in self._scores(part, leaders):
                 tables[layers][leaders[layers], number] = scores
-        means = np.mean([tables[layers][leader[0]] for layers, leader in leaders.items()], axis=0)
+        of_leaders = np.array([tables[layers][leader[0]] for layers, leader in leaders.items()])
+        means, totals = of_leaders.mean(axis=0), of_leaders @ weights
+        to_reach = dict(zip(combinations, np.full_like(totals, totals.max()) if only_the_best else totals, strict=True))
         known, rest = [0], sorted(range(1, len(parts)), key=lambda number: means[number])
         for number in rest:
-            work = {layers: _contenders(tables[layers], leaders[layers][0], known, weights) for layers in combinations}
+            work = {
+                layers: _contenders(tables[layers], leaders[layers][0], known, weights, to_reach[layers])
+                for layers in combinations
+            }
             for layers, scores in self._scores(parts[number], work, more=True):
                 tables[layers][work[layers], number] = scores
                 if number == rest[-1]:
@@ -115,7 +127,9 @@ class GridSearch:
 
     def _scores(self, part, points: Mapping[Combination, Sequence[int]], more=False):
         """Each combination's scores at its points of the grid; those on record are not computed again."""
-        keys = {layers: f"{part.name}{', others' if more else ''}: {'+'.join(layers)}" for layers in points}
+        keys = {
+            layers: f"{part.name}{_others(points[layers]) if more else ''}: {'+'.join(layers)}" for layers in points
+        }
         missing = [layers for layers in points if len(points[layers]) and keys[layers] not in self.record]
         self._products.hold(*part, (layer for layers in missing for layer in layers))
 
@@ -153,9 +167,14 @@ class GridSearch:
                 yield numbers[number], predicted
 
 
-def _contenders(table, leader, known, weights):
-    """The points that can still reach the leader's mean over all parts, where their scores in the `known` are known."""
+def _others(points):
+    """Names points in the record: which ones are left depends on what is asked for."""
+    return f", others {sum(1 << int(number) for number in points):x}"
+
+
+def _contenders(table, leader, known, weights, to_reach):
+    """The points but the leader that can still reach a sum over all parts; their scores in the `known` are known."""
     unknown = weights.sum() - weights[known].sum()
-    possible = table[:, known] @ weights[known] + unknown >= table[leader] @ weights - 1e-9  # not NaN: given up before
+    possible = table[:, known] @ weights[known] + unknown >= to_reach - 1e-9  # not NaN: given up before
     possible[leader] = False
     return np.flatnonzero(possible)

@@ -156,7 +156,7 @@ class Prober:
         found = {}
 
         def evaluate(combinations):
-            found.update((layers, result) for layers, *result in search.best(parts, combinations, weights))
+            found.update((layers, result) for layers, *result in search.best(parts, combinations, weights, True))
             return {layers: np.average(found[layers][1], weights=weights) for layers in combinations}
 
         chosen = method([*self.features.layers], evaluate)
