@@ -160,6 +160,11 @@ def joined(tables):
 # ---- scores
 
 
+def unfinished(options, name):
+    """The journal of a source whose scores are not yet in the table."""
+    return options.output_dir / f"unfinished.{name}.jsonl"
+
+
 def rows_of(options, name, table, phases):
     """A row a choice; of a source with one layer, one."""
     from keras_audio_transfer.probing.prober import Prober
@@ -174,11 +179,11 @@ def rows_of(options, name, table, phases):
     prober = Prober(table, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
     prober.step = progress.update
-    for choice, combinations in wanted.items():
-        with Journal(options.output_dir / f"unfinished.{name}.{choice}.jsonl") as prober.record:
+    with Journal(unfinished(options, name)) as prober.record:  # what one choice has computed, the others need not
+        for choice, combinations in wanted.items():
             (row,) = prober.rows(combinations)
-        chosen = row.pop("chosen", row["layers"])
-        yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
+            chosen = row.pop("chosen", row["layers"])
+            yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
     progress.close()
 
 
@@ -234,8 +239,7 @@ def main(options):
         parts.append(rows)
         with atomic_write(path) as partial:
             pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
-        for choice in CHOICES:
-            (options.output_dir / f"unfinished.{name}.{choice}.jsonl").unlink(missing_ok=True)
+        unfinished(options, name).unlink(missing_ok=True)
     scores = pd.read_csv(path)
     folds = [column for column in scores if column == "test" or column.startswith("fold_")]
     between = differences(scores, folds)
