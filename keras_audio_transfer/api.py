@@ -112,6 +112,7 @@ def probe(
     protocol: str = "nested",
     *,
     scale: bool | None = None,
+    layer_weights: str = "channels",
     baseline: FeatureTable | str | PathLike[str] | None = None,
     target: str | None = None,
     seed: int = 0,
@@ -123,14 +124,18 @@ def probe(
         table: the features of labelled clips, one label or number each; or the path of a features file.
         combinations: of layers, each the concatenation of its layers' features: 'all' (all 2^n - 1), 'layers' (each
             one, and all together), '<=2' (all of one or two layers), or a list such as ['layer1', 'layer2+layer3'] or
-            [['layer1'], ['layer2', 'layer3']]. Or a choice of one, made where parameters are chosen: 'forward',
-            'backward' or 'best' (of all for up to 10 layers, then forward).
+            [['layer1'], ['layer2', 'layer3']]. Or a choice of one, made where parameters are chosen: 'single' (one
+            layer), 'blocks' (one layer, two or more neighbours, or all), 'forward', 'greedy' (forward until two steps
+            in a row have not helped), 'backward', or 'best' (of all for up to 10 layers, then forward).
         protocol: 'nested': scaling and parameters are chosen inside each training part of the data set's own folds or
             splits. 'choi2017': the best of the grid on the very folds that are reported, as in Choi et al. 2017.
         scale: whether each channel is brought to mean 0 and standard deviation 1 over the clips that are fitted on;
             None for the protocol's default (nested: yes; choi2017: no).
-        baseline: other features of the same clips, such as MFCCs: probed alone, and joined to every combination. With
-            'forward', 'backward' or 'best' its layers join the choice.
+        layer_weights: how much a layer counts where layers are joined: 'channels' (in proportion to its channels),
+            'equal' (as much as any other), or 'chosen' (the one of the two that does better where parameters are
+            chosen). `n_features` is the number of channels in any case, and the gamma 'auto' is 1 / n_features.
+        baseline: other features of the same clips, such as MFCCs: probed alone, and joined to every combination. Where
+            layers are chosen its layers join the choice.
         target: which of several numbers a clip to predict (regression).
         seed: of shuffled folds, where the data set has none of its own; 0 to 4294967295.
         n_jobs: combinations worked on at a time.
@@ -165,7 +170,8 @@ def probe(
     )
     if joined is not None:
         features = features.join(joined, "baseline")
-    return pd.DataFrame(Prober(features, protocol, scale, seed, n_jobs).rows(wanted))
+    prober = Prober(features, protocol, scale, seed, n_jobs, layer_weights=layer_weights)
+    return pd.DataFrame(prober.rows(wanted))
 
 
 def audio_dataset(

@@ -44,7 +44,7 @@ class Card:
         labels: of the scores, in order; none for a model without a head.
         multi_label: whether a clip can have several labels.
         scores_are: what the scores mean, where they are no probabilities.
-        probe: the SVM in the model: layers, channels, kernel, C, gamma, support_vectors.
+        probe: the SVM in the model: layers, channels, kernel, C, gamma, layer_weights, support_vectors.
         training_data: dataset, licence, citation, division, clips.
         transferred_from: the training data of the network that this one was made of.
         epochs_trained: with the data above.

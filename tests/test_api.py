@@ -723,6 +723,10 @@ def mfcc_of(table):
             ("--combinations", "layer1", "--baseline"),
             marks=pytest.mark.slow,
         ),
+        (
+            {"combinations": "blocks", "layer_weights": "chosen", "baseline": True},
+            ("--combinations", "blocks", "--layer-weights", "chosen", "--baseline"),
+        ),
     ],
 )
 def test_scores_of_probes_are_those_of_the_command(table, tmp_path, arguments, flags, monkeypatch):
@@ -760,6 +764,8 @@ def test_probes_of_one_of_several_targets():
         ({"combinations": 3}, "^combinations: 3 is not allowed; expected texts or names of layers$"),
         ({"combinations": [1]}, r"^combinations: \[1\] is not allowed; expected"),
         ({"protocol": "nestd"}, r"^protocol: 'nestd' is unknown; did you mean nested\?"),
+        ({"layer_weights": "same"}, "^layer_weights: 'same' is unknown; choose from channels, equal, chosen$"),
+        ({"layer_weights": 1}, "^layer_weights: '1' is unknown; choose from channels, equal, chosen$"),
         ({"seed": -1}, "^seed: -1 is not allowed; expected a whole number from 0 to 4294967295$"),
         ({"seed": 0.5}, "^seed: 0.5 is not allowed"),
         ({"n_jobs": 0}, "^n_jobs: 0 is not allowed; expected a whole number from 1 up$"),
@@ -1230,7 +1236,7 @@ def test_texts_of_tables_may_be_of_any_type(table):
     [
         (
             [],
-            "is empty; expected one of layers, all, <=N, best, single, forward, greedy, backward, or a list of layers",
+            "is empty; expected one of layers, all, <=N, best, single, blocks, forward, greedy, backward, or a list of",
         ),
         ("", "is empty; expected one of layers, all"),
         ([[]], "is empty; expected one of layers, all"),

@@ -84,7 +84,7 @@ def classified(run_script, source, sounds, tmp_path_factory):
 def scikit_learn_says(features, new, card):
     """The labels that scikit-learn names for the `new` features, having seen `features`; as the card says it was."""
     chosen = card["probe"]
-    point = SVMParams(chosen["kernel"], chosen["C"], chosen["gamma"])
+    point = SVMParams(chosen["kernel"], chosen["C"], chosen["gamma"], chosen["layer_weights"])
     scaler, svm = fit_svm(features, chosen["layers"], point)
     x = np.concatenate([new[name] for name in chosen["layers"]], axis=1).astype(np.float64)
     assert len(svm.support_) == chosen["support_vectors"]
@@ -208,7 +208,7 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     (root / "notes.txt").write_text("no sound")
     (root / ".hidden").write_text("no matter")
     shutil.copytree(classified[1], out)
-    arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1)
+    arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1, "--layer-weights", "equal")
     run = run_script("classify", *arguments, "--overwrite")
     assert run.returncode == 1, run.stderr
     left_out, *failed, last = run.stderr.splitlines()
@@ -221,6 +221,7 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", *bad]
     card, before = read_card(out), read_card(classified[1])
     assert card["labels"] == ["click", "tone"]
+    assert card["probe"]["layer_weights"] == card["settings"]["layer_weights"] == "equal"
     assert "official splits, parameters chosen on the validation split" in card["training_data"]["division"]
     assert [*card["scores"]] == ["test"]
     assert card["audio"]["n_samples"] == 1600

@@ -203,6 +203,14 @@ NEAR_MISSES = {
         "probe f.npz --output-dir o --protocol choi",
         "--protocol: 'choi' is unknown; did you mean choi2017? ",
     ),
+    "weights of layers": (
+        "probe f.npz --output-dir o --layer-weights equals",
+        "--layer-weights: 'equals' is unknown; did you mean equal? choose from channels, equal, chosen",
+    ),
+    "way to choose layers": (
+        "compare --output-dir o --combinations block",
+        "--combinations: 'block' is unknown; did you mean blocks? choose from best, blocks, forward, ",
+    ),
     "format": (
         "predict m a.wav --format jsn",
         "--format: 'jsn' is unknown; did you mean json? choose from table, csv, ",
@@ -721,6 +729,15 @@ def test_one_phase_has_no_number_and_nothing_to_do_no_progress(capsys):
     assert [*cli.Phases(options(), "predicting").bar("predicting", 1)(["a"])] == ["a"]
     assert [*cli.Phases(options(), "predicting").bar("predicting", 0)([])] == []
     assert capsys.readouterr().err == "predicting: 1 clip\npredicting: 100 % (1 of 1, 0 s left)\npredicting\n"
+
+
+def test_a_long_phase_soon_says_how_long_it_takes(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SOON_SECONDS", 0.0)
+    bar = progress.Phases(SimpleNamespace(quiet=False), "probing").bar("probing", 1000, "fit")()
+    for _ in range(3):
+        bar.update()
+    first, soon = re.sub(r"\d+ s left", "n s left", capsys.readouterr().err).splitlines()
+    assert (first, soon) == ("probing: 1000 fits", "probing: 0 % (1 of 1000, n s left)")
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):

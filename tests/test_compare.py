@@ -147,11 +147,15 @@ def test_clips_that_have_no_features_are_listed(compared, compare, tmp_path):
     assert "x.wav: empty file" in (again / "failed.csv").read_text()
 
 
-def test_another_run_in_its_folder_is_refused(compared, compare):
+def test_another_run_in_its_folder_is_refused(compared, compare, clips):
     out, flags = compared
     run = compare(out, *flags[:-1])
     assert run.returncode == 2
     assert "config.json: is of another run (join was true, is false)" in run.stderr
+    where = "--dataset", "manifest", "--data-dir", clips, "--output-dir", out
+    for flag, name in (("--layer-weights", "equal"), ("--combinations", "blocks")):
+        with pytest.raises(InputError, match=f"{flag[2:].replace('-', '_')} was null, is .{name}"):
+            run_main("compare", *where, *flags, flag, name)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Step by step finds what trying everything finds, wherever the layers add up; never more than it may evaluate."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,23 @@ def test_the_best_single_layer():
     evaluate, asked = evaluator(lambda layers: 1.0 if layers == ("c",) else len(layers) / 10)
     assert layer_selection.single("abcd", evaluate) == ("c",)
     assert len(asked) == layer_selection.n_evaluations(layer_selection.single, "abcd") == 4
+
+
+def test_blocks():
+    names = "abcdefghij"
+    every = ["".join(layers) for layers in layer_selection.all_blocks(names)]
+    assert every == [*names, *map("".join, pairwise(names)), "cde", "fgh", names]
+    assert len(layer_selection.all_blocks([f"layer{i}" for i in range(20)])) == 2 * 20 + 4
+    assert layer_selection.all_blocks("ab") == [("a",), ("b",), ("a", "b")]
+    assert layer_selection.all_blocks(["mfcc"]) == [("mfcc",)]
+    of_two = layer_selection.all_blocks(["x/a", "x/b", "y/a"])
+    assert of_two == [("x/a",), ("x/b",), ("y/a",), ("x/a", "x/b"), ("x/a", "x/b", "y/a")]
+
+
+def test_the_best_block():
+    evaluate, asked = evaluator(lambda layers: 1.0 if {"c", "d"} <= {*layers} else 0.5)
+    assert layer_selection.blocks("abcdefgh", evaluate) == ("c", "d")
+    assert len(asked) == layer_selection.n_evaluations(layer_selection.blocks, "abcdefgh") == 8 + 7 + 1
 
 
 def test_greedy_gives_up_when_two_steps_have_not_helped():

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
 
 from keras_audio_transfer.errors import InputError
@@ -416,7 +416,7 @@ def test_scaling_is_learnt_on_the_fitted_rows_alone():
     x[30:] *= 1e6
     products = precomputed_kernels.GramMatrices({"x": x}, scale=True)
     products.hold("test", np.arange(30), np.arange(30, 40), ["x"])
-    fit_fit, score_fit, score_lengths = products.sums("test", ["x"])
+    fit_fit, score_fit, score_lengths = products.sums("test", ["x"], [1])
     fit, score = ((x[rows] - x[:30].mean()) / x[:30].std() for rows in (slice(30), slice(30, 40)))
     np.testing.assert_allclose(fit_fit, fit @ fit.T, rtol=1e-9)
     np.testing.assert_allclose(score_fit, score @ fit.T, rtol=1e-9)
@@ -443,8 +443,7 @@ def overlapping(n=120):
 
 
 def sklearn_grid(prefix=""):
-    fields = ({k: [v] for k, v in point._asdict().items() if v is not None} for point in grid_search.GRID)
-    return [{prefix + name: value for name, value in one.items()} for one in fields]
+    return [{prefix + name: [value] for name, value in point.of_svm().items()} for point in grid_search.GRID]
 
 
 TASKS = {
@@ -492,6 +491,72 @@ def test_scores_of_2017_are_those_of_grid_search_weighted_by_clips(task):
         assert [row[f"fold_{i}"] for i in range(5)] == pytest.approx(table[means.argmax()], abs=1e-9)
 
 
+# ---- weights of layers
+
+
+def narrow_among_wide():
+    """A layer of 2 channels that knows the label, drowned by one of 60 that knows little of it."""
+    rng, labels = np.random.default_rng(0), np.arange(60) % 3
+    narrow = separable(labels, n_channels=2) * 0.3 + rng.normal(size=(60, 2))
+    return labels, {"narrow": narrow, "wide": rng.normal(size=(60, 60)) + 0.2 * labels[:, np.newaxis]}
+
+
+def times(x, by):
+    return x * by
+
+
+@pytest.mark.parametrize(
+    ("layer_weights", "scale"),
+    [("equal", True), ("chosen", True), pytest.param("equal", False, marks=pytest.mark.slow)],
+)
+def test_scores_of_weighted_layers_are_those_of_features_weighted_by_hand(layer_weights, scale, small_grid):
+    labels, layers = narrow_among_wide()
+    features, both = make_features(labels, layers, folds=np.arange(60) // 20), [("narrow", "wide")]
+    (row,) = probe(features, both, layer_weights=layer_weights, scale=scale)
+    weighted = np.repeat(np.sqrt([62 / (2 * 2), 62 / (2 * 60)]), [2, 60])
+    kinds = [weighted] if layer_weights == "equal" else [np.ones(62), weighted]
+    grid = [{**one, "times__kw_args": [{"by": by}]} for by in kinds for one in sklearn_grid("svc__")]
+    steps = [("scaler", StandardScaler() if scale else "passthrough"), ("times", FunctionTransformer(times))]
+    x, chosen = np.concatenate([*layers.values()], axis=1), row["parameters"].split("; ")
+    for fold, params in zip(outer_folds(features)[0], chosen, strict=True):
+        cv = PredefinedSplit(features.folds[fold.outer.fit])
+        search = GridSearchCV(Pipeline([*steps, ("svc", SVC())]), grid, cv=cv).fit(
+            x[fold.outer.fit], labels[fold.outer.fit]
+        )
+        assert row[fold.name] == pytest.approx(search.score(x[fold.outer.score], labels[fold.outer.score]), abs=1e-9)
+        assert params.endswith(" layer_weights=equal") == (search.best_params_["times__kw_args"]["by"] is weighted)
+    assert row["n_features"] == 62
+    (plain,) = probe(features, both, scale=scale)
+    assert row["score"] > plain["score"], "the weights make no difference"
+    assert np.trace(Prober(features, scale=scale, layer_weights=layer_weights).confusion(row)) == round(
+        60 * row["score"]
+    )
+
+
+@pytest.mark.parametrize("layer_weights", ["equal", "chosen"])
+def test_weights_change_nothing_for_one_layer_and_layers_of_one_width(layer_weights, monkeypatch, small_grid):
+    fitted = []
+
+    class Recorder(SVC):
+        def fit(self, *arguments):
+            fitted.append(self)
+            return super().fit(*arguments)
+
+    monkeypatch.setattr(precomputed_kernels, "_SVC", Recorder)
+    labels, layers = knowing()
+    features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
+    wanted = [("a",), ("b", "d")]
+    plain, n_fits = probe(features, wanted), len(fitted)
+    rows = probe(features, wanted, layer_weights=layer_weights)
+    assert len(fitted) < 2.2 * n_fits, "the same SVM is fitted twice"
+    assert [{**row, "parameters": row["parameters"].replace(" layer_weights=equal", "")} for row in rows] == plain
+
+
+def test_unknown_weights():
+    with pytest.raises(InputError, match=r"layer_weights: 'equally' is unknown; did you mean equal\? choose from chan"):
+        Prober(make_features(LABELS), layer_weights="equally")
+
+
 def test_of_equal_points_the_one_that_grid_search_tries_first_wins():
     labels, layers = np.array(LABELS), {"layer1": separable(LABELS)}
     (row,) = probe(make_features(LABELS, layers, folds=FOLDS), [("layer1",)], scale=False)
@@ -514,7 +579,7 @@ def test_a_machine_that_no_c_holds_back_is_not_fitted_again(monkeypatch):
     x = separable(LABELS).astype(float)
     products = x[:36] @ x[:36].T, x[36:] @ x[:36].T, (x[36:] ** 2).sum(axis=1)
     points = [SVMParams("linear", c) for c in (0.1, 2.0, 8.0, 32.0)]
-    said = dict(precomputed_kernels.predictions(products, (x[:36], x[36:]), np.array(LABELS[:36]), points))
+    said = dict(precomputed_kernels.predictions(products, None, 3, np.array(LABELS[:36]), points))
     assert fitted == [0.1]
     for number, point in enumerate(points):
         expected = SVC(kernel="linear", C=point.C).fit(x[:36], LABELS[:36]).predict(x[36:])
@@ -529,16 +594,48 @@ def test_linear_machines_that_libsvm_gives_up_are_found_otherwise(task, scale, m
     y, fit, score = target(labels), np.arange(60), np.arange(60, 90)
     products = precomputed_kernels.GramMatrices(layers, scale)
     products.hold("test", fit, score, NAMES)
-    features = products.features("test", NAMES)
+    features = products.features("test", NAMES, [1, 1, 1])
     points = [SVMParams("linear", c) for c in (2.0, 0.1, 32.0)]
     n_iterations = 6
     monkeypatch.setattr(precomputed_kernels, "LIBSVM_WORK", 60 * 0.1 * n_iterations)  # at C=0.1; none above
-    said = dict(precomputed_kernels.predictions(products.sums("test", NAMES), features, y[fit], points))
+    sums = products.sums("test", NAMES, [1, 1, 1])
+    said = dict(precomputed_kernels.predictions(sums, lambda: features, 13, y[fit], points))
     assert not recwarn.list
     for number, point in enumerate(points):
         found = machine(kernel="linear", C=point.C, tol=1e-8).fit(features[0], y[fit])
         assert np.max(found.n_iter_) > n_iterations
         np.testing.assert_allclose(said[number], found.predict(features[1]), atol=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_wide_linear_machines_are_found_from_the_products_alone(task, monkeypatch):
+    _, machine, target = TASKS[task]
+    labels, rng = np.arange(90) % 3, np.random.default_rng(0)
+    x = rng.normal(size=(90, 80)) + 0.4 * (np.arange(80) % 4 == labels[:, np.newaxis]) + 5
+    y, fit, score = target(labels), np.arange(60), np.arange(60, 90)
+    products = precomputed_kernels.GramMatrices({"x": x}, scale=False)
+    products.hold("test", fit, score, ["x"])
+    monkeypatch.setattr(precomputed_kernels, "LIBSVM_WORK", 1)
+    point = SVMParams("linear", 0.01)
+    (said,) = dict(
+        precomputed_kernels.predictions(products.sums("test", ["x"], [1]), None, 80, y[fit], [point])
+    ).values()
+    expected = machine(kernel="linear", C=0.01, tol=1e-8).fit(x[fit], y[fit]).predict(x[score])
+    np.testing.assert_allclose(said, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_channels_come_in_blocks(scale, monkeypatch):
+    x = np.random.default_rng(0).normal(3, 1, (60, 50)).astype(np.float32)
+    fit, score = x[:40].astype(float), x[40:].astype(float)
+    if scale:
+        fit, score = ((part - fit.mean(axis=0)) / fit.std(axis=0) for part in (fit, score))
+    monkeypatch.setattr(precomputed_kernels, "BLOCK_BYTES", 7 * 60 * 8)
+    products = precomputed_kernels.GramMatrices({"x": x}, scale)
+    products.hold("test", np.arange(40), np.arange(40, 60), ["x"])
+    found = *products.sums("test", ["x"], [1]), *products.features("test", ["x"], [1])
+    for array, expected in zip(found, [fit @ fit.T, score @ fit.T, (score**2).sum(axis=1), fit, score], strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_products_beyond_the_memory_limit_are_computed_again(monkeypatch, small_grid):
@@ -686,6 +783,24 @@ def test_what_is_scored_does_not_choose_the_layers(small_grid):
     assert row["fold_0"] < 1.0
 
 
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_best_combination_is_the_same_where_the_others_are_given_up(scale, small_grid):
+    labels, layers = overlapping(60)
+    layers["layer1"] *= 0.01  # knows nothing of the labels that others do not know
+    layers["layer2"][:, :4] += 2 * np.eye(4)[labels]
+    parts = [fold.outer for fold in outer_folds(make_features(labels, layers, folds=np.arange(60) // 12))[0]]
+    results, fits = [], []
+    for only_the_best in (False, True):
+        search = grid_search.GridSearch(make_features(labels, layers), scale)
+        found = {combination: rest for combination, *rest in search.best(parts, EVERY, None, only_the_best)}
+        chosen = max(found, key=lambda layers: (found[layers][1].mean(), -len(layers)))
+        results.append((chosen, found[chosen][0], [*found[chosen][1]]))
+        fits.append(sum(map(len, search.record.values())))
+        assert [*found] == EVERY
+    assert results[0] == results[1]
+    assert fits[1] < fits[0]
+
+
 # ---- interrupted and continued
 
 
@@ -776,13 +891,25 @@ def test_the_machine_for_use_is_what_scikit_learn_would_find(folds, grid, monkey
     assert len(steps) == prober.n_steps_to_choose(layer_selection.exhaustive)
     assert chosen == ("b", "c")
     x = np.concatenate([layers["b"], layers["c"]], axis=1)
-    points = [{f"svc__{name}": [value] for name, value in p._asdict().items() if value is not None} for p in grid]
     pipeline = make_pipeline(StandardScaler(), SVC())
-    search = GridSearchCV(pipeline, points, cv=[part[1:] for part in final_parts(features)]).fit(x, labels)
+    search = GridSearchCV(pipeline, sklearn_grid("svc__"), cv=[part[1:] for part in final_parts(features)]).fit(
+        x, labels
+    )
     assert point == SVMParams(**{name[5:]: value for name, value in search.best_params_.items()})
     scaler, machine = fit_svm(features, chosen, point)
     np.testing.assert_array_equal(machine.predict(scaler.transform(x)), search.predict(x))
     assert machine.kernel == "linear" or isinstance(machine.gamma, float)
+
+
+def test_the_scaler_of_a_machine_for_use_carries_the_weights():
+    labels, layers = narrow_among_wide()
+    point = SVMParams("rbf", 8.0, "auto", "equal")
+    scaler, machine = fit_svm(make_features(labels, layers), ("wide", "narrow"), point)
+    x = np.concatenate([layers["wide"], layers["narrow"]], axis=1)
+    weighted = StandardScaler().fit_transform(x) * np.repeat(np.sqrt([62 / (2 * 60), 62 / (2 * 2)]), [60, 2])
+    np.testing.assert_allclose(scaler.transform(x), weighted, rtol=1e-12, atol=1e-14)
+    assert np.mean(weighted**2) == pytest.approx(1)
+    assert machine.gamma == 1 / 62
 
 
 # ---- groups

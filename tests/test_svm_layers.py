@@ -12,7 +12,10 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.extraction import SavedExtractor
 from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing.precomputed_kernels import SVMParams
+from keras_audio_transfer.probing.prober import fit_svm
 from keras_audio_transfer.svm_layers import SupportVectorClassifier, add_probe, layers_of_probe
 
 MACHINES = {
@@ -76,6 +79,17 @@ def test_the_layers_equal_scikit_learn(machine, n_labels, unbalanced):
     far = 1000 * near
     ties = compare(scaler, svc, np.concatenate([near, far]))
     assert n_labels > 2 or ties == 0
+
+
+@pytest.mark.parametrize("gamma", [None, "auto"], ids=["linear", "rbf"])
+def test_weights_of_layers_are_served(gamma):
+    x, labels = clips(3)
+    params = SVMParams("rbf" if gamma else "linear", 8.0, gamma, "equal")
+    nowhere = np.full(len(x), -1), np.full(len(x), "")
+    table = FeatureTable({"narrow": x[:, :2], "wide": x[:, 2:]}, np.arange(len(x)).astype(str), labels, "abc", *nowhere)
+    scaler, svc = fit_svm(table, ("narrow", "wide"), params)
+    assert scaler.transform(x)[:, :2].std() == pytest.approx(np.sqrt(3))
+    compare(scaler, svc, clips(3, seed=1)[0])
 
 
 def test_ties_of_votes_go_to_the_first_label():

@@ -44,6 +44,7 @@ def arguments():
         metavar="S",
         help="clip length (default: the model's or that of the longest clip, whichever is shorter)",
     )
+    cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)
     cli.add_workers_argument(parser)
     cli.add_jobs_argument(parser)
@@ -219,6 +220,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "kernel": params.kernel,
             "C": params.C,
             "gamma": None if params.gamma is None else svm.gamma,
+            "layer_weights": params.layer_weights,
             "support_vectors": len(svm.support_),
         },
         training_data={
@@ -231,7 +233,12 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
         },
         transferred_from=source.lineage(),
         scores=scores,
-        settings={"model": name, "candidates": [*candidates], "clip_seconds": options.clip_seconds},
+        settings={
+            "model": name,
+            "candidates": [*candidates],
+            "clip_seconds": options.clip_seconds,
+            "layer_weights": options.layer_weights,
+        },
         seed=options.seed,
     )
 
@@ -276,7 +283,7 @@ def main(options):
     from keras_audio_transfer.probing.layer_selection import within_sources
     from keras_audio_transfer.probing.prober import Prober
 
-    prober = Prober(features, seed=options.seed, n_jobs=options.jobs)
+    prober = Prober(features, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     cli.say(options, f"{options.folder}: {prober.description}")
     row, counts, scores = estimate(prober, within_sources, phases)
     part = "test" if (features.splits != "").any() else "cross-validation"

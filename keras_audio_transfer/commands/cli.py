@@ -27,6 +27,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained import imported
+from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
@@ -272,6 +273,15 @@ def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--jobs", type=positive_int, metavar="N", default=2, help="combinations of layers worked on at a time"
     )
+
+
+def add_layer_weights_argument(arguments: argparse.ArgumentParser) -> None:
+    """`--layer-weights`, of probes."""
+    text = (
+        "how much a layer counts where layers are joined, one of %(choices)s. channels: in proportion to its channels; "
+        "equal: as much as any other; chosen: whichever of the two does better where parameters are chosen"
+    )
+    arguments.add_argument("--layer-weights", metavar="NAME", choices=LAYER_WEIGHTS, default=CHANNELS, help=text)
 
 
 def add_input_arguments(arguments: argparse.ArgumentParser) -> None:

@@ -3,8 +3,8 @@
     keras-audio-transfer compare --models saved_models/yamnet saved_models/musicnn default --mfcc --log-mel \\
         --dataset esc10 --data-dir data/ESC-50 --output-dir comparisons/esc10
 
-Of each source: its last layer, the best single layer, all layers joined, and the best combination (of more than ten
-layers, by adding one at a time). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen
+Of each source: its last layer, the best single layer, all layers joined, and the best combination (--combinations says
+which are tried). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen
 is chosen inside each training part (nested), so that no score has a part in a choice; folds are the data set's own.
 differences.csv has what lies between two sources, fold by fold, with its 95 % interval. A run that was killed continues
 when it is started again.
@@ -20,11 +20,14 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_failures, write_json
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
+from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
 
 FLOORS = ("mfcc", "log_mel")
 JOINED, RANDOM = "joined", " (random)"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
+BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
 SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "interval_low", "interval_high"]
 
 
@@ -42,6 +45,17 @@ def arguments():
     parser.add_argument("--log-mel", action="store_true", help="beside them statistics of a log-mel spectrogram")
     parser.add_argument("--random", action="store_true", help="beside each model the same network with random weights")
     parser.add_argument("--join", action="store_true", help="beside them the layers of all models in one choice")
+    parser.add_argument(
+        "--combinations",
+        metavar="NAME",
+        choices=WAYS,
+        default=BEST,
+        help="how the best combination is found, one of %(choices)s. best: of all for up to "
+        f"{EXHAUSTIVE_LAYERS} layers, then greedy; blocks: of each layer, two or more neighbours, and all; forward: "
+        "adding a layer at a time; greedy: forward until two steps in a row have not helped; backward: leaving out a "
+        "layer at a time",
+    )
+    cli.add_layer_weights_argument(parser)
     cli.add_dataset_arguments(parser)
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the picture")
     cli.add_workers_argument(parser)
@@ -146,25 +160,30 @@ def joined(tables):
 # ---- scores
 
 
+def unfinished(options, name):
+    """The journal of a source whose scores are not yet in the table."""
+    return options.output_dir / f"unfinished.{name}.jsonl"
+
+
 def rows_of(options, name, table, phases):
     """A row a choice; of a source with one layer, one."""
-    from keras_audio_transfer.probing.layer_selection import single, thorough
     from keras_audio_transfer.probing.prober import Prober
 
     names = tuple(table.layers)
-    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: thorough(names)}
+    chosen_by = thorough(names) if options.combinations == BEST else METHODS[options.combinations]
+    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: chosen_by}
     if len(names) == 1:
         wanted = {ALL: [names]}
     elif name == JOINED:
         del wanted[LAST]
-    prober = Prober(table, seed=options.seed, n_jobs=options.jobs)
+    prober = Prober(table, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
     prober.step = progress.update
-    for choice, combinations in wanted.items():
-        with Journal(options.output_dir / f"unfinished.{name}.{choice}.jsonl") as prober.record:
+    with Journal(unfinished(options, name)) as prober.record:  # what one choice has computed, the others need not
+        for choice, combinations in wanted.items():
             (row,) = prober.rows(combinations)
-        chosen = row.pop("chosen", row["layers"])
-        yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
+            chosen = row.pop("chosen", row["layers"])
+            yield {"source": name, "choice": choice, "chosen": chosen} | {k: v for k, v in row.items() if k != "layers"}
     progress.close()
 
 
@@ -195,7 +214,10 @@ def main(options):
     options.output_dir.mkdir(parents=True, exist_ok=True)
     weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
     settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
-    check_settings(options.output_dir / "config.json", {**settings, "join": options.join})
+    settings |= {"join": options.join}
+    defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
+    settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
+    check_settings(options.output_dir / "config.json", settings)
 
     from keras_audio_transfer import extraction, plots
 
@@ -217,8 +239,7 @@ def main(options):
         parts.append(rows)
         with atomic_write(path) as partial:
             pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
-        for choice in CHOICES:
-            (options.output_dir / f"unfinished.{name}.{choice}.jsonl").unlink(missing_ok=True)
+        unfinished(options, name).unlink(missing_ok=True)
     scores = pd.read_csv(path)
     folds = [column for column in scores if column == "test" or column.startswith("fold_")]
     between = differences(scores, folds)

@@ -18,6 +18,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, wanted_combinations
+from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
 
 RESULTS, PICTURES = ("scores.csv", "unfinished.jsonl"), ("scores", "dimensions", "depth", "confusion", "tasks")
@@ -41,8 +42,9 @@ def arguments():
         "--combinations",
         default="layers",
         help="layers (each one, and all together), all (all 2^n - 1), '<=2' (all of one or two layers), a list such as "
-        "layer1,layer2+layer3; or a choice where parameters are chosen: forward, backward, or best (of all for up to "
-        f"{EXHAUSTIVE_LAYERS} layers, then forward)",
+        "layer1,layer2+layer3; or a choice where parameters are chosen: single (one layer), blocks (one layer, two or "
+        "more neighbours, or all), forward, greedy (forward until two steps in a row have not helped), backward, or "
+        f"best (of all for up to {EXHAUSTIVE_LAYERS} layers, then forward)",
     )
     parser.add_argument(
         "--scale",
@@ -54,10 +56,11 @@ def arguments():
         "--baseline",
         type=Path,
         metavar="MFCC.npz",
-        help="other features of the same clips: probed alone, and joined to every combination; with forward, backward "
-        "or best they join the choice",
+        help="other features of the same clips: probed alone, and joined to every combination; where layers are chosen "
+        "they join the choice",
     )
     add_comparison_arguments(parser)
+    cli.add_layer_weights_argument(parser)
     parser.add_argument("--target", metavar="NAME", help="which of several numbers a clip to predict (regression)")
     cli.add_jobs_argument(parser)
     return parser
@@ -146,7 +149,9 @@ def prober_of(options, features):
     from keras_audio_transfer.probing.prober import Prober
 
     try:
-        return Prober(features, options.protocol, options.scale, options.seed, options.jobs)
+        return Prober(
+            features, options.protocol, options.scale, options.seed, options.jobs, layer_weights=options.layer_weights
+        )
     except InputError as error:
         raise InputError(f"{options.features}: {error}") from error
 
@@ -173,6 +178,8 @@ def settings_of(options, prober):
     }
     if options.baseline:
         settings |= {"baseline": options.baseline.name, "baseline_sha256": sha256(options.baseline)}
+    if options.layer_weights != CHANNELS:  # as it was before there was a choice
+        settings["layer_weights"] = options.layer_weights
     return {**settings, "evaluation": described(prober)}  # follows from the others: they are named first
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 
+_SOON_SECONDS = 30.0  # after which a first line says how long it takes, before ten per cent are done
+
 
 class Phases:
     """The phases of a run, in order: '2/4 extracting', unless `--quiet`.
@@ -49,7 +51,7 @@ def _bar(options, iterable, title, total, unit):
 
 
 class _Lines:
-    """Progress for files and pipes: a line at the start and every ten per cent. For threads.
+    """Progress for files and pipes: a line at the start, soon after, and every ten per cent. For threads.
 
     Args:
         iterable: what is wrapped; None where `update` is called instead.
@@ -62,6 +64,7 @@ class _Lines:
     def __init__(self, iterable: Iterable | None, title: str, total: int, unit: str, quiet: bool):
         self._iterable, self._title, self.total, self._quiet = iterable, title, total, quiet
         self._lock, self._done, self._tenths, self._start = Lock(), 0, 0, time.monotonic()
+        self._soon = True  # whether no line has said yet how long it takes
         if not quiet:
             size = f": {total} {unit}{'s' * (total != 1)}" if total else ""
             print(f"{title}{size}", file=sys.stderr, flush=True)
@@ -77,9 +80,11 @@ class _Lines:
         with self._lock:
             self._done += steps
             tenths = 10 * self._done // self.total if self.total else 0
-            if tenths > self._tenths and not self._quiet:
-                self._tenths = tenths
-                left = (time.monotonic() - self._start) * (self.total / self._done - 1)
+            seconds = time.monotonic() - self._start
+            is_soon = self._soon and self.total and seconds >= _SOON_SECONDS
+            if (tenths > self._tenths or is_soon) and not self._quiet:
+                self._tenths, self._soon = tenths, False
+                left = seconds * (self.total / self._done - 1)
                 how_far = f"{100 * self._done // self.total} % ({self._done} of {self.total}, {left:.0f} s left)"
                 print(f"{self._title}: {how_far}", file=sys.stderr, flush=True)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from keras_audio_transfer.errors import InputError, is_unknown, near_miss
 
@@ -26,6 +26,25 @@ def exhaustive(names: Sequence[str], evaluate: Evaluate) -> Combination:
 def single(names: Sequence[str], evaluate: Evaluate) -> Combination:
     """The best name alone."""
     return _best(evaluate([(name,) for name in names]))
+
+
+def blocks(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best of `all_blocks`: about twice as many as there are names, and four."""
+    return _best(evaluate(all_blocks(names)))
+
+
+def all_blocks(names: Sequence[str]) -> list[Combination]:
+    """Each name, each two neighbours, each of four groups of neighbours, and all; the fewest names first.
+
+    Of names SOURCE/LAYER each source has its own blocks, all of its names among them.
+    """
+    found = []
+    for layers in _by_source(names).values():
+        ends = [round(quarter * len(layers) / 4) for quarter in range(5)]
+        spans = [(start, start + size) for size in (1, 2) for start in range(len(layers) - size + 1)]
+        spans += [*pairwise(ends), (0, len(layers))]
+        found += [tuple(layers[start:end]) for start, end in spans if start < end]
+    return sorted(dict.fromkeys([*found, tuple(names)]), key=len)
 
 
 def forward(names: Sequence[str], evaluate: Evaluate) -> Combination:
@@ -104,10 +123,10 @@ def n_evaluations(method: Callable, names: Sequence[str]) -> int:
     n = len(names)
     if method is within_sources:
         return sum(n_evaluations(thorough(layers), layers) for layers in _by_source(names).values())
-    return {exhaustive: 2**n - 1, single: n}.get(method, n * (n + 1) // 2)
+    return {exhaustive: 2**n - 1, single: n, blocks: len(all_blocks(names))}.get(method, n * (n + 1) // 2)
 
 
-METHODS = {"single": single, "forward": forward, "greedy": greedy, "backward": backward}
+METHODS = {"single": single, "blocks": blocks, "forward": forward, "greedy": greedy, "backward": backward}
 KEYWORDS = ("layers", "all", "<=N", "best", *METHODS)
 
 
@@ -117,8 +136,8 @@ def parse_combinations(text: str, layer_names: Sequence[str]) -> list[Combinatio
     Args:
         text: 'layers' (each layer alone, and all together), 'all' (all 2^n - 1 combinations, fewest layers first),
             '<=N' (all of at most N layers), or a list such as 'layer1,layer2+layer3', in any order; or a method of
-            this module: 'forward', 'backward', or 'best', which is exhaustive for up to 10
-            layers and forward for more.
+            this module: 'single', 'blocks', 'forward', 'greedy', 'backward', or 'best', which is exhaustive for up to
+            10 layers and forward for more.
         layer_names: the layers there are.
 
     Raises:

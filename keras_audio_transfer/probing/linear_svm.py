@@ -99,6 +99,23 @@ def optimum(x: np.ndarray, signs: np.ndarray, margins: np.ndarray, c: float) -> 
     return w, best[-1] - w @ mean
 
 
+def features_of(fit: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features with these inner products, for which a linear SVM says the same: no more channels than clips.
+
+    Args:
+        fit: inner products of the clips to fit on, float64 (n_fit, n_fit).
+        score: those of the clips to score with these, float64 (n_score, n_fit).
+
+    Returns:
+        (n_fit, channels), (n_score, channels). What the clips to score have beside the clips to fit on is left out: no
+        SVM looks at it.
+    """
+    squares, vectors = np.linalg.eigh(fit)
+    kept = squares > 1e-12 * squares[-1]
+    sizes = np.sqrt(squares[kept])
+    return vectors[:, kept] * sizes, score @ vectors[:, kept] / sizes
+
+
 class _Iterate(NamedTuple):
     """Multipliers, their distance to c (apart, as it comes closer to 0 than c is precise), the bounds' prices, (w, b).
 

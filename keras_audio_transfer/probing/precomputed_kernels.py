@@ -1,11 +1,12 @@
 """SVMs on any combination of layers, from inner products that are computed once a layer. Without TensorFlow.
 
-The concatenation of layers has the kernels of its layers: its inner products are the sum of theirs, and so are its
-squared distances, |x - x'|^2 = <x, x> + <x', x'> - 2 <x, x'>. So the inner products of each layer are all that is kept.
+The concatenation of layers has the kernels of its layers: its inner products are the sum of theirs, each times the
+layer's factor, and so are its squared distances, |x - x'|^2 = <x, x> + <x', x'> - 2 <x, x'>. So the inner products of
+each layer are all that is kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,22 +16,44 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 from keras_audio_transfer.probing import linear_svm
+from keras_audio_transfer.probing.layer_weights import CHANNELS, layer_factors
 
-HELD_BYTES = 4e9  # inner products that are kept; beyond it they are computed again. Five layers of UrbanSound8K: 2.8e9
+# Inner products that are kept; beyond it they are computed again, which takes little beside fitting: a choice among 20
+# layers of 200 channels and 4,420 clips, 3,240 of them fitted on, two at a time, took 2.4 GB in all; with 4e9 3.6 GB,
+# and no less time.
+HELD_BYTES = 2e9
+BLOCK_BYTES = 32e6  # of a layer's channels, in float64, that are worked on at a time
+_ROWS = 64  # of inner products that are added up at a time
 # Iterations times clips after which libsvm is not expected to find a linear SVM soon; for C below 1, more in
 # proportion: there the published scores of Choi et al. 2017 are libsvm's own, short of the optimum.
 LIBSVM_WORK = 1e9
 
 
 class SVMParams(NamedTuple):
-    """Parameters of an SVM; gamma 'auto' is 1 / n_features, None for the linear kernel."""
+    """Parameters of an SVM on joined layers.
+
+    Attributes:
+        kernel: 'linear' or 'rbf'.
+        C: penalty, above 0.
+        gamma: above 0, or 'auto': 1 / n_features, the number of channels, however the layers are weighted; None for
+            the linear kernel.
+        layer_weights: 'channels' or 'equal': see `layer_weights.layer_factors`.
+    """
 
     kernel: str
     C: float
     gamma: float | str | None = None
+    layer_weights: str = CHANNELS
+
+    def of_svm(self) -> dict[str, float | str]:
+        """The arguments of scikit-learn's SVM."""
+        gamma = {} if self.gamma is None else {"gamma": self.gamma}
+        return {"kernel": self.kernel, "C": self.C, **gamma}
 
     def __str__(self):
-        return f"{self.kernel} C={self.C:g}" + ("" if self.gamma is None else f" gamma={self.gamma}")
+        gamma = "" if self.gamma is None else f" gamma={self.gamma}"
+        weights = "" if self.layer_weights == CHANNELS else f" layer_weights={self.layer_weights}"
+        return f"{self.kernel} C={self.C:g}{gamma}{weights}"
 
 
 class GramMatrices:
@@ -59,36 +82,65 @@ class GramMatrices:
         self._products.cache_clear()
         self._rows.clear()
 
-    def features(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64."""
-        of_layers = []
-        for name in names:
-            fit, score = (self._layers[name][rows].astype(np.float64) for rows in self._rows[part])
+    def n_features(self, names: Sequence[str]) -> int:
+        """How many channels the concatenation has."""
+        return sum(self._layers[name].shape[1] for name in names)
+
+    def factors(self, names: Sequence[str], layer_weights: str) -> tuple[float, ...]:
+        """See `layer_weights.layer_factors`."""
+        return layer_factors([self._layers[name].shape[1] for name in names], layer_weights)
+
+    def features(self, part: str, names: Sequence[str], factors: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The concatenation itself, scaled if asked for: (n_fit, channels), (n_score, channels); float64.
+
+        Each layer's inner products are multiplied by its factor, its features by the square root.
+        """
+        blocks = [
+            [np.sqrt(factor) * array for array in block]
+            for name, factor in zip(names, factors, strict=True)
+            for block in self._blocks(part, name)
+        ]
+        return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True))
+
+    def _blocks(self, part, name):
+        """Some of a layer's channels after the others: float64 of the clips to fit on and to score."""
+        layer = self._layers[name]
+        step = max(1, int(BLOCK_BYTES / (8 * len(layer))))
+        for start in range(0, layer.shape[1], step):
+            fit, score = (layer[rows, start : start + step].astype(np.float64) for rows in self._rows[part])
             if self._scale:
                 scaler = StandardScaler().fit(fit)
                 fit, score = scaler.transform(fit), scaler.transform(score)
-            of_layers.append((fit, score))
-        return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*of_layers, strict=True))
+            yield fit, score
 
     def _compute(self, part, name):
-        fit, score = self.features(part, [name])
-        return fit @ fit.T, score @ fit.T, np.einsum("ij,ij->i", score, score)
+        n_fit, n_score = map(len, self._rows[part])
+        products = np.zeros((n_fit, n_fit)), np.zeros((n_score, n_fit)), np.zeros(n_score)
+        for fit, score in self._blocks(part, name):
+            products[0][...] += fit @ fit.T
+            products[1][...] += score @ fit.T
+            products[2][...] += np.einsum("ij,ij->i", score, score)
+        return products
 
-    def sums(self, part: str, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays."""
-        first = self._products(part, names[0])
-        if len(names) == 1:
-            return tuple(array.copy() for array in first)
-        totals = tuple(map(np.add, first, self._products(part, names[1])))
-        for name in names[2:]:
+    def sums(
+        self, part: str, names: Sequence[str], factors: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the concatenation: (n_fit, n_fit), (n_score, n_fit), squared lengths (n_score,); float64, new arrays.
+
+        Each layer's inner products are multiplied by its factor.
+        """
+        totals = tuple(factors[0] * array for array in self._products(part, names[0]))
+        for name, factor in zip(names[1:], factors[1:], strict=True):
             for total, array in zip(totals, self._products(part, name), strict=True):
-                total += array
+                for start in range(0, len(total), _ROWS):
+                    total[start : start + _ROWS] += factor * array[start : start + _ROWS]
         return totals
 
 
 def predictions(
     products: tuple[np.ndarray, np.ndarray, np.ndarray],
-    features: tuple[np.ndarray, np.ndarray],
+    features: Callable[[], tuple[np.ndarray, np.ndarray]],
+    n_features: int,
     labels: np.ndarray,
     params: Sequence[SVMParams],
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -96,7 +148,9 @@ def predictions(
 
     Args:
         products: as `GramMatrices.sums` returns them; they are overwritten.
-        features: of the same layers, as `GramMatrices.features` returns them.
+        features: returns those of the same layers, as `GramMatrices.features` does. Called only where libsvm gives up
+            on a linear kernel of fewer channels than clips.
+        n_features: channels of the same layers.
         labels: of the clips to fit on, (n_fit,); float for regression.
         params: parameters of each SVM.
 
@@ -105,9 +159,11 @@ def predictions(
     """
     by_gamma = {}
     for number, point in enumerate(params):
-        gamma = 1 / features[0].shape[1] if point.gamma == "auto" else point.gamma
+        gamma = 1 / n_features if point.gamma == "auto" else point.gamma
         by_gamma.setdefault(gamma, {}).setdefault(point.C, []).append(number)
     fit_fit, score_fit, score_lengths = products
+    if n_features >= len(labels):
+        features = partial(linear_svm.features_of, fit_fit, score_fit)
     yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}), features)
     if not by_gamma:
         return
@@ -128,7 +184,7 @@ def predictions(
 
 
 def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
-    """The same kernel for each C of {C: numbers of params}; with `features`, it is the linear kernel of these."""
+    """The same kernel for each C of {C: numbers of params}; with `features`, the linear kernel of what they return."""
     svm_class = _SVR if labels.dtype.kind == "f" else _SVC
     largest, last_c, gave_up = np.inf, 0.0, False  # of the last SVM: coefficients, C, whether it was not found
     for c in sorted(numbers):
@@ -140,7 +196,8 @@ def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
                 predicted = svm.predict(score_kernel)
             largest, last_c, gave_up = np.abs(svm.dual_coef_).max(initial=0.0), c, bool(svm.fit_status_)
         if gave_up:  # greater C are harder still
-            predicted = linear_svm.predict(features[0], labels, features[1], c)
+            of_fit, of_score = features()
+            predicted = linear_svm.predict(of_fit, labels, of_score, c)
         for number in numbers[c]:
             yield number, predicted
 

@@ -12,8 +12,9 @@ from keras_audio_transfer.errors import unknown
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import t_half_width, wilson
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, final_parts, outer_folds
-from keras_audio_transfer.probing.grid_search import GRID, GridSearch
+from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
+from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS, layer_factors
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
 
 SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
@@ -31,11 +32,14 @@ class Prober:
             for the protocol's default (nested: yes; choi2017: no).
         seed: of shuffled folds, where the data set has none of its own.
         n_jobs: combinations that are worked on at a time, in threads.
+        layer_weights: how much each layer counts where layers are joined: 'channels' (in proportion to its channels),
+            'equal' (each alike), or 'chosen' (the one of the two that does better where parameters are chosen); see
+            `layer_weights.layer_factors`.
         record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
         step: called after each combination in each part.
 
     Raises:
-        InputError: an unknown protocol, and what `outer_folds` refuses.
+        InputError: an unknown protocol or an unknown choice of `layer_weights`, and what `outer_folds` refuses.
     """
 
     features: FeatureTable
@@ -43,12 +47,15 @@ class Prober:
     scale: bool | None = None
     seed: int = 0
     n_jobs: int = 1
+    layer_weights: str = CHANNELS
     record: MutableMapping[str, list[float]] | None = None
     step: Callable[[], object] = lambda: None
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
+        if self.layer_weights not in LAYER_WEIGHTS:
+            raise unknown("layer_weights", self.layer_weights, LAYER_WEIGHTS)
         self.outer_folds, self.description = outer_folds(self.features, self.seed, self.protocol)
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
@@ -86,15 +93,15 @@ class Prober:
                 `layer_selection`, which chooses one where parameters are chosen.
 
         Yields:
-            One row a combination, as soon as it has its last score: layers (joined by '+'; 'best', 'forward' or
-            'backward' for a method), n_features, metric ('accuracy' or 'r2'), score, deviation (standard deviation over
-            the folds, n - 1; NaN for one fold), interval_low and interval_high (95 %, Student's t over the folds, which
-            it takes for independent; of one fold Wilson's over its clips, NaN for r2; never beyond the metric's ends),
-            chance (score of always predicting the most frequent class of all clips; of r2 the mean of the clips fitted
-            on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a fold if nested), for
-            a method chosen (the combinations it chose, most frequent first) and chosen_by_round (in the order of the
-            parameters), and each fold's score under its name. `score` is the mean over the folds; under 'choi2017', as
-            scikit-learn computed it then, weighted by the folds' clips.
+            One row a combination, as soon as it has its last score: layers (joined by '+'; the name of a method),
+            n_features (channels, whatever they weigh), metric ('accuracy' or 'r2'), score, deviation (standard
+            deviation over the folds, n - 1; NaN for one fold), interval_low and interval_high (95 %, Student's t over
+            the folds, which it takes for independent; of one fold Wilson's over its clips, NaN for r2; never beyond the
+            metric's ends), chance (score of always predicting the most frequent class of all clips; of r2 the mean of
+            the clips fitted on), chosen_on ('training parts' or 'reported folds'), parameters (those chosen, one a fold
+            if nested), for a method chosen (the combinations it chose, most frequent first) and chosen_by_round (in the
+            order of the parameters), and each fold's score under its name. `score` is the mean over the folds; under
+            'choi2017', as scikit-learn computed it then, weighted by the folds' clips.
         """
         if callable(wanted):
             yield self._selected(wanted)
@@ -108,7 +115,9 @@ class Prober:
         """A fresh search; one at a time, because each keeps inner products."""
         if self._last_search is not None:
             self._last_search.clear()
-        self._last_search = GridSearch(self.features, self.scale, self.n_jobs, self.record, self.step)
+        self._last_search = GridSearch(
+            self.features, self.scale, self.layer_weights, self.n_jobs, self.record, self.step
+        )
         return self._last_search
 
     def _reported(self):
@@ -147,7 +156,7 @@ class Prober:
         found = {}
 
         def evaluate(combinations):
-            found.update((layers, result) for layers, *result in search.best(parts, combinations, weights))
+            found.update((layers, result) for layers, *result in search.best(parts, combinations, weights, True))
             return {layers: np.average(found[layers][1], weights=weights) for layers in combinations}
 
         chosen = method([*self.features.layers], evaluate)
@@ -210,7 +219,7 @@ class Prober:
         counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
         search = self._search()
         for part, choice, text in zip(self._reported(), choices, params, strict=True):
-            chosen = next(point for point in GRID if str(point) == text)
+            chosen = next(point for point in grid_of(self.layer_weights) if str(point) == text)
             predicted = search.predict(part, tuple(choice.split("+")), chosen)
             np.add.at(counts, (self.features.labels[part.score], predicted), 1)
         return counts
@@ -239,13 +248,17 @@ def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> t
         params: the SVM's parameters.
 
     Returns:
-        Both as scikit-learn fits them to float64; the SVM's classes are indices into `features.label_names`.
+        Both as scikit-learn fits them to float64, the scaler's `scale_` divided by the weights of layers: its
+        `transform` gives the weighted features that the SVM was fitted on. The SVM's classes are indices into
+        `features.label_names`.
     """
-    x = np.concatenate([features.layers[name] for name in layers], axis=1).astype(np.float64)
-    gamma = 1 / x.shape[1] if params.gamma == "auto" else params.gamma
+    values = [features.layers[name] for name in layers]
+    x = np.concatenate(values, axis=1).astype(np.float64)
+    params = params._replace(gamma=1 / x.shape[1]) if params.gamma == "auto" else params
     scaler = StandardScaler().fit(x)
-    of_kernel = {} if gamma is None else {"gamma": gamma}
-    svm = SVC(kernel=params.kernel, C=params.C, **of_kernel).fit(scaler.transform(x), features.labels)
+    sizes = [layer.shape[1] for layer in values]
+    scaler.scale_ /= np.repeat(np.sqrt(layer_factors(sizes, params.layer_weights)), sizes)
+    svm = SVC(**params.of_svm()).fit(scaler.transform(x), features.labels)
     return scaler, svm
 
 

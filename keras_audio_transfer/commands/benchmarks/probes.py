@@ -30,7 +30,7 @@ def probes(options):
     fold_of = np.empty(len(features.labels), dtype=int)
     for number, fold in enumerate(prober.outer_folds):
         fold_of[fold.outer.score] = number
-    grid = [{name: [value] for name, value in point._asdict().items() if value is not None} for point in GRID]
+    grid = [{name: [value] for name, value in point.of_svm().items()} for point in GRID]
     differences = []
     start = time.perf_counter()
     for layers in combinations:
