@@ -867,11 +867,11 @@ def test_modules_are_imported_by_their_names():
 
 
 def test_the_model_that_comes_with_the_package_has_a_name(tmp_path, monkeypatch):
-    assert cli.model_folder("default") == default_model()
-    assert cli.model_folder("mine") == Path("mine")
+    assert places.model_folder("default") == default_model()
+    assert places.model_folder("mine") == Path("mine")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").mkdir()
-    assert cli.model_folder("default") == Path("default"), "a folder of that name hides it"
+    assert places.model_folder("default") == Path("default"), "a folder of that name hides it"
 
 
 def test_no_name_of_a_file_controls_the_terminal(tmp_path, capsys):

@@ -7,7 +7,7 @@ from conftest import run_main
 from sounds import CONFIG
 
 import keras_audio_transfer as kat
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card, default_model
 from keras_audio_transfer.pretrained import imported
@@ -27,7 +27,7 @@ def put(folder, source):
 
 def test_a_name_stands_for_the_folder_it_was_imported_to(models, exported):
     put(models / "yamnet", exported)
-    assert imported.find("yamnet") == cli.model_folder("yamnet") == models / "yamnet"
+    assert imported.find("yamnet") == places.model_folder("yamnet") == models / "yamnet"
     assert kat.load_model("yamnet").labels == kat.load_model(exported).labels
     assert imported.best() == models / "yamnet"
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_audio_transfer import datasets
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import folder
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -31,7 +31,7 @@ def arguments():
     parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help="one sub-folder of audio a class")
     parser.add_argument(
         "--model",
-        type=cli.model_folder,
+        type=places.model_folder,
         action="append",
         metavar="MODEL_DIR",
         help="model folder to build on; of several, each with its own --model, the one that does best inside the "
@@ -58,7 +58,7 @@ def check(options):
     if options.output_dir.exists():
         Card.read(options.output_dir)  # nothing else is replaced
     sources = {}
-    for name, path in cli.by_name("--model", options.model or [imported.best()]).items():
+    for name, path in places.by_name("--model", options.model or [imported.best()]).items():
         card = Card.read(path)
         card.require_single_clips(path, "a served clip does not have")
         latest_saved_model(path)

@@ -26,7 +26,6 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
 from keras_audio_transfer.splits import divide
 
@@ -124,31 +123,10 @@ def _with_flags(message, parser):
 
 
 def add_model_argument(arguments: argparse.ArgumentParser, what: str) -> None:
-    """`MODEL_DIR`: a model folder, or `default`."""
-    text = f"{what}; the word 'default' stands for the one that comes with the package"
-    arguments.add_argument("model_dir", type=model_folder, metavar="MODEL_DIR", help=text)
-
-
-def by_name(flag: str, paths: Iterable[Path]) -> dict[str, Path]:
-    """Model folders by their names. Raises InputError where two are called alike."""
-    result: dict[str, Path] = {}
-    for path in paths:
-        name = path.resolve().name
-        if name in result:
-            same = result[name].resolve() == path.resolve()
-            alike = f"{path} and {result[name]} have the same name; rename one"
-            raise InputError(f"{flag}: {f'{path} is given twice; leave one out' if same else alike}")
-        result[name] = path
-    return result
-
-
-def model_folder(text: str) -> Path:
-    """The type of an argument that names a model folder; see `imported.find`."""
-    places.path(text)
-    try:
-        return imported.find(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    """`MODEL_DIR`: a model folder, or a name that stands for one."""
+    names = "the word 'default' stands for the one that comes with the package, and 'yamnet' for yamnet once imported"
+    text = f"{what}; {names}"
+    arguments.add_argument("model_dir", type=places.model_folder, metavar="MODEL_DIR", help=text)
 
 
 # ---- clips

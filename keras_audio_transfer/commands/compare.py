@@ -35,7 +35,7 @@ def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument(
         "--models",
-        type=cli.model_folder,
+        type=places.model_folder,
         nargs="*",
         default=[],
         metavar="MODEL_DIR",
@@ -65,7 +65,7 @@ def arguments():
 
 def sources_of(options):
     """Name -> model folder; None for a floor."""
-    models = cli.by_name("--models", options.models)
+    models = places.by_name("--models", options.models)
     for name in models:
         if name in (*FLOORS, JOINED):
             raise InputError(f"--models: {name!r} is the name of another source; rename the folder")

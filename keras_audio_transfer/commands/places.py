@@ -14,6 +14,7 @@ from pathlib import Path
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model_folder import versions
+from keras_audio_transfer.pretrained import imported
 
 _until_the_end: ContextVar[ExitStack] = ContextVar("what is undone when the command ends")
 
@@ -54,6 +55,28 @@ def check_audio(inputs: Iterable[Path]) -> None:
             missing.append(place)
     if missing and not there:
         raise InputError(f"{missing[0]}: does not exist; expected an audio file or a folder of them; check the path")
+
+
+def by_name(flag: str, paths: Iterable[Path]) -> dict[str, Path]:
+    """Model folders by their names. Raises InputError where two are called alike."""
+    result: dict[str, Path] = {}
+    for path in paths:
+        name = path.resolve().name
+        if name in result:
+            same = result[name].resolve() == path.resolve()
+            alike = f"{path} and {result[name]} have the same name; rename one"
+            raise InputError(f"{flag}: {f'{path} is given twice; leave one out' if same else alike}")
+        result[name] = path
+    return result
+
+
+def model_folder(text: str) -> Path:
+    """The type of an argument that names a model folder; see `imported.find`."""
+    path(text)
+    try:
+        return imported.find(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 # ---- outputs
