@@ -9,6 +9,8 @@ import pytest
 import soundfile
 from conftest import run_main
 
+from keras_audio_transfer import datasets
+from keras_audio_transfer.commands import compare as compare_module
 from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -185,4 +187,97 @@ def test_what_cannot_be_compared(clips, models, tmp_path):
     refused(r"^--join: joins the layers of two or more models", "--models", models[0], "--mfcc", "--join")
     refused(r"^--dataset: is missing; name one, or manifest", "--models", *models, dataset=())
     refused(r"missing: has no card|missing: is not a folder", "--models", models[0], tmp_path / "missing")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def of_floors(compare, tmp_path_factory):
+    """A comparison of both floors; not to be written to."""
+    out = tmp_path_factory.mktemp("floors") / "out"
+    run = compare(out, "--mfcc", "--log-mel")
+    assert run.returncode == 0, run.stderr
+    return out
+
+
+@pytest.fixture
+def finished(of_floors, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(of_floors, tmp_path / "out")
+
+
+def again(out, manifest):
+    """Call it again, in this process: for what is refused before TensorFlow is set up."""
+    arguments = "compare", "--mfcc", "--log-mel", "--quiet", "--dataset", "manifest", "--data-dir", manifest
+    return run_main(*arguments, "--output-dir", out)
+
+
+def test_another_data_set_in_its_folder_is_refused(finished, clips, tmp_path):
+    """Also one of as many clips: features and scores that are kept are those of certain clips."""
+    shutil.copytree(clips.parent, tmp_path / "clips")
+    table = pd.read_csv(clips)
+    table["label"] = table["label"].to_numpy()[::-1]
+    table.to_csv(tmp_path / "clips" / "clips.csv", index=False)
+    with pytest.raises(InputError, match=r"config\.json: is of another run \(clips_sha256 was "):
+        again(finished, tmp_path / "clips" / "clips.csv")
+
+
+@pytest.mark.parametrize(
+    "content", [{}, [], None, {"seconds_a_clip": "1", "failures": []}, {"seconds_a_clip": 1, "failures": [1]}]
+)
+def test_what_is_said_of_kept_features_is_checked(content):
+    assert compare_module._is_cost({"seconds_a_clip": 1.0, "failures": [["a", "a: empty"]]})
+    assert not compare_module._is_cost(content)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "labels", "folds", "clip_ids"])
+def test_kept_features_of_other_clips_are_refused(finished, clips, damage):
+    table = FeatureTable.load(finished / "features" / "mfcc.npz")
+    if damage != "nothing":
+        getattr(table, damage)[:] = np.roll(getattr(table, damage), 1)
+    of_run = datasets.load("manifest", clips)
+    assert compare_module._is_of(table, of_run, ["noise", "tone"]) == (damage == "nothing")
+
+
+def test_a_table_without_its_settings_is_refused(finished, clips):
+    (finished / "config.json").unlink()
+    with pytest.raises(InputError, match=r"scores\.csv: stands there without its config\.json; remove it, or"):
+        again(finished, clips)
+
+
+def test_sources_are_compared_on_the_clips_that_all_have(finished, compare):
+    """Of what failed in one of them, the reason is told."""
+    (finished / "scores.csv").unlink()
+    tables = {name: FeatureTable.load(finished / "features" / f"{name}.npz") for name in ("mfcc", "log_mel")}
+    lost = [[str(name), f"{name}: was lost"] for name in tables["log_mel"].clip_ids[:2]]
+    tables["log_mel"] = compare_module._with_rows(tables["log_mel"], [number >= 2 for number in range(18)])
+    tables["log_mel"].save(finished / "features" / "log_mel.npz")
+    (finished / "features" / "log_mel.json").write_text(json.dumps({"seconds_a_clip": 0.1, "failures": lost}))
+    common = compare_module.of_all_sources(tables)
+    assert [len(table) for table in common.values()] == [16, 16]
+    np.testing.assert_array_equal(common["mfcc"].clip_ids, common["log_mel"].clip_ids)
+    run = compare(finished, "--mfcc", "--log-mel")
+    assert run.returncode == 1
+    assert run.stderr.count("was lost") == len(pd.read_csv(finished / "failed.csv")) == 2
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "differences.csv", "config.json"])
+def test_no_output_is_the_manifest(clips, tmp_path, name):
+    manifest = tmp_path / name
+    shutil.copy(clips, manifest)
+    with pytest.raises(InputError, match=rf"--output-dir: .*{name} is an input"):
+        again(tmp_path, manifest)
+    assert manifest.read_bytes() == clips.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("label", "same", "every clip is 'same'"), ("fold", 1, "found 1; expected two or more")],
+)
+def test_clips_that_cannot_be_scored_are_refused_before_any_work(clips, tmp_path, column, value, message):
+    table = pd.read_csv(clips)
+    table[column] = value
+    table["path"] = [str(clips.parent / name) for name in table["path"]]
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'clips.csv'}: .*{message}"):
+        again(tmp_path / "out", tmp_path / "clips.csv")
     assert not (tmp_path / "out").exists()

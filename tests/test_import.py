@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,35 @@ def test_a_file_that_is_not_the_published_one(tmp_path):
     with pytest.raises(InputError, match=r"yamnet\.tflite: its SHA-256 is [0-9a-f]{64}; expected 10c95ea3.*; get it"):
         catalogue.check("yamnet", tmp_path / "yamnet.tflite")
     (tmp_path / "yamnet.h5").write_bytes(b"another")  # whose checksum nobody states
-    assert catalogue.check("yamnet_float", tmp_path / "yamnet.h5") == hashlib.sha256(b"another").hexdigest()
+    expected = "yamnet.h5", hashlib.sha256(b"another").hexdigest()
+    assert catalogue.check("yamnet_float", tmp_path / "yamnet.h5") == expected
+
+
+def test_no_name_and_no_folder_hides_a_file_that_is_not_the_published_one(tmp_path):
+    for name in ("yamnet.tflite", "yamnet.bin", "YAMNET.TFLITE", "embedding_model.onnx", ".index"):
+        (tmp_path / name).write_bytes(b"another")
+    for network, name in (("yamnet", "yamnet.bin"), ("yamnet", "YAMNET.TFLITE"), ("speech_embedding", "yamnet.bin")):
+        with pytest.raises(InputError, match=rf"{name}: its SHA-256 is "):
+            catalogue.check(network, tmp_path / name)
+    for network, name in (
+        ("yamnet", "yamnet.tflite"),
+        ("speech_embedding", "embedding_model.onnx"),
+        ("MSD_vgg", ".index"),
+    ):
+        with pytest.raises(InputError, match=rf"/{name}: its SHA-256 is "):
+            catalogue.check(network, tmp_path)
+
+
+@needs_published
+def test_what_was_published_is_known_in_every_form(tmp_path):
+    wheel = Path(PUBLISHED) / CATALOGUE["MSD_musicnn"].file
+    assert catalogue.check("MSD_musicnn", wheel)[0] == catalogue.check("MSD_musicnn", wheel.parent)[0] == wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    assert catalogue.check("MSD_musicnn", tmp_path)[0] == ".data-00000-of-00001"
+    assert catalogue.check("MTT_vgg", tmp_path / "musicnn" / "MTT_vgg")[0] == ".data-00000-of-00001"
+    with pytest.raises(InputError, match=r"\.data-00000-of-00001: its SHA-256"):
+        catalogue.check("MSD_vgg", tmp_path / "musicnn" / "MTT_vgg")
 
 
 def test_a_file_whose_checksum_nobody_states_is_not_downloaded(tmp_path):

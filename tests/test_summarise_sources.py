@@ -13,6 +13,7 @@ def comparisons(tmp_path):
     rows = [("yamnet", "last layer", 0.5), ("yamnet", "chosen", 0.75), ("mfcc", "all layers", 0.25)]
     for name, kept in (("birds", rows), ("words", rows[:2])):
         table = pd.DataFrame(kept, columns=["source", "choice", "score"])
+        table["chosen"], table["n_features"], table["deviation"] = "layer1", 32, 0.125
         table["interval_low"], table["interval_high"] = table["score"] - 0.125, table["score"] + 0.125
         (tmp_path / name).mkdir()
         table.to_csv(tmp_path / name / "scores.csv", index=False)
@@ -61,6 +62,45 @@ def test_what_cannot_be(comparisons, tmp_path):
         run_main("summarise_sources", comparisons[0], comparisons[0], "--page", page)
     with pytest.raises(InputError, match=r"has no scores\.csv; expected a folder that 'compare' has written"):
         run_main("summarise_sources", tmp_path, "--page", page)
-    (comparisons[0] / "scores.csv").write_text("source,score\na,1\n")
-    with pytest.raises(InputError, match=r"scores\.csv: has no choice; expected the table that 'compare' writes"):
-        run_main("summarise_sources", comparisons[0], "--page", page)
+    page.write_text("<!-- table: birds -->\n<!-- table: words -->\n<!-- end -->\n")
+    with pytest.raises(InputError, match=r"page\.md: a table does not end; put a line '<!-- end -->' behind each"):
+        run_main("summarise_sources", *comparisons, "--page", page)
+    page.write_bytes(b"<!-- table: birds -->\n\xff<!-- end -->\n")
+    with pytest.raises(InputError, match=r"page\.md: is no text in UTF-8"):
+        run_main("summarise_sources", *comparisons, "--page", page)
+
+
+def test_names_that_would_break_a_page(comparisons, tmp_path):
+    odd = tmp_path / "with - and . in it"
+    comparisons[0].rename(odd)
+    text = (odd / "scores.csv").read_text()
+    (odd / "scores.csv").write_text(text.replace("yamnet", "NA").replace("mfcc", "a|b<!-- end -->"))
+    page = tmp_path / "page.md"
+    page.write_text(f"<!-- table: {odd.name} -->\n<!-- end -->\n")
+    for _ in range(2):
+        assert run_main("summarise_sources", odd, "--page", page) == 0
+    assert [line.split(" | ")[0] for line in page.read_text().splitlines()[3:5]] == [
+        "| NA",
+        "| a\\|b&lt;!-- end -->",
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "hi\n",
+        lambda text: "source,score\na,1\n",
+        lambda text: text[:-30],
+        lambda text: text + text.splitlines()[1] + "\n",
+        lambda text: text.replace("0.5", "half"),
+        lambda text: text.replace("chosen", "picked"),
+        lambda text: text + "a,b,c,d,e,f,g,h,i,j,k,l\n",
+        lambda text: text.replace("yamnet", "\udcff"),
+    ],
+)
+def test_a_table_that_compare_did_not_write(comparisons, tmp_path, damage):
+    path = comparisons[0] / "scores.csv"
+    path.write_bytes(damage(path.read_text()).encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=rf"{path}: is no.* table.*; remove it$"):
+        run_main("summarise_sources", comparisons[0], "--page", tmp_path / "page.md")

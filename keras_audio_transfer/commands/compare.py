@@ -13,9 +13,13 @@ when it is started again.
 import itertools
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_failures, write_json
@@ -28,6 +32,10 @@ FLOORS = ("mfcc", "log_mel")
 JOINED, RANDOM = "joined", " (random)"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
 BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
+SCORES, CONFIG = "scores.csv", "config.json"
+RESULTS = (SCORES, "differences.csv", CONFIG, "sources.png", "sources.svg")
+TEXTS = ("source", "choice", "chosen", "metric", "chosen_on", "parameters", "chosen_by_round")
+MAY_LACK = ("seconds_a_clip", "deviation", "interval_low", "interval_high")  # of `joined`, and of a single fold
 SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "interval_low", "interval_high"]
 
 
@@ -92,10 +100,25 @@ def check(options, sources):
     if options.dataset is None:
         raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
     places.check_folder("--output-dir", options.output_dir)
+    for name in RESULTS:
+        places.check_no_input("--output-dir", options.output_dir / name, [options.data_dir])
     places.lock(options.output_dir)
+    if (options.output_dir / SCORES).exists() and not (options.output_dir / CONFIG).exists():
+        left = options.output_dir / SCORES
+        raise InputError(f"{left}: stands there without its {CONFIG}; remove it, or choose another --output-dir")
     for path in filter(None, sources.values()):
         Card.read(path).require_single_clips(path, "a comparison does not have")
         latest_saved_model(path)
+
+
+def check_clips(options, clips, label_names):
+    """Refuse clips that cannot be scored, while nothing has been computed."""
+    from keras_audio_transfer.probing.prober import Prober
+
+    try:
+        Prober(FeatureTable.of_clips({}, clips, label_names), seed=options.seed)
+    except InputError as error:
+        raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
 
 
 # ---- features
@@ -106,7 +129,10 @@ def features_of(options, name, path, clips, label_names, phases):
     file = options.output_dir / "features" / f"{name}.npz"
     about = file.with_suffix(".json")
     if file.exists() and about.exists():
-        return FeatureTable.load(file), read_json(about)
+        table, cost = FeatureTable.load(file), read_json(about)
+        if not (_is_cost(cost) and _is_of(table, clips, label_names)):
+            raise InputError(f"{file}: is not what this run had kept, or {about.name} is not; remove both to go on")
+        return table, cost
     begin = time.monotonic()
     progress = phases.bar(name, len(clips))
     if path is None:
@@ -121,6 +147,40 @@ def features_of(options, name, path, clips, label_names, phases):
     table.save(file)
     write_json(about, cost)
     return table, cost
+
+
+def _is_cost(content):
+    """Whether this is what `features_of` says of a source."""
+    if not isinstance(content, dict) or not isinstance(content.get("seconds_a_clip"), int | float):
+        return False
+    failures = content.get("failures")
+    pairs = isinstance(failures, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in failures)
+    return pairs and all(isinstance(text, str) for pair in failures for text in pair)
+
+
+def _is_of(table, clips, label_names):
+    """Whether a table has these clips, but for those that failed, with what they say of themselves."""
+    ids = {*map(str, table.clip_ids)}
+    expected = FeatureTable.of_clips({}, [clip for clip in clips if clip.clip_id in ids], label_names)
+    names = ("clip_ids", "labels", "folds", "splits")
+    same = all(np.array_equal(getattr(table, name), getattr(expected, name)) for name in names)
+    return same and [*table.label_names] == [*label_names]
+
+
+def of_all_sources(tables):
+    """The tables with the clips that every source has features of."""
+    common = set.intersection(*({*map(str, table.clip_ids)} for table in tables.values()))
+    if not common:
+        raise InputError("--models: no clip has features of every source; see the first of them in failed.csv")
+    return {name: _with_rows(table, [str(clip) in common for clip in table.clip_ids]) for name, table in tables.items()}
+
+
+def _with_rows(table, kept):
+    if all(kept):
+        return table
+    columns = {name: getattr(table, name) for name in ("clip_ids", "labels", "folds", "splits", "groups", "notes")}
+    columns = {name: values if values is None else values[kept] for name, values in columns.items()}
+    return replace(table, layers={name: values[kept] for name, values in table.layers.items()}, **columns)
 
 
 def _of_model(options, name, path, clips, label_names, progress):
@@ -187,6 +247,28 @@ def rows_of(options, name, table, phases):
     progress.close()
 
 
+def read_scores(path):
+    """The rows that `compare` has written.
+
+    Raises:
+        InputError: it is another table, cut short, or edited.
+    """
+    import pandas as pd
+
+    try:
+        scores = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:  # no text, no columns, or rows of several lengths
+        raise InputError(f"{path}: is no table; expected what compare writes; remove it") from error
+    numbers = [name for name in scores if name not in TEXTS]
+    scores[numbers] = scores[numbers].apply(pd.to_numeric, errors="coerce")
+    given = [name for name in numbers if name not in MAY_LACK]
+    whole = path.read_bytes().endswith(b"\n") and not scores[given].isna().any(axis=None)
+    known = {*SHOWN} <= {*scores} and {*scores["choice"]} <= {*CHOICES} and (scores["source"] != "").all()
+    if not (known and whole) or scores.duplicated(["source", "choice"]).any():
+        raise InputError(f"{path}: is not a table that compare writes, or not the whole of it; remove it")
+    return scores
+
+
 def differences(scores, folds):
     """Each two sources' best choice, fold by fold: a table with the mean difference and its interval."""
     import pandas as pd
@@ -211,25 +293,27 @@ def main(options):
     check(options, sources)
     clips = cli.load_clips(options)
     label_names = cli.label_names(options, clips)
+    check_clips(options, clips, label_names)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
     settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
-    settings |= {"join": options.join}
+    settings |= {"join": options.join, "clips_sha256": digest(clips)}
     defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
     settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
-    check_settings(options.output_dir / "config.json", settings)
+    check_settings(options.output_dir / CONFIG, settings, added=["clips_sha256"])
 
     from keras_audio_transfer import extraction, plots
 
     extraction.use_one_thread_a_clip(options.workers)
     phases = cli.Phases(options, *sources, *(f"probing {name}" for name in [*sources, *[JOINED] * options.join]))
     found = {name: features_of(options, name, path, clips, label_names, phases) for name, path in sources.items()}
-    tables = {name: table for name, (table, _) in found.items()}
+    failures = [*{clip: (clip, why) for _, cost in [*found.values()][::-1] for clip, why in cost["failures"]}.values()]
+    tables = of_all_sources({name: table for name, (table, _) in found.items()})
     if options.join:
         of_models = {path.resolve().name for path in options.models}
         tables[JOINED] = joined({name: table for name, table in tables.items() if name in of_models})
-    path = options.output_dir / "scores.csv"
-    done = pd.read_csv(path) if path.exists() else pd.DataFrame({"source": []})
+    path = options.output_dir / SCORES
+    done = read_scores(path) if path.exists() else pd.DataFrame({"source": []})
     parts = [done]
     for name, table in tables.items():
         if name in set(done["source"]):
@@ -240,7 +324,7 @@ def main(options):
         with atomic_write(path) as partial:
             pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
         unfinished(options, name).unlink(missing_ok=True)
-    scores = pd.read_csv(path)
+    scores = read_scores(path)
     folds = [column for column in scores if column == "test" or column.startswith("fold_")]
     between = differences(scores, folds)
     with atomic_write(options.output_dir / "differences.csv") as partial:
@@ -249,6 +333,5 @@ def main(options):
     cli.show(between.to_string(index=False, float_format="{:+.3f}".format))
     with cli.picture():
         plots.sources(scores, options.output_dir / "sources.*", f"Sources on {name_of_clips(options)}")
-    failures = [tuple(failure) for failure in next(iter(found.values()))[1]["failures"]]
     write_failures(path, failures)
     return cli.report_failures(failures, path)

@@ -40,16 +40,17 @@ def arguments():
 
 
 def read_weights(options, source):
-    """The weights and the SHA-256 of their file; neither for random ones."""
+    """The weights, and their file's name and SHA-256; neither for random ones."""
     if options.random:
         return None, None
     if options.file is not None:
-        if not options.file.exists():
-            raise InputError(f"{options.file}: does not exist; expected the published {CATALOGUE[options.name].file}")
-        return source.read(options.file), None if options.file.is_dir() else check(options.name, options.file)
+        if not (options.file.is_file() or options.file.is_dir()):
+            what = "is no file" if options.file.exists() else "does not exist"
+            raise InputError(f"{options.file}: {what}; expected the published {CATALOGUE[options.name].file}")
+        return source.read(options.file), check(options.name, options.file)
     with scratch_folder(options.output_dir) as folder:
-        file, sha256 = download(options.name, folder, of_download(options, options.name))
-        return source.read(file), sha256
+        file = download(options.name, folder, of_download(options, options.name))
+        return source.read(file), check(options.name, file)
 
 
 @cli.command(arguments)
@@ -67,7 +68,7 @@ def main(options):
 
     keras.utils.set_random_seed(options.seed)
     source = sources.source(options.name)
-    weights, sha256 = read_weights(options, source)
+    weights, file = read_weights(options, source)
     model = sources.build(source, weights, options.pooling)
     trained_on = {
         "dataset": entry.trained_on,
@@ -82,14 +83,14 @@ def main(options):
         labels=source.labels,
         multi_label=bool(source.labels),
         training_data={"dataset": "none: random weights"} if options.random else trained_on,
-        weights="random" if options.random else f"{options.name}: {entry.file}, SHA-256 {sha256}",
+        weights="random" if file is None else f"{options.name}: {file[0]}, SHA-256 {file[1]}",
         seed=options.seed,
     )
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-    if sha256 and not entry.sha256:
-        cli.show(f"read: {options.file}, SHA-256 {sha256}; no public source states what it should be")
+    if file and not entry.sha256:
+        cli.show(f"read: {options.file}, SHA-256 {file[1]}; no public source states what it should be")
     if not options.random:
         commercial = "allows" if entry.commercial_use else "does not allow"
         cli.show(f"licence: {entry.licence}, which {commercial} commercial use; cite {entry.citation}")

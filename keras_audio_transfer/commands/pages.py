@@ -5,18 +5,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_audio_transfer.commands.cli import printable
 from keras_audio_transfer.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TABLE = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->", flags=re.DOTALL)
+_BEGIN = "<!-- table: "
+_TABLE = re.compile(_BEGIN + r"([^\n]+?) -->\n(?:(?!<!-- table: ).)*?<!-- end -->", flags=re.DOTALL)
 
 
 def markdown(table: "pd.DataFrame") -> str:
-    """A table as Markdown has it."""
+    """A table as Markdown has it; what would end a cell, a comment or a line is made harmless."""
     rows = [[*table], ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+
+
+def _cell(text):
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def with_tables(page: Path, tables: Mapping[str, "pd.DataFrame"], titles: Mapping[str, str]) -> str:
@@ -28,7 +34,8 @@ def with_tables(page: Path, tables: Mapping[str, "pd.DataFrame"], titles: Mappin
         titles: of the tables, for a page that is begun.
 
     Raises:
-        InputError: the page has no place for a table, or wants one that there is not.
+        InputError: the page is no text, has no place for a table or one that does not end, or wants one that there is
+            not.
     """
 
     def made(match):
@@ -37,9 +44,14 @@ def with_tables(page: Path, tables: Mapping[str, "pd.DataFrame"], titles: Mappin
         return f"<!-- table: {match[1]} -->\n{markdown(tables[match[1]])}\n<!-- end -->"
 
     if page.exists():
-        text = page.read_text(encoding="utf-8")
-        if "<!-- table: " not in text:
+        try:
+            text = page.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{page}: is no text in UTF-8; convert it, or name another page") from error
+        if _BEGIN not in text:
             raise InputError(f"{page}: has no line '<!-- table: NAME -->' for a table; name another page")
+        if text.count(_BEGIN) != len(_TABLE.findall(text)):
+            raise InputError(f"{page}: a table does not end; put a line '<!-- end -->' behind each")
     else:
         text = "".join(f"## {titles[name]}\n\n<!-- table: {name} -->\n<!-- end -->\n\n" for name in tables)
     return _TABLE.sub(made, text)

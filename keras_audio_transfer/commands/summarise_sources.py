@@ -11,7 +11,7 @@ Numbers are nested estimates with their 95 % interval over the folds.
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, pages
-from keras_audio_transfer.commands.compare import CHOICES
+from keras_audio_transfer.commands.compare import CHOICES, SCORES, read_scores
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 
@@ -27,15 +27,12 @@ def arguments():
 
 def scores_of(folder):
     """The rows of a comparison."""
-    import pandas as pd
-
-    path = folder / "scores.csv"
+    path = folder / SCORES
     if not path.is_file():
-        raise InputError(f"{folder}: has no scores.csv; expected a folder that 'compare' has written to its end")
-    scores = pd.read_csv(path)
-    missing = {"source", "choice", "score", "interval_low", "interval_high"} - {*scores}
-    if missing or not len(scores):
-        raise InputError(f"{path}: has no {min(missing, default='rows')}; expected the table that 'compare' writes")
+        raise InputError(f"{folder}: has no {SCORES}; expected a folder that 'compare' has written to its end")
+    scores = read_scores(path)
+    if not len(scores):
+        raise InputError(f"{path}: has no rows; expected the table that 'compare' writes")
     return scores
 
 

@@ -1,6 +1,7 @@
 """A clip: an audio file, a part of one or a synthesised sound; its labels; its place in the data set's evaluation."""
 
 import csv
+import hashlib
 import math
 import re
 from collections import Counter
@@ -61,6 +62,17 @@ class Clip:
     def is_segment(self) -> bool:
         """Whether the clip is a part of its file."""
         return self.start_seconds > 0 or self.duration_seconds is not None
+
+
+def digest(clips: Collection[Clip]) -> str:
+    """SHA-256 of what clips say of themselves, and of their files' sizes and dates: whether a run goes on with them."""
+    result = hashlib.sha256()
+    for clip in clips:
+        about = clip.clip_id, clip.labels, clip.targets, clip.fold, clip.split, clip.group
+        part = clip.start_seconds, clip.duration_seconds
+        file = None if clip.path is None or not clip.path.exists() else clip.path.stat()
+        result.update(repr((about, part, file and (file.st_size, file.st_mtime_ns))).encode("utf-8", "surrogateescape"))
+    return result.hexdigest()
 
 
 def with_unique_ids(clips: Collection[Clip]) -> list[Clip]:

