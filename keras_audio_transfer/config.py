@@ -26,7 +26,7 @@ SPECTRA = ("power", "magnitude")
 MEL_SCALES = ("slaney", "htk")
 COMPRESSIONS = ("relative_decibel", "decibel", "natural_log", "log10")
 PATCH_RESTS = ("drop", "zero_pad")
-DECIBEL_MAXIMA = ("clip", "batch")
+DECIBEL_MAXIMA = ("clip", "batch", "patch")
 # How feature maps become features; `extractor.POOLINGS` has their layers.
 POOLINGS = (
     "mean",
@@ -114,8 +114,9 @@ class AudioConfig:
         mel_f_min, mel_f_max: limits of the mel bands in Hz.
         decibel_floor: power below this counts as this (1e-10: -100 dB re 1).
         decibel_range: values lie in [-decibel_range, 0] dB, 0 being the loudest cell.
-        decibel_maximum: the loudest cell of the 'clip'; or, only to reproduce the published weights of 2017, of the
-            whole 'batch', so that a clip's features depend on its neighbours.
+        decibel_maximum: the loudest cell of the 'clip'; or of each 'patch', where they do not overlap; or, only to
+            reproduce the published weights of 2017, of the whole 'batch', so that a clip's features depend on its
+            neighbours.
         standardise: whether each clip's decibels are then brought to mean 0 and standard deviation 1.
         frame_padding: zeros around the waveform. 'centre': `n_fft // 2` on each side, so that frame t is centred on
             sample `t * hop_length`, and n samples have `1 + n // hop_length` frames. The published weights of 2017
@@ -137,11 +138,16 @@ class AudioConfig:
         spectrogram_scale, spectrogram_offset: the compressed values are multiplied by the first, and the second added.
         patch_frames: the network sees patches of this number of frames, and a clip's maps are those of its patches, one
             after the other in time; 0: it sees clips as they are.
-        patch_hop: frames from patch to patch.
+        patch_hop: frames from patch to patch; at most as many as a patch has, but see `window_samples`.
         patch_rest: what becomes of the end, which fills no patch: 'drop', or 'zero_pad' the waveform. A clip shorter
             than one patch is filled with zeros.
         least_frames: a clip that would have fewer is filled with zeros; for networks that see clips as they are, and
             whose pools need as many. Patches need no such number: 0.
+        window_samples: each patch is a window of the waveform, of this number of samples, that is heard by itself: as
+            if there was silence on either side. So the windows are laid out one after the other, with zeros behind
+            each, before there are frames, which needs 'tensorflow_valid'; a frame begins at each hop, and `patch_hop`
+            is the number of frames from window to window as laid out. 0: the waveform is left as it is.
+        window_hop: samples from window to window in the waveform.
 
     Raises:
         InputError: a value is out of range, or of another type. Numbers may be NumPy's.
@@ -174,6 +180,8 @@ class AudioConfig:
     patch_hop: int = 0
     patch_rest: str = "drop"
     least_frames: int = 0
+    window_samples: int = 0
+    window_hop: int = 0
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -192,7 +200,11 @@ class AudioConfig:
             "mel_f_max": (self.mel_f_max <= self.sample_rate / 2, f"at most sample_rate / 2 ({self.sample_rate / 2})"),
             "decibel_floor": (self.decibel_floor > 0, "a power above 0"),
             "decibel_range": (self.decibel_range > 0, "a number of decibels above 0"),
-            "decibel_maximum": (self.decibel_maximum in DECIBEL_MAXIMA, f"one of {', '.join(DECIBEL_MAXIMA)}"),
+            "decibel_maximum": (
+                self.decibel_maximum in DECIBEL_MAXIMA
+                and (self.decibel_maximum != "patch" or 0 < self.patch_frames <= self.patch_hop),
+                f"one of {', '.join(DECIBEL_MAXIMA)}; the last of patches that do not overlap",
+            ),
             "frame_padding": (self.frame_padding in FRAME_PADDINGS, f"one of {', '.join(FRAME_PADDINGS)}"),
             "short_clips": (self.short_clips in SHORT_CLIPS, f"one of {', '.join(SHORT_CLIPS)}"),
             "long_clips": (self.long_clips in LONG_CLIPS, f"one of {', '.join(LONG_CLIPS)}"),
@@ -206,10 +218,16 @@ class AudioConfig:
             "spectrogram_scale": (0 < abs(self.spectrogram_scale) < math.inf, "a number that is not 0"),
             "spectrogram_offset": (math.isfinite(self.spectrogram_offset), "a finite number"),
             "patch_frames": (self.patch_frames >= 0, "0 or more frames"),
-            "patch_hop": (
-                self.patch_hop == 0 if not self.patch_frames else 1 <= self.patch_hop <= self.patch_frames,
-                f"1 to patch_frames ({self.patch_frames}) frames" if self.patch_frames else "0 without patch_frames",
+            "window_samples": (
+                self.window_samples == 0
+                or (self.frame_padding == "tensorflow_valid" and 1 <= self.window_samples <= self._laid_out_hop),
+                f"0, or with frame_padding tensorflow_valid 1 to patch_hop ({self.patch_hop}) times hop_length samples",
             ),
+            "window_hop": (
+                1 <= self.window_hop <= self.window_samples if self.window_samples else self.window_hop == 0,
+                f"1 to window_samples ({self.window_samples})" if self.window_samples else "0 without window_samples",
+            ),
+            "patch_hop": self._rule_of_patch_hop(),
             "patch_rest": (self.patch_rest in PATCH_RESTS, f"one of {', '.join(PATCH_RESTS)}"),
             "least_frames": (
                 self.least_frames == 0 if self.patch_frames else self.least_frames >= 0,
@@ -219,6 +237,14 @@ class AudioConfig:
         for name, (kept, rule) in rules.items():
             if not kept:
                 raise InputError(f"{name}: {shown(getattr(self, name))} is not allowed; expected {rule}")
+
+    def _rule_of_patch_hop(self) -> tuple[bool, str]:
+        if not self.patch_frames:
+            return self.patch_hop == 0, "0 without patch_frames"
+        if self.window_samples:  # the last frame of a window ends before the next window begins
+            needed = self.patch_frames - 1 + -(-self.window // max(self.hop_length, 1))
+            return self.patch_hop == needed, f"{needed} frames, which keep windows apart"
+        return 1 <= self.patch_hop <= self.patch_frames, f"1 to patch_frames ({self.patch_frames}) frames"
 
     @property
     def n_samples(self) -> int:
@@ -252,8 +278,17 @@ class AudioConfig:
 
     @property
     def patch_samples(self) -> int:
-        """Samples that the frames of one patch need; 0 without patches."""
-        return self._samples_of(self.patch_frames)
+        """Samples of the waveform that one patch needs; 0 without patches."""
+        return self.window_samples or self._samples_of(self.patch_frames)
+
+    @property
+    def patch_hop_samples(self) -> int:
+        """Samples of the waveform from patch to patch; 0 without patches."""
+        return self.window_hop or self._laid_out_hop
+
+    @property
+    def _laid_out_hop(self) -> int:
+        return self.patch_hop * self.hop_length
 
     def _samples_of(self, n_frames: int) -> int:
         """Samples that so many frames need; 0 for none."""
@@ -278,16 +313,18 @@ class AudioConfig:
     def frames_of(self, n_samples: int) -> int:
         """Frames of a waveform of `n_samples`, when it is filled up as `zeros_behind` says."""
         n_samples += self.zeros_behind(n_samples)
+        if self.window_samples:
+            return (n_samples - self.window_samples) // self.window_hop * self.patch_hop + self.patch_frames
         if self.frame_padding == "tensorflow_same":
             return -(-n_samples // self.hop_length)
         return 1 + (n_samples - self._unpadded) // self.hop_length
 
     def zeros_behind(self, n_samples: Any, maximum: Callable[[Any, Any], Any] = max) -> Any:
         """Zeros that `n_samples` need for whole patches or the least frames; of tensors with TensorFlow's `maximum`."""
-        missing = maximum(self._samples_of(self.patch_frames or self.least_frames) - n_samples, 0)
+        missing = maximum((self.patch_samples or self._samples_of(self.least_frames)) - n_samples, 0)
         if not self.patch_frames or self.patch_rest == "drop":
             return missing
-        hop = self.patch_hop * self.hop_length
+        hop = self.patch_hop_samples
         behind = n_samples + missing - self.patch_samples  # what is behind the first patch
         return missing - behind + -(-behind // hop) * hop
 

@@ -17,6 +17,7 @@ from keras_audio_transfer.spectrogram import (
     PatchPadding,
     PowerToRelativeDecibel,
     SeededSpecAugment,
+    SeparateWindows,
     widened,
 )
 from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
@@ -37,6 +38,7 @@ __all__ = [
     "Patches",
     "PowerToRelativeDecibel",
     "SeededSpecAugment",
+    "SeparateWindows",
     "SincResampling",
     "SupportVectorClassifier",
     "TimeMaxPooling2D",

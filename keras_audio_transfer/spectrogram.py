@@ -80,6 +80,39 @@ class PatchPadding(keras.layers.Layer):
 
 
 @_register
+class SeparateWindows(keras.layers.Layer):
+    """Lays windows of a waveform out one after the other, with zeros behind each: what overlaps is there twice.
+
+    Args:
+        size: of a window, in samples.
+        hop: samples from window to window in the waveform. What fills no window at the end is left out.
+        spacing: samples from window to window in what comes out; at least `size`.
+
+    Shapes: (batch, samples, 1) -> (batch, windows * spacing, 1).
+    """
+
+    def __init__(self, size, hop, spacing, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.hop, self.spacing = size, hop, spacing
+
+    def call(self, waveform):
+        """Return the windows."""
+        windows = tf.signal.frame(waveform, self.size, self.hop, axis=1)  # (batch, windows, size, 1)
+        padded = tf.pad(windows, [[0, 0], [0, 0], [0, self.spacing - self.size], [0, 0]])
+        return tf.reshape(padded, [tf.shape(waveform)[0], -1, waveform.shape[2]])
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, samples, 1); None stays None."""
+        batch, n_samples, channels = input_shape
+        windows = None if n_samples is None else max(1 + (n_samples - self.size) // self.hop, 0)
+        return (batch, None if windows is None else windows * self.spacing, channels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "hop": self.hop, "spacing": self.spacing}
+
+
+@_register
 class FramePadding(keras.layers.Layer):
     """Adds what stands around a waveform and decides where its frames lie.
 
@@ -175,7 +208,9 @@ class PowerToRelativeDecibel(keras.layers.Layer):
     Args:
         decibel_floor: power below this counts as this.
         decibel_range: the lowest value is `-decibel_range`.
-        maximum: 'clip' or 'batch'.
+        maximum: 'clip', 'batch' or 'patch'.
+        patch: with 'patch', the frames of a patch, and those from patch to patch, at least as many. What is between
+            patches, of which nothing is heard, is at most 0 too.
 
     Shapes: (batch, frames, bands, channels) -> the same, values in [-decibel_range, 0].
 
@@ -183,17 +218,30 @@ class PowerToRelativeDecibel(keras.layers.Layer):
     policy. The power itself must not come in half precision: quiet cells would be 0.
     """
 
-    def __init__(self, decibel_floor=1e-10, decibel_range=80.0, maximum="clip", **kwargs):
+    def __init__(self, decibel_floor=1e-10, decibel_range=80.0, maximum="clip", patch=None, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.decibel_floor = decibel_floor
         self.decibel_range = decibel_range
         self.maximum = maximum
+        self.patch = None if patch is None else tuple(patch)
 
     def call(self, power):
         """Return decibels, of the same shape."""
         decibel = 10.0 * ops.log10(ops.maximum(widened(power), self.decibel_floor))
-        decibel = decibel - ops.max(decibel, axis=(1, 2, 3) if self.maximum == "clip" else None, keepdims=True)
+        if self.maximum == "patch":
+            decibel = self._below_each_patch(decibel)
+        else:
+            decibel = decibel - ops.max(decibel, axis=(1, 2, 3) if self.maximum == "clip" else None, keepdims=True)
         return ops.cast(ops.maximum(decibel, -self.decibel_range), self.compute_dtype)
+
+    def _below_each_patch(self, decibel):
+        frames, hop = self.patch
+        n_frames, shape = tf.shape(decibel)[1], tf.shape(decibel)
+        padded = tf.pad(decibel, [[0, 0], [0, -n_frames % hop], [0, 0], [0, 0]], constant_values=decibel.dtype.min)
+        patches = tf.reshape(padded, tf.concat([shape[:1], [-1, hop], shape[2:]], 0))
+        loudest = tf.reduce_max(patches[:, :, :frames], axis=(2, 3, 4), keepdims=True)
+        below = tf.reshape(tf.minimum(patches - loudest, 0.0), tf.shape(padded))[:, :n_frames]
+        return tf.ensure_shape(below, decibel.shape)
 
     def compute_output_shape(self, input_shape):
         """Return the input's shape."""
@@ -202,7 +250,7 @@ class PowerToRelativeDecibel(keras.layers.Layer):
     def get_config(self):
         """Return the constructor's arguments."""
         config = {"decibel_floor": self.decibel_floor, "decibel_range": self.decibel_range, "maximum": self.maximum}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "patch": self.patch}
 
 
 @_register
@@ -313,6 +361,9 @@ def spectrogram_layers(config: AudioConfig) -> list[keras.layers.Layer]:
         layers.append(keras.layers.Rescaling(config.sample_scale, name=_SAMPLES, **_PRECISION))
     if config.patch_frames or config.least_frames:
         layers.append(PatchPadding(config.to_dict(), name="pad_patches", **_PRECISION))
+    if config.window_samples:
+        laid_out = (config.window_samples, config.window_hop, config.patch_hop * config.hop_length)
+        layers.append(SeparateWindows(*laid_out, name="separate_windows", **_PRECISION))
     frame = {"n_fft": config.n_fft, "hop_length": config.hop_length, "win_length": config.win_length, **_PRECISION}
     formats = {"input_data_format": "channels_last", "output_data_format": "channels_last"}
     layers += [
@@ -343,7 +394,8 @@ def _compression(config):
     """The layers from mel bands to what the network sees, (batch, frames, mels, 1) all of them."""
     floor, decibels = config.decibel_floor, config.decibel_range
     if config.compression == "relative_decibel":
-        layers = [PowerToRelativeDecibel(floor, decibels, config.decibel_maximum, name=_DECIBEL, **_PRECISION)]
+        patch = (config.patch_frames, config.patch_hop) if config.decibel_maximum == "patch" else None
+        layers = [PowerToRelativeDecibel(floor, decibels, config.decibel_maximum, patch, name=_DECIBEL, **_PRECISION)]
     elif config.compression == "decibel":
         layers = [MagnitudeToDecibel(ref_value=1.0, amin=floor, dynamic_range=decibels, name=_DECIBEL, **_PRECISION)]
     else:

@@ -147,9 +147,19 @@ def test_unknown_numbers_of_bands_are_left():
     assert tiled(model) is model
 
 
+WINDOWS = replace(
+    CONFIG,
+    decibel_maximum="patch",
+    frame_padding="tensorflow_valid",
+    patch_frames=4,
+    patch_hop=5,
+    window_samples=128,
+    window_hop=64,
+)
 FRONT_ENDS = {
     "decibel": (CONFIG, "power_to_decibel"),
     "standardised": (replace(CONFIG, standardise=True), "standardise"),
+    "relative to each window": (WINDOWS, "power_to_decibel"),
     "relative to the batch": (replace(CONFIG, decibel_maximum="batch"), "power_to_mel"),
 }
 

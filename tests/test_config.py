@@ -14,6 +14,7 @@ from keras_audio_transfer.errors import InputError
 
 CHOI = PRESETS["choi2017"]
 
+DECIBEL_MAXIMA = "one of clip, batch, patch; the last of patches that do not overlap"
 # setting, values that change, what the message expects
 BROKEN_RULES = [
     ("sample_rate", {"sample_rate": 0}, "1 to 768000 Hz"),
@@ -34,7 +35,16 @@ BROKEN_RULES = [
     ("mel_f_max", {"mel_f_max": 6000.1}, "at most sample_rate / 2 (6000.0)"),
     ("decibel_floor", {"decibel_floor": 0.0}, "a power above 0"),
     ("decibel_range", {"decibel_range": 0.0}, "a number of decibels above 0"),
-    ("decibel_maximum", {"decibel_maximum": "song"}, "one of clip, batch"),
+    (
+        "decibel_maximum",
+        {"decibel_maximum": "song"},
+        DECIBEL_MAXIMA,
+    ),
+    (
+        "decibel_maximum",
+        {"decibel_maximum": "patch"},
+        DECIBEL_MAXIMA,
+    ),
     (
         "frame_padding",
         {"frame_padding": "left"},

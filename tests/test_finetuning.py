@@ -142,9 +142,19 @@ def maps_of_patches(patches):
     return taps
 
 
+PATCHES = {
+    "of the spectrogram": {"patch_frames": 8, "patch_hop": 4},
+    "of the waveform": {
+        **{"patch_frames": 4, "patch_hop": 5, "window_samples": 128, "window_hop": 64},
+        **{"frame_padding": "tensorflow_valid", "decibel_maximum": "patch"},
+    },
+}
+
+
 @pytest.mark.slow
-def test_a_network_of_patches_is_tuned_from_a_layer_on(tmp_path):
-    config = replace(CONFIG, patch_frames=8, patch_hop=4)
+@pytest.mark.parametrize("patches", PATCHES)
+def test_a_network_of_patches_is_tuned_from_a_layer_on(patches, tmp_path):
+    config = replace(CONFIG, **PATCHES[patches])
     keras.utils.set_random_seed(7)
     network = pretrained.build(pretrained.Source("patches", config, maps_of_patches, read=None))
     network.save(tmp_path / "model.keras")

@@ -76,6 +76,10 @@ def test_a_file_that_is_not_the_published_one(tmp_path):
     (tmp_path / "yamnet.tflite").write_bytes(b"another")
     with pytest.raises(InputError, match=r"yamnet\.tflite: its SHA-256 is [0-9a-f]{64}; expected 10c95ea3.*; get it"):
         catalogue.check("yamnet", tmp_path / "yamnet.tflite")
+    for file, start in (("openl3_audio_mel256_music-v0_4_0.h5.gz", "e379f41e"), ("unpacked.h5", "624ee7b1")):
+        (tmp_path / file).write_bytes(b"another")
+        with pytest.raises(InputError, match=rf"{file}: its SHA-256 is [0-9a-f]{{64}}; expected {start}.*; get it"):
+            catalogue.check("openl3_mel256_music", tmp_path / file)
     (tmp_path / "yamnet.h5").write_bytes(b"another")  # whose checksum nobody states
     expected = "yamnet.h5", hashlib.sha256(b"another").hexdigest()
     assert catalogue.check("yamnet_float", tmp_path / "yamnet.h5") == expected

@@ -50,6 +50,7 @@ CASES = {
         (None, None, 9, 1),
         1,
     ),
+    "SeparateWindows": ({"size": 9, "hop": 4, "spacing": 12}, (2, 31, 1), (None, None, 1), 1),
     "SincResampling": ({"source_rate": 3, "target_rate": 2}, (2, 31), (None, None), 1),
     "SupportVectorClassifier": ({"n_support": [3, 2, 4], "gamma": 0.1}, (2, 5), (None, 5), 1),
     "TimeMaxPooling2D": ({}, (2, 3, 2, 3), (None, None, 2, 3), 10),  # few, so that no step makes another the largest

@@ -35,6 +35,17 @@ CONFIG = AudioConfig(
     patch_hop=8,
 )
 
+WINDOWS = replace(
+    CONFIG,
+    frame_padding="tensorflow_valid",
+    compression="relative_decibel",
+    decibel_maximum="patch",
+    patch_hop=23,
+    patch_rest="zero_pad",
+    window_samples=1590,
+    window_hop=700,
+)
+
 
 def small_maps(patches):
     x = layers.Conv2D(4, 3, padding="same", name="convolution")(patches)
@@ -55,10 +66,10 @@ def timeless_maps(patches, **changed):
     return {"first": first, "second": second, "third": layers.Conv2D(6, (3, 1), strides=(2, 1), name="third")(x)}
 
 
-def new_model(pooling="mean", maps=small_maps, **changed):
+def new_model(pooling="mean", maps=small_maps, config=CONFIG, **changed):
     keras.utils.set_random_seed(0)
     labels = ("a", "b", "c") if maps is small_maps else ()
-    model = build(Source("small", CONFIG, partial(maps, **changed), read=None, labels=labels), pooling=pooling)
+    model = build(Source("small", config, partial(maps, **changed), read=None, labels=labels), pooling=pooling)
     randomise(model, seed=0, variances=(1, 2))
     return model
 
@@ -81,6 +92,16 @@ def test_features_are_those_of_all_patches_at_once(pooling, maps):
         assert list(features) == list(model.output)
         for name, values in model(waveforms, training=False).items():
             np.testing.assert_allclose(features[name], values, rtol=1e-4, atol=5e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("maps", [small_maps, timeless_maps])
+def test_features_are_those_of_all_windows_at_once(maps):
+    model = new_model(maps=maps, config=replace(WINDOWS, patch_hop=24, n_fft=400) if maps is timeless_maps else WINDOWS)
+    result = patchwise(tiled(folded(model)))
+    assert (ConvolvedFeatures if maps is timeless_maps else PatchwiseFeatures) in kinds(result)
+    for shape in ((1, 300), (1, 20_000), (3, 3000)):
+        for name, values in model(0.1 * noise(*shape), training=False).items():
+            np.testing.assert_allclose(result(0.1 * noise(*shape))[name], values, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 def test_no_more_patches_are_computed_at_once_than_said(monkeypatch):
@@ -137,11 +158,18 @@ def test_a_pooling_that_is_not_known_is_left():
     assert (left := keras.Model(model.input, {"least": other})) is patchwise(left)
 
 
+TWINS = {
+    "power": replace(CONFIG, mel_scale="htk", frame_padding="tensorflow_valid"),
+    "magnitude": replace(CONFIG, mel_scale="htk", frame_padding="tensorflow_valid", spectrum="magnitude"),
+    "windows": replace(WINDOWS, spectrum="magnitude"),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spectrum", ["power", "magnitude"])
-def test_a_tensorflow_lite_twin(tmp_path, spectrum):
+@pytest.mark.parametrize("kind", TWINS)
+def test_a_tensorflow_lite_twin(tmp_path, kind):
     """TensorFlow Lite transposes no complex numbers, and cuts patches of a clip of fixed length."""
-    config = replace(CONFIG, clip_seconds=0.5, spectrum=spectrum, mel_scale="htk", frame_padding="tensorflow_valid")
+    config = replace(TWINS[kind], clip_seconds=0.5)
     keras.utils.set_random_seed(0)
     model = build(Source("small", config, small_maps, read=None, labels=("a", "b", "c")))
     assert write_tflite(tmp_path / "model.tflite", model, config) <= 1e-3

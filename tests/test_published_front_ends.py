@@ -200,6 +200,66 @@ def test_the_least_frames(frame_padding):
         replace(config, least_frames=-1)
 
 
+WINDOWS = replace(
+    PLAIN,
+    frame_padding="tensorflow_valid",
+    compression="relative_decibel",
+    decibel_maximum="patch",
+    patch_frames=13,
+    patch_hop=15,
+    window_samples=1000,
+    window_hop=450,
+)
+
+
+@pytest.mark.parametrize("rest", ["drop", "zero_pad"])
+def test_windows_are_heard_by_themselves(rest):
+    """Each has the frames that begin in it, with zeros behind it, in decibels below its own loudest cell."""
+    config = replace(WINDOWS, patch_rest=rest)
+    computed = front_end(config)
+    counts = {1: (1, 1), 1000: (1, 1), 1449: (1, 2), 1450: (2, 2), 1451: (2, 3), 5000: (9, 10)}
+    for n_samples, (dropped, filled) in counts.items():
+        waveforms = np.stack([noise(n_samples), np.linspace(1e-4, 1, n_samples) * noise(n_samples, seed=1)])
+        whole = computed(waveforms.astype(np.float32))
+        n_windows = dropped if rest == "drop" else filled
+        assert config.patches_of(n_samples) == n_windows
+        assert whole.shape == (2, config.frames_of(n_samples), 20)
+        assert whole.min() >= -80
+        assert whole.max() == 0
+        zeros = config.zeros_behind(n_samples)
+        assert (n_samples + zeros - 1000) // 450 == n_windows - 1
+        patches = np.asarray(Patches(13, 15)(whole[..., None]))[..., 0].reshape(2, n_windows, 13, 20)
+        for waveform, of_clip in zip(waveforms, patches, strict=True):
+            padded = np.pad(waveform, (0, zeros))
+            for number, patch in enumerate(of_clip):
+                window = np.pad(padded[450 * number : 450 * number + 1000], (0, 12 * 80 + 200 - 1000))
+                expected = relative(by_numpy(window, config) ** 2 @ slaney(config))
+                np.testing.assert_allclose(patch, expected, rtol=0, atol=1e-2)
+
+
+def test_decibels_below_each_patch_of_a_spectrogram():
+    config = replace(WINDOWS, window_samples=0, window_hop=0, patch_hop=13)
+    waveform = np.linspace(1e-3, 1, 4000).astype(np.float32) * noise(4000)
+    power = by_numpy(waveform, config) ** 2 @ slaney(config)  # 48 frames: the last 9 are in no patch
+    got = spectrogram(config, waveform[None])[0]
+    for start in range(0, 48, 13):
+        np.testing.assert_allclose(got[start : start + 13], relative(power[start : start + 13]), rtol=0, atol=1e-2)
+
+
+def test_windows_that_cannot_be():
+    for changed, message in (
+        ({"patch_hop": 14}, "^patch_hop: 14 is not allowed; expected 15 frames, which keep windows apart$"),
+        ({"window_hop": 0}, r"^window_hop: 0 is not allowed; expected 1 to window_samples \(1000\)$"),
+        ({"window_samples": 1201}, r"^window_samples: 1201 is not allowed; .* 1 to patch_hop \(15\) times hop_length"),
+        ({"hop_length": 0}, "^hop_length: 0 is not allowed"),
+        ({"frame_padding": "none"}, "^window_samples: 1000 is not allowed; expected 0, or with frame_padding tensorf"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(WINDOWS, **changed)
+    with pytest.raises(InputError, match=r"^decibel_maximum: 'patch' is not allowed; .* that do not overlap$"):
+        replace(PATCHES, decibel_maximum="patch")
+
+
 def test_the_maps_of_patches_are_joined_by_the_clip():
     clips = noise(2, 36, 5, 3)
     patches = Patches(20, 8)(clips)
@@ -226,6 +286,8 @@ REFUSED = {
     "patch_hop": (21, r"1 to patch_frames \(20\)"),
     "patch_rest": ("repeat", "one of drop, zero_pad"),
     "least_frames": (1, "0 with patch_frames"),
+    "window_samples": (100, r"0, or with frame_padding tensorflow_valid 1 to patch_hop \(8\) times hop_length"),
+    "window_hop": (5, "0 without window_samples"),
 }
 
 
@@ -248,4 +310,5 @@ def test_a_hop_without_patches():
 
 
 def test_a_config_is_the_one_that_was_written():
-    assert AudioConfig.from_dict(PATCHES.to_dict()) == PATCHES
+    for config in (PATCHES, WINDOWS):
+        assert AudioConfig.from_dict(config.to_dict()) == config

@@ -18,13 +18,14 @@ from keras_audio_transfer.spectrogram import (
     MagnitudeToDecibel,
     PatchPadding,
     PowerToRelativeDecibel,
+    SeparateWindows,
 )
 
 _WAVEFORM_BYTES = 2**21  # at once: their frames and spectra, several times as large, fit a third-level cache
 _SLAB_BYTES = 2**20  # of a convolution's maps: what second-level caches hold
 _FRONT_END = (
-    *(PatchPadding, FramePadding, STFT, StftToPower, StftToMagnitude, Magnitude, ApplyFilterbank, ApplyHtkFilterbank),
-    *(PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, ClipStandardisation),
+    *(PatchPadding, SeparateWindows, FramePadding, STFT, StftToPower, StftToMagnitude, Magnitude, ApplyFilterbank),
+    *(ApplyHtkFilterbank, PowerToRelativeDecibel, MagnitudeToDecibel, Logarithm, ClipStandardisation),
 )
 _SLABS_AT_ONCE = 4  # a convolution divides its work among cores by the slab
 
@@ -151,7 +152,7 @@ def tiled(model: keras.Model) -> keras.Model:
 
 
 def _treats_clips_alone(layer):
-    is_relative_to_batch = type(layer) is PowerToRelativeDecibel and layer.maximum != "clip"
+    is_relative_to_batch = type(layer) is PowerToRelativeDecibel and layer.maximum == "batch"
     is_scaling = type(layer) is keras.layers.Rescaling and layer.name in SCALINGS  # others scale maps
     return (type(layer) in _FRONT_END or is_scaling) and not is_relative_to_batch
 

@@ -87,6 +87,28 @@ _PANNS = {
     "2019, arXiv:1912.10211",
 }
 _ONLY_RANDOM = "the trained file could not be had: compared with the original program on random weights only"
+_OPENL3 = {
+    "module": "openl3",
+    "licence": "CC BY 4.0",
+    "commercial_use": True,
+    "citation": "J. Cramer, H.-H. Wu, J. Salamon, J. P. Bello: Look, Listen and Learn More: Design Choices for Deep "
+    "Audio Embeddings. ICASSP 2019",
+    "weights": 4_689_860,
+}
+_OPENL3_NOTE = f"a window every 0.5 s from the clip's beginning (the original: 0.1 s, centred); {_ONLY_RANDOM}"
+
+
+def _openl3(bands: int, content: str, unpacked: str = "", **more: str) -> Published:
+    file, music = f"openl3_audio_mel{bands}_{content}-v0_4_0.h5.gz", content == "music"
+    how = {
+        "trained_on": f"videos of {'music' if music else 'the environment'} of AudioSet: which sound goes with which "
+        "picture",
+        "good_for": "music" if music else "environmental sounds",
+        "url": f"https://github.com/marl/openl3/raw/models/{file}",
+        "note": f"no public source states the file's SHA-256; {_OPENL3_NOTE}",
+    }
+    return Published(**_OPENL3, file=file, members={file.removesuffix(".gz"): unpacked}, **{**how, **more})
+
 
 CATALOGUE = {
     "MTT_musicnn": Published(
@@ -172,6 +194,16 @@ CATALOGUE = {
         url="https://zenodo.org/record/3987831/files/MobileNetV1_mAP%3D0.389.pth",
         note=f"needs the extra `torch`; no public source states the file's SHA-256; {_ONLY_RANDOM}",
     ),
+    "openl3_mel256_music": _openl3(
+        256,
+        "music",
+        sha256="e379f41e880b78e157c199ebddac80d3764e6a46282bcccdbe875bcf538f9afd",
+        unpacked="624ee7b1dd5ff87e18073f66fd8b2052bebb8ac70210e9c0937c0c940c63e9d6",
+        note=_OPENL3_NOTE,
+    ),
+    "openl3_mel256_env": _openl3(256, "env"),
+    "openl3_mel128_music": _openl3(128, "music"),
+    "openl3_mel128_env": _openl3(128, "env"),
     "speech_embedding": Published(
         "speech_embedding",
         trained_on="200 million clips of speech from videos",
@@ -256,7 +288,7 @@ def _checked(path, known):
             digest.update(block)
     found, (first, expected) = digest.hexdigest(), next(iter(known.items()))
     if not expected:
-        return first, found
+        return path.name, found
     for name, sha256 in known.items():
         if sha256 == found:
             return name, found

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
@@ -126,6 +127,31 @@ def check_arrays(where: Path | str, weights: Weights, shapes: Mapping[str, list[
             raise InputError(f"{where}: is another network ({layer} is {received}; expected {expected}); get it again")
         if not all(np.isfinite(array).all() for array in weights[layer]):
             raise InputError(f"{where}: {layer} holds NaN or infinite values; get the file again")
+
+
+def hdf5_arrays(group: h5py.Group, largest: int) -> dict[str, np.ndarray]:
+    """The arrays of an HDF5 group, in float32.
+
+    Args:
+        group: where they are, in groups within it too.
+        largest: bytes; a few bytes of a file can announce an array of any size.
+
+    Returns:
+        Path, which begins with `/` and has no `:0` at its end -> the array.
+
+    Raises:
+        ValueError: a larger array, or one that holds no numbers.
+    """
+    found = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.size is None or item.size * 4 > largest:
+                raise ValueError(f"{name} is of shape {item.shape}")
+            found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
+
+    group.visititems(collect)
+    return found
 
 
 def read_checkpoint(

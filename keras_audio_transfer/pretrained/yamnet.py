@@ -19,7 +19,14 @@ import numpy as np
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.catalogue import published
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, first_line, published_file
+from keras_audio_transfer.pretrained.source import (
+    Source,
+    Weights,
+    check_arrays,
+    first_line,
+    hdf5_arrays,
+    published_file,
+)
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
 FILES = {
@@ -209,7 +216,7 @@ def read_float(path: Path) -> Weights:
         raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet")
     try:
         with h5py.File(path) as file:
-            stored = _arrays(file.get("model_weights", file))
+            stored = hdf5_arrays(file.get("model_weights", file), _LARGEST)
         weights = {}
         for convolution, normalisation, published, kernel in _layers():
             kind = "depthwise_kernel" if kernel[3] == 1 else "kernel"
@@ -221,20 +228,6 @@ def read_float(path: Path) -> Weights:
         raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     check_arrays(path, weights, _shapes())
     return weights
-
-
-def _arrays(group):
-    """The arrays of an HDF5 group by their paths, without ':0'."""
-    found = {}
-
-    def collect(name, item):
-        if isinstance(item, h5py.Dataset):
-            if item.size is None or item.size * 4 > _LARGEST:  # a few bytes can announce any size
-                raise ValueError(f"{name} is of shape {item.shape}")
-            found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
-
-    group.visititems(collect)
-    return found
 
 
 def _taken(stored, name):

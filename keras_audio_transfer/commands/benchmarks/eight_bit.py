@@ -59,7 +59,7 @@ class Twin:
 
     def features(self, waveform):
         """Layer -> the mean over a waveform's patches."""
-        samples, hop = self.config.patch_samples, self.config.patch_hop * self.config.hop_length
+        samples, hop = self.config.patch_samples, self.config.patch_hop_samples
         waveform = np.pad(waveform, (0, self.config.zeros_behind(len(waveform))))
         rows = []
         for start in range(0, len(waveform) - samples + 1, hop):

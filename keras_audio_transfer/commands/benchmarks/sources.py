@@ -147,7 +147,7 @@ def _ours(model_dir, paths, audio_seconds, workers):
 def _cut(waveform, config):
     """To whole patches: what else there is, our way fills up with zeros, and others leave out."""
     zeros = config.zeros_behind(len(waveform))
-    return waveform[: len(waveform) + zeros - config.patch_hop * config.hop_length] if zeros else waveform
+    return waveform[: len(waveform) + zeros - config.patch_hop_samples] if zeros else waveform
 
 
 def _on_every_core(programs, audio_seconds, paths):
