@@ -292,4 +292,5 @@ def _checked(path, known):
     for name, sha256 in known.items():
         if sha256 == found:
             return name, found
-    raise InputError(f"{path}: its SHA-256 is {found}; expected {expected}, of {first}; get it again")
+    meant = next((name for name in known if Path(name).suffix == path.suffix), first)
+    raise InputError(f"{path}: its SHA-256 is {found}; expected {known[meant]}, of {meant}; get it again")
