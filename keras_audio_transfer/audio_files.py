@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,15 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from keras_audio_transfer.audio_headers import (
-    check_caf,
-    ends_in_filling,
-    goes_on_behind_its_end,
-    is_opus_of_unknown_rate,
-    place_of_flac_length,
-    sound_of_mp3,
-    streams_of_ogg,
-)
+from keras_audio_transfer import audio_headers
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
@@ -163,19 +155,19 @@ def read_audio(path: Path, seconds: float | None = None, start_seconds: int = 0)
 
 def _decoder_of(path):
     """libsndfile where it can measure the file, else FFmpeg."""
-    notes = (GOES_ON,) if goes_on_behind_its_end(path) else ()
+    notes = (GOES_ON,) if audio_headers.goes_on_behind_its_end(path) else ()
     try:
         with _errors_of(path):
             decoder = _Libsndfile(path, notes)
     except InputError as error:
         if "cannot be decoded" not in str(error):
             raise
-        check_caf(path)
+        audio_headers.check_caf(path)
         try:
             return _FFmpeg(path, notes)
         except InputError:
             raise error from None  # its words are the clearer ones
-    if decoder.can_measure and not is_opus_of_unknown_rate(path):
+    if decoder.can_measure and not audio_headers.is_opus_of_unknown_rate(path):
         return decoder
     decoder.close()
     return _FFmpeg(path, (UNCLOSED,) if decoder.seems_unclosed else notes, decoder.sound)
@@ -224,7 +216,7 @@ class _Libsndfile:
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
         self._file = self._open()
         self._position, self._promised = 0, self._file.frames  # in the stream that is open
-        self._later = streams_of_ogg(path) if self._file.format == "OGG" else []
+        self._later = audio_headers.streams_of_ogg(path) if self._file.format == "OGG" else []
         self.sample_rate, self._channels = self._file.samplerate, self._file.channels
         if len(self._later) > 1:
             self._open_next()
@@ -238,7 +230,7 @@ class _Libsndfile:
         # A wav file whose header says that it has no samples, while something that is no chunk follows.
         log = self._file.extra_info
         self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
-        self.sound, is_counted = sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
+        self.sound, is_counted = audio_headers.sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
         self.can_measure = is_counted and not self.seems_unclosed
 
     def skip(self, samples: int) -> None:
@@ -298,13 +290,14 @@ class _Libsndfile:
         try:
             return self._file.read(out=block)
         except soundfile.LibsndfileError:  # what follows is no frame; before it there may be some
-            self.notes = () if ends_in_filling(self._path) else (GOES_ON,)
+            self.notes = () if audio_headers.ends_in_filling(self._path) else (GOES_ON,)
             return block[: np.isfinite(block[:, 0]).sum()]
 
     def _measure_flac(self):
         """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
-        place, size = place_of_flac_length(self._path), self._path.stat().st_size
-        self._open = lambda: _InOrder(_Part(self._path, 0, size, hidden=place))
+        place, end = audio_headers.flac_length_and_end(self._path)
+        self._open = lambda: _InOrder(_Part(self._path, 0, end, hidden=place))
+        self.notes = (GOES_ON,) if end < self._path.stat().st_size else ()
         self._file.close()
         self._file = self._open()
         try:
@@ -314,8 +307,9 @@ class _Libsndfile:
         except soundfile.LibsndfileError:
             self._start_again()
         if self._promised < _UNKNOWN:
-            while len(self.read(_BLOCK)):
-                pass
+            with suppress(InputError):  # of the frame that is cut
+                while len(self.read(_BLOCK)):
+                    pass
             self._check_stream()
 
     def _check_stream(self):

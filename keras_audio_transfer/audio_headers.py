@@ -11,6 +11,7 @@ from keras_audio_transfer.errors import InputError
 
 _MP3_HEADER = re.compile(rb"(Xing|Info|VBRI)(.{14})", re.DOTALL)
 _MP3_SYNC = re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3]")
+_FLAC_BEGIN = b"fLaC\0\0\0\x22"  # and the head of the block that comes first
 _TAG_MARKS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _PAGES_OF_HEADERS = 3  # of an Ogg stream; what was cut out of a broadcast goes on with another number
 _ID3V1 = 128  # bytes
@@ -116,13 +117,15 @@ def _mp3_frames() -> dict[bytes, int]:
     }
 
 
-def place_of_flac_length(path: Path) -> int:
-    """Where the 36 bits are that say how many samples a FLAC file has: the lower half of this byte, and four more.
+def flac_length_and_end(path: Path) -> tuple[int, int]:
+    """Where the 36 bits are that say how many samples a FLAC file has, and where it ends: another may be joined to it.
 
-    RFC 9639, section 8.2.
+    The bits are the lower half of the byte at that place, and four more bytes (RFC 9639, section 8.2).
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"fLaC", _behind_id3(content)) + 21
+        begin = content.find(b"fLaC", _behind_id3(content))
+        another = content.find(_FLAC_BEGIN, begin + len(_FLAC_BEGIN))
+        return begin + 21, len(content) if another < 0 else another
 
 
 def check_caf(path: Path) -> None:

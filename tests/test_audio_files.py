@@ -220,6 +220,25 @@ def test_what_is_not_as_a_header_tells_is_said(tmp_path, kind):
         assert file.notes == notes
 
 
+def test_a_flac_file_that_is_cut_within_a_frame(tmp_path):
+    whole = encoded("FLAC")
+    for share in (0.1, 0.5, 0.99):
+        (tmp_path / "a.flac").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(InputError, match=r"a\.flac: truncated: \d+ of 176400 samples are there; copy"):
+            read_audio(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize("sound", [0.3 * SOUND, np.round(SOUND[: RATE // 2], 2), np.tile(SOUND[:64], 500)])
+def test_what_is_joined_to_a_flac_file_is_not_heard(tmp_path, sound):
+    once = encoded("FLAC", sound)
+    for name, content in (("once", once), ("twice", 2 * once), ("with noise", once + noise(999).tobytes())):
+        (tmp_path / f"{name}.flac").write_bytes(content)
+        with open_audio(tmp_path / f"{name}.flac") as file:
+            read = file.read()
+        assert len(read) == len(sound), name
+        assert file.notes == (() if name == "once" else (GOES_ON,))
+
+
 @pytest.mark.parametrize("claimed", [2**36 - 1, 2**33, 2**24, 176_401])
 @pytest.mark.parametrize("seconds", [None, 1.0])
 def test_a_flac_file_that_claims_more_than_it_holds(tmp_path, claimed, seconds):
