@@ -39,6 +39,19 @@ def test_what_lies_there_goes_before_names(models, exported, tmp_path, monkeypat
     assert imported.find("yamnet") == Path("yamnet")
 
 
+def test_a_folder_that_is_no_model_hides_none(models, exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yamnet").mkdir()
+    assert imported.find("yamnet") == Path("yamnet")  # whose error says what is wrong with it
+    put(models / "yamnet", exported)
+    assert imported.find("yamnet") == models / "yamnet"
+
+
+def test_the_place_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv(imported.ENVIRONMENT, "~/networks")
+    assert imported.models_dir() == Path.home() / "networks"
+
+
 def test_without_any(models):
     assert imported.find("default") == imported.best() == default_model()
     assert imported.find("some/folder") == Path("some/folder")

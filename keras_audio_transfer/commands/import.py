@@ -57,7 +57,6 @@ def read_weights(options, source):
 def main(options):
     if options.output_dir is None:
         options.output_dir = models_dir() / (f"{options.name}.random" if options.random else options.name)
-        options.output_dir.parent.mkdir(parents=True, exist_ok=True)
     places.check_model_folder(options)
     entry = CATALOGUE[options.name]
 

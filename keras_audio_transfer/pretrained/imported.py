@@ -19,7 +19,8 @@ BEST = "yamnet"  # the best start of those whose licence lets anyone fetch and u
 
 def models_dir() -> Path:
     """Where `import` writes where no folder is named: a folder of the user's data, or what the environment says."""
-    return Path(os.environ.get(ENVIRONMENT) or platformdirs.user_data_path("keras_audio_transfer", False) / "models")
+    given = os.environ.get(ENVIRONMENT)
+    return Path(given).expanduser() if given else platformdirs.user_data_path("keras_audio_transfer", False) / "models"
 
 
 def find(text: str) -> Path:
@@ -27,15 +28,17 @@ def find(text: str) -> Path:
 
     Args:
         text: a path; 'default', the model that comes with the package; or the name of a published network that was
-            imported to `models_dir`. What is there as a path is that path.
+            imported to `models_dir`. A model folder of that name in the current folder goes before both.
 
     Raises:
         InputError: a published network that was not imported.
     """
     path = Path(text)
-    if path.exists() or text not in (*CATALOGUE, DEFAULT):
+    if text not in (*CATALOGUE, DEFAULT) or (path / "card.json").is_file():
         return path
     folder = default_model() if text == DEFAULT else models_dir() / text
+    if path.exists() and not folder.exists():
+        return path
     if not folder.exists():
         raise InputError(
             f"{text} is a published network, not a model folder yet; first 'keras-audio-transfer import {text} ...'"
