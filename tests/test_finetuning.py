@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ import sounds
 from conftest import ROOT
 
 from keras_audio_transfer import finetuning_results as results
+from keras_audio_transfer.commands import transfer
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
@@ -367,6 +369,18 @@ def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
     refused = f"{out}: another run writes there; wait for it, or name another folder"
     assert finished.stderr == f"transfer.py: error: {refused}\n"
     assert [*tmp_path.rglob("*")] == [out]
+
+
+def test_a_source_that_hears_clips_whole_is_trained_on_whole_clips(capsys):
+    """Not on their first patch, which is the length that its front end names."""
+    store = SimpleNamespace(load=lambda clip: np.zeros(clip))
+    patches = replace(CONFIG, clip_seconds=0.1, long_clips="whole", short_clips="zero_pad")
+    config = transfer.for_whole_clips(SimpleNamespace(quiet=False), [100, 4 * CONFIG.sample_rate], store, patches)
+    assert (config.clip_seconds, config.long_clips) == (4.0, "whole")
+    assert "heard whole, filled up to 4 s" in capsys.readouterr().err
+    for other in ("start", "centre"):
+        same = replace(CONFIG, long_clips=other)
+        assert transfer.for_whole_clips(None, [], store, same) is same
 
 
 @pytest.mark.slow

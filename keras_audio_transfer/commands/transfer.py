@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
@@ -98,7 +98,8 @@ def arguments():
         "--clip-seconds",
         type=cli.seconds,
         metavar="S",
-        help="clip length (default: the source's or that of the longest clip, whichever is shorter)",
+        help="clip length (default: the source's or that of the longest clip, whichever is shorter; of a source that "
+        "hears clips whole, that of the longest clip)",
     )
     cli.add_division_arguments(parser, validation_fraction)
     parser.add_argument(
@@ -199,11 +200,22 @@ def decode(options, clips, config, phases):
     clips, failures, store, config = cli.decode_clips(
         options, options.dataset, clips, config, beside, phases, cache="memory"
     )
+    config = for_whole_clips(options, clips, store, config)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     names = label_names(clips, DATASETS[options.dataset].LABELS)
     check_splits(options, splits, names)
     spectrograms = options.output_dir / UNFINISHED / "spectrograms.npy"
     return finetuning.Task(options.dataset, splits, names, config, spectrograms), store, failures
+
+
+def for_whole_clips(options, clips, store, config):
+    """The front end for batches of whole clips, where a network hears them whole: of the length of the longest."""
+    if config.long_clips != "whole":
+        return config
+    longest = max(len(store.load(clip)) for clip in clips) / config.sample_rate
+    config = replace(config, clip_seconds=max(longest, config.clip_seconds))
+    cli.say(options, f"clips are heard whole, filled up to {config.clip_seconds:g} s; --clip-seconds cuts them")
+    return config
 
 
 def check_splits(options, splits, names):
