@@ -28,15 +28,18 @@ def find(text: str) -> Path:
 
     Args:
         text: a path; 'default', the model that comes with the package; or the name of a published network that was
-            imported to `models_dir`. A model folder of that name in the current folder goes before both.
+            imported to `models_dir`. What has that name in the current folder goes before both, an imported network
+            only if it is a model folder.
 
     Raises:
         InputError: a published network that was not imported.
     """
     path = Path(text)
-    if text not in (*CATALOGUE, DEFAULT) or (path / "card.json").is_file():
+    if text == DEFAULT and not path.exists():
+        return default_model()
+    if text not in CATALOGUE or (path / "card.json").is_file():
         return path
-    folder = default_model() if text == DEFAULT else models_dir() / text
+    folder = models_dir() / text
     if path.exists() and not folder.exists():
         return path
     if not folder.exists():
