@@ -167,7 +167,7 @@ def _decoder_of(path):
             return _FFmpeg(path, notes)
         except InputError:
             raise error from None  # its words are the clearer ones
-    if decoder.can_measure and not audio_headers.is_opus_of_unknown_rate(path):
+    if decoder.can_measure:
         return decoder
     decoder.close()
     return _FFmpeg(path, (UNCLOSED,) if decoder.seems_unclosed else notes, decoder.sound)
@@ -231,7 +231,8 @@ class _Libsndfile:
         log = self._file.extra_info
         self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
         self.sound, is_counted = audio_headers.sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
-        self.can_measure = is_counted and not self.seems_unclosed
+        hides_its_rate = self._file.subtype == "OPUS" and audio_headers.is_opus_of_unknown_rate(path)
+        self.can_measure = is_counted and not self.seems_unclosed and not hides_its_rate
 
     def skip(self, samples: int) -> None:
         while self._later and samples >= self._file.frames:

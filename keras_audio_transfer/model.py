@@ -57,10 +57,11 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
         >>> model.labels[:3]
         ['air_conditioner', 'car_horn', 'children_playing']
     """
-    folder = default_model()
-    if path is not None:
+    if path is None:
+        folder = default_model()
+    else:
         checked = checked_path("path", path, "the path of a model folder, or None")
-        folder = find(str(path)) if isinstance(path, str) else checked
+        folder = find(path) if isinstance(path, str) else checked
     card = Card.read(folder)
     saved_model = latest_saved_model(folder)
     return Model(folder.absolute(), card, _modified(saved_model))

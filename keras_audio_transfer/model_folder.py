@@ -177,9 +177,7 @@ class Card:
 
     def licences(self) -> list[str]:
         """Of all that the weights have learnt from, the latest first: 'urbansound8k, CC BY-NC 3.0'."""
-        found, data = [], self.training_data or self.transferred_from
-        if self.training_data and self.transferred_from:
-            data = {**self.training_data, "transferred_from": self.transferred_from}
+        found, data = [], self.lineage()
         while isinstance(data, Mapping):
             if licence := data.get("licence"):
                 found.append(f"{str(data.get('dataset')).partition(':')[0]}, {str(licence).rstrip('.')}")

@@ -11,7 +11,7 @@ from keras_audio_transfer.datasets import DATASETS, hold_out
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
-FINGERPRINT = "clips_sha256"  # the setting of a run that holds the fingerprint of its splits
+FINGERPRINT = "clips_sha256"  # the setting of a run that holds the fingerprint of its clips
 
 
 @dataclass(frozen=True)

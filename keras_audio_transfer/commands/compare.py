@@ -27,6 +27,7 @@ from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_mod
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
+from keras_audio_transfer.splits import FINGERPRINT
 
 FLOORS = ("mfcc", "log_mel")
 JOINED, RANDOM = "joined", " (random)"
@@ -113,10 +114,10 @@ def check(options, sources):
 
 def check_clips(options, clips, label_names):
     """Refuse clips that cannot be scored, while nothing has been computed."""
-    from keras_audio_transfer.probing.prober import Prober
+    from keras_audio_transfer.probing.cross_validation import outer_folds
 
     try:
-        Prober(FeatureTable.of_clips({}, clips, label_names), seed=options.seed)
+        outer_folds(FeatureTable.of_clips({}, clips, label_names), options.seed)
     except InputError as error:
         raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
 
@@ -297,10 +298,10 @@ def main(options):
     options.output_dir.mkdir(parents=True, exist_ok=True)
     weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
     settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
-    settings |= {"join": options.join, "clips_sha256": digest(clips)}
+    settings |= {"join": options.join, FINGERPRINT: digest(clips)}
     defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
     settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
-    check_settings(options.output_dir / CONFIG, settings, added=["clips_sha256"])
+    check_settings(options.output_dir / CONFIG, settings, added=[FINGERPRINT])
 
     from keras_audio_transfer import extraction, plots
 

@@ -49,8 +49,8 @@ def read_weights(options, source):
             raise InputError(f"{options.file}: {what}; expected the published {CATALOGUE[options.name].file}")
         return source.read(options.file), check(options.name, options.file)
     with scratch_folder(options.output_dir) as folder:
-        file = download(options.name, folder, of_download(options, options.name))
-        return source.read(file), check(options.name, file)
+        path, file = download(options.name, folder, of_download(options, options.name))
+        return source.read(path), file
 
 
 @cli.command(arguments)

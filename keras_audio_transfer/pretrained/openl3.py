@@ -25,9 +25,9 @@ from keras_audio_transfer.pretrained.source import (
     Source,
     Weights,
     check_arrays,
+    file_and_remedy,
     first_line,
     hdf5_arrays,
-    published_file,
 )
 
 CONFIG = AudioConfig(
@@ -72,12 +72,12 @@ def maps(patches: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
         are published, its largest numbers: `embedding_6144` (batch, 6144) in three thirds of a second and four bands,
         and `embedding` (batch, 512).
     """
-    taps = {}
+    taps, last = {}, _layers()[-1][0]
     x = keras.layers.BatchNormalization(name=_INPUT)(patches)
     for block, widths in enumerate(BLOCKS, 1):
         for number, width in enumerate(widths, 1):
             name = f"conv{block}_{number}"
-            if name == _layers()[-1][0]:
+            if name == last:
                 x = taps[name] = keras.layers.Conv2D(width, KERNEL, padding="same", name=name)(x)
                 continue
             x = keras.layers.Conv2D(width, KERNEL, padding="same", name=f"{name}_convolution")(x)
@@ -124,9 +124,8 @@ def read(source: str, path: Path) -> Weights:
         InputError: not there, not this file, damaged, or another network.
     """
     entry, stem = published(source), _stem(source)
-    remedy = f"get it again from {entry.url}"
     files = (entry.file, f"{stem}.h5", entry.file.removesuffix(".gz"))
-    path = published_file(path, files, f"the file of {entry.url}, or a folder that holds it", _LARGEST, remedy)
+    path, remedy = file_and_remedy(source, path, files, _LARGEST)
     named = re.match("openl3_[a-z]+_[a-z0-9]+_[a-z]+", path.name)
     if named and named[0] != stem:
         raise InputError(f"{path}: is by its name another network than {source}, {stem}; {remedy}")

@@ -105,6 +105,21 @@ def published_file(path: Path, names: Sequence[str], expected: str, largest: int
     return found
 
 
+def file_and_remedy(name: str, path: Path, files: Sequence[str], largest: int) -> tuple[Path, str]:
+    """The file of a network that is published at an address, and what to do where it turns out to be another.
+
+    Args:
+        name: of the network.
+        path, files, largest: as `path`, `names` and `largest` of `published_file`.
+
+    Raises:
+        InputError: see `published_file`.
+    """
+    url = published(name).url
+    remedy = f"get it again from {url}"
+    return published_file(path, files, f"the file of {url}, or a folder that holds it", largest, remedy), remedy
+
+
 def first_line(error: Exception) -> str:
     """What an error says first, or its type where it says nothing."""
     return (f"{error}".splitlines() or [type(error).__name__])[0][:200]

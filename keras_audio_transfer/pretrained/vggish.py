@@ -11,8 +11,7 @@ from pathlib import Path
 import keras
 
 from keras_audio_transfer.pretrained import yamnet
-from keras_audio_transfer.pretrained.catalogue import published
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, published_file, read_checkpoint
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, file_and_remedy, read_checkpoint
 
 FILE = "vggish_model.ckpt"
 CONFIG = replace(yamnet.CONFIG, log_offset=0.01, patch_hop=96, patch_rest="drop")  # of which YAMNet's was made
@@ -79,9 +78,7 @@ def read(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    url = published("vggish").url
-    remedy = f"get it again from {url}"
-    path = published_file(path, (FILE,), f"the file of {url}, or a folder that holds it", _LARGEST, remedy)
+    path, remedy = file_and_remedy("vggish", path, (FILE,), _LARGEST)
     variables = {name: [f"vggish/{scope}/{kind}" for kind in ("weights", "biases")] for name, scope, _ in _layers()}
     weights = read_checkpoint(str(path), "vggish", variables, path, remedy)
     check_arrays(path, weights, {name: [shape, shape[-1:]] for name, _, shape in _layers()})

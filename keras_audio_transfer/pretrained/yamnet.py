@@ -18,14 +18,13 @@ import numpy as np
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.pretrained.source import (
     Source,
     Weights,
     check_arrays,
+    file_and_remedy,
     first_line,
     hdf5_arrays,
-    published_file,
 )
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
@@ -145,7 +144,7 @@ def read_lite(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path, remedy = _file_and_remedy(path, "yamnet")
+    path, remedy = file_and_remedy("yamnet", path, FILES["yamnet"], _LARGEST)
     if _beginning(path, "a TensorFlow Lite file", remedy) == _HDF5:
         raise InputError(f"{path}: is a Keras file, another network than yamnet.tflite; import it as yamnet_float")
     try:
@@ -211,7 +210,7 @@ def read_float(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path, remedy = _file_and_remedy(path, "yamnet_float")
+    path, remedy = file_and_remedy("yamnet_float", path, FILES["yamnet_float"], _LARGEST)
     if _beginning(path, "an HDF5 file", remedy)[4:] == _TFLITE:
         raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet")
     try:
@@ -236,14 +235,6 @@ def _taken(stored, name):
     if len(paths) != 1:
         raise KeyError(f"{len(paths)} arrays are named {name}")
     return stored.pop(paths[0])
-
-
-def _file_and_remedy(path, source):
-    """The published file, and what to do where it turns out to be another. Raises InputError where there is none."""
-    url = published(source).url
-    remedy = f"get it again from {url}"
-    expected = f"the file of {url}, or a folder that holds it"
-    return published_file(path, FILES[source], expected, _LARGEST, remedy), remedy
 
 
 def _beginning(path, kind, remedy):
