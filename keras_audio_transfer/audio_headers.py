@@ -16,6 +16,19 @@ _TAG_MARKS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _PAGES_OF_HEADERS = 3  # of an Ogg stream; what was cut out of a broadcast goes on with another number
 _ID3V1 = 128  # bytes
 _FILLING = 64  # bytes that may follow a sound
+# The first bytes of a file of chunks -> those before the first chunk, and to a multiple of which a chunk is filled up.
+_FILES_OF_CHUNKS = {
+    b"RIFF": (12, 2),
+    b"RF64": (12, 2),
+    b"FORM": (12, 2),
+    b"caff": (8, 1),
+    b"riff": (40, 8),
+    b"ftyp": (0, 1),
+}
+# What follows the four letters of a chunk's name in a W64 file: of "riff", and of all others.
+_GUIDS_OF_W64 = (bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a"))
+_SOUND = (b"data", b"mdat")
+_NEEDED = {(b"caff", b"data"), (b"ftyp", b"mdat"), (b"ftyp", b"moov"), (b"ftyp", b"moof")}
 
 
 def streams_of_ogg(path: Path) -> list[tuple[int, int]]:
@@ -128,43 +141,92 @@ def flac_length_and_end(path: Path) -> tuple[int, int]:
         return begin + 21, len(content) if another < 0 else another
 
 
-def check_caf(path: Path) -> None:
-    """Refuse a CAF file whose sound is cut: FFmpeg reads what is left of it.
+def check_is_whole(path: Path) -> None:
+    """Refuse a CAF or MP4 file that is cut: FFmpeg reads what is left of it, or knows it no more.
 
     Raises:
-        InputError: its data chunk is longer than the file.
+        InputError: its sound, or what describes it, is longer than the file.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
-        place = 8 if file.read(4) == b"caff" else size
-        while place + 12 <= size:
-            file.seek(place)
-            name, length = struct.unpack(">4sq", file.read(12))
-            place += 12
-            if name == b"data" or length < 0:  # -1: up to the end
-                break
-            place += length
-        else:
-            return
-    if length > size - place:
-        raise InputError(f"{path}: truncated: {size - place} of {length} bytes of audio are there; copy the file again")
+    for kind, name, place, end in _chunks(path):
+        if end > size and (kind, name) in _NEEDED:
+            held = f"{size - place} of {end - place} bytes of {'audio' if name in _SOUND else 'its description'}"
+            raise InputError(f"{path}: truncated: {held} are there; copy the file again")
+
+
+def end_of_w64(path: Path) -> int:
+    """Where the sound of a W64 file ends, in bytes: libsndfile reads what follows, too.
+
+    Raises:
+        InputError: truncated.
+    """
+    size = path.stat().st_size
+    for _, name, place, end in _chunks(path):
+        if name == b"data" and end > size:
+            held = f"{size - place} of {end - place} bytes of audio are there"
+            raise InputError(f"{path}: truncated: {held}; copy the file again")
+        if name == b"data" and end > place:  # else it was never closed
+            return end
+    return size
 
 
 def goes_on_behind_its_end(path: Path) -> bool:
-    """Whether a WAV, AIFF or AU file has more than the sound its header describes, chunks, a tag and filling."""
+    """Whether a file of chunks, or an AU file, has more than the sound its header describes, chunks, a tag and filling.
+
+    Those are WAV, RF64, W64, AIFF, CAF and MP4 files.
+    """
     size = path.stat().st_size
+    place = ([size] + [end for _, _, _, end in _chunks(path)])[-1]
     with path.open("rb") as file:
         kind, first, second = struct.unpack(">4sII", file.read(12).ljust(12, b"\0"))
-        order = {b"RIFF": "<", b"FORM": ">"}.get(kind)
-        place = 12 if order else first + second if kind == b".snd" else size
-        while order and place + 8 <= size:
-            file.seek(place)
-            name, length = struct.unpack(f"{order}4sI", file.read(8))
-            if not name.isascii() or name == kind:
-                break
-            place += 8 + length + length % 2
+        if kind == b".snd":
+            place = first + second
         file.seek(min(place, size))
         return size - place > _FILLING and not _is_filling(file.read(_FILLING))
+
+
+def _chunks(path):
+    """The chunks of a file that consists of them: its kind, the chunk's name, and where its content begins and ends.
+
+    They are over where something begins that is none, or another file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        begin = file.read(24)
+        kind = b"ftyp" if begin[4:8] == b"ftyp" else begin[:4]
+        place, padding = _FILES_OF_CHUNKS.get(kind, (size, 1))
+        if kind == b"ftyp":  # is a chunk itself
+            place = _chunk(kind, begin, 0, size)[-1]
+        length_of_rf64 = -1
+        while place + 8 <= size:
+            file.seek(place)
+            name, place, end = _chunk(kind, file.read(24), place, size)
+            if not name.isascii() or name in (kind, bytes(4)):
+                break
+            if name == b"ds64":
+                file.seek(place + 8)
+                length_of_rf64 = int.from_bytes(file.read(8), "little")
+            if kind == b"RF64" and name == b"data":
+                end = place + length_of_rf64
+            yield kind, name, place, end
+            place = end + -end % padding
+
+
+def _chunk(kind, head, place, size):
+    """Name, begin and end of a chunk that begins with these bytes. A negative length means: up to the file's end."""
+    head = head.ljust(24, b"\0")
+    name, behind = head[:4], 8
+    if kind == b"ftyp":  # ISO 14496-12, section 4.2
+        length, name = struct.unpack(">I4s", head[:8])
+        behind, length = (16, int.from_bytes(head[8:16], "big") - 16) if length == 1 else (8, length - 8)
+    elif kind == b"riff":
+        behind, length = 24, int.from_bytes(head[16:24], "little", signed=True) - 24
+        name = name if head[4:16] in _GUIDS_OF_W64 else b"\xff"
+    elif kind == b"caff":
+        behind, length = 12, int.from_bytes(head[4:12], "big", signed=True)
+    else:
+        length = int.from_bytes(head[4:8], "big" if kind == b"FORM" else "little")
+    return name, place + behind, size if length < 0 else place + behind + length
 
 
 def ends_in_filling(path: Path) -> bool:

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import tracemalloc
+from contextlib import closing
 
 import av
 import numpy as np
@@ -13,7 +14,8 @@ from encoded_sounds import of_ffmpeg
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.audio_files import GOES_ON, UNCLOSED, open_audio, read_audio
+from keras_audio_transfer.audio_decoders import GOES_ON, UNCLOSED, open_decoder
+from keras_audio_transfer.audio_files import open_audio, read_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
@@ -199,6 +201,9 @@ NOTES = {
     "au": (encoded("AU"), ()),
     "au to its end": (au_of(0xFFFFFFFF), ()),
     "aiff and another": (2 * encoded("AIFF"), (GOES_ON,)),
+    **{f"{kind} and another": (2 * encoded(kind), (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
+    **{f"{kind} and noise": (encoded(kind) + wav()[-1000:], (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
+    **{f"{kind} and zeros": (encoded(kind) + bytes(1000), ()) for kind in ("W64", "RF64", "CAF")},
     "flac and another": (2 * encoded("FLAC"), (GOES_ON,)),
     "flac and noise": (encoded("FLAC") + wav()[-1000:], (GOES_ON,)),
     "flac and zeros": (encoded("FLAC") + bytes(1000), ()),
@@ -216,8 +221,31 @@ def test_what_is_not_as_a_header_tells_is_said(tmp_path, kind):
     content, notes = NOTES[kind]
     (tmp_path / "a.wav").write_bytes(content)
     with open_audio(tmp_path / "a.wav") as file:
-        file.read()
+        samples = file.read()
         assert file.notes == notes
+    if kind.partition(" and ")[2]:
+        assert len(samples) == SECONDS * RATE
+
+
+def test_a_chunk_behind_the_sound_of_a_w64_file_is_not_heard(tmp_path):
+    guid = b"note" + bytes.fromhex("f3acd3118cd100c04f8edb8a")
+    (tmp_path / "a.w64").write_bytes(encoded("W64") + guid + struct.pack("<Q", 24 + 80) + bytes(range(80)))
+    with open_audio(tmp_path / "a.w64") as file:
+        assert len(file.read()) == SECONDS * RATE
+        assert file.notes == ()
+
+
+@pytest.mark.parametrize("samples", [10_000, 70_000])
+def test_a_damaged_flac_file_is_the_same_in_blocks_of_any_length(tmp_path, samples):
+    """After damage behind the length that the header tells, libsndfile forgets the rest of a frame."""
+    content = bytearray(flac_of(4096))
+    content[40_000:40_004] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    whole, _ = read_audio(tmp_path / "a.flac")
+    assert len(whole) > 4096
+    with closing(open_decoder(tmp_path / "a.flac")) as decoder:
+        parts = [*iter(lambda: decoder.read(samples).tolist(), [])]
+    np.testing.assert_array_equal([sample for part in parts for sample in part], whole)
 
 
 def test_a_flac_file_that_is_cut_within_a_frame(tmp_path):
@@ -377,9 +405,24 @@ def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
         assert 1.15 < len(samples) / rate < 1.4
         assert len(read_audio(file, 0.5)[0]) >= rate // 2
         file.write_bytes(content[: len(content) * 6 // 10])
-        said = "cannot be decoded" if suffix == ".m4a" else r"truncated: 0\.\d+ of 1\.2\d s are there; copy the file"
-        with pytest.raises(InputError, match=rf"a\{suffix}: {said}"):
+        said = r"\d+ of \d+ bytes of audio" if suffix == ".m4a" else r"0\.\d+ of 1\.2\d s"
+        with pytest.raises(InputError, match=rf"a\{suffix}: truncated: {said} are there; copy the file again$"):
             read_audio(file)
+        if suffix == ".m4a":
+            file.write_bytes(content[:-100])
+            with pytest.raises(InputError, match=r"a\.m4a: truncated: \d+ of \d+ bytes of its description are there"):
+                read_audio(file)
+            file.write_bytes(content + wav()[-1000:])
+            with open_audio(file) as opened:
+                np.testing.assert_array_equal(opened.read(), samples)
+                assert opened.notes == (GOES_ON,)
+
+
+def test_what_ffmpeg_finds_cut_while_it_decodes(tmp_path):
+    (content,) = [content for kind, content in of_ffmpeg() if kind == ".aac"]
+    (tmp_path / "a.aac").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(InputError, match=r"a\.aac: cut or damaged behind 0\.[67]\d s; expected a whole file; copy"):
+        read_audio(tmp_path / "a.aac")
 
 
 def test_tags_that_are_no_utf8(tmp_path):
@@ -393,7 +436,7 @@ def test_tags_that_are_no_utf8(tmp_path):
     ("container", "said"),
     [
         ("AU", r"\d+ of 352800 bytes of audio"),
-        ("W64", r"\d+ of 352904 bytes"),
+        ("W64", r"\d+ of 352800 bytes of audio"),
         ("RF64", "bytes"),
         ("CAF", r"\d+ of 352804 bytes of audio"),
     ],

@@ -10,7 +10,7 @@ from sounds import CONFIG, noise
 
 import keras_audio_transfer as kat
 from keras_audio_transfer.audio import WaveformStore, load_sound, readable_clips
-from keras_audio_transfer.audio_files import UNCLOSED
+from keras_audio_transfer.audio_decoders import UNCLOSED
 from keras_audio_transfer.copies import copies_of, keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
