@@ -54,8 +54,9 @@ def log_mel_features(waveform: np.ndarray) -> np.ndarray:
     """
     import librosa
 
+    waveform = np.pad(waveform, 512)  # as librosa does if asked to, but it would warn of less than 1,024 samples
     power = librosa.feature.melspectrogram(
-        y=waveform, sr=LOG_MEL_RATE, n_fft=1024, hop_length=512, n_mels=64, pad_mode="constant"
+        y=waveform, sr=LOG_MEL_RATE, n_fft=1024, hop_length=512, n_mels=64, center=False
     )
     decibels = 10 * np.log10(np.maximum(power, 1e-10))
     return np.concatenate([decibels.mean(axis=1), decibels.std(axis=1)]).astype(np.float32)

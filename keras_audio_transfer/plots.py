@@ -353,7 +353,7 @@ def sources(scores: pd.DataFrame, path: Path, title: str) -> None:
     lines = {name: score for name, score in zip(floors["source"], floors["score"], strict=True)}
     _draw_lines(axis.axvline, lines, scores)
     axis.set_yticks(range(len(best)), best.index, size=8)
-    axis.set_ylim(len(best) - 0.5, -0.5)
+    axis.set_ylim(max(len(best), 1) - 0.5, -0.5)  # there may be floors only
     axis.margins(x=0.05)
     axis.set(xlabel=_metric(scores))
     axis.grid(axis="x", alpha=0.3)

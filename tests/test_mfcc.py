@@ -7,7 +7,7 @@ import soundfile
 from sounds import noise
 
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.mfcc import SAMPLE_RATE, mfcc_features
+from keras_audio_transfer.mfcc import LOG_MEL_RATE, SAMPLE_RATE, log_mel_features, mfcc_features
 
 
 @pytest.mark.parametrize("seconds", [0.2, 5.0, 31.0])
@@ -30,6 +30,19 @@ def test_a_short_waveform_is_padded_with_zeros_to_1024_samples(n_samples, recwar
     assert not recwarn.list
     np.testing.assert_array_equal(got, mfcc_features(np.pad(waveform, (0, 1024 - n_samples))))
     assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("n_samples", [1, 1023, 16000])
+def test_statistics_of_a_log_mel_spectrogram(n_samples, recwarn):
+    waveform = 0.1 * noise(n_samples)
+    got = log_mel_features(waveform)
+    assert not recwarn.list
+    padded = np.pad(waveform, 512)
+    frames = [padded[start : start + 1024] for start in range(0, n_samples + 1, 512)]
+    spectra = np.abs(np.fft.rfft(np.array(frames) * np.hanning(1025)[:-1])) ** 2
+    power = spectra @ librosa.filters.mel(sr=LOG_MEL_RATE, n_fft=1024, n_mels=64).T
+    decibels = 10 * np.log10(np.maximum(power, 1e-10))
+    np.testing.assert_allclose(got, [*decibels.mean(axis=0), *decibels.std(axis=0)], rtol=1e-4, atol=1e-4)
 
 
 def test_what_comes_after_29_seconds_does_not_count():

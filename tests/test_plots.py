@@ -82,6 +82,15 @@ def test_names_of_classes_are_no_mathematics(name, tmp_path, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
+def test_floors_only(tmp_path, recwarn):
+    rows = [("mfcc", "all", 0.5), ("log_mel", "all", 0.4)]
+    scores = pd.DataFrame(rows, columns=["source", "choice", "score"])
+    scores = scores.assign(interval_low=0.3, interval_high=0.6, metric="accuracy", chance=0.1)
+    plots.sources(scores, tmp_path / "a.*", "title")
+    assert not recwarn.list
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
 def test_side_by_side_keeps_the_order_and_leaves_gaps():
     columns = {"x": pd.Series({"layer1": 0.1, "layer1+layer2": 0.2}), "y": pd.Series({"layer2": 0.3, "layer1": 0.4})}
     heat = plots.side_by_side(columns)
