@@ -8,6 +8,7 @@ with several fractions.
 Numbers are means, plus or minus half the 95 % interval over the seeds, whose number stands in brackets.
 """
 
+import re
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, pages
@@ -39,7 +40,8 @@ def draw(page, table):
 
     for (source, target, network), rows in table.groupby(["source", "target", "network"]):
         if rows["fraction"].nunique() > 1:
-            path = page.with_name(f"{source}.{target}.{network}.png")
+            words = [re.sub(r"\W+", "_", name) for name in (source, target, network)]
+            path = page.with_name(f"{'.'.join(words)}.png")
             plots.transfer_curves(rows, path, f"{source} to {target}, {network}")
 
 
