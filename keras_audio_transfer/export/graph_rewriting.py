@@ -1,4 +1,7 @@
-"""A functional model once more, with other layers in the place of some: what `folding` and `tiling` have in common."""
+"""A functional model once more, with other layers in the place of some.
+
+What `batchnorm_folding` and `chunked_inference` have in common.
+"""
 
 from collections import Counter
 
