@@ -34,7 +34,8 @@ from keras_audio_transfer.training import weights_hash
 SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 TEN_MINUTES = 600 * SMALL.sample_rate
 
-# Loads models that `test_a_fresh_process_loads_every_architecture` saved, and writes their features.
+# Loads models that `test_a_fresh_process_loads_every_architecture` saved, and writes their features. In a copy of a
+# process: that the imports find the layers in any order is tested in test_saved_model.py.
 LOAD = """
 import sys
 from pathlib import Path
@@ -65,6 +66,8 @@ def made_once_by_keras():
             constructor = getattr(keras.applications, application.constructor)
             patch.setattr(keras.applications, application.constructor, functools.cache(constructor))
         yield
+    for cached in (application_model, maps_model, _graph):
+        cached.cache_clear()  # gigabytes, which no other module asks for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -302,7 +305,7 @@ def test_one_step_of_training_moves_every_weight(network):
     extractor = build_extractor(SMALL, network, dilations=(1, 2, 3, 4))
     model = add_head(extractor, 3)
     model = keras.Model(model.input, model.output["scores"])
-    model.compile("sgd", "categorical_crossentropy", run_eagerly=True)  # tracing takes far longer
+    model.compile("sgd", "categorical_crossentropy", run_eagerly=True)  # tracing takes longer
     before = [weight.numpy() for weight in model.trainable_weights]
     model.train_on_batch(noise(6, SMALL.n_samples), np.eye(3)[[0, 1, 2, 0, 1, 2]])
     for weight, old in zip(model.trainable_weights, before, strict=True):
