@@ -2,17 +2,16 @@
 
 import functools
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import forked
 import keras
 import networks
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import ARCHITECTURES, ONE_A_MODULE, OWN, each_architecture, each_network
@@ -35,7 +34,8 @@ from keras_audio_transfer.training import weights_hash
 SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 TEN_MINUTES = 600 * SMALL.sample_rate
 
-# Loads models that `test_a_fresh_process_loads_every_architecture` saved, and writes their features.
+# Loads models that `test_a_fresh_process_loads_every_architecture` saved, and writes their features. In a copy of a
+# process: that the imports find the layers in any order is tested in test_saved_model.py.
 LOAD = """
 import sys
 from pathlib import Path
@@ -58,8 +58,47 @@ def with_n_mels(n_mels):
     return AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=n_mels, mel_f_min=0.0, mel_f_max=1000.0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def made_once_by_keras():
+    """Let Keras make each of its own networks once: of random weights only the shapes are asked for."""
+    with pytest.MonkeyPatch.context() as patch:
+        for application in APPLICATIONS.values():
+            constructor = getattr(keras.applications, application.constructor)
+            patch.setattr(keras.applications, application.constructor, functools.cache(constructor))
+        yield
+    for cached in (application_model, maps_model, _graph):
+        cached.cache_clear()  # gigabytes, which no other module asks for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs_as_they_are():
+    """Optimising a graph of hundreds of layers takes longer than to run it as often as here."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before["disable_meta_optimizer"]})
+
+
+def computed(network, model, inputs):
+    """The outputs of a model of the network, for inference.
+
+    Those of hundreds of layers are computed as one graph for inputs of any size: layer by layer, a call takes seconds.
+    """
+    return _graph(model)(inputs) if network in APPLICATIONS else model(inputs, training=False)
+
+
+@functools.cache
+def _graph(model):
+    inputs = tf.TensorSpec(model.input.shape, tf.float32)
+    return tf.function(functools.partial(model, training=False), input_signature=[inputs], autograph=False)
+
+
+@functools.cache
 def maps_model(network, config):
-    """Spectrogram (batch, frames, mels, 1) -> the maps of every layer, with weights that are all different."""
+    """Spectrogram (batch, frames, mels, 1) -> the maps of every layer, with weights that are all different.
+
+    Not to be changed.
+    """
     if network in APPLICATIONS:
         return application_model(network)
     spectrogram = keras.Input((None, config.n_mels, 1))
@@ -96,6 +135,8 @@ class Extractors(dict):
         self.hashes = {}
 
     def __missing__(self, network):
+        if network in APPLICATIONS:
+            application_model(network)  # what Keras then makes, once, draws no numbers after the seed is set
         model = self[network] = with_seed(0, network)
         self.hashes[network] = weights_hash(model)
         randomise(model)
@@ -110,16 +151,17 @@ def extractors():
 @every_network
 @pytest.mark.parametrize("n_samples", [1, 200, SMALL.n_samples], ids=["1 sample", "0.1 s", "1 s"])
 def test_features_are_finite_at_any_length(extractors, network, n_samples):
-    check_finite(extractors[network], n_samples)
+    check_finite(extractors, network, n_samples)
 
 
 @each_network(default_tier=["convnet5"])
 def test_features_of_ten_minutes_are_finite(extractors, network):
-    check_finite(extractors[network], TEN_MINUTES)
+    check_finite(extractors, network, TEN_MINUTES)
 
 
-def check_finite(model, n_samples):
-    features = model(noise(1, n_samples), training=False)
+def check_finite(extractors, network, n_samples):
+    model = extractors[network]
+    features = computed(network, model, noise(1, n_samples))
     assert list(features) == list(model.output)
     for name, values in features.items():
         assert tuple(values.shape) == (1, model.output[name].shape[-1])
@@ -130,6 +172,7 @@ def check_finite(model, n_samples):
 def test_silence_and_clicks_give_finite_features(extractors, network):
     sounds = np.zeros((2, 500), np.float32)
     sounds[1, 250] = 1.0
+    # Layer by layer, as Keras calls a model: all networks once.
     for name, values in extractors[network](sounds, training=False).items():
         assert np.isfinite(values).all(), name
 
@@ -138,14 +181,14 @@ def test_silence_and_clicks_give_finite_features(extractors, network):
 def test_features_can_be_told_apart(extractors, network):
     time = np.arange(2000) / 2000
     sounds = np.stack([noise(2000), np.sin(2 * np.pi * 200 * time), np.sin(2 * np.pi * 800 * time)]).astype(np.float32)
-    for name, values in extractors[network](sounds, training=False).items():
+    for name, values in computed(network, extractors[network], sounds).items():
         assert values.numpy().std(axis=0).max() > 1e-3, f"{name} is the same for noise, a low and a high tone"
 
 
 @each_network()
 def test_declared_sizes_are_the_real_ones(network):
     model = maps_model(network, SMALL)
-    real = model(noise(2, SMALL.n_frames, SMALL.n_mels, 1))
+    real = computed(network, model, noise(2, SMALL.n_frames, SMALL.n_mels, 1))
     assert list(real) == list(model.output)
     for name, declared in model.output.items():
         assert declared.shape[-1] == real[name].shape[-1], name
@@ -162,7 +205,7 @@ def test_maps_with_static_shapes_declare_them(network):
     else:
         declared = backbone(network).feature_maps(spectrogram, SMALL)
         model = keras.Model(spectrogram, declared)
-    for name, values in model(noise(2, SMALL.n_frames, SMALL.n_mels, 1)).items():
+    for name, values in computed(network, model, noise(2, SMALL.n_frames, SMALL.n_mels, 1)).items():
         assert declared[name].shape[1:] == values.shape[1:], name
 
 
@@ -182,9 +225,9 @@ def test_layers_are_named_and_stand_in_order_of_depth(network):
 @every_network
 def test_features_do_not_depend_on_the_neighbours(extractors, network):
     sounds = np.stack([noise(1500), 100 * noise(1500, seed=1), np.zeros(1500, np.float32), noise(1500, seed=2)])
-    together = extractors[network](sounds, training=False)
+    together = computed(network, extractors[network], sounds)
     for i in range(len(sounds)):
-        alone = extractors[network](sounds[i : i + 1], training=False)
+        alone = computed(network, extractors[network], sounds[i : i + 1])
         for name, values in alone.items():
             # Rounding grows with what is summed: features of an untrained network reach 30 and more.
             atol = 2e-6 * max(5.0, np.abs(values).max())
@@ -197,7 +240,7 @@ def test_any_number_of_mels(network, n_mels):
     config = with_n_mels(n_mels)
     model = maps_model(network, config)
     for n_frames in (1, config.n_frames, 3 * config.n_frames):
-        for name, values in model(noise(1, n_frames, n_mels, 1)).items():
+        for name, values in computed(network, model, noise(1, n_frames, n_mels, 1)).items():
             assert min(values.shape) >= 1
             assert np.isfinite(values).all(), name
 
@@ -207,7 +250,7 @@ def test_any_number_of_mels(network, n_mels):
 def test_the_deepest_layer_sees_a_clip_of_the_length_it_was_made_for(network, clip_seconds):
     config = SMALL.with_clip_seconds(clip_seconds)
     model = maps_model(network, config)
-    deepest = [*model(noise(1, config.n_frames, config.n_mels, 1)).values()][-1]
+    deepest = [*computed(network, model, noise(1, config.n_frames, config.n_mels, 1)).values()][-1]
     assert min(deepest.shape) >= 1
 
 
@@ -262,7 +305,7 @@ def test_one_step_of_training_moves_every_weight(network):
     extractor = build_extractor(SMALL, network, dilations=(1, 2, 3, 4))
     model = add_head(extractor, 3)
     model = keras.Model(model.input, model.output["scores"])
-    model.compile("sgd", "categorical_crossentropy", run_eagerly=network in APPLICATIONS)  # tracing takes far longer
+    model.compile("sgd", "categorical_crossentropy", run_eagerly=True)  # tracing takes longer
     before = [weight.numpy() for weight in model.trainable_weights]
     model.train_on_batch(noise(6, SMALL.n_samples), np.eye(3)[[0, 1, 2, 0, 1, 2]])
     for weight, old in zip(model.trainable_weights, before, strict=True):
@@ -278,15 +321,15 @@ def test_a_fresh_process_loads_every_architecture(extractors, tmp_path):
     np.save(tmp_path / "waveforms.npy", waveforms)
     for network in tried:
         extractors[network].save(tmp_path / f"{network}.keras")
-    command = [sys.executable, "-c", LOAD, tmp_path, *tried]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    script = tmp_path / "load.py"
+    script.write_text(LOAD)
+    run = forked.script(script, [tmp_path, *tried])
     assert run.returncode == 0, run.stderr
     for network in tried:
         model = extractors[network]
         with np.load(tmp_path / f"{network}.npz") as loaded:
             assert loaded.files == list(model.output)
-            for name, values in model(waveforms, training=False).items():
+            for name, values in computed(network, model, waveforms).items():
                 np.testing.assert_allclose(loaded[name], values, rtol=1e-5, atol=1e-5, err_msg=f"{network} {name}")
 
 
@@ -297,7 +340,7 @@ def test_folding_and_tiling_change_no_feature(extractors, network):
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in result.layers)
     features = result(waveforms, training=False)
     assert list(features) == list(extractors[network].output)
-    for name, values in extractors[network](waveforms, training=False).items():
+    for name, values in computed(network, extractors[network], waveforms).items():
         expected = values.numpy()
         assert (np.abs(features[name] - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-5, name
 
@@ -322,7 +365,7 @@ def test_multiscale_input_stands_before_the_network():
 @pytest.mark.parametrize("clip_seconds", [0.5, pytest.param(None, marks=slow)])
 def test_applications_at_the_presets(network, name, clip_seconds):
     config = preset(name).with_clip_seconds(clip_seconds)
-    maps = application_model(network)(-80 * np.abs(noise(1, config.n_frames, config.n_mels, 1)))
+    maps = computed(network, application_model(network), -80 * np.abs(noise(1, config.n_frames, config.n_mels, 1)))
     for tap, shrunk in (("stem", 4), ("stage1", 4), ("stage2", 8), ("stage3", 16), ("stage4", 32)):
         assert maps[tap].shape[1:3] == (math.ceil(config.n_frames / shrunk), math.ceil(config.n_mels / shrunk)), tap
         assert np.isfinite(maps[tap]).all(), tap
@@ -506,7 +549,9 @@ def test_receptive_fields_are_the_real_ones(network, clip_seconds):
             layer.set_weights([np.full_like(kernel, 1 / kernel[..., 0].size), *map(np.zeros_like, bias)])
     n_frames = fields[list(fields)[-1]][0] + 4 * max(step for _, step in fields.values())
     impulses = np.eye(n_frames, dtype=np.float32)[:, :, None, None] * np.ones((config.n_mels, 1), np.float32)
-    for name, maps in model.predict(impulses, batch_size=64, verbose=0).items():
+    batches = [model(impulses[start : start + 64], training=False) for start in range(0, n_frames, 64)]
+    for name in model.output:
+        maps = np.concatenate([batch[name] for batch in batches])
         sees = maps.max(axis=(2, 3)) > 0  # (impulse's frame, cell)
         seen, step = fields[name]
         assert sees.sum(axis=0).max() == seen, name
