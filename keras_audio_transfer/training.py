@@ -217,6 +217,7 @@ def fit(
         for layer, epoch in trained_from.items():
             layer.trainable = epoch <= start
         trained.compile(optimizer, **compile_settings(multi_label, label_smoothing))
+        _make_variables_of_metrics(trained)
         trained.fit(
             batches(range(done, stop)),
             validation_data=validation,
@@ -231,6 +232,12 @@ def fit(
     if state.best_weights is not None:
         trained.set_weights(state.best_weights)
     return pd.DataFrame(state.history or {"epoch": [], "loss": []})
+
+
+def _make_variables_of_metrics(model):
+    """Metrics have variables from their first use on; within the training step, that would have it traced twice."""
+    nothing = np.zeros((1, *model.output_shape[1:]), np.float32)
+    model.compute_metrics(None, nothing, nothing)  # `fit` resets them
 
 
 def _layer_of(variable):

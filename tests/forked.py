@@ -15,6 +15,7 @@ import tempfile
 import time
 import traceback
 from importlib import import_module
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 
 from filelock import FileLock
@@ -123,7 +124,31 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         except ProcessLookupError:
             for path in Path(tempfile.gettempdir()).glob(f"kat_test_{sys.argv[2]}.*"):
                 path.unlink(missing_ok=True)
+            util._run_finalizers()  # of multiprocessing: its folder
             os._exit(0)
+
+
+def _share_forkserver():
+    """The processes that scripts let multiprocessing fork are copies of this one, too.
+
+    Else each script starts a process to fork them from, which imports TensorFlow once more.
+    """
+
+    def copy(path, arguments, descriptors):
+        process = os.fork()
+        if process == 0:
+            low, high = sorted(descriptors)
+            for others in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+                os.closerange(*others)  # it lives for as long as someone else has one of them open
+            forkserver.main(*descriptors, [])
+            os._exit(0)
+        return process
+
+    resource_tracker.ensure_running()
+    start_python, util.spawnv_passfds = util.spawnv_passfds, copy
+    forkserver.ensure_running()
+    util.spawnv_passfds = start_python
+    forkserver._forkserver.ensure_running = lambda: None  # it waits for a child, which only this process has
 
 
 def _serve(where):
@@ -143,4 +168,5 @@ if __name__ == "__main__":
         for module in _IMPORTED:
             import_module(module)
         sys.modules[_VERIFICATION].run_alone = alone
+        _share_forkserver()
         _serve(_WITH_PACKAGE)

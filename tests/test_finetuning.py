@@ -10,10 +10,12 @@ import time
 from dataclasses import replace
 from types import SimpleNamespace
 
+import forked
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import sounds
 from conftest import ROOT
 
@@ -276,31 +278,47 @@ def test_recipes_that_cannot_be(settings, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, run_script, tmp_path):
-    arguments = ["--strategy", "finetune", "--fractions", 1, "--learning-rate", 1e30, "--epochs", 3]
-    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path / "out", *arguments)
-    assert finished.returncode == 2
-    expected = r"transfer.py: error: finetune, fraction 1, seed 0: training: the (val_)?loss is (nan|inf) in epoch \d"
-    assert pd.Series([finished.stderr]).str.match(expected).all(), finished.stderr
-    assert not (tmp_path / "out" / "results.csv").exists()
-
-
 # The script
 
 
 FAST = ["--epochs", 1, "--min-steps", 1, "--validation-fraction", 0.2]
 
 
+def manifest(path, *rows):
+    path.write_text("path,label,split\n" + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    """The arguments that name a small data set: the tones as files."""
+    folder, rows = tmp_path_factory.mktemp("target"), []
+    for i, wave in enumerate(tones(96, seed=0)):
+        soundfile.write(folder / f"{i}.wav", wave, CONFIG.sample_rate)
+        rows.append(f"{i}.wav,{LABELS[i % 2]},{'train' if i < 64 else ('validation' if i < 80 else 'test')}")
+    return "--dataset", "manifest", "--data-dir", manifest(folder / "clips.csv", *rows)
+
+
 @pytest.mark.slow
-def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_path):
+def test_a_loss_that_is_not_finite_names_cell_and_batch(model_dir, target, run_script, tmp_path):
+    arguments = ["--strategy", "finetune", "--fractions", 1, "--learning-rate", 1e30, "--epochs", 3]
+    finished = run_script("transfer", model_dir, *target, "--output-dir", tmp_path / "out", *arguments)
+    assert finished.returncode == 2
+    expected = r"transfer.py: error: finetune, fraction 1, seed 0: training: the (val_)?loss is (nan|inf) in epoch \d"
+    assert pd.Series([finished.stderr]).str.match(expected).all(), finished.stderr
+    assert not (tmp_path / "out" / "results.csv").exists()
+
+
+@pytest.mark.slow
+def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, target, run_script, tmp_path):
     out = tmp_path / "out"
-    command = ["transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST]
+    command = ["transfer", model_dir, *target, "--output-dir", out, *FAST]
     finished = run_script(*command, "--strategy", "finetune", "probe", "--fractions", 0.5)
     assert finished.returncode == 0, finished.stderr
     table = results.read([out / "results.csv"])
     assert table[["strategy", "fraction"]].to_numpy().tolist() == [["finetune", 0.5], ["probe", 0.5]]
     assert set(table["source"]) == {"synthetic"}
+    assert set(table["target"]) == {"manifest"}
     assert set(table["network"]) == {"convnet5"}
     assert table.loc[table["strategy"] == "finetune", "epochs"].tolist() == [1]
     assert {"results.csv", "settings.json", "transfer.png", "transfer.svg"} == {path.name for path in out.iterdir()}
@@ -309,8 +327,8 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
     before = (out / "results.csv").read_text().splitlines()
     finished = run_script(*command, "--save-models", "--strategy", "probe", "random", "--fractions", 0.5)
     assert finished.returncode == 0, finished.stderr
-    extracted = run_script("extract", out / "models" / "random.0.5.seed0", "--dataset", "synthetic", "--output",
-                           tmp_path / "features.npz")  # fmt: skip
+    random = out / "models" / "random.0.5.seed0"
+    extracted = run_script("extract", random, *target, "--output", tmp_path / "features.npz")
     assert extracted.returncode == 0, extracted.stderr
     after = (out / "results.csv").read_text().splitlines()
     assert [line for line in after if ",random," not in line] == before
@@ -319,7 +337,7 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
     # Another network belongs elsewhere, and so do other settings.
     (out / "other").mkdir()
     (out / "other" / "results.csv").write_text((out / "results.csv").read_text().replace(",convnet5,", ",sbcnn,"))
-    finished = run_script(*command[:5], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
+    finished = run_script(*command[:7], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
     assert finished.returncode == 2
     assert "results.csv: is of another transfer (network sbcnn, not network convnet5); choose" in finished.stderr
     finished = run_script(*command, "--strategy", "head", "--batch-size", 7)
@@ -328,23 +346,24 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(model_dir, run_script, tmp_p
 
 
 @pytest.mark.slow
-def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, tmp_path):
-    command = [sys.executable, "scripts/transfer.py", model_dir, "--dataset", "synthetic", "--strategy", "scratch"]
-    command += ["--fractions", "0.2", "--seeds", "2", "--epochs", "15", "--patience", "15", "--min-steps", "1"]
-    command += ["--jobs", "1", "--output-dir"]
+def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, target, tmp_path):
+    command = [model_dir, *target, "--strategy", "scratch", "--fractions", "0.5", "--seeds", "2", "--jobs", "1"]
+    command += ["--epochs", "40", "--patience", "40", "--min-steps", "1", "--output-dir"]
     interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
-    process = subprocess.Popen([*map(str, command), interrupted], cwd=ROOT, stderr=subprocess.PIPE)
-    state = interrupted / "unfinished" / "scratch.0.2.seed1" / "state.npz"
+    script = ROOT / "scripts" / "transfer.py"
+    process = subprocess.Popen([sys.executable, script, *command, interrupted], cwd=ROOT, stderr=subprocess.PIPE)
+    state = interrupted / "unfinished" / "scratch.0.5.seed1" / "state.npz"
     while not state.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()  # ends when the workers, which share its stderr, have ended, too
     assert len((interrupted / "results.csv").read_text().splitlines()) == 2
     with np.load(state) as file:
-        assert 1 <= json.loads(str(file["history"]))[-1]["epoch"] < 15
+        assert 1 <= json.loads(str(file["history"]))[-1]["epoch"] < 40
 
     def again(folder, *more):
-        run = subprocess.run([*map(str, command), folder, *more], cwd=ROOT, check=True, capture_output=True, text=True)
+        run = forked.script(script, [*command, folder, *more])
+        assert run.returncode == 0, run.stderr
         return run.stderr
 
     for folder in (interrupted, whole):
@@ -355,7 +374,7 @@ def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(model_dir, t
     pd.testing.assert_frame_equal(first, second)
     assert not (interrupted / "unfinished").exists()
     said = (
-        f"scratch, fraction 0.2, seed 1: ended before, without a model; remove its row from {whole / 'results.csv'} to"
+        f"scratch, fraction 0.5, seed 1: ended before, without a model; remove its row from {whole / 'results.csv'} to"
     )
     assert said in again(whole, "--save-models")
 
@@ -384,9 +403,9 @@ def test_a_source_that_hears_clips_whole_is_trained_on_whole_clips(capsys):
 
 
 @pytest.mark.slow
-def test_transfer_on_a_page(model_dir, run_script, tmp_path):
+def test_transfer_on_a_page(model_dir, target, run_script, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--dataset", "synthetic", "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 0.5, 1]
+    arguments = [*target, "--output-dir", out, *FAST, "--strategy", "head", "--fractions", 0.5, 1]
     assert run_script("transfer", model_dir, *arguments).returncode == 0
     table = results.read([out / "results.csv"])
     assert table[["strategy", "fraction"]].to_numpy().tolist() == [["head", 0.5], ["head", 1.0]]
@@ -399,7 +418,7 @@ def test_transfer_on_a_page(model_dir, run_script, tmp_path):
         assert text.startswith("Before.\n<!-- table: accuracy -->\n| source | target |")
         assert text.endswith("<!-- end -->\nAfter.\n")
         assert "old" not in text
-    assert (tmp_path / "synthetic.synthetic.convnet5.png").stat().st_size > 10_000
+    assert (tmp_path / "synthetic.manifest.convnet5.png").stat().st_size > 10_000
     page.write_text("No place for a table.\n")
     finished = run_script("summarise_transfer", out / "results.csv", "--page", page)
     assert finished.returncode == 2
@@ -410,15 +429,8 @@ def test_transfer_on_a_page(model_dir, run_script, tmp_path):
     assert "page.md: wants a table 'enough'; these results have accuracy, effort" in finished.stderr
 
 
-def manifest(path, *rows):
-    path.write_text("path,label,split\n" + "".join(f"{row}\n" for row in rows))
-    return path
-
-
 @pytest.mark.slow
 def test_targets_that_cannot_be(model_dir, run_script, tmp_path):
-    import soundfile
-
     for i in range(12):
         soundfile.write(tmp_path / f"{i}.wav", np.sin(np.arange(4000) * (0.1 + 0.05 * i)), 16000)
     splits = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
