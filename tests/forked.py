@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _PLACE = Path(tempfile.gettempdir()) / f"kat_test_{_SESSION}"
 _SECONDS_TO_START = 240
 _ALONE, _WITHOUT_PACKAGE, _WITH_PACKAGE = "alone", "without_package", "with_package"
 # What the package and its tests import of others, as far as it takes long.
-_OTHERS = ["keras", "kapre", "librosa", "matplotlib.pyplot", "pandas", "pytest", "sklearn.svm", "soundfile"]
+_OTHERS = ["keras", "kapre", "librosa", "matplotlib.figure", "pandas", "pytest", "sklearn.svm", "soundfile"]
 _VERIFICATION = "keras_audio_transfer.export.verification"
 _IMPORTED = [
     _VERIFICATION,
@@ -63,10 +64,14 @@ def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.C
 
 
 def importing(
-    code: str, package_at: Path, folder: Path, environment: dict | None = None, arguments=("-c",), timeout=600
-):
-    """Run Python code in a folder, where the package is not imported yet, but is what lies at that place."""
-    return _run(_WITHOUT_PACKAGE, _LOOK_FOR_PACKAGE % str(package_at) + code, arguments, folder, timeout, environment)
+    code: str, package_at: Path, folder: Path, environment: dict | None = None, arguments: Sequence = ("-c",)
+) -> subprocess.CompletedProcess:
+    """Run Python code in a folder, where the package is not imported yet, but is what lies at that place.
+
+    `environment` and `arguments` are its variables (None for those of here) and its `sys.argv`.
+    """
+    code = _LOOK_FOR_PACKAGE % str(package_at) + code
+    return _run(_WITHOUT_PACKAGE, code, arguments, folder, timeout=900, environment=environment)
 
 
 def module(name: str, arguments: list[str], folder: Path, environment: dict) -> subprocess.CompletedProcess:
