@@ -41,13 +41,11 @@ def _library():
 class Session:
     """The MetaGraph of a SavedModel under the tag `serve`, with its variables."""
 
-    def __init__(self, saved_model, config=b""):  # a serialised ConfigProto
+    def __init__(self, saved_model):
         self.library = _library()
         self.status = ctypes.c_void_p(self.library.TF_NewStatus())
         self.graph = ctypes.c_void_p(self.library.TF_NewGraph())
         options = ctypes.c_void_p(self.library.TF_NewSessionOptions())
-        self.library.TF_SetConfig(options, config, ctypes.c_size_t(len(config)), self.status)
-        self.check()
         tags = (ctypes.c_char_p * 1)(b"serve")
         session = self.library.TF_LoadSessionFromSavedModel(
             options, None, str(saved_model).encode(), tags, 1, self.graph, None, self.status

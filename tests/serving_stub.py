@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import forked
 import grpc
 import numpy as np
 import tensorflow as tf
@@ -47,10 +46,7 @@ class Model:
     """A SavedModel and what it answers."""
 
     def __init__(self, name, saved_model):
-        config = tf.compat.v1.ConfigProto()
-        config.graph_options.rewrite_options.disable_meta_optimizer = not forked.optimise
-        self.name, self.signatures = name, signatures_of(saved_model)
-        self.session = Session(saved_model, config.SerializeToString())
+        self.name, self.signatures, self.session = name, signatures_of(saved_model), Session(saved_model)
         self.lock = threading.Lock()
 
     def signature(self, name):
