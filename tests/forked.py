@@ -1,7 +1,8 @@
 """Code in copies of processes that have TensorFlow already: its import takes longer than most of what tests let run.
 
-A test session has two such processes, which start when a test first asks, and end with it. In the one for `alone`
-Keras, kapre and this package cannot be imported: what is exported is checked there. The one for `script` has them all.
+A test session has three such processes, which start when a test first asks, and end with it. In the one for `alone`
+Keras, kapre and this package cannot be imported: what is exported is checked there. The one for `script` has them all,
+and the one for `importing` all but this package: a changed copy of it can be tried there.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
@@ -26,7 +28,9 @@ optimise = True
 _SESSION = os.environ.setdefault("KAT_TEST_SESSION", str(os.getpid()))
 _PLACE = Path(tempfile.gettempdir()) / f"kat_test_{_SESSION}"
 _SECONDS_TO_START = 240
-_ALONE, _WITH_PACKAGE = "alone", "with_package"
+_ALONE, _WITHOUT_PACKAGE, _WITH_PACKAGE = "alone", "without_package", "with_package"
+# What the package and its tests import of others, as far as it takes long.
+_OTHERS = ["keras", "kapre", "librosa", "matplotlib.figure", "pandas", "pytest", "sklearn.svm", "soundfile"]
 _VERIFICATION = "keras_audio_transfer.export.verification"
 _IMPORTED = [
     _VERIFICATION,
@@ -37,6 +41,17 @@ _IMPORTED = [
     "keras_audio_transfer.plots",
 ]
 _RUN_SCRIPT = "import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
+_DO_NOT_OPTIMISE = """
+import tensorflow as tf
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+"""
+_RUN_MODULE = "import runpy, sys; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+# Before code that imports the package itself; the first place on the path is the folder of this file.
+_LOOK_FOR_PACKAGE = """
+import sys
+assert not any(name.partition(".")[0] == "keras_audio_transfer" for name in sys.modules)
+sys.path[:1] = [%r]
+"""
 
 
 def alone(code: str, *arguments: str | Path) -> subprocess.CompletedProcess:
@@ -49,15 +64,34 @@ def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.C
     return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
 
 
+def importing(
+    code: str, package_at: Path, folder: Path, environment: dict | None = None, arguments: Sequence = ("-c",)
+) -> subprocess.CompletedProcess:
+    """Run Python code in a folder, where the package is not imported yet, but is what lies at that place.
+
+    `environment` and `arguments` are its variables (None for those of here) and its `sys.argv`.
+    """
+    code = _LOOK_FOR_PACKAGE % str(package_at) + code
+    return _run(_WITHOUT_PACKAGE, code, arguments, folder, timeout=900, environment=environment)
+
+
+def module(name: str, arguments: list[str], folder: Path, environment: dict) -> subprocess.CompletedProcess:
+    """Run `python -m NAME ARGUMENTS...` in a folder, with this environment: the package is the one that lies there.
+
+    TensorFlow optimises no graphs there.
+    """
+    return importing(_DO_NOT_OPTIMISE + _RUN_MODULE, folder, folder, environment, [name, *arguments])
+
+
 def start() -> None:
-    """Start the two processes, if none of the session has yet; they take a while to be ready."""
+    """Start the three processes, if none of the session has yet; they take a while to be ready."""
     with FileLock(f"{_PLACE}.lock"):
         if not Path(f"{_PLACE}.pid").exists():
             process = subprocess.Popen([sys.executable, __file__, _PLACE, _SESSION], start_new_session=True)
             Path(f"{_PLACE}.pid").write_text(str(process.pid))
 
 
-def _run(where, code, arguments, folder, timeout):
+def _run(where, code, arguments, folder, timeout, environment=None):
     start()
     address = Path(f"{_PLACE}.{where}")
     with FileLock(f"{_PLACE}.lock"):
@@ -68,13 +102,14 @@ def _run(where, code, arguments, folder, timeout):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(address))
         with connection.makefile("rw") as stream:
-            request = code, [*map(str, arguments)], str(folder), timeout, dict(os.environ), optimise
+            variables = dict(os.environ) if environment is None else environment
+            request = code, [*map(str, arguments)], str(folder), timeout, variables, optimise
             print(json.dumps(request), file=stream, flush=True)
             answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
     return subprocess.CompletedProcess([*arguments], *json.loads(answer))
 
 
-# ---- the two processes
+# ---- the three processes
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -84,7 +119,7 @@ class _Handler(socketserver.StreamRequestHandler):
         code, sys.argv, folder, timeout, environment, optimised = json.loads(self.rfile.readline())
         signal.alarm(timeout)
         if not optimised:
-            sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+            exec(_DO_NOT_OPTIMISE)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -164,9 +199,12 @@ if __name__ == "__main__":
     if os.fork() == 0:
         sys.modules.update({"keras": None, "kapre": None, "keras_audio_transfer": None})
         _serve(_ALONE)
-    else:
-        for module in _IMPORTED:
-            import_module(module)
-        sys.modules[_VERIFICATION].run_alone = alone
-        _share_forkserver()
-        _serve(_WITH_PACKAGE)
+    for name in _OTHERS:
+        import_module(name)
+    if os.fork() == 0:
+        _serve(_WITHOUT_PACKAGE)
+    for name in _IMPORTED:
+        import_module(name)
+    sys.modules[_VERIFICATION].run_alone = alone
+    _share_forkserver()
+    _serve(_WITH_PACKAGE)

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -85,10 +87,10 @@ def follow(steps, root):
 
 
 def run(command, root):
+    python, option, module, *arguments = shlex.split(command.replace("\\\n", " "))
+    assert (python, option) == ("python", "-m")
     environment = {**os.environ, "PYTHONPATH": str(root), "PYTEST_ADDOPTS": "-n0 -q -p no:cacheprovider"}
-    command = command.replace("python ", f"{sys.executable} ", 1)
-    bash = ["bash", "-ec", command]
-    return subprocess.run(bash, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    return forked.module(module, arguments, root, environment)
 
 
 SLOW = pytest.mark.slow

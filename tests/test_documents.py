@@ -3,11 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -361,9 +358,7 @@ def run_python(code, namespace):
 
 
 def run_in_new_process(code, folder):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    finished = forked.importing(code, ROOT, folder)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 

@@ -13,6 +13,7 @@ from email.parser import Parser
 from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import soundfile
@@ -117,10 +118,14 @@ def test_what_is_imported_is_required_and_the_reverse():
     assert imported() == required("options", "install_requires").union(*extras)
 
 
+def environment():
+    """The variables of a process that imports neither the checkout nor its tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def in_new_process(*command, cwd):
     """What a command prints, where neither the checkout nor its tests can be imported; it has to end well."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    run = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run([*map(str, command)], cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
@@ -146,6 +151,21 @@ def installed(wheel, tmp_path_factory):
     return python.parent
 
 
+_FROM_THERE = """
+import runpy, sys
+import keras_audio_transfer
+assert keras_audio_transfer.__file__.startswith(sys.path[0])
+"""
+
+
+def with_installed(installed, code, *arguments, cwd):
+    """What Python code prints that imports the environment's package; TensorFlow is imported already, see `forked`."""
+    (site_packages,) = installed.parent.glob("lib/python*/site-packages")
+    run = forked.importing(_FROM_THERE + code, site_packages, cwd, environment(), arguments or ["-c"])
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 @pytest.fixture
 def empty(tmp_path):
     folder = tmp_path / "empty"
@@ -169,7 +189,7 @@ import keras_audio_transfer.hear as hear
 model = hear.load_model()
 print(hear.get_scene_embeddings(tf.zeros([2, 16000]), model).shape, model.scene_embedding_size)
 """
-    assert in_new_process(installed / "python", "-c", code, cwd=empty) == "(2, 320) 320\n"
+    assert with_installed(installed, code, cwd=empty) == "(2, 320) 320\n"
 
 
 @pytest.mark.slow
@@ -183,12 +203,17 @@ clips, labels = [(sound, 8000) for sound in noise + sines], ["noise"] * 6 + ["si
 table = kat.extract(clips, kat.load_model(), labels=labels, clip_seconds=1)
 print(table.to_frame().shape, len(kat.probe(table, combinations=["layer1"])))
 """
-    assert in_new_process(installed / "python", "-c", code, cwd=empty) == "(12, 320) 1\n"
+    assert with_installed(installed, code, cwd=empty) == "(12, 320) 1\n"
 
 
 @pytest.mark.slow
 def test_the_verbs_work_without_a_checkout(installed, empty):
     command = installed / "keras-audio-transfer"
+
+    def run(*arguments):  # the first verb in a process of its own, the others as if
+        code = "runpy.run_path(sys.argv[0], run_name='__main__')"
+        return with_installed(installed, code, command, *arguments, "--quiet", cwd=empty)
+
     rate, rng = 16000, np.random.default_rng(0)
     time = np.arange(rate // 4) / rate
     # With splits of their own: nested cross-validation would take most of the time.
@@ -201,9 +226,9 @@ def test_the_verbs_work_without_a_checkout(installed, empty):
     in_new_process(command, "train", "--epochs", 0, "--quiet", cwd=empty)
     trained = empty / "saved_models" / "convnet5.synthetic"
     assert (trained / "1" / "saved_model.pb").is_file()
-    in_new_process(command, "extract", trained, "my_sounds", "--output", "mine.npz", "--quiet", cwd=empty)
+    run("extract", trained, "my_sounds", "--output", "mine.npz")
     with np.load(empty / "mine.npz") as table:
         assert len(table["clip_ids"]) == 12
-    in_new_process(command, "classify", "my_sounds", "--output-dir", "mine", "--quiet", cwd=empty)
-    said = in_new_process(command, "predict", "mine", "my_sounds/test/sine/5.wav", "--quiet", cwd=empty)
+    run("classify", "my_sounds", "--output-dir", "mine")
+    said = run("predict", "mine", "my_sounds/test/sine/5.wav")
     assert "sine" in said.split("5.wav")[1]

@@ -167,9 +167,7 @@ def test_all_layers_in_one_functional_model_load_in_a_fresh_process(tmp_path):
     model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "inputs.npz", **sounds)
     paths = [tmp_path / name for name in ("model.keras", "inputs.npz", "outputs.npz")]
-    script = tmp_path / "load.py"
-    script.write_text(_LOAD)
-    run = forked.script(script, paths)
+    run = forked.importing(_LOAD, Path(layers.__file__).parents[1], tmp_path, arguments=["-c", *paths])
     assert run.returncode == 0, run.stderr
     with np.load(tmp_path / "outputs.npz") as loaded:
         for training in (0, 1):
