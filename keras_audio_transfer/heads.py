@@ -34,7 +34,9 @@ def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, d
 
 
 def compile_settings(multi_label: bool, label_smoothing: float = 0.0) -> dict:
-    """Loss and the metrics that are followed epoch by epoch, as keyword arguments of `Model.compile`.
+    """Loss and the metrics that are followed epoch by epoch, as keyword arguments of `Model.compile`; and no XLA.
+
+    On CPUs, XLA takes long to compile a network, and computes it no faster and less exactly.
 
     Args:
         multi_label: binary cross-entropy, and areas under the ROC and the precision-recall curve, micro and macro;
@@ -42,10 +44,11 @@ def compile_settings(multi_label: bool, label_smoothing: float = 0.0) -> dict:
         label_smoothing: fraction of the target that is spread over all labels, where there is one label a clip.
     """
     if not multi_label:
-        return {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), "metrics": ["accuracy"]}
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing)
+        return {"loss": loss, "metrics": ["accuracy"], "jit_compile": False}
     metrics = [
         keras.metrics.AUC(curve=curve, multi_label=macro, name=f"{curve.lower()}_auc_{'macro' if macro else 'micro'}")
         for curve in ("ROC", "PR")
         for macro in (False, True)
     ]
-    return {"loss": "binary_crossentropy", "metrics": metrics}
+    return {"loss": "binary_crossentropy", "metrics": metrics, "jit_compile": False}

@@ -175,8 +175,10 @@ def _share_forkserver():
             low, high = sorted(descriptors)
             for others in ((3, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
                 os.closerange(*others)  # it lives for as long as someone else has one of them open
-            forkserver.main(*descriptors, [])
-            os._exit(0)
+            try:
+                forkserver.main(*descriptors, [])
+            finally:
+                os._exit(0)  # nothing of what the other process has to do at its end
         return process
 
     resource_tracker.ensure_running()
