@@ -19,8 +19,8 @@ os.environ["KERAS_AUDIO_TRANSFER_MODELS"] = os.devnull + "/none"
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# They come first, so that all processes have work until the end.
-SLOWEST = ("test_backbones.py", "test_finetuning.py", "test_training.py", "test_flow.py", "test_saved_model.py")
+# They come first, so that all processes have work until the end; and before those that wait for the forked processes.
+SLOWEST = ("test_backbones.py", "test_training.py", "test_finetuning.py", "test_flow.py", "test_saved_model.py")
 
 
 def pytest_addoption(parser):
@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(config, items):
     if not config.option.all:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
-    items.sort(key=lambda item: item.path.name not in SLOWEST)
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
 
 
 def pytest_collection_finish(session):
