@@ -20,6 +20,7 @@ from keras_audio_transfer.errors import InputError
 _LONGEST, _SHORT = 255, 60  # bytes of a name: what file systems take; what leaves room for more beside it
 _LEFTOVER = re.compile(r"\.(?:.+\.)?([0-9a-f]{8})\.(\d+)\.\d+\.(partial|replaced)", re.DOTALL)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_OF_FAILURES = ["clip", "reason"]
 _swept: set[Path] = set()
 _sweeping = Lock()
 
@@ -298,9 +299,24 @@ def write_table(path: Path, header: list[str], rows: list[list]) -> None:
 
 
 def write_failures(output: Path, failures: list[tuple[str, str]]) -> None:
-    """Write `failed.csv` (clip, reason) beside `output`; where nothing failed, remove an older one."""
-    path = output.parent / "failed.csv"
+    """Write `failed.csv` (clip, reason) beside `output`; where nothing failed, remove an older one.
+
+    Raises:
+        InputError: a file of that name is no such list.
+    """
+    path = failures_beside(output)
     if failures:
-        write_table(path, ["clip", "reason"], [*map(list, failures)])
+        write_table(path, _OF_FAILURES, [*map(list, failures)])
     else:
         path.unlink(missing_ok=True)
+
+
+def failures_beside(output: Path) -> Path:
+    """Where `write_failures` writes. Raises InputError where a file of the user's has that name."""
+    path = output.parent / "failed.csv"
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(20).splitlines()[:1] != [",".join(_OF_FAILURES).encode()]:
+                what = "is no list of failed clips, and one would be written there"
+                raise InputError(f"{path}: {what}; rename it, or write elsewhere")
+    return path

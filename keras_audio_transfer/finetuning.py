@@ -17,7 +17,6 @@ from sklearn.metrics import log_loss
 
 from keras_audio_transfer import plots, training
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.export.signatures import layer_names
 from keras_audio_transfer.extractor import calibrate, feature_maps_of, load_model, select_layers, spectrogram_of
@@ -97,11 +96,8 @@ def load_network(model_dir: Path) -> keras.Model:
     """The network of a model folder, without its head. Raises InputError where it is not what its card describes."""
     card, path = Card.read(model_dir), keras_file(model_dir)
     model = load_model(path)
-    names = layer_names(model)
-    network = select_layers(model, names)
-    if names != card.layer_names or card.weights_sha256 not in (None, training.weights_hash(model)):
-        raise InputError(f"{path}: is not the network that card.json beside it describes; export the model again")
-    return network
+    training.check_described(model, card, path)
+    return select_layers(model, layer_names(model))
 
 
 def run_trial(

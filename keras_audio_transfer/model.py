@@ -107,12 +107,11 @@ class Model:
         Training it changes neither the files nor what `features` and `predict` return.
         """
         from keras_audio_transfer.extractor import load_model as load_keras_model
-        from keras_audio_transfer.training import weights_hash
+        from keras_audio_transfer.training import check_described
 
         path = self.path / "model.keras"
         model = load_keras_model(path)
-        if self.card.weights_sha256 not in (None, weights_hash(model)):
-            raise InputError(f"{path}: is not the model that card.json beside it describes; export the model again")
+        check_described(model, self.card, path)
         return model
 
     @cached_property

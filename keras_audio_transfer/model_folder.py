@@ -1,5 +1,6 @@
 """What a model folder holds: `card.json`, `model.keras`, and a SavedModel per version. Without TensorFlow."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -191,15 +192,25 @@ class Card:
         gone: dict[str, Any] = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
         return replace(self, **gone, transferred_from=self.training_data or self.transferred_from)
 
+    def decisive(self) -> dict[str, Any]:
+        """What a model's answers depend on; None for what the card does not say."""
+        return {
+            **{name: getattr(self, name) for name in ("weights_sha256", "network", "pooling")},
+            **{f"audio.{name}": value for name, value in self.audio.to_dict().items()},
+            "multiscale": [*self.multiscale],
+            "layer_sizes": dict(self.layer_sizes),
+            "labels": [*self.labels],
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the model's answers depend on, for the settings of a run."""
+        return hashlib.sha256(json.dumps(self.decisive()).encode("utf-8", "surrogateescape")).hexdigest()
+
     def differences(self, other: "Card") -> list[tuple[str, str, str]]:
         """What two cards of one model cannot disagree on: (field, of this one, of the other), in a few words."""
-        mine, its = self.audio.to_dict(), other.audio.to_dict()
-        pairs: dict[str, tuple[Any, Any]] = {f"audio.{name}": (mine[name], its.get(name)) for name in mine}
-        pairs |= {"layer_sizes": (dict(self.layer_sizes), dict(other.layer_sizes))}
-        pairs |= {"labels": ([*self.labels], [*other.labels])}
-        if self.weights_sha256 and other.weights_sha256:
-            pairs = {"weights_sha256": (self.weights_sha256, other.weights_sha256), **pairs}
-        return [(name, str(a)[:60], str(b)[:60]) for name, (a, b) in pairs.items() if a != b]
+        mine, its = self.decisive(), other.decisive()
+        names = [name for name in mine if None not in (mine[name], its[name]) or name.startswith("audio.")]
+        return [(name, str(mine[name])[:60], str(its[name])[:60]) for name in names if mine[name] != its[name]]
 
     def require_single_clips(self, model: Path, use: str) -> None:
         """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.

@@ -14,8 +14,10 @@ import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
+from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.resume import STATE
 
 _REMEDY = "remove it to start this training again"
@@ -27,6 +29,20 @@ def weights_hash(model: keras.Model) -> str:
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()
+
+
+def check_described(model: keras.Model, card: Card, path: Path) -> None:
+    """Refuse a Keras model that is not the one which the card beside its file describes.
+
+    Raises:
+        InputError: it has other weights or layers, or pools them in another way.
+    """
+    outputs = [name for name in model.output if name != SCORES]
+    same = {*outputs} == {*card.layer_names} and card.weights_sha256 in (None, weights_hash(model))
+    layers = {layer.name: layer for layer in model.layers}
+    pools = {type(layers[name]) for name in map(pooling_name, outputs) if name in layers} & {*POOLINGS.values()}
+    if not same or (card.pooling in POOLINGS and pools - {POOLINGS[card.pooling]}):
+        raise InputError(f"{path}: is not the model that card.json beside it describes; export the model again")
 
 
 class _KeepState(keras.callbacks.Callback):

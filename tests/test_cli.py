@@ -542,6 +542,11 @@ def test_an_input_that_is_not_there_is_refused_before_tensorflow_is_imported(lin
     assert not (tmp_path / "out").exists()
 
 
+def test_only_what_is_missing_is_named():
+    with pytest.raises(InputError, match=r"^the following arguments are required: MODEL_DIR; see --help$"):
+        run_main("extract", "--dataset", "synthetic", "--output", "f.npz")
+
+
 @pytest.mark.parametrize(
     ("words", "argument"),
     [
@@ -720,7 +725,8 @@ def test_progress_is_a_line_every_ten_per_cent_where_stderr_is_no_terminal(capsy
     assert [re.sub(r"\d+ s", "n s", line) for line in lines] == [
         *(f"1/3 decoding: {10 * tenth} % ({20 * tenth} of 200, n s left)" for tenth in range(1, 11)),
         "2/3 extracting: 3 fits",
-        *(f"2/3 extracting: {100 * n // 3} % ({n} of 3, n s left)" for n in (1, 2, 3)),
+        "2/3 extracting: 33 % (1 of 3)",
+        *(f"2/3 extracting: {100 * n // 3} % ({n} of 3, n s left)" for n in (2, 3)),
         "3/3 exporting",
     ]
 
@@ -731,13 +737,22 @@ def test_one_phase_has_no_number_and_nothing_to_do_no_progress(capsys):
     assert capsys.readouterr().err == "predicting: 1 clip\npredicting: 100 % (1 of 1, 0 s left)\npredicting\n"
 
 
+def test_what_comes_before_the_first_step_is_not_counted(monkeypatch, capsys):
+    clock = iter([0.0, *(100.0 + step for step in range(100))])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    bar = progress.Phases(SimpleNamespace(quiet=False), "probing").bar("probing", 4, "fit")()
+    for _ in range(2):
+        bar.update()
+    assert re.search(r"50 % \(2 of 4, (\d+) s left\)", capsys.readouterr().err)[1] in ("4", "6", "8")
+
+
 def test_a_long_phase_soon_says_how_long_it_takes(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_SOON_SECONDS", 0.0)
     bar = progress.Phases(SimpleNamespace(quiet=False), "probing").bar("probing", 1000, "fit")()
     for _ in range(3):
         bar.update()
     first, soon = re.sub(r"\d+ s left", "n s left", capsys.readouterr().err).splitlines()
-    assert (first, soon) == ("probing: 1000 fits", "probing: 0 % (1 of 1000, n s left)")
+    assert (first, soon) == ("probing: 1000 fits", "probing: 0 % (2 of 1000, n s left)")
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):

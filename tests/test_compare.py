@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 from conftest import run_main
+from sounds import CONFIG
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import compare as compare_module
 from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.model_folder import Card
 
 RATE = 2000
 
@@ -219,6 +222,27 @@ def test_another_data_set_in_its_folder_is_refused(finished, clips, tmp_path):
     table.to_csv(tmp_path / "clips" / "clips.csv", index=False)
     with pytest.raises(InputError, match=r"config\.json: is of another run \(clips_sha256 was "):
         again(finished, tmp_path / "clips" / "clips.csv")
+
+
+def test_sources_that_answer_otherwise_are_another_run(finished, clips, monkeypatch):
+    """Such as a network that was imported again with another pooling: its weights are the same."""
+    config = json.loads((finished / "config.json").read_text())
+    assert config["cards_sha256"] == {"mfcc": None, "log_mel": None}
+    config["cards_sha256"]["mfcc"] = "0"
+    (finished / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json: is of another run \(cards_sha256 was "):
+        again(finished, clips)
+    card = Card(CONFIG, {"layer1": 4}, pooling="mean", weights_sha256="0")
+    others = replace(card, pooling="max"), replace(card, network="sbcnn"), replace(card, multiscale=(1, 2))
+    assert len({a.fingerprint() for a in (card, *others)}) == 4
+    assert card.fingerprint() == replace(card, seed=3, settings={"a": 1}).fingerprint()
+
+
+def test_a_folder_named_as_the_random_version_of_another(clips, tmp_path):
+    (tmp_path / "mine (random)").mkdir()
+    flags = "--dataset", "manifest", "--data-dir", clips, "--output-dir", tmp_path / "out"
+    with pytest.raises(InputError, match=r"--models: 'mine \(random\)' is the name of another source; rename"):
+        run_main("compare", "--models", tmp_path / "mine (random)", "--mfcc", *flags)
 
 
 @pytest.mark.parametrize(

@@ -481,6 +481,14 @@ def test_failures_are_listed_beside_the_output(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("failures", [[], [("a", "b")]])
+def test_a_file_of_the_users_with_that_name_stays(tmp_path, failures):
+    (tmp_path / "failed.csv").write_text("exam,grade\n")
+    with pytest.raises(InputError, match=r"failed\.csv: is no list of failed clips, and one would be written"):
+        write_failures(tmp_path / "features.npz", failures)
+    assert (tmp_path / "failed.csv").read_text() == "exam,grade\n"
+
+
 def test_no_failures_no_list(tmp_path):
     output = tmp_path / "features.npz"
     write_failures(output, [])

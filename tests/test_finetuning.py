@@ -495,5 +495,5 @@ def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
     shutil.copyfile(model_dir / "model.keras", tmp_path / "model" / "model.keras")
     for other in ({"layer_names": ["stem"], "layer_sizes": {"stem": 1}}, {"weights_sha256": "of other weights"}):
         (tmp_path / "model" / "card.json").write_text(json.dumps({**card, **other}))
-        assert "model.keras: is not the network that card.json beside it describes; export" in error()
+        assert "model.keras: is not the model that card.json beside it describes; export" in error()
     assert not os.path.exists(tmp_path / "out" / "results.csv")

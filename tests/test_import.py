@@ -32,6 +32,7 @@ def test_the_list_says_what_there_is(capsys):
     for name, entry in CATALOGUE.items():
         assert f"{name}\n" in text
         assert entry.licence in text
+        assert (entry.url or "published at:   where pip finds wheels") in text
         assert entry.citation.rstrip(".")[-4:].isdigit() or "arXiv:" in entry.citation or "tensorflow" in entry.citation
 
 

@@ -52,6 +52,20 @@ def test_the_place_may_begin_at_home(monkeypatch):
     assert imported.models_dir() == Path.home() / "networks"
 
 
+def test_a_user_without_a_home(monkeypatch):
+    """As in a container: what comes with the package needs none."""
+
+    def no_home(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(imported.platformdirs, "user_data_path", no_home)
+    for given in ("", "~nosuchuser/networks"):
+        monkeypatch.setenv(imported.ENVIRONMENT, given)
+        assert imported.best() == imported.find("default") == default_model()
+        with pytest.raises(InputError, match=r"^yamnet is a published network, not a model folder yet"):
+            imported.find("yamnet")
+
+
 def test_without_any(models):
     assert imported.find("default") == imported.best() == default_model()
     assert imported.find("some/folder") == Path("some/folder")

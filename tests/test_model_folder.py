@@ -13,7 +13,10 @@ import keras_audio_transfer as kat
 from keras_audio_transfer import hear
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extraction import SavedExtractor, load_saved_model
+from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.training import weights_hash
 
 PACKAGED = Path(__file__).resolve().parents[1] / "saved_models" / "convnet5.urbansound8k"
 
@@ -67,6 +70,21 @@ def test_the_saved_model_of_another_network(folder, run_script, tmp_path):
     assert re.search(message, run.stderr)
 
 
+def test_the_keras_model_with_another_pooling(folder):
+    """Its weights are the same."""
+    network = kat.load_model(folder).keras_model
+    max_pooled = build_extractor(Card.read(folder).audio, pooling="max")
+    max_pooled.set_weights(network.get_weights()[: len(max_pooled.get_weights())])
+    max_pooled.save(folder / "model.keras")
+    rewrite(folder, weights_sha256=weights_hash(max_pooled))
+    with pytest.raises(InputError, match=r"model\.keras: is not the model that card\.json beside it describes; export"):
+        print(kat.load_model(folder).keras_model)
+    with pytest.raises(InputError, match=r"model\.keras: is not the model that card\.json beside it describes; export"):
+        load_network(folder)
+    rewrite(folder, pooling="max")
+    assert load_network(folder).output.keys() == max_pooled.output.keys()
+
+
 @pytest.mark.parametrize("what", ["saved_model_checksum", "checkpoint_hash"])
 def test_the_graph_or_the_weights_of_another_training(folder, what):
     path = folder / "1" / "fingerprint.pb"
@@ -84,6 +102,7 @@ def test_the_graph_or_the_weights_of_another_training(folder, what):
     [
         ({"labels": ["a", "b", "c", "d", "e"]}, r"labels is \['a', 'b', .*, but the SavedModel 1 .* says \['harmonic'"),
         pytest.param({"labels": []}, r"labels is \[\], but the SavedModel", marks=pytest.mark.slow),
+        ({"pooling": "max"}, "pooling is max, but the SavedModel 1 beside it says mean"),
         ({"audio": {"sample_rate": 22050}}, "audio.sample_rate is 22050, but the SavedModel 1 beside it says 16000"),
         pytest.param(
             {"layer_names": ["layer1"], "layer_sizes": {"layer1": 64}},

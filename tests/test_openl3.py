@@ -251,6 +251,21 @@ def test_no_such_file(tmp_path):
     refused(path, "is too large for this network")
 
 
+def test_many_arrays_of_a_permitted_size(tmp_path):
+    """A few bytes that become many, each within the bound."""
+    with h5py.File(tmp_path / FILE, "w") as file:
+        for number in range(8):
+            file.create_dataset(f"array{number}", (2**22,), "float32", compression="gzip", fillvalue=0)
+    refused(tmp_path / FILE, r"array\d is of shape \(4194304,\), too large beside the others")
+
+
+def test_a_negative_variance(tmp_path):
+    arrays = dict(NETWORK.read(write_h5(tmp_path / FILE, named())))
+    arrays["conv2_1_normalisation"][3][0] = -1
+    with pytest.raises(InputError, match=r"openl3.*: a variance of conv2_1_normalisation is negative; get the publ"):
+        source.build(NETWORK, arrays)
+
+
 @pytest.mark.slow
 def test_a_model_folder(tmp_path):
     """Windows of a clip, windows at every time, and a TensorFlow Lite twin."""

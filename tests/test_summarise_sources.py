@@ -17,7 +17,15 @@ def comparisons(tmp_path):
         table["interval_low"], table["interval_high"] = table["score"] - 0.125, table["score"] + 0.125
         (tmp_path / name).mkdir()
         table.to_csv(tmp_path / name / "scores.csv", index=False)
+        (tmp_path / name / "differences.csv").write_text("a,b,difference\n")
     return tmp_path / "birds", tmp_path / "words"
+
+
+def test_a_comparison_that_was_killed(comparisons, tmp_path):
+    (comparisons[1] / "differences.csv").unlink()
+    with pytest.raises(InputError, match=r"words: has no differences\.csv; expected a folder that 'compare' has writ"):
+        run_main("summarise_sources", *comparisons, "--page", tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
 
 
 def test_tables(comparisons, tmp_path):

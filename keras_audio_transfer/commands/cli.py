@@ -265,7 +265,7 @@ def add_layer_weights_argument(arguments: argparse.ArgumentParser) -> None:
 def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
     """A data set, or audio files and folders; and the features file to write."""
     arguments.add_argument(
-        "inputs", type=Path, nargs="*", metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
+        "inputs", type=Path, nargs="*", default=[], metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
     )
     add_dataset_arguments(arguments)
     arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help="features file to write")

@@ -22,7 +22,14 @@ from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.files import atomic_write, read_json, scratch_folder, write_failures, write_json
+from keras_audio_transfer.files import (
+    atomic_write,
+    failures_beside,
+    read_json,
+    scratch_folder,
+    write_failures,
+    write_json,
+)
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
@@ -34,7 +41,9 @@ JOINED, RANDOM = "joined", " (random)"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
 BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
 SCORES, CONFIG = "scores.csv", "config.json"
-RESULTS = (SCORES, "differences.csv", CONFIG, "sources.png", "sources.svg")
+DIFFERENCES = "differences.csv"
+CARDS = "cards_sha256"  # the setting that holds what the sources' answers depend on
+RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
 TEXTS = ("source", "choice", "chosen", "metric", "chosen_on", "parameters", "chosen_by_round")
 MAY_LACK = ("seconds_a_clip", "deviation", "interval_low", "interval_high")  # of `joined`, and of a single fold
 SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "interval_low", "interval_high"]
@@ -76,7 +85,7 @@ def sources_of(options):
     """Name -> model folder; None for a floor."""
     models = places.by_name("--models", options.models)
     for name in models:
-        if name in (*FLOORS, JOINED):
+        if name in (*FLOORS, JOINED) or name.endswith(RANDOM):
             raise InputError(f"--models: {name!r} is the name of another source; rename the folder")
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
     if options.random:
@@ -103,6 +112,7 @@ def check(options, sources):
     places.check_folder("--output-dir", options.output_dir)
     for name in RESULTS:
         places.check_no_input("--output-dir", options.output_dir / name, [options.data_dir])
+    failures_beside(options.output_dir / SCORES)
     places.lock(options.output_dir)
     if (options.output_dir / SCORES).exists() and not (options.output_dir / CONFIG).exists():
         left = options.output_dir / SCORES
@@ -298,10 +308,11 @@ def main(options):
     options.output_dir.mkdir(parents=True, exist_ok=True)
     weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
     settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
-    settings |= {"join": options.join, FINGERPRINT: digest(clips)}
+    cards = {name: path and Card.read(path).fingerprint() for name, path in sources.items()}
+    settings |= {"join": options.join, FINGERPRINT: digest(clips), CARDS: cards}
     defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
     settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
-    check_settings(options.output_dir / CONFIG, settings, added=[FINGERPRINT])
+    check_settings(options.output_dir / CONFIG, settings, added=[FINGERPRINT, CARDS])
 
     from keras_audio_transfer import extraction, plots
 
@@ -328,7 +339,7 @@ def main(options):
     scores = read_scores(path)
     folds = [column for column in scores if column == "test" or column.startswith("fold_")]
     between = differences(scores, folds)
-    with atomic_write(options.output_dir / "differences.csv") as partial:
+    with atomic_write(options.output_dir / DIFFERENCES) as partial:
         between.to_csv(partial, index=False)
     cli.show(scores[SHOWN].to_string(index=False, float_format="{:.3f}".format))
     cli.show(between.to_string(index=False, float_format="{:+.3f}".format))

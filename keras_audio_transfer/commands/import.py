@@ -39,14 +39,18 @@ def arguments():
     return parser
 
 
+def check_file(options):
+    """Refuse a file that is not there, before TensorFlow is imported."""
+    if options.file is not None and not (options.file.is_file() or options.file.is_dir()):
+        what = "is no file" if options.file.exists() else "does not exist"
+        raise InputError(f"{options.file}: {what}; expected the published {CATALOGUE[options.name].file}")
+
+
 def read_weights(options, source):
     """The weights, and their file's name and SHA-256; neither for random ones."""
     if options.random:
         return None, None
     if options.file is not None:
-        if not (options.file.is_file() or options.file.is_dir()):
-            what = "is no file" if options.file.exists() else "does not exist"
-            raise InputError(f"{options.file}: {what}; expected the published {CATALOGUE[options.name].file}")
         return source.read(options.file), check(options.name, options.file)
     with scratch_folder(options.output_dir) as folder:
         path, file = download(options.name, folder, of_download(options, options.name))
@@ -58,6 +62,7 @@ def main(options):
     if options.output_dir is None:
         options.output_dir = models_dir() / (f"{options.name}.random" if options.random else options.name)
     places.check_model_folder(options)
+    check_file(options)
     entry = CATALOGUE[options.name]
 
     import keras

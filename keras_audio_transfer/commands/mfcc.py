@@ -6,6 +6,7 @@ The features file has one layer, mfcc, of 120 numbers; `probe` takes it as --bas
 """
 
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.files import failures_beside
 
 
 def arguments():
@@ -20,6 +21,7 @@ def main(options):
     places.check_audio(options.inputs)
     clips, names = cli.load_inputs(options)
     places.check_no_input("--output", options.output, (clip.path for clip in clips))
+    failures_beside(options.output)
 
     from keras_audio_transfer.mfcc import extract_mfcc
 

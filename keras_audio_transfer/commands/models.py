@@ -31,6 +31,7 @@ def main(options):
             "licence": entry.licence,
             "commercial use": "yes" if entry.commercial_use else "no",
             "file": entry.file,
+            "published at": entry.url or "where pip finds wheels",
             "note": entry.note,
         }
         for name, entry in CATALOGUE.items()

@@ -11,7 +11,7 @@ Numbers are nested estimates with their 95 % interval over the folds.
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, pages
-from keras_audio_transfer.commands.compare import CHOICES, SCORES, read_scores
+from keras_audio_transfer.commands.compare import CHOICES, DIFFERENCES, SCORES, read_scores
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 
@@ -30,6 +30,8 @@ def scores_of(folder):
     path = folder / SCORES
     if not path.is_file():
         raise InputError(f"{folder}: has no {SCORES}; expected a folder that 'compare' has written to its end")
+    if not (folder / DIFFERENCES).is_file():
+        raise InputError(f"{folder}: has no {DIFFERENCES}; expected a folder that 'compare' has written to its end")
     scores = read_scores(path)
     if not len(scores):
         raise InputError(f"{path}: has no rows; expected the table that 'compare' writes")

@@ -38,6 +38,7 @@ from keras_audio_transfer.resume import check_settings
 from keras_audio_transfer.splits import FINGERPRINT, divide, nested_subset
 
 RESULTS, SETTINGS, MODELS, UNFINISHED = "results.csv", "settings.json", "models", "unfinished"
+CARD = "card_sha256"  # the setting that holds what the source's answers depend on
 RENAMED = {"share_below_head": "backbone_learning_rate_factor"}  # settings that had another name before
 
 # Settings of `FinetuningConfig`, which has their defaults: flag, type, metavar, help.
@@ -234,6 +235,7 @@ def settings_of(options, card, task, config):
     """What trainings must have in common to be compared in one table."""
     return {
         "source": str(card.weights_sha256),
+        CARD: card.fingerprint(),
         "dataset": options.dataset,
         "labels": task.label_names,
         "clips": [len(task.splits.train), len(task.splits.validation), len(task.splits.test)],
@@ -296,7 +298,7 @@ def open_table(options, card, settings):
         "multiscale": bool(card.multiscale),
     }
     table = Table(options.output_dir / RESULTS, key)
-    check_settings(options.output_dir / SETTINGS, settings, RENAMED, added=[FINGERPRINT])
+    check_settings(options.output_dir / SETTINGS, settings, RENAMED, added=[FINGERPRINT, CARD])
     return table
 
 

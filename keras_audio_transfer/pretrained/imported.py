@@ -20,7 +20,12 @@ BEST = "yamnet"  # the best start of those whose licence lets anyone fetch and u
 def models_dir() -> Path:
     """Where `import` writes where no folder is named: a folder of the user's data, or what the environment says."""
     given = os.environ.get(ENVIRONMENT)
-    return Path(given).expanduser() if given else platformdirs.user_data_path("keras_audio_transfer", False) / "models"
+    try:
+        if given:
+            return Path(given).expanduser()
+        return platformdirs.user_data_path("keras_audio_transfer", False) / "models"
+    except RuntimeError:  # the user has no home, as in a container
+        return Path(given or os.devnull) / "models"
 
 
 def find(text: str) -> Path:

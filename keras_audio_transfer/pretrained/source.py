@@ -64,7 +64,7 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
         channels), and `scores` (batch, labels), the mean over a clip's patches.
 
     Raises:
-        InputError: unknown pooling.
+        InputError: unknown pooling, or weights that no training leaves.
     """
     if pooling not in POOLINGS:
         raise unknown("pooling", pooling, POOLINGS)
@@ -80,6 +80,9 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
     model = keras.Model(waveform, outputs, name=source.name.lower())
     for name, arrays in (weights or {}).items():
         model.get_layer(name).set_weights(arrays)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and (layer.moving_variance.numpy() < 0).any():
+            raise InputError(f"{source.name}: a variance of {layer.name} is negative; get the published file again")
     return model
 
 
@@ -149,20 +152,21 @@ def hdf5_arrays(group: h5py.Group, largest: int) -> dict[str, np.ndarray]:
 
     Args:
         group: where they are, in groups within it too.
-        largest: bytes; a few bytes of a file can announce an array of any size.
+        largest: bytes of all; a few bytes of a file can announce an array of any size, or many of them.
 
     Returns:
         Path, which begins with `/` and has no `:0` at its end -> the array.
 
     Raises:
-        ValueError: a larger array, or one that holds no numbers.
+        ValueError: larger arrays, or one that holds no numbers.
     """
     found = {}
 
     def collect(name, item):
         if isinstance(item, h5py.Dataset):
-            if item.size is None or item.size * 4 > largest:
-                raise ValueError(f"{name} is of shape {item.shape}")
+            size = largest + 1 if item.size is None else item.size * 4
+            if size + sum(array.nbytes for array in found.values()) > largest:
+                raise ValueError(f"{name} is of shape {item.shape}, too large beside the others")
             found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
 
     group.visititems(collect)
