@@ -737,6 +737,13 @@ def test_one_phase_has_no_number_and_nothing_to_do_no_progress(capsys):
     assert capsys.readouterr().err == "predicting: 1 clip\npredicting: 100 % (1 of 1, 0 s left)\npredicting\n"
 
 
+def test_less_was_needed_than_could_have_been(capsys):
+    bar = progress.Phases(SimpleNamespace(quiet=False), "choosing").bar("choosing", 40, "fit")()
+    bar.update(3)
+    bar.close()
+    assert capsys.readouterr().err == "choosing: 40 fits\nchoosing: done (3 of at most 40)\n"
+
+
 def test_what_comes_before_the_first_step_is_not_counted(monkeypatch, capsys):
     clock = iter([0.0, *(100.0 + step for step in range(100))])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))

@@ -101,4 +101,6 @@ class _Lines:
         self._done = 0
 
     def close(self) -> None:
-        """Nothing is left to say."""
+        """Say that nothing is left to do, where less was needed than could have been."""
+        if 0 < self._done < self.total and not self._quiet:
+            print(f"{self._title}: done ({self._done} of at most {self.total})", file=sys.stderr, flush=True)
