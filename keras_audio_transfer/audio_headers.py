@@ -144,7 +144,7 @@ def _extent_of_chunks(path, content, kind, begin):
     if not sounds:
         return Extent(begin, size)
     over = chunks[-1][-1]
-    _, _, start, end = sounds[0]
+    name, _, start, end = sounds[0]
     if not is_mp4 and end - start <= how.besides and _is_unclosed(content, over, kind):
         in_ds64 = [place + 8 for name, _, place, _ in chunks if name == b"ds64" and kind in _WITH_DS64]
         form = "<q" if in_ds64 else how.length
@@ -156,7 +156,7 @@ def _extent_of_chunks(path, content, kind, begin):
     if not is_mp4 and len(sounds) > 1:  # the first one counts
         return Extent(begin, sounds[1][1], True)
     goes_on = _goes_on(content, over)
-    if kind == b"riff":  # libsndfile takes for sound what follows it
+    if kind == b"riff" or name == b"BODY":  # libsndfile takes for sound what follows it
         return Extent(begin, min(end, size), goes_on)
     return Extent(begin, over if goes_on and not is_mp4 else size, goes_on)
 
@@ -309,4 +309,5 @@ def ends_in_filling(path: Path) -> bool:
 
 
 def _is_filling(content):
-    return content.startswith(_TAG_MARKS) or not content.strip(b"\0")
+    content = content.lstrip(b"\0")
+    return not content or content.startswith(_TAG_MARKS)
