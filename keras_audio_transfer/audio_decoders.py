@@ -79,7 +79,7 @@ def open_decoder(path: Path) -> Decoder:
     if decoder.can_measure:
         return decoder
     decoder.close()
-    return _FFmpeg(path, extent, decoder.sound)
+    return _FFmpeg(path, decoder.extent)
 
 
 def _notes_of(extent):
@@ -132,8 +132,8 @@ class _Libsndfile(Decoder):
         self._path, self.notes = path, _notes_of(extent)
         source = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
-        if extent.begin or extent.patch or extent.end < path.stat().st_size:
-            self._open = lambda: _InOrder(_Part(path, extent.begin, extent.end, extent.patch))
+        if extent.begin or extent.patches or extent.end < path.stat().st_size:
+            self._open = lambda: _InOrder(_Part(path, extent.begin, extent.end, extent.patches))
         self._file = self._open()
         self._position, self._promised = 0, self._file.frames  # in the stream that is open
         self._behind: np.ndarray = np.empty((0, 1), np.float32)
@@ -147,7 +147,8 @@ class _Libsndfile(Decoder):
             self._promised -= _MP3_SLACK
         if self._file.format == "FLAC":
             self._measure_flac()
-        self.sound, is_counted = audio_headers.sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
+        is_mp3 = self._file.format == "MP3"
+        self.extent, is_counted = audio_headers.extent_of_mp3(path) if is_mp3 else (extent, True)
         hides_its_rate = self._file.subtype == "OPUS" and audio_headers.is_opus_of_unknown_rate(path)
         finds_nothing = extent.is_unclosed and not self._file.frames  # of 4 GiB, for which there is no length
         self.can_measure = is_counted and not hides_its_rate and not finds_nothing
@@ -228,9 +229,9 @@ class _Libsndfile(Decoder):
 
     def _measure_flac(self):
         """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
-        patch, end = audio_headers.flac_of_unknown_length(self._path)
-        self._open = lambda: _InOrder(_Part(self._path, 0, end, patch))
-        self.notes = (GOES_ON,) if end < self._path.stat().st_size else ()
+        extent = audio_headers.extent_of_flac(self._path)
+        self._open = lambda: _InOrder(_Part(self._path, extent.begin, extent.end, extent.patches))
+        self.notes = _notes_of(extent)
         self._file.close()
         self._file = self._open()
         try:
@@ -255,14 +256,14 @@ class _Libsndfile(Decoder):
 class _FFmpeg(Decoder):
     """What FFmpeg reads. It stops where the samples do, whatever a header says."""
 
-    def __init__(self, path: Path, extent: audio_headers.Extent, start: int = 0):
+    def __init__(self, path: Path, extent: audio_headers.Extent):
         import av  # takes a moment, and few files need it
 
         self._path, self.notes = path, _notes_of(extent)
         self._is_open = False
         self._stack = ExitStack()
         # PyAV itself does not take names that are no UTF-8.
-        part = _Part(path, max(start, extent.begin), extent.end, extent.patch)
+        part = _Part(path, extent.begin, extent.end, extent.patches)
         file = self._stack.enter_context(closing(part))
         try:
             with self._errors():
@@ -340,11 +341,10 @@ class _FFmpeg(Decoder):
 
 
 class _Part:
-    """The bytes of a file from `start` to `end`, as decoders want a file; those at a place can be other ones."""
+    """The bytes of a file from `start` to `end`, as decoders want a file; those at some places can be other ones."""
 
-    def __init__(self, path: Path, start: int, end: int, patch: tuple[int, bytes] | None = None):
-        self._file, self._start, self._end = path.open("rb"), start, end
-        self._place, self._patch = patch or (0, b"")
+    def __init__(self, path: Path, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()):
+        self._file, self._start, self._end, self._patches = path.open("rb"), start, end, patches
         self._file.seek(start)
 
     def seek(self, offset, whence=io.SEEK_SET):
@@ -358,9 +358,10 @@ class _Part:
     def read(self, size):
         place = self._file.tell()
         content = bytearray(self._file.read(min(size, max(self._end - place, 0))))
-        first, last = max(self._place, place), min(self._place + len(self._patch), place + len(content))
-        if first < last:
-            content[first - place : last - place] = self._patch[first - self._place : last - self._place]
+        for at, patch in self._patches:
+            first, last = max(at, place), min(at + len(patch), place + len(content))
+            if first < last:
+                content[first - place : last - place] = patch[first - at : last - at]
         return bytes(content)
 
     def close(self):

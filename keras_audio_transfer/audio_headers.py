@@ -57,7 +57,7 @@ class Extent(NamedTuple):
         begin, end: decoders are to read what is between them, in bytes.
         goes_on: whether more follows than a tag and filling.
         is_unclosed: whether they say that there is no sound, and it follows.
-        patch: then the place of the length, and what should stand there; None if it cannot.
+        patches: places, and bytes that decoders are to find there: the length that was never filled in, if it can be.
         streams: of an Ogg file: where each begins and ends, in bytes. More than one are a chain.
     """
 
@@ -65,7 +65,7 @@ class Extent(NamedTuple):
     end: int
     goes_on: bool = False
     is_unclosed: bool = False
-    patch: tuple[int, bytes] | None = None
+    patches: tuple[tuple[int, bytes], ...] = ()
     streams: tuple[tuple[int, int], ...] = ()
 
 
@@ -127,7 +127,7 @@ def _extent_of_sound(path, content, begin, first, length):
     size, start = len(content), begin + first
     if length == 0 and size - start > _FILLING:  # only AU files are read by their length
         is_au = content[begin : begin + 4] in _LENGTH_OF_AU
-        return Extent(begin, size, is_unclosed=True, patch=(begin + 8, _TO_THE_END) if is_au else None)
+        return Extent(begin, size, is_unclosed=True, patches=((begin + 8, _TO_THE_END),) if is_au else ())
     if length < 0:
         return Extent(begin, size)
     _check_is_there(path, size, start, start + length, "audio")
@@ -151,8 +151,8 @@ def _extent_of_chunks(path, content, kind, begin):
         width = struct.calcsize(form)
         length = size - start + (24 if kind == b"riff" else 0)  # W64 counts the chunk's head, too
         place = in_ds64[0] if in_ds64 else start - width
-        patch = (place, struct.pack(form, length)) if length < 1 << 8 * width else None
-        return Extent(begin, size, is_unclosed=True, patch=patch)
+        patches = ((place, struct.pack(form, length)),) if length < 1 << 8 * width else ()
+        return Extent(begin, size, is_unclosed=True, patches=patches)
     if not is_mp4 and len(sounds) > 1:  # the first one counts
         return Extent(begin, sounds[1][1], True)
     goes_on = _goes_on(content, over)
@@ -229,24 +229,26 @@ def is_opus_of_unknown_rate(path: Path) -> bool:
     return begin[:4] == b"OggS" and head > 0 and begin[head + 12 : head + 16] == bytes(4)
 
 
-def sound_of_mp3(path: Path) -> tuple[int, bool]:
-    """Where the sound of an mp3 file begins, in bytes, and whether a header before it says how many frames it has.
+def extent_of_mp3(path: Path) -> tuple[Extent, bool]:
+    """The sound of an mp3 file, without tags in it, and whether a header before it says how many frames it has.
 
     The frames are counted, from header to header (ISO 11172-3, section 2.4.1.3), also behind what is no frame: a header
-    of fewer stands before a file to which others were joined, or is wrong.
+    of fewer stands before a file to which others were joined, or is wrong. Zeros, unlike tags, are no damage to FFmpeg.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        begin = _behind_id3(content)
+        begin, said = _behind_id3(content), 0
         length = _mp3_frames().get(content[begin : begin + 3], 0)
         header = _MP3_HEADER.search(content[begin : begin + length])
-        if header is None:
-            return begin, False
-        if header[1] == b"VBRI":
-            said = int.from_bytes(header[2][10:14], "big")
-        else:
+        if header is not None:
+            begin += length
             flags, said = struct.unpack(">II", header[2][:8])
-            said = said if flags & 1 else 0
-        return begin + length, _frames_from(content, begin + length) <= said
+            if header[1] == b"VBRI":
+                said = int.from_bytes(header[2][10:14], "big")
+            elif not flags & 1:
+                said = 0
+        count, tags = _frames_from(content, begin)
+        patches = tuple((place, bytes(end - place)) for place, end in tags)
+        return Extent(begin, len(content), patches=patches), header is not None and count <= said
 
 
 def _behind_id3(content, place=0):
@@ -256,11 +258,17 @@ def _behind_id3(content, place=0):
 
 
 def _frames_from(content, place):
-    lengths, count = _mp3_frames(), 0
+    """How many frames there are, and where the tags between them begin and end."""
+    lengths, count, tags = _mp3_frames(), 0, []
     while True:
         while length := lengths.get(content[place : place + 3]):
             place += length
             count += 1
+        end = _behind_id3(content, place)
+        if end > place and content[end : end + 3] in lengths:
+            tags.append((place, end))
+            place = end
+            continue
         for found in _MP3_SYNC.finditer(content, place):  # three in a row are no accident
             place = following = found.start()
             in_a_row = 0
@@ -270,7 +278,7 @@ def _frames_from(content, place):
             if in_a_row == 3:
                 break
         else:
-            return count
+            return count, tags
 
 
 @cache
@@ -288,16 +296,17 @@ def _mp3_frames() -> dict[bytes, int]:
     }
 
 
-def flac_of_unknown_length(path: Path) -> tuple[tuple[int, bytes], int]:
-    """What makes the length of a FLAC file unknown: a place and bytes; and where it ends: another may be joined to it.
+def extent_of_flac(path: Path) -> Extent:
+    """Where a FLAC file is over, for another may be joined to it; and what makes its length unknown.
 
-    Its 36 bits are the lower half of the byte at that place, and four more bytes (RFC 9639, section 8.2).
+    The 36 bits are the lower half of the byte at that place, and four more bytes (RFC 9639, section 8.2).
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         begin = content.find(b"fLaC", _behind_id3(content))
         another = content.find(_FLAC_BEGIN, begin + len(_FLAC_BEGIN))
         patch = (begin + 21, bytes([content[begin + 21] & 0xF0, 0, 0, 0, 0]))
-        return patch, len(content) if another < 0 else another
+        end = len(content) if another < 0 else another
+        return Extent(0, end, another >= 0, patches=(patch,))
 
 
 def ends_in_filling(path: Path) -> bool:

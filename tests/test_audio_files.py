@@ -95,6 +95,7 @@ READABLE = {
     "of fewer.flac": (flac_of(50_000), 176_400),
     "of one.flac": (flac_of(1), 176_400),
     "with tags.flac": (b"ID3\3\0\0\0\0\1\0" + bytes(128) + encoded("FLAC") + b"TAG".ljust(128, b"\0"), 176_400),
+    "tagged and another.mp3": (2 * (ID3_WITH_A_PICTURE + mp3_without_length("CONSTANT")), 2 * IN_MP3_FRAMES),
     "of fewer.mp3": (mp3_of_frames(40), IN_MP3_FRAMES),
     "constant of fewer.mp3": (mp3_of_frames(40, "CONSTANT"), IN_MP3_FRAMES),
     "unclosed.wav": (unclosed(SOUND), 176_400),
