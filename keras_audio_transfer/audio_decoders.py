@@ -1,12 +1,11 @@
 """The decoders of audio files, both used in the same way. Without TensorFlow.
 
-libsndfile reads what it can measure. An mp3 without a header of its length, Opus of an unknown rate, a wav file that
-was never closed, and formats that libsndfile does not know are left to FFmpeg (PyAV).
+libsndfile reads what it can measure. An mp3 without a header of its length, Opus of an unknown rate, and formats that
+libsndfile does not know are left to FFmpeg (PyAV).
 """
 
 import io
 import os
-import re
 from collections.abc import Callable
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
@@ -23,13 +22,6 @@ from keras_audio_transfer.errors import InputError
 BLOCK = 1 << 16  # samples
 _BLOCK_OF_ALL = 16 * BLOCK  # of all channels together: a header may claim a thousand
 EXPECTED = f"expected {SUFFIXES_TEXT} audio"
-# libsndfile's log names a chunk whose header promises more than the file holds: "data : 88200 (should be 44100)". Of
-# W64 and RF64 it says that of the file alone, whose size not all writers count in the same way.
-_PROMISED_AND_HELD = re.compile(
-    r"^\s*(?:data|SSND|Data Size|(riff|Riff size))\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE
-)
-_FILE_SLACK = 64  # bytes
-_STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: not a truncation
 _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _FFMPEG_CHANNELS = 8  # PyAV crashes with many
 _SAY_THEIR_LENGTH = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2")  # that of others is FFmpeg's guess
@@ -73,22 +65,25 @@ class Decoder:
 
 def open_decoder(path: Path) -> Decoder:
     """libsndfile where it can measure the file, else FFmpeg."""
-    notes = (GOES_ON,) if audio_headers.goes_on_behind_its_end(path) else ()
+    extent = audio_headers.extent_of(path)
     try:
         with _errors_of(path):
-            decoder = _Libsndfile(path, notes)
+            decoder = _Libsndfile(path, extent)
     except InputError as error:
         if "cannot be decoded" not in str(error):
             raise
-        audio_headers.check_is_whole(path)
         try:
-            return _FFmpeg(path, notes)
+            return _FFmpeg(path, extent)
         except InputError:
             raise error from None  # its words are the clearer ones
     if decoder.can_measure:
         return decoder
     decoder.close()
-    return _FFmpeg(path, (UNCLOSED,) if decoder.seems_unclosed else notes, decoder.sound)
+    return _FFmpeg(path, decoder.extent)
+
+
+def _notes_of(extent):
+    return (UNCLOSED,) * extent.is_unclosed + (GOES_ON,) * extent.goes_on
 
 
 @contextmanager
@@ -107,6 +102,11 @@ class _InOrder(soundfile.SoundFile):
 
     can_seek = True
 
+    @property
+    def is_mpeg(self):
+        """Whether it is mp3 or the like, also in a wav file."""
+        return self.subtype.startswith("MPEG_LAYER")
+
     def seekable(self):
         return False
 
@@ -114,7 +114,7 @@ class _InOrder(soundfile.SoundFile):
         """Leave out so many samples from the start; the file may end before."""
         if self.can_seek and super().seekable():
             place = min(samples, self.frames)
-            samples = min(place, _MP3_BEFORE) if self.format == "MP3" else 0
+            samples = min(place, _MP3_BEFORE) if self.is_mpeg else 0
             self.seek(place - samples)
         while samples and (read := len(self.block(samples))):
             samples -= read
@@ -128,35 +128,30 @@ class _InOrder(soundfile.SoundFile):
 class _Libsndfile(Decoder):
     """What libsndfile reads: one file, or the streams of a chained Ogg file one after the other."""
 
-    def __init__(self, path: Path, notes: tuple[str, ...]):
-        self._path, self.notes = path, notes
+    def __init__(self, path: Path, extent: audio_headers.Extent):
+        self._path, self.notes = path, _notes_of(extent)
         source = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
+        if extent.begin or extent.patches or extent.end < path.stat().st_size:
+            self._open = lambda: _InOrder(_Part(path, extent.begin, extent.end, extent.patches))
         self._file = self._open()
         self._position, self._promised = 0, self._file.frames  # in the stream that is open
         self._behind: np.ndarray = np.empty((0, 1), np.float32)
-        self._later = audio_headers.streams_of_ogg(path) if self._file.format == "OGG" else []
+        self._later = [*extent.streams]
         self.sample_rate, self._channels = self._file.samplerate, self._file.channels
         if len(self._later) > 1:
             self._open_next()
         else:
             self._later = []
-        if self._file.format == "MP3":
+        if self._file.is_mpeg:
             self._promised -= _MP3_SLACK
         if self._file.format == "FLAC":
             self._measure_flac()
-        if self._file.format == "W64":
-            end = audio_headers.end_of_w64(path)
-            self._open = lambda: _InOrder(_Part(path, 0, end))
-            self._start_again()
-            self._file.can_seek, self._promised = True, self._file.frames
-        self._check_log()
-        # A wav file whose header says that it has no samples, while something that is no chunk follows.
-        log = self._file.extra_info
-        self.seems_unclosed = self._file.frames == 0 and "data : 0" in log and not log.rstrip().endswith("End")
-        self.sound, is_counted = audio_headers.sound_of_mp3(path) if self._file.format == "MP3" else (0, True)
+        is_mp3 = self._file.format == "MP3"
+        self.extent, is_counted = audio_headers.extent_of_mp3(path) if is_mp3 else (extent, True)
         hides_its_rate = self._file.subtype == "OPUS" and audio_headers.is_opus_of_unknown_rate(path)
-        self.can_measure = is_counted and not self.seems_unclosed and not hides_its_rate
+        finds_nothing = extent.is_unclosed and not self._file.frames  # of 4 GiB, for which there is no length
+        self.can_measure = is_counted and not hides_its_rate and not finds_nothing
 
     def skip(self, samples: int) -> None:
         with _errors_of(self._path):
@@ -234,9 +229,9 @@ class _Libsndfile(Decoder):
 
     def _measure_flac(self):
         """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
-        place, end = audio_headers.flac_length_and_end(self._path)
-        self._open = lambda: _InOrder(_Part(self._path, 0, end, hidden=place))
-        self.notes = (GOES_ON,) if end < self._path.stat().st_size else ()
+        extent = audio_headers.extent_of_flac(self._path)
+        self._open = lambda: _InOrder(_Part(self._path, extent.begin, extent.end, extent.patches))
+        self.notes = _notes_of(extent)
         self._file.close()
         self._file = self._open()
         try:
@@ -253,31 +248,22 @@ class _Libsndfile(Decoder):
 
     def _check_stream(self):
         """That what is over held what it promised."""
-        self._check_log()
         if self._position < self._promised < _UNKNOWN:
             held = f"{self._position} of {self._promised} samples are there"
             raise InputError(f"{self._path}: truncated: {held}; copy the file again")
-
-    def _check_log(self):
-        log = self._file.extra_info
-        for is_file, promised, held in _PROMISED_AND_HELD.findall(log):
-            slack, too_much = (_FILE_SLACK, 1 << 62) if is_file else (0, _STREAMED)  # sizes of files have 64 bits
-            is_measured = is_file and self._file.format == "W64"
-            if int(held) + slack < int(promised) < too_much and not is_measured:
-                what = f"{held} of {promised} bytes{'' if is_file else ' of audio'} are there"
-                raise InputError(f"{self._path}: truncated: {what}; copy the file again")
 
 
 class _FFmpeg(Decoder):
     """What FFmpeg reads. It stops where the samples do, whatever a header says."""
 
-    def __init__(self, path: Path, notes: tuple[str, ...], start: int = 0):
+    def __init__(self, path: Path, extent: audio_headers.Extent):
         import av  # takes a moment, and few files need it
 
-        self._path, self.notes = path, notes
+        self._path, self.notes = path, _notes_of(extent)
         self._is_open = False
         self._stack = ExitStack()
-        part = _Part(path, start, path.stat().st_size)  # PyAV itself does not take names that are no UTF-8
+        # PyAV itself does not take names that are no UTF-8.
+        part = _Part(path, extent.begin, extent.end, extent.patches)
         file = self._stack.enter_context(closing(part))
         try:
             with self._errors():
@@ -355,27 +341,27 @@ class _FFmpeg(Decoder):
 
 
 class _Part:
-    """The bytes of a file from `start` to `end`, as decoders want a file; the 36 bits of a number can be hidden."""
+    """The bytes of a file from `start` to `end`, as decoders want a file; those at some places can be other ones."""
 
-    def __init__(self, path: Path, start: int, end: int, hidden: int | None = None):
-        self._file, self._start, self._end, self._hidden = path.open("rb"), start, end, hidden
+    def __init__(self, path: Path, start: int, end: int, patches: tuple[tuple[int, bytes], ...] = ()):
+        self._file, self._start, self._end, self._patches = path.open("rb"), start, end, patches
         self._file.seek(start)
 
     def seek(self, offset, whence=io.SEEK_SET):
         base = {io.SEEK_SET: self._start, io.SEEK_CUR: self._file.tell(), io.SEEK_END: self._end}[whence]
-        return self._file.seek(base + offset) - self._start
+        place = min(max(base + offset, self._start), self._end)  # a damaged header may point anywhere
+        return self._file.seek(place) - self._start
 
     def tell(self):
         return self._file.tell() - self._start
 
     def read(self, size):
         place = self._file.tell()
-        content = self._file.read(min(size, max(self._end - place, 0)))
-        if self._hidden is None or not place - 5 < self._hidden < place + len(content):
-            return content
-        content = bytearray(content)
-        for number in range(max(self._hidden, place), min(self._hidden + 5, place + len(content))):
-            content[number - place] &= 0xF0 if number == self._hidden else 0
+        content = bytearray(self._file.read(min(size, max(self._end - place, 0))))
+        for at, patch in self._patches:
+            first, last = max(at, place), min(at + len(patch), place + len(content))
+            if first < last:
+                content[first - place : last - place] = patch[first - at : last - at]
         return bytes(content)
 
     def close(self):

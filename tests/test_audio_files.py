@@ -95,6 +95,7 @@ READABLE = {
     "of fewer.flac": (flac_of(50_000), 176_400),
     "of one.flac": (flac_of(1), 176_400),
     "with tags.flac": (b"ID3\3\0\0\0\0\1\0" + bytes(128) + encoded("FLAC") + b"TAG".ljust(128, b"\0"), 176_400),
+    "tagged and another.mp3": (2 * (ID3_WITH_A_PICTURE + mp3_without_length("CONSTANT")), 2 * IN_MP3_FRAMES),
     "of fewer.mp3": (mp3_of_frames(40), IN_MP3_FRAMES),
     "constant of fewer.mp3": (mp3_of_frames(40, "CONSTANT"), IN_MP3_FRAMES),
     "unclosed.wav": (unclosed(SOUND), 176_400),
@@ -195,6 +196,7 @@ CHUNK = b"note" + struct.pack("<I", 3) + b"yes\0"
 NOTES = {
     "whole": (wav(), ()),
     "never closed": (unclosed(SOUND), (UNCLOSED,)),
+    "two sounds in a file": (wav() + wav()[36:], (GOES_ON,)),
     "and another": (2 * wav(), (GOES_ON,)),
     "of fewer bytes": (wav(1000), (GOES_ON,)),
     "au of fewer bytes": (au_of(1000), (GOES_ON,)),
@@ -203,7 +205,8 @@ NOTES = {
     "aiff and another": (2 * encoded("AIFF"), (GOES_ON,)),
     **{f"{kind} and another": (2 * encoded(kind), (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
     **{f"{kind} and noise": (encoded(kind) + wav()[-1000:], (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
-    **{f"{kind} and zeros": (encoded(kind) + bytes(1000), ()) for kind in ("W64", "RF64", "CAF")},
+    **{f"{kind} and zeros": (encoded(kind) + bytes(1000), ()) for kind in ("W64", "RF64", "CAF", "SVX", "NIST")},
+    "filled up and a tag": (encoded("CAF") + bytes(3) + b"TAG" + bytes(range(125)), ()),
     "flac and another": (2 * encoded("FLAC"), (GOES_ON,)),
     "flac and noise": (encoded("FLAC") + wav()[-1000:], (GOES_ON,)),
     "flac and zeros": (encoded("FLAC") + bytes(1000), ()),
@@ -225,6 +228,134 @@ def test_what_is_not_as_a_header_tells_is_said(tmp_path, kind):
         assert file.notes == notes
     if kind.partition(" and ")[2]:
         assert len(samples) == SECONDS * RATE
+
+
+ODD = SOUND[:4001]
+ID3 = b"ID3\3\0\0\0\0\1\0" + bytes(128)
+OGG = encoded("OGG", ODD)
+FIRST_OF_JOINED = {
+    "an odd number of bytes, not filled up": wav(None, ODD, "PCM_U8")[: 44 + 4001],
+    "big-endian": encoded("WAV", ODD, endian="BIG"),
+    "BW64": b"BW64" + encoded("RF64", ODD)[4:],
+    "a tag before it": ID3 + wav(None, ODD),
+    "NIST": encoded("NIST", ODD),
+    "AU in blocks": encoded("AU", ODD, subtype="G723_24"),
+    "little-endian AU": encoded("AU", ODD, endian="LITTLE"),
+    **{f"CAF, {subtype}": encoded("CAF", ODD, subtype=subtype) for subtype in ("ALAC_16", "PCM_S8")},
+    "AIFF": encoded("AIFF", ODD, subtype="DWVW_16"),
+    "8SVX": encoded("SVX", ODD),
+}
+
+
+@pytest.mark.parametrize("kind", FIRST_OF_JOINED)
+def test_what_is_joined_to_a_file_is_not_heard(tmp_path, kind):
+    content = FIRST_OF_JOINED[kind]
+    assert_alone_and_with(tmp_path / "a.wav", content, content)
+
+
+@pytest.mark.parametrize("behind", [b"TAG" + bytes(125) + OGG, bytes(64) + OGG, wav(), bytes(range(200))])
+def test_what_is_behind_an_ogg_file_is_not_heard(tmp_path, behind):
+    assert_alone_and_with(tmp_path / "a.ogg", OGG, behind)
+
+
+def assert_alone_and_with(path, content, behind):
+    path.write_bytes(content)
+    with open_audio(path) as file:
+        alone = file.read()
+        assert file.notes == ()
+    path.write_bytes(content + behind)
+    with open_audio(path) as file:
+        np.testing.assert_array_equal(file.read(), alone)
+        assert file.notes == (GOES_ON,)
+
+
+# The name of a chunk, how far behind it begins the length of the sound, its format, and what stands there at first.
+UNCLOSED_OF = {
+    "WAV": (b"data", 4, "<I", 0),
+    "WAVEX": (b"data", 4, "<I", 0),
+    "RF64": (b"ds64", 16, "<q", 0),
+    "W64": (b"data", 16, "<q", 24),
+    "AIFF": (b"SSND", 4, ">I", 8),
+    "AU": (b".snd", 8, ">I", 0),
+    "CAF": (b"data", 4, ">q", 4),
+    "NIST": (b"sample_count", 16, "6s", b"000000"),
+}
+
+
+@pytest.mark.parametrize("riff_of", [None, 0, 8])  # what the length of the whole file is at first
+@pytest.mark.parametrize("kind", UNCLOSED_OF)
+def test_a_file_that_was_never_closed_is_read_to_its_end(tmp_path, kind, riff_of):
+    name, behind, form, value = UNCLOSED_OF[kind]
+    content = bytearray(encoded(kind))
+    struct.pack_into(form, content, content.index(name) + behind, value)
+    if riff_of is not None and kind in ("WAV", "WAVEX", "AIFF"):
+        content[4:8] = struct.pack(form, riff_of)
+    (tmp_path / "a.wav").write_bytes(content)
+    with open_audio(tmp_path / "a.wav") as file:
+        np.testing.assert_allclose(file.read()[:, 0], SOUND, atol=1e-4)
+        assert file.notes == (UNCLOSED,)
+    np.testing.assert_allclose(
+        read_audio(tmp_path / "a.wav", 0.1, 3)[0][:, 0], part_of(SOUND[:, None], RATE, 3, 0.1), atol=1e-4
+    )
+
+
+def test_lengths_that_a_pipe_leaves(tmp_path):
+    for kind, (name, behind, form, _), value in (
+        ("W64", UNCLOSED_OF["W64"], 2**63 - 1),
+        ("AIFF", UNCLOSED_OF["AIFF"], 0),
+        ("CAF", UNCLOSED_OF["CAF"], -1),
+        ("RF64", UNCLOSED_OF["RF64"], -1),
+    ):
+        content = bytearray(encoded(kind))
+        struct.pack_into(form, content, content.index(name) + behind, value)
+        (tmp_path / "a.wav").write_bytes(content)
+        assert abs(len(read_audio(tmp_path / "a.wav")[0]) - SECONDS * RATE) <= 4, kind
+
+
+def test_an_mp3_in_a_wav_file(tmp_path):
+    """Its header counts the samples that the decoder leaves out."""
+    content = of_pyav("wav", "libmp3lame", 44100)
+    (tmp_path / "a.wav").write_bytes(content)
+    whole, rate = read_audio(tmp_path / "a.wav")
+    assert 1.15 < len(whole) / rate < 1.4
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", 0.1, 1)[0][:, 0], part_of(whole, rate, 1, 0.1), atol=1e-4)
+    (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        InputError, match=r"a\.wav: truncated: \d+ of \d+ bytes of audio are there; copy the file again$"
+    ):
+        read_audio(tmp_path / "a.wav")
+
+
+CUT = {
+    "BW64": (b"BW64" + encoded("RF64", ODD)[4:], r"\d+ of 8002 bytes of audio are there"),
+    "NIST": (encoded("NIST", ODD), r"\d+ of 8002 bytes of audio are there"),
+    "8SVX": (encoded("SVX", ODD), r"\d+ of 8002 bytes of audio are there"),
+    "little-endian AU": (encoded("AU", ODD, endian="LITTLE"), r"\d+ of 8002 bytes of audio are there"),
+    **{
+        codec: (of_pyav("wav", codec, rate), r"\d+ of \d+ bytes of audio are there")
+        for codec, rate in (("ac3", 48000), ("eac3", 48000), ("g722", 16000))
+    },
+    "FLAC in Ogg": (of_pyav("ogg", "flac", 16000), "the end of the Ogg stream is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", CUT)
+def test_what_is_cut_is_refused(tmp_path, kind):
+    content, said = CUT[kind]
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_audio(tmp_path / "a.wav")[0]) >= 4001
+    (tmp_path / "a.wav").write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(InputError, match=rf"a\.wav: truncated: {said}; copy the file again$"):
+        read_audio(tmp_path / "a.wav", 0.1)
+
+
+def test_a_header_that_points_to_no_place(tmp_path):
+    """FFmpeg goes behind all chunks of a CAF file, wherever that is, also where it takes another file for one."""
+    content = of_pyav("caf", "alac", 16000)
+    assert_alone_and_with(tmp_path / "a.caf", content, content)
+    whole, _ = read_audio(tmp_path / "a.caf")
+    (tmp_path / "a.caf").write_bytes(content + b"junk" + struct.pack(">q", 2**56) + bytes(range(100)))
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.caf")[0], whole)
 
 
 def test_a_chunk_behind_the_sound_of_a_w64_file_is_not_heard(tmp_path):
@@ -386,8 +517,8 @@ def test_a_part_of_an_mp3_begins_as_the_whole_goes_on(tmp_path, rate):
         )
 
 
-def part_of(whole, rate, start):
-    return whole[start * rate :][: int(0.2 * rate) + 1, 0]
+def part_of(whole, rate, start, seconds=0.2):
+    return whole[start * rate :][: int(seconds * rate) + 1, 0]
 
 
 def test_a_codec_that_cannot_seek(tmp_path):
@@ -437,7 +568,7 @@ def test_tags_that_are_no_utf8(tmp_path):
     [
         ("AU", r"\d+ of 352800 bytes of audio"),
         ("W64", r"\d+ of 352800 bytes of audio"),
-        ("RF64", "bytes"),
+        ("RF64", r"\d+ of 352800 bytes of audio"),
         ("CAF", r"\d+ of 352804 bytes of audio"),
     ],
 )

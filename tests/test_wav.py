@@ -74,6 +74,7 @@ ODD = {
     "one byte after the data": wav() + b"x",
     "a chunk after the data": wav() + b"LIST\4\0\0\0INFO",
     "Ambisonic B-format": with_bytes((b"fmt ", 36), "12s", AMBISONIC_B, content=wav(container="WAVEX")),
+    "two sounds, of which the first counts": wav() + wav(np.zeros(600))[36:],
     "an ID3 tag after the data": wav() + b"TAG".ljust(128, b"\0"),
     "two formats, of which the first counts": with_chunk(b"")[:36] + wav(np.zeros((1, 2)))[12:36] + wav()[36:],
     "the data first": with_data_first(),
