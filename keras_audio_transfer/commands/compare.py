@@ -11,6 +11,7 @@ when it is started again.
 """
 
 import itertools
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -271,13 +272,21 @@ def read_scores(path):
     except (ValueError, pd.errors.ParserError) as error:  # no text, no columns, or rows of several lengths
         raise InputError(f"{path}: is no table; expected what compare writes; remove it") from error
     numbers = [name for name in scores if name not in TEXTS]
-    scores[numbers] = scores[numbers].apply(pd.to_numeric, errors="coerce")
+    scores[numbers] = scores[numbers].apply(lambda column: column.map(_number).astype(float))
     given = [name for name in numbers if name not in MAY_LACK]
     whole = path.read_bytes().endswith(b"\n") and not scores[given].isna().any(axis=None)
     known = {*SHOWN} <= {*scores} and {*scores["choice"]} <= {*CHOICES} and (scores["source"] != "").all()
     if not (known and whole) or scores.duplicated(["source", "choice"]).any():
         raise InputError(f"{path}: is not a table that compare writes, or not the whole of it; remove it")
     return scores
+
+
+def _number(text):
+    """The number that was written, which not every version of pandas finds to the last digit; NaN for none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def differences(scores, folds):

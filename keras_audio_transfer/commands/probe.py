@@ -106,7 +106,8 @@ def read_scores(path, columns=("score",)):
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float))
+        exact = {"float_precision": "round_trip"}
+        table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float), **exact)
     except ValueError:  # empty, no text, no table, or text where a number belongs
         return None
     if not {"layers", *columns} <= {*table} or table.empty or table["score"].isna().any():
