@@ -272,7 +272,7 @@ def read_scores(path):
     except (ValueError, pd.errors.ParserError) as error:  # no text, no columns, or rows of several lengths
         raise InputError(f"{path}: is no table; expected what compare writes; remove it") from error
     numbers = [name for name in scores if name not in TEXTS]
-    scores[numbers] = scores[numbers].apply(lambda column: column.map(_number).astype(float))
+    scores[numbers] = scores[numbers].apply(lambda column: column.map(_number))
     given = [name for name in numbers if name not in MAY_LACK]
     whole = path.read_bytes().endswith(b"\n") and not scores[given].isna().any(axis=None)
     known = {*SHOWN} <= {*scores} and {*scores["choice"]} <= {*CHOICES} and (scores["source"] != "").all()
@@ -284,7 +284,7 @@ def read_scores(path):
 def _number(text):
     """The number that was written, which not every version of pandas finds to the last digit; NaN for none."""
     try:
-        return float(text)
+        return int(text) if text.isdecimal() else float(text)
     except ValueError:
         return math.nan
 
