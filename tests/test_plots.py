@@ -87,7 +87,7 @@ def test_floors_only(tmp_path, recwarn):
     scores = pd.DataFrame(rows, columns=["source", "choice", "score"])
     scores = scores.assign(interval_low=0.3, interval_high=0.6, metric="accuracy", chance=0.1)
     plots.sources(scores, tmp_path / "a.*", "title")
-    assert not recwarn.list
+    assert not [warning for warning in recwarn if "limits" in str(warning.message)]
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
