@@ -263,8 +263,7 @@ class _FFmpeg(Decoder):
         self._is_open = False
         self._stack = ExitStack()
         # PyAV itself does not take names that are no UTF-8.
-        part = _Part(path, extent.begin, extent.end, extent.patches)
-        file = self._stack.enter_context(closing(part))
+        file = self._stack.enter_context(closing(_Part(path, extent.begin, extent.end, extent.patches)))
         try:
             with self._errors():
                 container = self._stack.enter_context(av.open(file, metadata_errors="replace"))

@@ -209,8 +209,9 @@ class Card:
     def differences(self, other: "Card") -> list[tuple[str, str, str]]:
         """What two cards of one model cannot disagree on: (field, of this one, of the other), in a few words."""
         mine, its = self.decisive(), other.decisive()
-        names = [name for name in mine if None not in (mine[name], its[name]) or name.startswith("audio.")]
-        return [(name, str(mine[name])[:60], str(its[name])[:60]) for name in names if mine[name] != its[name]]
+        unsaid = {name for name in ("weights_sha256", "network", "pooling") if None in (mine[name], its[name])}
+        names = [name for name in mine if name not in unsaid and mine[name] != its[name]]
+        return [(name, str(mine[name])[:60], str(its[name])[:60]) for name in names]
 
     def require_single_clips(self, model: Path, use: str) -> None:
         """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.

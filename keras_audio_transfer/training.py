@@ -38,7 +38,7 @@ def check_described(model: keras.Model, card: Card, path: Path) -> None:
         InputError: it has other weights or layers, or pools them in another way.
     """
     outputs = [name for name in model.output if name != SCORES]
-    same = {*outputs} == {*card.layer_names} and card.weights_sha256 in (None, weights_hash(model))
+    same = outputs == card.layer_names and card.weights_sha256 in (None, weights_hash(model))
     layers = {layer.name: layer for layer in model.layers}
     pools = {type(layers[name]) for name in map(pooling_name, outputs) if name in layers} & {*POOLINGS.values()}
     if not same or (card.pooling in POOLINGS and pools - {POOLINGS[card.pooling]}):

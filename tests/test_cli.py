@@ -737,6 +737,12 @@ def test_one_phase_has_no_number_and_nothing_to_do_no_progress(capsys):
     assert capsys.readouterr().err == "predicting: 1 clip\npredicting: 100 % (1 of 1, 0 s left)\npredicting\n"
 
 
+def test_what_was_done_at_once_is_no_measure_of_time(capsys):
+    bar = progress.Phases(SimpleNamespace(quiet=False), "probing").bar("probing", 100, "fit")()
+    bar.update(50)  # found where a run was stopped
+    assert capsys.readouterr().err.splitlines()[1:] == ["probing: 50 % (50 of 100)"]
+
+
 def test_less_was_needed_than_could_have_been(capsys):
     bar = progress.Phases(SimpleNamespace(quiet=False), "choosing").bar("choosing", 40, "fit")()
     bar.update(3)

@@ -29,7 +29,7 @@ N_CLIPS, BATCH = 48, 16
 
 @pytest.fixture(scope="module", autouse=True)
 def deterministic():
-    """As the commands train. It also keeps Keras from compiling each network with XLA, which no user sees."""
+    """As the commands train."""
     tf.config.experimental.enable_op_determinism()
 
 

@@ -315,10 +315,10 @@ def main(options):
     label_names = cli.label_names(options, clips)
     check_clips(options, clips, label_names)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    weights = {name: path and Card.read(path).weights_sha256 for name, path in sources.items()}
-    settings = {"sources": weights, "dataset": options.dataset, "clips": len(clips), "seed": options.seed}
-    cards = {name: path and Card.read(path).fingerprint() for name, path in sources.items()}
-    settings |= {"join": options.join, FINGERPRINT: digest(clips), CARDS: cards}
+    cards = {name: path and Card.read(path) for name, path in sources.items()}
+    settings = {"sources": {name: card and card.weights_sha256 for name, card in cards.items()}}
+    settings |= {"dataset": options.dataset, "clips": len(clips), "seed": options.seed, "join": options.join}
+    settings |= {FINGERPRINT: digest(clips), CARDS: {name: card and card.fingerprint() for name, card in cards.items()}}
     defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
     settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
     check_settings(options.output_dir / CONFIG, settings, added=[FINGERPRINT, CARDS])

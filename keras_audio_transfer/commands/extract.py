@@ -10,7 +10,6 @@ Files that cannot be read are listed in failed.csv beside the output, the rest i
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import failures_beside
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 
@@ -45,8 +44,7 @@ def main(options):
         raise InputError(f"--hop-seconds: {options.model_dir} takes whole batches; import the calibrated version")
     places.check_audio(options.inputs)
     clips, names = cli.load_inputs(options)
-    places.check_no_input("--output", options.output, (clip.path for clip in clips))
-    failures_beside(options.output)
+    places.check_beside_clips(options.output, clips)
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 

@@ -6,7 +6,6 @@ The features file has one layer, mfcc, of 120 numbers; `probe` takes it as --bas
 """
 
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.files import failures_beside
 
 
 def arguments():
@@ -20,8 +19,7 @@ def main(options):
     cli.check_inputs(options)
     places.check_audio(options.inputs)
     clips, names = cli.load_inputs(options)
-    places.check_no_input("--output", options.output, (clip.path for clip in clips))
-    failures_beside(options.output)
+    places.check_beside_clips(options.output, clips)
 
     from keras_audio_transfer.mfcc import extract_mfcc
 

@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import only_writer
+from keras_audio_transfer.files import failures_beside, only_writer
 from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
 
@@ -152,6 +153,12 @@ def check_no_input(flag: str, output: Path, inputs: Iterable[Path | None]) -> No
         for place in outputs:
             if given is not None and given.exists() and given.samefile(place):
                 raise InputError(f"{flag}: {place} is an input, {given}, and would be replaced; name another place")
+
+
+def check_beside_clips(output: Path, clips: Iterable[Clip]) -> None:
+    """Refuse an `--output` that is the file of a clip, or whose list of failures would replace something else."""
+    check_no_input("--output", output, (clip.path for clip in clips))
+    failures_beside(output)
 
 
 def model_files(model_dir: Path) -> list[Path]:

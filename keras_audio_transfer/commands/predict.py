@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, cell, failures_beside, write_failures
+from keras_audio_transfer.files import atomic_write, cell, write_failures
 from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
 
 FORMATS = ("table", "csv", "json")
@@ -56,8 +56,7 @@ def scores_of(options, config):
 
     saved_model, clips = latest_saved_model(options.model_dir), clips_below(options.inputs)
     if options.output is not None:
-        places.check_no_input("--output", options.output, (clip.path for clip in clips))
-        failures_beside(options.output)
+        places.check_beside_clips(options.output, clips)
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
 

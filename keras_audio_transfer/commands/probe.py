@@ -106,8 +106,8 @@ def read_scores(path, columns=("score",)):
     import pandas as pd
 
     try:
-        exact = {"float_precision": "round_trip"}
-        table = pd.read_csv(path, converters={"layers": str}, dtype=dict.fromkeys(columns, float), **exact)
+        numbers = dict.fromkeys(columns, float)
+        table = pd.read_csv(path, converters={"layers": str}, dtype=numbers, float_precision="round_trip")
     except ValueError:  # empty, no text, no table, or text where a number belongs
         return None
     if not {"layers", *columns} <= {*table} or table.empty or table["score"].isna().any():

@@ -65,7 +65,7 @@ class _Lines:
         self._iterable, self._title, self.total, self._quiet = iterable, title, total, quiet
         self._lock, self._done, self._tenths, self._start = Lock(), 0, 0, time.monotonic()
         self._soon = True  # whether no line has said yet how long it takes
-        self._first = 0.0  # when the first step was done, which may have had to wait for more than the others
+        self._first = None  # when the first steps were done, which may have had to wait for more, and how many
         if not quiet:
             size = f": {total} {unit}{'s' * (total != 1)}" if total else ""
             print(f"{title}{size}", file=sys.stderr, flush=True)
@@ -79,26 +79,27 @@ class _Lines:
     def update(self, steps: int = 1) -> None:
         """Count steps that are done."""
         with self._lock:
-            self._first = self._first or time.monotonic()
             self._done += steps
+            self._first = self._first or (time.monotonic(), self._done)
             tenths = 10 * self._done // self.total if self.total else 0
             seconds = time.monotonic() - self._start
-            is_soon = self._soon and self.total and self._done > 1 and seconds >= _SOON_SECONDS
+            is_soon = self._soon and self.total and self._done > self._first[1] and seconds >= _SOON_SECONDS
             if (tenths > self._tenths or is_soon) and not self._quiet:
                 self._tenths, self._soon = tenths, False
                 how_far = f"{100 * self._done // self.total} % ({self._done} of {self.total}{self._left()})"
                 print(f"{self._title}: {how_far}", file=sys.stderr, flush=True)
 
     def _left(self):
+        begin, before = self._first
         steps = self.total - self._done
-        if steps and self._done < 2:
+        if steps and self._done <= before:
             return ""
-        a_step = (time.monotonic() - self._first) / max(self._done - 1, 1)
+        a_step = (time.monotonic() - begin) / max(self._done - before, 1)
         return f", {a_step * steps:.0f} s left"
 
     def reset(self) -> None:
         """Count from the start again: a download does so at its end, and then adds the whole."""
-        self._done = 0
+        self._done, self._first = 0, None
 
     def close(self) -> None:
         """Say that nothing is left to do, where less was needed than could have been."""

@@ -27,11 +27,10 @@ def arguments():
 
 def scores_of(folder):
     """The rows of a comparison."""
+    for name in (SCORES, DIFFERENCES):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: has no {name}; expected a folder that 'compare' has written to its end")
     path = folder / SCORES
-    if not path.is_file():
-        raise InputError(f"{folder}: has no {SCORES}; expected a folder that 'compare' has written to its end")
-    if not (folder / DIFFERENCES).is_file():
-        raise InputError(f"{folder}: has no {DIFFERENCES}; expected a folder that 'compare' has written to its end")
     scores = read_scores(path)
     if not len(scores):
         raise InputError(f"{path}: has no rows; expected the table that 'compare' writes")

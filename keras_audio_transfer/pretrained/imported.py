@@ -24,8 +24,8 @@ def models_dir() -> Path:
         if given:
             return Path(given).expanduser()
         return platformdirs.user_data_path("keras_audio_transfer", False) / "models"
-    except RuntimeError:  # the user has no home, as in a container
-        return Path(given or os.devnull) / "models"
+    except RuntimeError:  # the user has no home, as in a container: a place where nothing is, and nothing can be
+        return Path(os.devnull) / "models"
 
 
 def find(text: str) -> Path:

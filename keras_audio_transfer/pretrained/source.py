@@ -79,10 +79,10 @@ def build(source: Source, weights: Weights | None = None, pooling: str = "mean")
         outputs[name] = (pool or POOLINGS[pooling](name=pooling_name(name)))(joined)
     model = keras.Model(waveform, outputs, name=source.name.lower())
     for name, arrays in (weights or {}).items():
-        model.get_layer(name).set_weights(arrays)
-    for layer in model.layers:
+        layer = model.get_layer(name)
+        layer.set_weights(arrays)
         if isinstance(layer, keras.layers.BatchNormalization) and (layer.moving_variance.numpy() < 0).any():
-            raise InputError(f"{source.name}: a variance of {layer.name} is negative; get the published file again")
+            raise InputError(f"{source.name}: a variance of {name} is negative; get the published file again")
     return model
 
 

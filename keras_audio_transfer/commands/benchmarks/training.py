@@ -62,7 +62,7 @@ def _epoch(options, augmented):
 
 
 # Four steps, each on top of those before; then what was tried and left out. `train` works as 'fast_kernels'
-# does, `transfer` as 'process_a_core'. No jit_compile: Keras leaves it off where operations are deterministic.
+# does, `transfer` as 'process_a_core'. No jit_compile: see `heads.compile_settings`.
 TRAININGS = {
     "default_kernels": {"fast_kernels": False, "computed_once": False, "process_a_core": False},
     "fast_kernels": {"computed_once": False, "process_a_core": False},
