@@ -24,6 +24,10 @@ class ScaleAndOffset(keras.layers.Layer):
         """Return the maps, of the same shape."""
         return maps * self.scale + self.offset
 
+    def compute_output_spec(self, maps):
+        """Return the maps' shape and type, which Keras would otherwise find by tracing `call`."""
+        return keras.KerasTensor(maps.shape, dtype=self.compute_dtype)
+
 
 class StftToPower(keras.layers.Layer):
     """Squared magnitude without the root that a magnitude takes.

@@ -115,11 +115,12 @@ class Signatures:
 
     def __init__(self, model: keras.Model, card: Card):
         self.model, self.card, self.audio = model, card, card.audio
-        # Traced once each, however many signatures use them.
-        self.network = _graph(self._network, [_WAVEFORM])
-        self.at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
-        self.decoded = _graph(self._decoded, [tf.TensorSpec([], tf.string)])
-        specs = self.network.get_concrete_function().structured_outputs
+        # Traced once each, however many signatures use them: a `tf.function` would be traced again by its second caller.
+        self.network = _graph(self._network, [_WAVEFORM]).get_concrete_function()
+        at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
+        self.at_model_rate = at_model_rate.get_concrete_function()
+        self.decoded = _graph(self._decoded, [tf.TensorSpec([], tf.string)]).get_concrete_function()
+        specs = self.network.structured_outputs
         self.output_of_one_clip = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
 
     def _network(self, waveform):
