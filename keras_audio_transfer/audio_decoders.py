@@ -31,6 +31,7 @@ _MP3_SLACK = 4 * 1152  # of the length in an mp3's header, for the decoder's del
 # be 85 frames of 576 samples; and what cannot be decoded is missing in the next frames, too.
 _MP3_BEFORE = 1 << 16
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
+DAMAGED = "damaged: some of its bytes are no frame of an mp3, and the sound around them may be wrong"
 GOES_ON = "goes on behind the end that its header tells: what follows there was not read"
 
 
@@ -83,7 +84,7 @@ def open_decoder(path: Path) -> Decoder:
 
 
 def _notes_of(extent):
-    return (UNCLOSED,) * extent.is_unclosed + (GOES_ON,) * extent.goes_on
+    return (UNCLOSED,) * extent.is_unclosed + (DAMAGED,) * extent.is_damaged + (GOES_ON,) * extent.goes_on
 
 
 @contextmanager
@@ -147,8 +148,10 @@ class _Libsndfile(Decoder):
             self._promised -= _MP3_SLACK
         if self._file.format == "FLAC":
             self._measure_flac()
-        is_mp3 = self._file.format == "MP3"
-        self.extent, is_counted = audio_headers.extent_of_mp3(path) if is_mp3 else (extent, True)
+        self.extent, is_counted = extent, True
+        if self._file.format == "MP3":
+            self.extent, is_counted = audio_headers.extent_of_mp3(path)
+            self.notes = _notes_of(self.extent)
         hides_its_rate = self._file.subtype == "OPUS" and audio_headers.is_opus_of_unknown_rate(path)
         finds_nothing = extent.is_unclosed and not self._file.frames  # of 4 GiB, for which there is no length
         self.can_measure = is_counted and not hides_its_rate and not finds_nothing

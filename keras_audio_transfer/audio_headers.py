@@ -57,6 +57,7 @@ class Extent(NamedTuple):
         begin, end: decoders are to read what is between them, in bytes.
         goes_on: whether more follows than a tag and filling.
         is_unclosed: whether they say that there is no sound, and it follows.
+        is_damaged: whether something stands between an mp3's frames that is none, neither a tag nor filling.
         patches: places, and bytes that decoders are to find there: the length that was never filled in, if it can be.
         streams: of an Ogg file: where each begins and ends, in bytes. More than one are a chain.
     """
@@ -65,6 +66,7 @@ class Extent(NamedTuple):
     end: int
     goes_on: bool = False
     is_unclosed: bool = False
+    is_damaged: bool = False
     patches: tuple[tuple[int, bytes], ...] = ()
     streams: tuple[tuple[int, int], ...] = ()
 
@@ -87,7 +89,26 @@ def extent_of(path: Path) -> Extent:
             return _extent_of_sound(path, content, begin, first, length if is_known else -1)
         if kind == b"NIST":
             return _extent_of_sound(path, content, begin, *_sound_of_nist(content[begin : begin + 1024]))
-        return _extent_of_chunks(path, content, kind, begin) if kind in _KINDS else Extent(0, len(content))
+        if kind in _KINDS:
+            return _extent_of_chunks(path, content, kind, begin)
+        return Extent(0, len(content), patches=_size_for_mpg123(content, begin))
+
+
+def _size_for_mpg123(content, begin):
+    """The number of bytes in an mp3's first frame as mpg123 expects it: of others, also because of tags, it warns."""
+    header, _ = _header_of_mp3(content, begin)
+    if header is None or header[1] == b"VBRI":
+        return ()
+    flags, *fields = struct.unpack(">III", content[header.start(2) : header.start(2) + 12])
+    if not flags & 2 or abs(fields[flags & 1] - (len(content) - begin)) * 100 <= len(content):
+        return ()
+    return ((header.start(2) + 4 + 4 * (flags & 1), struct.pack(">I", len(content) - begin)),)
+
+
+def _header_of_mp3(content, begin):
+    """What the first frame of an mp3 file says of the others, as a match of `_MP3_HEADER`; and this frame's bytes."""
+    length = _mp3_frames().get(content[begin : begin + 3], 0)
+    return _MP3_HEADER.search(content, begin, begin + length), length
 
 
 def _extent_of_ogg(path, content, begin):
@@ -237,8 +258,7 @@ def extent_of_mp3(path: Path) -> tuple[Extent, bool]:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         begin, said = _behind_id3(content), 0
-        length = _mp3_frames().get(content[begin : begin + 3], 0)
-        header = _MP3_HEADER.search(content[begin : begin + length])
+        header, length = _header_of_mp3(content, begin)
         if header is not None:
             begin += length
             flags, said = struct.unpack(">II", header[2][:8])
@@ -246,9 +266,9 @@ def extent_of_mp3(path: Path) -> tuple[Extent, bool]:
                 said = int.from_bytes(header[2][10:14], "big")
             elif not flags & 1:
                 said = 0
-        count, tags = _frames_from(content, begin)
+        count, tags, is_damaged = _frames_from(content, begin)
         patches = tuple((place, bytes(end - place)) for place, end in tags)
-        return Extent(begin, len(content), patches=patches), header is not None and count <= said
+        return Extent(begin, len(content), is_damaged=is_damaged, patches=patches), header is not None and count <= said
 
 
 def _behind_id3(content, place=0):
@@ -258,8 +278,8 @@ def _behind_id3(content, place=0):
 
 
 def _frames_from(content, place):
-    """How many frames there are, and where the tags between them begin and end."""
-    lengths, count, tags = _mp3_frames(), 0, []
+    """How many frames there are, where the tags between them begin and end, and whether something else is there."""
+    lengths, count, tags, is_damaged = _mp3_frames(), 0, [], False
     while True:
         while length := lengths.get(content[place : place + 3]):
             place += length
@@ -276,9 +296,10 @@ def _frames_from(content, place):
                 following += length
                 in_a_row += 1
             if in_a_row == 3:
+                is_damaged |= count > 0 and not _is_filling(content[end : found.start()])
                 break
         else:
-            return count, tags
+            return count, tags, is_damaged
 
 
 @cache

@@ -14,7 +14,7 @@ from encoded_sounds import joined, of_ffmpeg
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.audio_decoders import GOES_ON, UNCLOSED, open_decoder
+from keras_audio_transfer.audio_decoders import DAMAGED, GOES_ON, UNCLOSED, open_decoder
 from keras_audio_transfer.audio_files import open_audio, read_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
@@ -228,6 +228,30 @@ def test_what_is_not_as_a_header_tells_is_said(tmp_path, kind):
         assert file.notes == notes
     if kind.partition(" and ")[2]:
         assert len(samples) == SECONDS * RATE
+
+
+VBR = mp3("VARIABLE")
+AROUND = {  # what is not an mp3's own: its first bytes, last ones, and those between
+    "nothing": (VBR, ()),
+    "a picture before": (ID3_WITH_A_PICTURE + VBR, ()),
+    "tags behind": (VBR + b"APETAGEX" + bytes(2000) + b"TAG" + bytes(125), ()),
+    "another behind": (2 * VBR, ()),
+    "a tag between": (VBR + ID3_WITH_A_PICTURE + VBR, ()),
+    "zeros between": (VBR + bytes(1500) + VBR, ()),
+    "bytes missing": (VBR[:9000] + VBR[9200:], (DAMAGED,)),
+    "bytes too many": (VBR[:9000] + bytes(range(1, 200)) + VBR[9000:], (DAMAGED,)),
+}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_what_is_no_frame_of_an_mp3_is_said_by_us_and_not_by_its_decoder(tmp_path, kind, capfd):
+    content, notes = AROUND[kind]
+    (tmp_path / "a.mp3").write_bytes(content)
+    with open_audio(tmp_path / "a.mp3") as file:
+        assert len(file.read()) >= (SECONDS - 0.1) * RATE
+        assert file.notes == notes
+    if not notes:
+        assert capfd.readouterr().err == ""  # libmpg123 writes there, without the file's name
 
 
 ODD = SOUND[:4001]

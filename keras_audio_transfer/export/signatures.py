@@ -115,7 +115,7 @@ class Signatures:
 
     def __init__(self, model: keras.Model, card: Card):
         self.model, self.card, self.audio = model, card, card.audio
-        # Traced once each, however many signatures use them: a `tf.function` would be traced again by its second caller.
+        # Traced once each, however many signatures use them; a `tf.function` is traced again for its second caller.
         self.network = _graph(self._network, [_WAVEFORM]).get_concrete_function()
         at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
         self.at_model_rate = at_model_rate.get_concrete_function()
