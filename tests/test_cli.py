@@ -498,6 +498,16 @@ def test_a_disk_that_takes_names_but_no_content_is_found_out(monkeypatch, tmp_pa
     assert [*tmp_path.iterdir()] == []
 
 
+def test_work_goes_on_where_nobody_reads_its_results(tmp_path):
+    code = "from keras_audio_transfer.commands import cli; [cli.show('x' * 9999) for _ in range(99)]; open('done', 'w')"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **pipes)
+    process.stdout.close()  # before it has written anything
+    assert process.communicate()[1] == b""
+    assert process.returncode == 0
+    assert (tmp_path / "done").exists()
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -331,8 +331,12 @@ def printable(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print a result on stdout, where it is seen at once."""
-    print("\n".join(map(printable, text.split("\n"))), flush=True)
+    """Print a result on stdout, where it is seen at once. Where nobody reads on, as behind `| head`, work goes on."""
+    try:
+        print("\n".join(map(printable, text.split("\n"))), flush=True)
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:  # also for what is in the buffer when the process ends
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def say(options: argparse.Namespace, text: str) -> None:
