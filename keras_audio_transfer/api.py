@@ -41,8 +41,7 @@ def extract(
 ) -> FeatureTable:
     """Compute the features of every layer for files, arrays or a data set: what the command `extract` does.
 
-    Each clip is cropped or padded to `clip_seconds`, as in training. (`Model.features` takes each clip at its whole
-    length instead.)
+    Each clip is heard whole; or, where `clip_seconds` is given, cropped or padded to it.
 
     Args:
         files_or_clips: the path of an audio file, or of a folder to search to any depth; a `Clip`, such as
@@ -50,7 +49,9 @@ def extract(
             dimensions are one clip with its channels on the shorter one. Or a list or other iterable of them.
         model: from `load_model`, or the path of a model folder; None for the one that comes with the package.
         layers: names, or one, in the order wanted; None for all.
-        clip_seconds: the length of clips; None for the model's.
+        clip_seconds: the length of clips; None for whole clips, those shorter than `card.audio.clip_seconds` padded to
+            it, as in training; `Model.features` pads none. (An older model may say in `card.audio.long_clips` that it
+            hears only a part.)
         hop_seconds: features over time: of the windows of `clip_seconds` around every multiple of this, a row a window.
         labels: of files and arrays, one a clip: a text or whole number names its class, a list of texts its tags; a
             float, or a list of them, is what a regression is to predict. `Clip`s have labels of their own.

@@ -107,7 +107,7 @@ class AudioConfig:
 
     Attributes:
         sample_rate: in Hz; every clip is resampled to it.
-        clip_seconds: length of the clips the network is trained on. Features can be had for any length.
+        clip_seconds: length of the clips the network is trained on, to which shorter ones are filled.
         n_fft: length of the FFT, in samples.
         hop_length: step from frame to frame, in samples.
         n_mels: mel bands.

@@ -28,8 +28,8 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
     """Audio files or arrays -> the features of a network's layers, as a step of a scikit-learn pipeline.
 
     What it takes as X: paths of audio files, or pairs (audio, sample rate in Hz), or `Clip`s: a list, array or Series
-    of them, a data frame with one column, or for `fit_transform` and `transform` any iterable. Each is cropped or
-    padded to `clip_seconds`, as in training.
+    of them, a data frame with one column, or for `fit_transform` and `transform` any iterable. Each is heard
+    whole; or, where `clip_seconds` is given, cropped or padded to it.
 
     The features of all layers are kept in memory by what the model and the clip hold (of a file: its path, size and
     date), so that a grid over `layers`, or the folds of a cross-validation, compute each clip once in a process. At
@@ -40,7 +40,8 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
     Args:
         model: from `load_model`, or the path of a model folder; None for the one that comes with the package.
         layers: names, or one, in the order wanted; None for all.
-        clip_seconds: the length of clips; None for the model's.
+        clip_seconds: the length of clips; None for whole clips, those shorter than `card.audio.clip_seconds` padded to
+            it. (An older model may say in `card.audio.long_clips` that it hears only a part.)
 
     Raises:
         InputError: (from `fit`, `transform`) a parameter that cannot be, or a clip that cannot be read. An unknown

@@ -206,8 +206,8 @@ class Model:
     def predict(self, audio: Audio, sample_rate: float | None = None, top: int | None = None) -> "pd.DataFrame":
         """The labels of one clip or of several, with their scores.
 
-        Each clip is cropped or padded to `card.audio.clip_seconds` first, as in training; the scores are those that the
-        command `predict` gives for the same sound in a file. What scores mean differs from model to model:
+        Each clip is heard as `card.audio` says: whole, one shorter than `clip_seconds` padded to it first, as in
+        training; the scores are those that the command `predict` gives for the same sound in a file. What scores mean differs from model to model:
         `card.meaning_of_scores(path)` says it, and so does the frame's `attrs["scores_are"]`.
 
         Args:

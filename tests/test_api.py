@@ -2,6 +2,7 @@
 
 import copy
 import doctest
+import io
 import json
 import os
 import pickle
@@ -534,6 +535,20 @@ def test_another_length_and_progress(model, sounds, capsys):
     assert_same({"layer1": longer.layers["layer1"][0]}, model.features(waveform, RATE, "layer1"))
     kat.extract(sounds / "a.wav", model)
     assert capsys.readouterr().err == ""
+
+
+def test_clips_are_heard_whole_unless_a_length_is_given(model_dir, model):
+    """By the SavedModel, too: `as_trained` hears a file as `extract` does."""
+    waveform = noise(3 * model.card.audio.n_samples + 99)
+    content = io.BytesIO()
+    soundfile.write(content, waveform, RATE, format="WAV", subtype="FLOAT")
+    served = tf.saved_model.load(str(model_dir / "1")).signatures["as_trained"](tf.constant([content.getvalue()]))
+    whole, cut = kat.extract((waveform, RATE), model), kat.extract((waveform, RATE), model, clip_seconds=0.25)
+    assert whole.notes is None
+    assert cut.notes.tolist() == ["cut to its first 0.25 s"]
+    for name in model.layer_names:
+        np.testing.assert_allclose(whole.layers[name], served[name], rtol=1e-4, atol=1e-5)
+        assert np.abs(whole.layers[name] - cut.layers[name]).max() > 1e-3
 
 
 def test_windows_over_time_are_rows(model, sounds):

@@ -192,7 +192,7 @@ def test_of_several_models_one_is_chosen_inside_the_training_parts(run_script, s
 
 @pytest.mark.slow
 def test_a_served_file_gets_what_predict_says(classified, run_script, tmp_path):
-    """Of any length: `as_trained` cuts and fills files as the scripts do."""
+    """Of any length: `as_trained` fills files as the scripts do, and hears longer ones whole."""
     for n, number in ((700, 1), (2000, 2), (SAMPLES, 3), (3 * SAMPLES, 4)):
         sounds = [sound(kind, 10 * number + i) for i, kind in enumerate(("tone", "click", "noise"))]
         soundfile.write(tmp_path / f"{number}.wav", np.concatenate(sounds)[:n], RATE)
@@ -200,6 +200,7 @@ def test_a_served_file_gets_what_predict_says(classified, run_script, tmp_path):
     serve = tf.saved_model.load(str(classified[1] / "1")).signatures["as_trained"]
     files = sorted(tmp_path.glob("*.wav"))
     answer = serve(audio_bytes=tf.constant([file.read_bytes() for file in files]))
+    assert not any(file["notes"] for file in json.loads(run.stdout)["files"])
     predicted = [{one["label"]: one["score"] for one in file["labels"]} for file in json.loads(run.stdout)["files"]]
     names = read_card(classified[1])["labels"]
     assert [max(scores, key=scores.get).encode() for scores in predicted] == answer["labels"].numpy().tolist()

@@ -42,7 +42,8 @@ def arguments():
         "--clip-seconds",
         type=cli.seconds,
         metavar="S",
-        help="clip length (default: the model's or that of the longest clip, whichever is shorter)",
+        help="crop or pad clips to this (default: whole clips, those shorter than the model's length, or than the "
+        "longest clip where that is shorter, padded to it)",
     )
     cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)

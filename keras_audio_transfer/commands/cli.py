@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,12 +223,12 @@ def decode_clips(
 def for_clips(config: AudioConfig, longest: float) -> AudioConfig:
     """The front end with the length of the longest clip, in seconds, where that is the shorter one.
 
-    Clips that are heard whole are of any length, and those shorter than a frame are filled.
+    The length of a network of patches is that of a patch, to which clips are filled in any case.
     """
-    if config.long_clips == "whole":
+    if config.patch_frames:
         return config
     shortest = config.n_fft / config.sample_rate
-    return config.with_clip_seconds(min(config.clip_seconds, max(longest, shortest)))
+    return replace(config, clip_seconds=min(config.clip_seconds, max(longest, shortest)))
 
 
 def add_duplicates_argument(arguments: argparse.ArgumentParser) -> None:

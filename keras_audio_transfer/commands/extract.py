@@ -20,7 +20,10 @@ def arguments():
     cli.add_input_arguments(parser)
     parser.add_argument("--layers", metavar="NAME,...", help="comma-separated names (default: all layers)")
     parser.add_argument(
-        "--clip-seconds", type=cli.seconds, metavar="S", help="crop or pad clips to this (default: the model's length)"
+        "--clip-seconds",
+        type=cli.seconds,
+        metavar="S",
+        help="crop or pad clips to this (default: whole clips, those shorter than the model's length padded to it)",
     )
     parser.add_argument(
         "--hop-seconds",

@@ -15,7 +15,7 @@ An interrupted run continues with the same command and --resume, and ends with t
 import math
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -338,7 +338,7 @@ def evaluate(options, job, model):
 
 def card_of(options, job, epochs_trained, scores):
     return Card(
-        job.config,
+        replace(job.config, long_clips="whole"),  # after training
         network=options.network,
         network_citation=backbone(options.network).CITATION,
         multiscale=dilations_of(options),

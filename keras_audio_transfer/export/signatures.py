@@ -178,7 +178,10 @@ class Signatures:
         return self._each_alone(self.decoded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
 
     def as_trained(self, audio_bytes):
-        """WAV files, each cropped or padded to the front end's `clip_seconds` first, as `predict` and `extract` do."""
+        """WAV files, each as `predict` and `extract` hear it: padded to the front end's `clip_seconds` if shorter.
+
+        A longer one is heard whole, or in part, as the front end's `long_clips` says.
+        """
         return self._each_alone(self._cropped_or_padded, _checked(audio_bytes, *_batch_checks("audio_bytes")))
 
     def timestamps(self, waveform, hop_seconds, window_seconds):

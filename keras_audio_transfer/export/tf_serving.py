@@ -61,8 +61,8 @@ curl -d '{{"signature_name": "info", "instances": [0]}}' http://localhost:8501/v
 ```
 
 A waveform at the model's {sample_rate} Hz, in row form; two of them, the second one shorter, in columnar form; a WAV
-file of any sample rate and length (`clip.wav`: PCM of 8, 16, 24 or 32 bit, or float), cropped or padded to
-{clip_seconds:g} s as in training (by `audio_bytes` it would be computed at its own length, as the waveforms are):
+file of any sample rate and length (`clip.wav`: PCM of 8, 16, 24 or 32 bit, or float), {heard}
+(by `audio_bytes` it would be computed at its own length, as the waveforms are):
 
 ```bash
 python3 -c 'import json, math; print(json.dumps({{"instances": [[math.sin(i / 9) for i in range({n_samples})]]}}))' |
@@ -134,11 +134,12 @@ def write_kit(folder: Path, number: int, name: str, config: AudioConfig) -> None
     """
     _write_warmup(folder / str(number), name, config)
     n_samples = config.n_samples
+    how = "heard whole, or padded to" if config.long_clips == "whole" else "cropped or padded to"
     words = {
         "name": name,
         "sample_rate": config.sample_rate,
         "n_samples": n_samples,
-        "clip_seconds": config.clip_seconds,
+        "heard": f"{how} {config.clip_seconds:g} s, as in training",
         "half": max(n_samples // 2, config.n_fft),
     }
     for file, text in (("models.config", _MODELS.format(**words)), ("batching.config", _BATCHING)):
