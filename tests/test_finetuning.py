@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -352,12 +350,11 @@ def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(source, targ
     command += ["--epochs", "40", "--patience", "40", "--min-steps", "1", "--output-dir"]
     interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
     script = ROOT / "scripts" / "transfer.py"
-    process = subprocess.Popen([sys.executable, script, *command, interrupted], cwd=ROOT, stderr=subprocess.PIPE)
     state = interrupted / "unfinished" / "scratch.0.5.seed1" / "state.npz"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()  # ends when the workers, which share its stderr, have ended, too
+    run = forked.killed(script, [*command, interrupted], state.exists)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    while time.time() - state.stat().st_mtime < 2:  # until its worker, which writes many a second, has ended, too
+        time.sleep(0.1)
     assert len((interrupted / "results.csv").read_text().splitlines()) == 2
     with np.load(state) as file:
         assert 1 <= json.loads(str(file["history"]))[-1]["epoch"] < 40
