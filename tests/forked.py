@@ -7,6 +7,7 @@ and the one for `importing` all but this package: a changed copy of it can be tr
 
 import json
 import os
+import select
 import signal
 import socket
 import socketserver
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
@@ -64,6 +65,11 @@ def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.C
     return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
 
 
+def killed(path: Path, arguments: list[str], when: Callable[[], bool]) -> subprocess.CompletedProcess:
+    """Run a script as `script` does, and kill it (SIGKILL) once `when()` is true: its exit code is then -9."""
+    return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout=300, kill_when=when)
+
+
 def importing(
     code: str, package_at: Path, folder: Path, environment: dict | None = None, arguments: Sequence = ("-c",)
 ) -> subprocess.CompletedProcess:
@@ -91,7 +97,7 @@ def start() -> None:
             Path(f"{_PLACE}.pid").write_text(str(process.pid))
 
 
-def _run(where, code, arguments, folder, timeout, environment=None):
+def _run(where, code, arguments, folder, timeout, environment=None, kill_when=None):
     start()
     address = Path(f"{_PLACE}.{where}")
     with FileLock(f"{_PLACE}.lock"):
@@ -105,8 +111,21 @@ def _run(where, code, arguments, folder, timeout, environment=None):
             variables = dict(os.environ) if environment is None else environment
             request = code, [*map(str, arguments)], str(folder), timeout, variables, optimise
             print(json.dumps(request), file=stream, flush=True)
-            answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
+            process = int(stream.readline())
+            if kill_when and _waits_for(kill_when, connection):
+                os.kill(process, signal.SIGKILL)
+                answer = stream.readline() or json.dumps([-signal.SIGKILL, "", ""])
+            else:
+                answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
     return subprocess.CompletedProcess([*arguments], *json.loads(answer))
+
+
+def _waits_for(condition, connection):
+    """Wait until the condition is true; False if the process at the other end has ended before."""
+    while not condition():
+        if select.select([connection], [], [], 0.005)[0]:
+            return False
+    return True
 
 
 # ---- the three processes
@@ -117,6 +136,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def handle(self):
         code, sys.argv, folder, timeout, environment, optimised = json.loads(self.rfile.readline())
+        self.wfile.write(b"%d\n" % os.getpid())
         signal.alarm(timeout)
         if not optimised:
             exec(_DO_NOT_OPTIMISE)

@@ -347,7 +347,8 @@ def test_folding_and_tiling_change_no_feature(extractors, network):
 
 @each_network(ARCHITECTURES, [])
 def test_a_saved_model_of_keras_networks_gives_the_same_features(extractors, network, tmp_path):
-    write_saved_model(extractors[network], tmp_path / "1", Card(SMALL))
+    # By a card of features that depend on the batch two signatures are served instead of seven: here one is compared.
+    write_saved_model(extractors[network], tmp_path / "1", Card(replace(SMALL, decibel_maximum="batch")))
     assert largest_difference(extractors[network], SMALL, tmp_path / "1") <= 1e-4
 
 

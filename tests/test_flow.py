@@ -14,6 +14,8 @@ from keras_audio_transfer.feature_table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = os.environ.get("KAT_TEST_DATA")
+# The network of fewest layers, where the network does not matter: tracing is most of a short training.
+SMALL = ("--network", "sbcnn", "--clip-seconds", 0.25)
 needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="KAT_TEST_DATA does not name a folder with the data sets")
 
 
@@ -132,7 +134,7 @@ def test_tagging(run, tmp_path, audio_dir):
         rows.append(f"{path},{'|'.join(tags)},{('train', 'train', 'train', 'validation', 'test')[i // 2 % 5]}")
     (tmp_path / "clips.csv").write_text("\n".join(rows))
     arguments = ("--dataset", "manifest", "--data-dir", tmp_path / "clips.csv")
-    run("train", *arguments, "--epochs", 2, "--output-dir", tmp_path / "tagger")
+    run("train", *arguments, *SMALL, "--epochs", 2, "--output-dir", tmp_path / "tagger")
     card = json.loads((tmp_path / "tagger" / "card.json").read_text())
     assert card["multi_label"] is True
     assert set(card["scores"]["test"]) == {"roc_auc_micro", "roc_auc_macro", "pr_auc_micro", "pr_auc_macro"}
@@ -160,7 +162,7 @@ def test_the_published_model_beats_a_log_mel_baseline_on_esc10(run, tmp_path):
 @needs_real_data
 def test_training_on_urbansound8k_takes_its_own_folds(run, tmp_path):
     data = ("--dataset", "urbansound8k", "--data-dir", Path(REAL_DATA) / "UrbanSound8K", "--test-fold", 2)
-    run("train", *data, "--epochs", 1, "--clip-seconds", 0.25, "--output-dir", tmp_path / "urban")
+    run("train", *data, *SMALL, "--epochs", 1, "--output-dir", tmp_path / "urban")
     card = json.loads((tmp_path / "urban" / "card.json").read_text())
     clips = card["training_data"]["clips"]
     assert clips["test"] == 888

@@ -223,8 +223,10 @@ def test_the_verbs_work_without_a_checkout(installed, empty):
             path = empty / "my_sounds" / split / kind / f"{number}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, 0.5 * sound, rate)
-    in_new_process(command, "train", "--epochs", 0, "--quiet", cwd=empty)
-    trained = empty / "saved_models" / "convnet5.synthetic"
+    in_new_process(
+        *(command, "train", "--network", "sbcnn", "--clip-seconds", 0.25, "--epochs", 0, "--quiet"), cwd=empty
+    )
+    trained = empty / "saved_models" / "sbcnn.synthetic"
     assert (trained / "1" / "saved_model.pb").is_file()
     run("extract", trained, "my_sounds", "--output", "mine.npz")
     with np.load(empty / "mine.npz") as table:

@@ -1,14 +1,11 @@
 """probe.py as a user runs it: its files, a baseline, a run that is killed and continued, and settings that changed."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,15 +89,13 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(features, run_scrip
     arguments = ("--combinations", "all", "--jobs", "2")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_script("probe", features, "--output-dir", whole, *arguments).returncode == 0
-    command = [sys.executable, ROOT / "scripts" / "probe.py", features, "--output-dir", killed, *arguments, "--quiet"]
+    script, command = ROOT / "scripts" / "probe.py", [features, "--output-dir", killed, *arguments, "--quiet"]
     journal = killed / "unfinished.jsonl"
     for lines in (5, 60):
-        process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= lines):
-            time.sleep(0.005)
-        assert process.poll() is None, "ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        run = forked.killed(
+            script, command, lambda n=lines: journal.exists() and journal.read_bytes().count(b"\n") >= n
+        )
+        assert run.returncode == -signal.SIGKILL, "ended before it could be killed"
         assert journal.exists()
     done = journal.read_bytes().count(b"\n")
     run = run_script("probe", features, "--output-dir", killed, "--combinations", "layers")

@@ -357,13 +357,13 @@ def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(mo
     model = small_classifier()
     model.get_layer("scores").bias.assign([0.1, 0.2, 0.3])
     about = {"training_data": {"licence": "the source's"}, "scores": {"test": {"accuracy": 0.9}}, "seed": 7}
-    file = saved_beside_a_card(model, model_dir, tmp_path / "mine", **about)
+    file = saved_beside_a_card(model, model_dir, tmp_path / "mine", audio=FEW_SIGNATURES.to_dict(), **about)
     assert export_script(file, "--output-dir", tmp_path / "served") == 0
     card = read_card(tmp_path / "served")
     assert not {*about} & {*card}
     assert card["transferred_from"] == about["training_data"]
     assert card["weights_sha256"] == weights_hash(model)
-    assert card["audio"] == CONFIG.to_dict()
+    assert card["audio"] == FEW_SIGNATURES.to_dict()
 
 
 def test_labels_have_to_be_as_many_as_scores(model_dir, tmp_path):

@@ -1,24 +1,22 @@
 """Training learns, stops, keeps the best weights, and a run that was killed ends as if nothing had happened."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 from sounds import CONFIG
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.extractor import build_extractor, select_layers
 from keras_audio_transfer.heads import SCORES, add_head
 from keras_audio_transfer.training import _KeepState as KeepState
 from keras_audio_transfer.training import evaluate, fit, score, weights_hash
@@ -58,8 +56,9 @@ def validation_of(waveforms, targets):
 
 
 def new_model(seed=0, **settings):
+    """Two layers of ConvNet-5, which have all that a training has to do with: five take twice as long to trace."""
     keras.utils.set_random_seed(seed)
-    return add_head(build_extractor(CONFIG), n_labels=2, **settings)
+    return add_head(select_layers(build_extractor(CONFIG), ["layer1", "layer2"]), n_labels=2, **settings)
 
 
 def fit_tones(model, run_dir, epochs, validation=True, batches=None, **settings):
@@ -409,16 +408,10 @@ def test_evaluate_joins_batches_of_any_size():
 
 EPOCHS = 9
 SETTINGS = (
-    *("--clip-seconds", "0.25", "--batch-size", "64", "--epochs", str(EPOCHS), "--seed", "3"),
+    *("--network", "sbcnn", "--clip-seconds", "0.25", "--batch-size", "16", "--epochs", str(EPOCHS), "--seed", "3"),
     *("--dropout", "0.2", "--noise-probability", "0.5", "--gain-decibel", "6", "--shift-seconds", "0.05"),
     *("--mixup", "0.2", "--spec-augment", "2", "--quiet"),
 )
-
-
-def train(output_dir):
-    command = [sys.executable, str(TRAIN), *SETTINGS, "--output-dir", str(output_dir)]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def epochs_in(state):
@@ -427,21 +420,27 @@ def epochs_in(state):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
+def settings(tmp_path_factory):
+    """The arguments of all runs: few short sounds and the network of fewest layers, which take the least time."""
+    folder, rows = tmp_path_factory.mktemp("tones"), ["path,label,split"]
+    waveforms, targets = low_and_high_tones(96, seed=1)
+    for number, (wave, target) in enumerate(zip(waveforms, targets, strict=True)):
+        soundfile.write(folder / f"{number}.wav", wave, CONFIG.sample_rate)
+        split = "train" if number < 64 else "validation" if number < 80 else "test"
+        rows.append(f"{number}.wav,{'high' if target[1] else 'low'},{split}")
+    (folder / "clips.csv").write_text("\n".join(rows))
+    return (*SETTINGS, "--dataset", "manifest", "--data-dir", str(folder / "clips.csv"))
+
+
+@pytest.fixture(scope="module")
+def killed(settings, tmp_path_factory):
     """The output folder of a run that was killed after some epochs, not long before an epoch's end."""
     output_dir = tmp_path_factory.mktemp("killed") / "model"
     state = output_dir.with_name("model.training") / "state.npz"
-    process = train(output_dir)
-    try:
-        deadline = time.monotonic() + 240
-        while not (state.exists() and epochs_in(state) >= 2):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline, "no epoch has ended"
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    run = forked.killed(
+        TRAIN, [*settings, "--output-dir", str(output_dir)], lambda: state.exists() and epochs_in(state) >= 2
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
     assert 2 <= epochs_in(state) < EPOCHS, "killed too late for this test"
     assert not output_dir.exists()
     return output_dir
@@ -456,8 +455,8 @@ def killed(tmp_path_factory):
         (("--seed", "4"), "had seed 3, not 4"),
     ],
 )
-def test_resumed_with_another_setting(killed, run_script, setting, message):
-    run = run_script("train", *SETTINGS, "--output-dir", killed, "--resume", *setting)
+def test_resumed_with_another_setting(killed, settings, run_script, setting, message):
+    run = run_script("train", *settings, "--output-dir", killed, "--resume", *setting)
     assert run.returncode == 2
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1
@@ -467,10 +466,10 @@ def test_resumed_with_another_setting(killed, run_script, setting, message):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_is_not_lost(killed, run_script):
+def test_an_interrupted_run_is_not_lost(killed, settings, run_script):
     state = killed.with_name("model.training") / "state.npz"
     before = state.read_bytes()
-    run = run_script("train", *SETTINGS, "--output-dir", killed)
+    run = run_script("train", *settings, "--output-dir", killed)
     assert run.returncode == 2
     said = (
         f"{state.parent} is of a run that was interrupted; continue it with --resume, or start again with --overwrite"
@@ -480,13 +479,13 @@ def test_an_interrupted_run_is_not_lost(killed, run_script):
 
 
 @pytest.mark.slow
-def test_resumed_with_other_clips(killed, run_script, tmp_path):
+def test_resumed_with_other_clips(killed, settings, run_script, tmp_path):
     output_dir = shutil.copytree(killed.parent, tmp_path / "killed") / "model"
     path = tmp_path / "killed" / "model.training" / "settings.json"
-    settings = json.loads(path.read_text())
-    assert len(settings["clips_sha256"]) == 64
-    path.write_text(json.dumps({**settings, "clips_sha256": 64 * "0"}))
-    run = run_script("train", *SETTINGS, "--output-dir", output_dir, "--resume")
+    kept = json.loads(path.read_text())
+    assert len(kept["clips_sha256"]) == 64
+    path.write_text(json.dumps({**kept, "clips_sha256": 64 * "0"}))
+    run = run_script("train", *settings, "--output-dir", output_dir, "--resume")
     assert run.returncode == 2
     said = "the interrupted run had other clips, or other labels or parts of them; bring those back, or start again"
     assert run.stderr == f"train.py: error: --resume: {said} with --overwrite\n"
@@ -494,11 +493,11 @@ def test_resumed_with_other_clips(killed, run_script, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_equals_never_interrupted(killed, run_script, tmp_path):
+def test_killed_and_resumed_equals_never_interrupted(killed, settings, run_script, tmp_path):
     copy = tmp_path / "killed" / "model"
     shutil.copytree(killed.parent, copy.parent)  # the fixture's own state stays as it was
     for folder, more in ((copy, ["--resume"]), (tmp_path / "whole", [])):
-        run = run_script("train", *SETTINGS, "--output-dir", folder, *more)
+        run = run_script("train", *settings, "--output-dir", folder, *more)
         assert run.returncode == 0, run.stderr
         assert "reloaded in a fresh process" in run.stdout
     resumed, whole = (json.loads((folder / "card.json").read_text()) for folder in (copy, tmp_path / "whole"))
@@ -510,9 +509,9 @@ def test_killed_and_resumed_equals_never_interrupted(killed, run_script, tmp_pat
     assert sorted(path.name for path in copy.iterdir()) == sorted(path.name for path in (tmp_path / "whole").iterdir())
 
 
-def test_an_existing_model_is_refused(run_script, tmp_path):
+def test_an_existing_model_is_refused(settings, run_script, tmp_path):
     (tmp_path / "model").mkdir()
-    run = run_script("train", *SETTINGS, "--output-dir", tmp_path / "model")
+    run = run_script("train", *settings, "--output-dir", tmp_path / "model")
     assert run.returncode == 2
     refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or another --output-dir"
     assert run.stderr.splitlines() == [f"train.py: error: {refused}"]
