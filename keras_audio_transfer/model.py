@@ -207,8 +207,9 @@ class Model:
         """The labels of one clip or of several, with their scores.
 
         Each clip is heard as `card.audio` says: whole, one shorter than `clip_seconds` padded to it first, as in
-        training; the scores are those that the command `predict` gives for the same sound in a file. What scores mean differs from model to model:
-        `card.meaning_of_scores(path)` says it, and so does the frame's `attrs["scores_are"]`.
+        training; the scores are those that the command `predict` gives for the same sound in a file. What scores mean
+        differs from model to model: `card.meaning_of_scores(path)` says it, and so does the frame's
+        `attrs["scores_are"]`.
 
         Args:
             audio, sample_rate: see `features`.
