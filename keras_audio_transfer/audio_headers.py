@@ -166,14 +166,17 @@ def _extent_of_chunks(path, content, kind, begin):
         return Extent(begin, size)
     over = chunks[-1][-1]
     name, _, start, end = sounds[0]
-    if not is_mp4 and end - start <= how.besides and _is_unclosed(content, over, kind):
+    # libsndfile believes the length in a W64 file, whatever it is, and decodes silence up to there.
+    is_endless = kind == b"riff" and end == size and content[start - 8 : start] != struct.pack("<q", size - start + 24)
+    is_unclosed = not is_mp4 and end - start <= how.besides and _is_unclosed(content, over, kind)
+    if is_unclosed or is_endless:
         in_ds64 = [place + 8 for name, _, place, _ in chunks if name == b"ds64" and kind in _WITH_DS64]
         form = "<q" if in_ds64 else how.length
         width = struct.calcsize(form)
         length = size - start + (24 if kind == b"riff" else 0)  # W64 counts the chunk's head, too
         place = in_ds64[0] if in_ds64 else start - width
         patches = ((place, struct.pack(form, length)),) if length < 1 << 8 * width else ()
-        return Extent(begin, size, is_unclosed=True, patches=patches)
+        return Extent(begin, size, is_unclosed=is_unclosed, patches=patches)
     if not is_mp4 and len(sounds) > 1:  # the first one counts
         return Extent(begin, sounds[1][1], True)
     goes_on = _goes_on(content, over)

@@ -336,6 +336,17 @@ def test_lengths_that_a_pipe_leaves(tmp_path):
         assert abs(len(read_audio(tmp_path / "a.wav")[0]) - SECONDS * RATE) <= 4, kind
 
 
+@pytest.mark.parametrize("said", [2**63 - 1, -5, (1 << 62) + 99])
+def test_a_codec_of_blocks_ends_with_the_file(tmp_path, said):
+    """GSM 6.10 in a W64 file: libsndfile would go on with silence for as long as the header says, for ever."""
+    content = bytearray(encoded("W64", subtype="GSM610"))
+    struct.pack_into("<q", content, content.index(b"data") + 16, said)
+    (tmp_path / "a.w64").write_bytes(content)
+    with open_audio(tmp_path / "a.w64") as file:
+        assert SECONDS * RATE <= len(file.read()) <= SECONDS * RATE + 320
+        assert file.notes == ()
+
+
 def test_an_mp3_in_a_wav_file(tmp_path):
     """Its header counts the samples that the decoder leaves out."""
     content = of_pyav("wav", "libmp3lame", 44100)
