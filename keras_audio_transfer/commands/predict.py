@@ -2,21 +2,32 @@
 
     keras-audio-transfer predict saved_models/mine recordings/ voice.mp3
     keras-audio-transfer predict saved_models/mine recordings/ --top 3 --format csv --output classes.csv
+    keras-audio-transfer predict saved_models/mine night.wav --hop-seconds 1 --format audacity --output labels
 
 Of each file come the --top labels, best first. A score is a probability where `train` trained the model; of a model of
 `classify` it is none (its card.json says what it is). Neither Keras nor scikit-learn is needed.
+
+With --hop-seconds recordings of any length are heard in windows, and of each come segments: where which label is heard.
+Their scores can be smoothed; a segment's are at least --lower-threshold throughout, and --threshold somewhere. Where
+they are no probabilities, a segment is where one label has the highest.
 Files that cannot be read are named on stderr, and listed in failed.csv beside --output; the exit code is then 1.
 """
 
 import json
+import os
+import time
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
 from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
+from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven
 
-FORMATS = ("table", "csv", "json")
+TRACKS = ("audacity", "raven")
+FORMATS = ("table", "csv", "json", *TRACKS)
+# What says how windows become segments -> its default.
+OF_SEGMENTS = {"threshold": 0.5, "lower_threshold": None, "smooth": 1, "shortest_seconds": 0.0}
 
 
 def arguments():
@@ -29,43 +40,120 @@ def arguments():
         choices=FORMATS,
         default="table",
         help="one of %(choices)s. table: file, label and score, for reading; csv: the same columns, and notes on the "
-        "file; json: the model, what its scores are, and for each file its labels, scores and notes",
+        "file; json: the model, what its scores are, and for each file its labels, scores and notes; audacity, raven: "
+        "a label track or a selection table for each recording, in the folder --output",
     )
-    parser.add_argument("--top", type=cli.positive_int, default=1, metavar="N", help="labels a file")
+    parser.add_argument("--top", type=cli.positive_int, metavar="N", help="labels a file (default: 1)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument(
+        "--hop-seconds", type=cli.hop, metavar="S", help="segments, from windows of the model's length so far apart"
+    )
+    parser.add_argument(
+        "--threshold", type=cli.probability, metavar="P", help="probability that a segment has somewhere (default: 0.5)"
+    )
+    parser.add_argument(
+        "--lower-threshold", type=cli.probability, metavar="P", help="and throughout (default: half of --threshold)"
+    )
+    parser.add_argument(
+        "--smooth",
+        type=cli.positive_int,
+        metavar="N",
+        help="windows, an odd number, over which scores are averaged (default: 1)",
+    )
+    parser.add_argument(
+        "--shortest-seconds", type=cli.not_negative, metavar="S", help="leave out shorter segments (default: 0)"
+    )
     cli.add_workers_argument(parser)
     return parser
 
 
 def check(options, card):
     """What the scores are; refuses what cannot end well, before any work is done."""
-    if options.output is not None:
+    check_segments(options)
+    if options.format in TRACKS:
+        if options.output is None:
+            raise InputError(f"--format: {options.format} writes a file a recording; name their folder by --output")
+        places.check_folder("--output", options.output)
+    elif options.output is not None:
         places.check_file("--output", options.output, [*options.inputs, *places.model_files(options.model_dir)])
     scores_are = card.meaning_of_scores(options.model_dir)
     n_labels = len(card.labels)
-    if options.top > n_labels:
+    if options.top is not None and options.top > n_labels:
         raise InputError(f"--top: {options.top} is not allowed; expected 1 to {n_labels}, the model's labels")
     card.require_single_clips(options.model_dir, "a file alone does not have")
     places.check_audio(options.inputs)
     return scores_are
 
 
+def check_segments(options):
+    """Refuse what is of segments without them, and the other way round."""
+    if options.hop_seconds is not None:
+        if options.top is not None:
+            raise InputError("--top: is of whole files; leave it out, or --hop-seconds")
+        return
+    for name in OF_SEGMENTS:
+        if getattr(options, name) is not None:
+            raise InputError(f"{name}: is of segments; name a --hop-seconds, too")
+    if options.format in TRACKS:
+        raise InputError(f"--format: {options.format} is of segments; name a --hop-seconds, too")
+
+
+def rule_of(options, card):
+    """How scores become segments; None where files are labelled as a whole."""
+    if options.hop_seconds is None:
+        return None
+    given = {name: getattr(options, name) for name in OF_SEGMENTS if getattr(options, name) is not None}
+    if card.scores_are is not None:
+        for name in ("threshold", "lower_threshold"):
+            if name in given:
+                raise InputError(
+                    f"{name}: needs probabilities; this model's scores are {card.scores_are}; leave it out"
+                )
+        return SegmentRule(**given | {"threshold": None})
+    given = OF_SEGMENTS | given
+    if given["lower_threshold"] is None:
+        given["lower_threshold"] = given["threshold"] / 2
+    return SegmentRule(**given)
+
+
 def scores_of(options, config):
-    """The table of the scores of the files that can be read, and those that cannot."""
+    """The table of the scores of the files that can be read, a row a window with --hop-seconds, and the others."""
     from keras_audio_transfer.clip_inputs import clips_below
 
     saved_model, clips = latest_saved_model(options.model_dir), clips_below(options.inputs)
     if options.output is not None:
         places.check_beside_clips(options.output, clips)
+    if options.format in TRACKS:
+        track_names([clip.clip_id for clip in clips])
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
+    from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 
     use_one_thread_a_clip(options.workers)
     extractor = SavedExtractor(saved_model)
     if SCORES not in extractor.names:
         raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
     progress = cli.Phases(options, "predicting").bar("predicting", len(clips))
-    return extract(extractor, [SCORES], clips, [], config, options.workers, progress=progress)
+    if options.hop_seconds is None:
+        return extract(extractor, [SCORES], clips, [], config, options.workers, progress=progress)
+    return extract_windows(
+        extractor, [SCORES], clips, [], config, options.hop_seconds, options.workers, progress=progress
+    )
+
+
+def track_names(files):
+    """File -> the name of its track: its path below the folder that all are in, in one word."""
+    paths = [Path(file) for file in files]
+    root = os.path.commonpath([path.parent for path in paths])
+    names = {
+        file: f"{'_'.join(path.relative_to(root).with_suffix('').parts)}.txt"
+        for file, path in zip(files, paths, strict=True)
+    }
+    first = {}
+    for file, name in names.items():
+        if name in first:
+            raise InputError(f"{file}: its track would be {name}, as that of {first[name]}; rename one")
+        first[name] = file
+    return names
 
 
 def best_labels(scores, names, top):
@@ -99,21 +187,89 @@ def as_text(options, files, labels, notes, scores_are):
     return table.drop(columns="notes").to_string(index=False, float_format="{:.3f}".format) + "\n"
 
 
+def segments_of(table, rule, hop_seconds, names):
+    """File -> its segments and the number of its windows."""
+    found, files = {}, table.groups
+    for file in dict.fromkeys(files.tolist()):
+        scores = table.layers[SCORES][files == file]
+        found[file] = rule.segments(scores, hop_seconds, names), len(scores)
+    return found
+
+
+def segments_as_text(options, found, rule, scores_are):
+    """All segments in the format asked for, but for tracks."""
+    if options.format == "json":
+        files = [
+            {"file": file, "windows": n, "segments": [segment._asdict() for segment in segments]}
+            for file, (segments, n) in found.items()
+        ]
+        how = {"hop_seconds": options.hop_seconds, **vars(rule)}
+        content = {"model": str(options.model_dir), "scores_are": scores_are, **how, "files": files}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    import pandas as pd
+
+    rows = [(file, *segment) for file, (segments, _) in found.items() for segment in segments]
+    table = pd.DataFrame(rows, columns=["file", "start", "end", "label", "score"])
+    safe = cell if options.format == "csv" else cli.printable
+    for name in ("file", "label"):
+        table[name] = table[name].map(safe)
+    if options.format == "csv":
+        return table.round(6).to_csv(index=False, lineterminator="\n")
+    return table.to_string(index=False, float_format="{:.3f}".format) + "\n" if rows else "no segments\n"
+
+
+def write_tracks(options, found, config):
+    """A label track or a selection table a recording."""
+    names = track_names([*found])
+    options.output.mkdir(parents=True, exist_ok=True)
+    for file, (segments, _) in found.items():
+        text = as_audacity(segments) if options.format == "audacity" else as_raven(segments, config.mel_f_max)
+        with atomic_write(options.output / names[file]) as partial:
+            partial.write_text(text, encoding="utf-8")
+    cli.show(f"written: {options.output}, {len(found)} files")
+
+
+def show_text(options, text):
+    if options.output is None:
+        cli.show(text.removesuffix("\n"))
+    else:
+        with atomic_write(options.output) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def show_files(options, card, result, scores_are):
+    """The labels of whole files."""
+    labels = best_labels(result.layers[SCORES], card.labels, options.top or 1)
+    notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
+    show_text(options, as_text(options, [*map(str, result.clip_ids)], labels, notes, scores_are))
+    cli.say_notes(options, [said.split("; ") if said else () for said in notes])
+
+
+def show_segments(options, card, result, rule, scores_are, seconds):
+    """The segments of recordings, and how much was heard."""
+    found = segments_of(result, rule, options.hop_seconds, card.labels)
+    if options.format in TRACKS:
+        write_tracks(options, found, card.audio)
+    else:
+        show_text(options, segments_as_text(options, found, rule, scores_are))
+    n_windows, n_segments = len(result.clip_ids), sum(len(segments) for segments, _ in found.values())
+    inside = sum(segment.end - segment.start for segments, _ in found.values() for segment in segments)
+    heard = n_windows * options.hop_seconds
+    said = f"{n_windows} windows; segments: {n_segments}, {inside / heard:.0%} of the time"
+    cli.say(options, f"{said}; {heard / 3600 / (seconds / 60):.2g} hours of sound a minute")
+
+
 @cli.command(arguments)
 def main(options):
     card = Card.read(options.model_dir)
     scores_are = check(options, card)
+    rule, began = rule_of(options, card), time.monotonic()
     result, failures = scores_of(options, card.audio)
     if len(result.clip_ids):
-        labels = best_labels(result.layers[SCORES], card.labels, options.top)
-        notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
-        text = as_text(options, [*map(str, result.clip_ids)], labels, notes, scores_are)
-        if options.output is None:
-            cli.show(text.removesuffix("\n"))
+        if rule is None:
+            show_files(options, card, result, scores_are)
         else:
-            with atomic_write(options.output) as partial:
-                partial.write_text(text, encoding="utf-8")
-        cli.say_notes(options, [said.split("; ") if said else () for said in notes])
+            show_segments(options, card, result, rule, scores_are, time.monotonic() - began)
         cli.say(options, f"scores are {scores_are}")
         cli.say_licences(options, card)
     elif options.output is not None:
