@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import tensorflow as tf
@@ -140,7 +141,23 @@ def test_what_it_says_and_writes(classified, source):
     run, folder = classified
     assert run.stderr == ""
     names = {path.name for path in folder.iterdir()}
-    assert names == {"1", "card.json", "model.keras", "confusion.png", "confusion.svg"}
+    assert names == {
+        "1",
+        "card.json",
+        "model.keras",
+        "confusion.png",
+        "confusion.svg",
+        "predictions.csv",
+        "classes.csv",
+    }
+    predicted = pd.read_csv(folder / "predictions.csv")
+    assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(
+        next(iter(read_card(folder)["scores"].values()))["accuracy"]
+    )
+    classes = pd.read_csv(folder / "classes.csv")
+    assert classes["label"].tolist() == ["click", "noise", "tone"]
+    assert classes["clips"].sum() == len(predicted) == len(set(predicted["clip"]))
+    assert "class by class, with 95 % intervals over the clips:" in run.stdout
     assert "<!-- chosen inside each training part: layer" in (folder / "confusion.svg").read_text()
     card, before = read_card(folder), read_card(source)
     assert card["labels"] == ["click", "noise", "tone"]

@@ -71,7 +71,8 @@ def test_extract_then_probe_a_folder(run, model_dir, audio_dir, tmp_path):
     pictures = {
         f"{name}.{suffix}" for name in ("scores", "dimensions", "depth", "confusion") for suffix in ("png", "svg")
     }
-    assert {"scores.csv", "config.json", *pictures} == {p.name for p in (tmp_path / "probe").iterdir()}
+    tables = {"scores.csv", "predictions.csv", "classes.csv"}
+    assert {"config.json", *tables, *pictures} == {p.name for p in (tmp_path / "probe").iterdir()}
 
 
 @pytest.mark.slow

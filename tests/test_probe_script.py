@@ -57,7 +57,8 @@ def test_with_a_baseline(features, run_script, tmp_path):
     assert config["scale"] is False
     assert config["baseline"] == "mfcc.npz"
     pictures = ("scores", "dimensions", "depth", "confusion", "tasks")
-    expected = {"scores.csv", "config.json"} | {f"{name}.{suffix}" for name in pictures for suffix in ("png", "svg")}
+    tables = {"scores.csv", "predictions.csv", "classes.csv"}
+    expected = {"config.json"} | tables | {f"{name}.{suffix}" for name in pictures for suffix in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == expected
     best = picture_labels.label(scores["score"].idxmax())
     assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
@@ -72,6 +73,9 @@ def test_regression(run_script, tmp_path):
     assert (scores["metric"] == "r2").all()
     assert scores["score"].max() > 0.1
     assert not (tmp_path / "out" / "confusion.png").exists()
+    assert not (tmp_path / "out" / "classes.csv").exists()
+    predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert np.corrcoef(predicted["true"], predicted["predicted"])[0, 1] > 0.3
 
 
 @pytest.mark.slow

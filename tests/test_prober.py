@@ -843,6 +843,23 @@ def test_confusion(small_grid):
             assert np.trace(counts) / 120 == pytest.approx(row["score"])
 
 
+def test_held_out_clips_are_predicted_by_an_svm_that_never_saw_them(small_grid):
+    labels, layers = overlapping()
+    features = make_features(labels, layers, folds=np.arange(120) // 30)
+    prober = Prober(features)
+    (row,) = prober.rows([("layer1",)])
+    rows, predicted, folds = prober.held_out(row)
+    assert sorted(rows) == [*range(120)]
+    x = features.layers["layer1"].astype(np.float64)
+    for fold, text in zip(prober.outer_folds, row["parameters"].split("; "), strict=True):
+        (params,) = (point for point in grid_search.GRID if str(point) == text)
+        scaler = StandardScaler().fit(x[fold.outer.fit])
+        svm = SVC(**params.of_svm()).fit(scaler.transform(x[fold.outer.fit]), labels[fold.outer.fit])
+        here = folds == fold.name
+        np.testing.assert_array_equal(rows[here], fold.outer.score)
+        np.testing.assert_array_equal(predicted[here], svm.predict(scaler.transform(x[fold.outer.score])))
+
+
 def test_interval_by_hand(small_grid):
     labels, layers = overlapping()
     (row,) = probe(make_features(labels, layers, folds=np.arange(120) // 30), [("layer1",)])

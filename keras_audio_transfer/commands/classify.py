@@ -167,22 +167,26 @@ def show_floors(accuracy, scores):
 
 
 def estimate(prober, method, phases):
-    """The row of the prober's table, how often which class was predicted for which, and the scores for the card."""
+    """The row of the prober's table, what was predicted for each clip, and the scores for the card."""
+    from keras_audio_transfer.probing.predictions import confusion
     from keras_audio_transfer.probing.prober import interval
 
     progress = phases.bar("estimating", prober.n_steps(method), "fit")()
     prober.step = progress.update
     (row,) = prober.rows(method)
     progress.close()
-    counts = prober.confusion(row)
-    low, high = interval(row, counts)
+    held_out = prober.held_out(row)
+    low, high = interval(row, confusion(prober.features, held_out))
     scores = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
-    return row, counts, {name: float(value) for name, value in scores.items()}
+    return row, held_out, {name: float(value) for name, value in scores.items()}
 
 
-def show_estimate(prober, part, row, counts, scores):
+def show_estimate(prober, part, row, held_out, scores):
     import pandas as pd
 
+    from keras_audio_transfer.probing import predictions
+
+    counts = predictions.confusion(prober.features, held_out)
     names, low, high = prober.features.label_names, scores["interval_low"], scores["interval_high"]
     interval = f"95 % interval {low:.3f} to {high:.3f}, chance {scores['chance']:.3f}"
     cli.show(f"{part}: accuracy {scores['accuracy']:.3f} ({interval})")
@@ -190,6 +194,19 @@ def show_estimate(prober, part, row, counts, scores):
     cli.show(f"  layers chosen, fold by fold: {row['chosen_by_round']}")
     cli.show("true class (row) and predicted class (column):")
     cli.show(pd.DataFrame(counts, index=names, columns=names).to_string())
+    cli.show("class by class, with 95 % intervals over the clips:")
+    cli.show(in_words(predictions.by_class(counts, names)).to_string(index=False))
+    if top := predictions.top_confusions(counts, names):
+        cli.show("taken for another: " + ", ".join(f"{true} for {said} ({n})" for true, said, n in top))
+
+
+def in_words(by_class):
+    """The table of classes with each measure and its interval in one column."""
+    words = by_class[["label", "clips"]].copy()
+    for name in ("precision", "recall", "f1"):
+        ends = zip(*(by_class[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+        words[name] = [f"{value:.3f} ({low:.3f} to {high:.3f})" if value == value else "-" for value, low, high in ends]
+    return words
 
 
 def fit(prober, method, phases):
@@ -244,11 +261,14 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
     )
 
 
-def write(options, path, card, fitted, row, counts):
-    """Write the model folder."""
+def write(options, path, card, fitted, row, features, held_out):
+    """Write the model folder, with what was predicted for each clip before the SVM was fitted on all of them."""
     from keras_audio_transfer import picture_labels, plots, svm_layers
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
+    from keras_audio_transfer.probing import predictions
+
+    counts = predictions.confusion(features, held_out)
 
     _, layers, _, scaler, svm = fitted
     network = load_network(path)
@@ -257,6 +277,8 @@ def write(options, path, card, fitted, row, counts):
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
+        predictions.table(features, held_out).to_csv(partial / "predictions.csv", index=False)
+        predictions.by_class(counts, card.labels).to_csv(partial / "classes.csv", index=False)
         with cli.picture():
             title, about = f"{options.output_dir.name}, {part}", picture_labels.of_row(row)
             plots.confusion(counts, card.labels, partial / "confusion.*", title, about)
@@ -286,9 +308,9 @@ def main(options):
 
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     cli.say(options, f"{options.folder}: {prober.description}")
-    row, counts, scores = estimate(prober, within_sources, phases)
+    row, held_out, scores = estimate(prober, within_sources, phases)
     part = "test" if (features.splits != "").any() else "cross-validation"
-    show_estimate(prober, part, row, counts, scores)
+    show_estimate(prober, part, row, held_out, scores)
     plain = floors(options, clips, names, phases)
     show_floors(scores["accuracy"], plain)
     fitted = fit(prober, within_sources, phases)
@@ -296,5 +318,5 @@ def main(options):
     name = fitted[0] or first
     path, source = sources[name]
     card = card_of(options, name, sources, source, configs[name], prober, fitted, {part: scores | plain})
-    write(options, path, card, fitted, row, counts)
+    write(options, path, card, fitted, row, features, held_out)
     return cli.report_failures(failures, options.output_dir)

@@ -192,7 +192,7 @@ def check_place(options):
     """Refuse a folder that cannot be written to, or where results would replace an input; keep other runs away."""
     places.check_folder("--output-dir", options.output_dir)
     pictures = (f"{name}{suffix}" for name in PICTURES for suffix in (".png", ".svg"))
-    for name in (*RESULTS, "config.json", *pictures):
+    for name in (*RESULTS, "config.json", "predictions.csv", "classes.csv", *pictures):
         places.check_no_input("--output-dir", options.output_dir / name, [options.features, options.baseline])
     places.lock(options.output_dir)
 
@@ -246,6 +246,20 @@ def show(scores, protocol):
         cli.show(text)
 
 
+def write_predictions(options, features, held_out):
+    """What was predicted for each clip, and of classes their table; returns the confusion, None for a regression."""
+    from keras_audio_transfer.probing import predictions
+
+    with atomic_write(options.output_dir / "predictions.csv") as partial:
+        predictions.table(features, held_out).to_csv(partial, index=False)
+    if features.is_regression:
+        return None
+    counts = predictions.confusion(features, held_out)
+    with atomic_write(options.output_dir / "classes.csv") as partial:
+        predictions.by_class(counts, features.label_names).to_csv(partial, index=False)
+    return counts
+
+
 # ---- pictures
 
 
@@ -275,7 +289,8 @@ def draw(options, scores, prober, picture):
         lines = {picture.baseline: scores.loc[scores["layers"] == picture.baseline, "score"].iloc[0], **lines}
     named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
     shown = scores.iloc[0] if named.empty else named.loc[named["score"].idxmax()]  # a method's only row, or the best
-    counts = None if prober.features.is_regression else prober.confusion(shown)
+    held_out = prober.held_out(shown)
+    counts = write_predictions(options, prober.features, held_out)
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
     if picture.beside:

@@ -16,6 +16,7 @@ from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS, layer_factors
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
+from keras_audio_transfer.probing.predictions import HeldOut, confusion
 
 SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
 CHOSEN_ON = {NESTED: "training parts", CHOI2017: "reported folds"}
@@ -205,24 +206,25 @@ class Prober:
         return wilson(round(score * n_clips), n_clips)
 
     def confusion(self, row: Mapping) -> np.ndarray:
-        """How often each class was predicted for each, over all outer folds.
+        """`predictions.confusion` of a row of `rows`, over all outer folds."""
+        return confusion(self.features, self.held_out(row))
+
+    def held_out(self, row: Mapping) -> HeldOut:
+        """What was predicted for the clips of each outer fold by the SVM that was fitted without them.
 
         Args:
             row: of `rows`.
-
-        Returns:
-            int64 (classes, classes): clips by true class (rows) and predicted class (columns).
         """
         columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
         n_folds = len(self.outer_folds)
         choices, params = (texts * n_folds if len(texts) == 1 else texts for texts in columns)
-        counts = np.zeros((len(self.features.label_names),) * 2, dtype=np.int64)
-        search = self._search()
+        search, predicted = self._search(), []
         for part, choice, text in zip(self._reported(), choices, params, strict=True):
             chosen = next(point for point in grid_of(self.layer_weights) if str(point) == text)
-            predicted = search.predict(part, tuple(choice.split("+")), chosen)
-            np.add.at(counts, (self.features.labels[part.score], predicted), 1)
-        return counts
+            predicted.append(search.predict(part, tuple(choice.split("+")), chosen))
+        parts = self._reported()
+        names = [np.full(len(part.score), part.name) for part in parts]
+        return HeldOut(*map(np.concatenate, ([part.score for part in parts], predicted, names)))
 
 
 def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
