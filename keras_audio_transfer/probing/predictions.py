@@ -7,12 +7,10 @@ import numpy as np
 
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import cell
-from keras_audio_transfer.intervals import CONFIDENCE, wilson
+from keras_audio_transfer.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_DRAWS = 2000  # of the bootstrap: its ends then vary by about a twentieth of the interval
 
 
 class HeldOut(NamedTuple):
@@ -63,42 +61,24 @@ def by_class(counts: np.ndarray, label_names: Sequence[str]) -> "pd.DataFrame":
         label_names: of the classes.
 
     Returns:
-        A row a class: label, clips, and precision, recall, f1, each with `_low` and `_high`. The intervals of precision
-        and recall are Wilson's (1927) over the clips, those of F1 the percentiles of a bootstrap over the clips; both
-        take clips for independent, which several of one recording are not. NaN where a class was never predicted, or
-        has no clips.
+        A row a class: label, clips, and precision, recall, f1, each with `_low` and `_high`. The intervals are Wilson's
+        (1927) over clips, taken for independent, which several of one recording are not. That of F1 follows from the
+        one of J, the share that was right of the clips that are of the class or were taken for it: F1 = 2 J / (1 + J).
+        NaN where there are no such clips: of a class that was never predicted, or has none.
     """
     import pandas as pd
 
-    right = counts.diagonal()
-    measures = {"precision": counts.sum(axis=0), "recall": counts.sum(axis=1)}
-    columns = {"label": [*label_names], "clips": counts.sum(axis=1)}
-    for name, totals in measures.items():
+    right, predicted, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    columns = {"label": [*label_names], "clips": true}
+    for name, totals in (("precision", predicted), ("recall", true), ("f1", predicted + true - right)):
         with np.errstate(invalid="ignore"):
-            columns[name] = right / totals
-        ends = [wilson(int(n), int(of)) if of else (np.nan, np.nan) for n, of in zip(right, totals, strict=True)]
-        columns[f"{name}_low"], columns[f"{name}_high"] = map(list, zip(*ends, strict=True))
-    columns["f1"] = _f1(counts[np.newaxis])[0]
-    columns["f1_low"], columns["f1_high"] = _bootstrapped_f1(counts)
+            shares = right / totals
+        ends = np.array(
+            [wilson(int(n), int(of)) if of else (np.nan, np.nan) for n, of in zip(right, totals, strict=True)]
+        )
+        for end, values in (("", shares), ("_low", ends[:, 0]), ("_high", ends[:, 1])):
+            columns[f"{name}{end}"] = 2 * values / (1 + values) if name == "f1" else values
     return pd.DataFrame(columns)
-
-
-def _f1(counts):
-    """Of confusions (draws, classes, classes): (draws, classes); NaN of a class that is neither there nor predicted."""
-    right = counts.diagonal(axis1=1, axis2=2)
-    with np.errstate(invalid="ignore"):
-        return 2 * right / (counts.sum(axis=1) + counts.sum(axis=2))
-
-
-def _bootstrapped_f1(counts):
-    n_clips = counts.sum()
-    draws = np.random.default_rng(0).multinomial(n_clips, counts.ravel() / n_clips, size=_DRAWS)
-    of_draws = _f1(draws.reshape(-1, *counts.shape))
-    ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
-    low, high = np.full((2, len(counts)), np.nan)
-    there = ~np.isnan(of_draws).all(axis=0)
-    low[there], high[there] = np.nanquantile(of_draws[:, there], ends, axis=0)
-    return low, high
 
 
 def top_confusions(counts: np.ndarray, label_names: Sequence[str], at_most: int = 5) -> list[tuple[str, str, int]]:
