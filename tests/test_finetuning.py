@@ -449,6 +449,17 @@ def test_targets_that_cannot_be(source, run_script, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
+def test_a_table_without_its_settings_is_refused(model_dir, run_script, tmp_path):
+    """Nothing says how its rows were trained, and the settings of the next run would vouch for them."""
+    (tmp_path / "results.csv").write_text("rows\n")
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
+    assert finished.returncode == 2
+    what = f"{tmp_path / 'results.csv'} stands there without its settings.json, which says of which run it is"
+    said = f"--output-dir: {what}; put that back, move results.csv away, or name another place"
+    assert finished.stderr == f"transfer.py: error: {said}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -153,7 +153,7 @@ def settings_of(options):
 def check(options, run_dir):
     """Refuse what cannot end well, before any work is done."""
     places.check_model_folder(options)
-    places.check_state("--output-dir", run_dir, run_dir / SETTINGS, [options.data_dir])
+    places.check_state("--output-dir", [run_dir], run_dir / SETTINGS, [options.data_dir])
     if options.cache not in ("memory", "none"):
         places.check_folder("--cache", Path(options.cache))
     if options.weights is not None:

@@ -156,7 +156,7 @@ def check_place(options):
     folder, inputs = options.output_dir, [options.data_dir, options.model_dir]
     for name in (RESULTS, SETTINGS):
         places.check_no_input("--output-dir", folder / name, inputs)
-    places.check_state("--output-dir", folder / UNFINISHED, folder / SETTINGS, inputs)
+    places.check_state("--output-dir", [folder / RESULTS, folder / UNFINISHED], folder / SETTINGS, inputs)
     places.lock(folder)
 
 
