@@ -265,7 +265,8 @@ def train(options, job):
     model = build(options, job)
     if job.run_dir.exists() and not options.resume:
         shutil.rmtree(job.run_dir)
-    write_json(job.run_dir / SETTINGS, {**settings_of(options), FINGERPRINT: job.splits.fingerprint()})
+    settings = {**settings_of(options), FINGERPRINT: job.splits.fingerprint()}
+    write_json(job.run_dir / SETTINGS, settings)
     callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
     if not options.quiet:
         callbacks.append(training.EpochLine(options.epochs))
@@ -282,6 +283,7 @@ def train(options, job):
         patience=options.patience,
         resume=options.resume,
         callbacks=callbacks,
+        identity=settings,
     )
     return model, history
 
