@@ -374,6 +374,7 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(source, target, run_script, 
 
     # Another network belongs elsewhere, and so do other settings.
     (out / "other").mkdir()
+    shutil.copy(out / "settings.json", out / "other")
     (out / "other" / "results.csv").write_text((out / "results.csv").read_text().replace(",sbcnn,", ",convnet5,"))
     finished = run_script(*command[:7], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
     assert finished.returncode == 2
