@@ -30,7 +30,7 @@ from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
 from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
-from keras_audio_transfer.splits import Splits, nested_subset, training_data
+from keras_audio_transfer.splits import FINGERPRINT, Splits, nested_subset, training_data
 
 _CALIBRATION_CLIPS = 512
 
@@ -67,6 +67,10 @@ class Task:
         """The rows that train in a trial."""
         chosen = {clip.clip_id for clip in nested_subset(self.splits.train, trial.fraction, trial.seed)}
         return np.array([row for row, clip in enumerate(self.splits.train) if clip.clip_id in chosen])
+
+    def trained_on(self, rows: np.ndarray) -> Splits:
+        """The division with these rows alone for training."""
+        return replace(self.splits, train=[self.clips[row] for row in rows])
 
 
 def write_spectrograms(task: Task, waveforms: tf.data.Dataset) -> None:
@@ -202,6 +206,7 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
         resume=True,
         backbone_learning_rate_factor=config.backbone_learning_rate_factor if trial.strategy == "finetune" else 1.0,
         trained_from=trained_from,
+        identity=identity_of(trial, source, task, config),
     )
     expected, scores = training.predict(trained, part("test"))
     result = training.score(expected, scores, multi_label=False)
@@ -210,6 +215,17 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
     if models is not None:
         _export(model, source, task, trial, config, rows, result, history, models / trial.file_name)
     return result
+
+
+def identity_of(trial: Trial, source: Path, task: Task, config: FinetuningConfig) -> dict:
+    """What the numbers of a trial depend on: the state of its training is of these values, and of no others."""
+    return {
+        **asdict(trial),
+        FINGERPRINT: task.trained_on(task.subset(trial)).fingerprint(),
+        "source": Card.read(source).fingerprint(),
+        "audio": task.config.to_dict(),
+        **asdict(config),
+    }
 
 
 def layers_trained_from(model, layers, config):
@@ -252,12 +268,11 @@ def _export(model, source, task, trial, config, rows, result, history, folder):
     """Write a model folder whose card names both data sets, with their licences."""
     source_card = Card.read(source)
     from_scratch = trial.strategy in ("scratch", "random")
-    trained_on = replace(task.splits, train=[task.clips[i] for i in rows])
     card = replace(
         source_card.of_network(),
         audio=task.config,
         labels=task.label_names,
-        training_data=training_data(task.dataset, trained_on),
+        training_data=training_data(task.dataset, task.trained_on(rows)),
         transferred_from=None if from_scratch else source_card.training_data,
         epochs_trained=result["epochs"],
         scores={"test": {name: result[name] for name in ("accuracy", "f1_macro", "loss")}},

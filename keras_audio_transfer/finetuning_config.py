@@ -10,6 +10,15 @@ from keras_audio_transfer.layer_names import selected_layers
 STRATEGIES = ("finetune", "scratch", "head", "probe", "random")
 
 
+def fraction_name(fraction: float) -> str:
+    """A fraction in as few digits as tell it from every other one: two that differ never share a name.
+
+    >>> fraction_name(1.0), fraction_name(0.4), fraction_name(0.2499999)
+    ('1', '0.4', '0.2499999')
+    """
+    return f"{float(fraction)}".removesuffix(".0")
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training: its strategy (of `STRATEGIES`), its fraction of the target's training clips, its seed."""
@@ -19,12 +28,12 @@ class Trial:
     seed: int
 
     def __str__(self):
-        return f"{self.strategy}, fraction {self.fraction:g}, seed {self.seed}"
+        return f"{self.strategy}, fraction {fraction_name(self.fraction)}, seed {self.seed}"
 
     @property
     def file_name(self) -> str:
-        """A name for its files."""
-        return f"{self.strategy}.{self.fraction:g}.seed{self.seed}"
+        """A name for its files; no other trial has it."""
+        return f"{self.strategy}.{fraction_name(self.fraction)}.seed{self.seed}"
 
 
 @dataclass(frozen=True)

@@ -1,58 +1,129 @@
 """Tables of transfer: means over seeds with intervals, differences seed by seed, and how little data are enough.
 
-A table has a row per training: see `COLUMNS`. Intervals are Student's t over the seeds, 95 %. All seeds share their
-test clips: an interval says how much depends on the seed (weights, order, choice of training clips), not on the test.
+A table has a row per training: see `COLUMNS`. Intervals are Student's t over the seeds, 95 %. All seeds of a transfer
+share their test clips: an interval says how much depends on the seed (weights, order, choice of training clips), not on
+the test.
 """
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.finetuning_config import STRATEGIES, fraction_name
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width
 
 KEY = ["source", "target", "network", "multiscale", "strategy", "fraction", "seed"]
 MEASURES = ["train_clips", "accuracy", "f1_macro", "loss", "validation_accuracy", "epochs", "seconds"]
 COLUMNS = [*KEY, *MEASURES]
+CELL = [name for name in KEY if name != "seed"]  # what seeds are repetitions of
+NOT_OF_A_PROBE = ("loss", "validation_accuracy", "epochs")
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
     """The rows of several tables as `scripts/transfer.py` writes them.
 
     Raises:
-        InputError: a file that is not there, is no such table, or holds a cell that another one holds, too.
+        InputError: a file that is not there, is no such table, has been edited or cut, or holds a row that another one
+            holds, too; or the seeds of one cell were trained on different numbers of clips.
     """
-    tables = []
+    rows, keys, train_clips = [], set(), {}
     for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; expected the results.csv of `transfer`")
-        try:
-            texts = dict.fromkeys(("source", "target", "network", "strategy"), str)  # also 008, nan
-            as_written = {"float_precision": "round_trip", "keep_default_na": False, "na_values": [""]}
-            table = pd.read_csv(path, dtype=texts, **as_written)
-            broken = [*table] != COLUMNS or table.empty or table[[*KEY, "accuracy"]].isna().to_numpy().any()
-            table = table.astype({"multiscale": bool, "seed": int, "fraction": float, "accuracy": float})
-        except (ValueError, KeyError):  # no table, or text where a number belongs
-            broken = True
-        if broken:
-            raise InputError(
-                f"{path}: is not a table of `transfer`; expected rows of {', '.join(COLUMNS)}; remove it, or "
-                "put it back as it was"
-            )
-        tables.append(table)
-        so_far = pd.concat(tables, ignore_index=True)
-        twice = so_far[so_far.duplicated(KEY)]
-        if len(twice):
-            cell = ", ".join(f"{name} {value}" for name, value in twice.iloc[0][KEY].items())
-            raise InputError(f"{path}: has a second row of one cell ({cell}); leave one of the two out")
-    return so_far
+        for where, row in _rows(path):
+            key = tuple(row[name] for name in KEY)
+            if key in keys:
+                raise InputError(f"{where}: is a second row of one cell ({_words(row, KEY)}); leave one of the two out")
+            keys.add(key)
+            before = train_clips.setdefault(tuple(row[name] for name in CELL), row["train_clips"])
+            if row["train_clips"] != before:
+                raise InputError(
+                    f"{where}: has {row['train_clips']} train_clips, where another seed of its cell "
+                    f"({_words(row, CELL)}) has {before}; expected as many for all; summarise them apart"
+                )
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _words(row, names):
+    return ", ".join(f"{name} {row[name]}" for name in names)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """The rows of a table, each with where it stands."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the results.csv of `transfer`")
+    remedy = "put it back as it was, or remove it"
+    try:
+        # As spreadsheets write it, too: they put a byte order mark in front.
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, *rows = [(f"{path}, line {lines.line_num}", fields) for fields in lines]
+        is_table = header[1] == COLUMNS and rows
+    except (ValueError, csv.Error):  # no text, or no lines of a table
+        is_table = False
+    if not is_table:
+        raise InputError(f"{path}: is not a table of `transfer`; expected rows of {', '.join(COLUMNS)}; {remedy}")
+    if not text.endswith("\n"):  # a number that is cut may still be one
+        raise InputError(f"{path}: is not the whole table, its last line does not end; {remedy}")
+    for where, fields in rows:
+        if len(fields) != len(COLUMNS):
+            what = f"has {len(fields)} fields; expected {len(COLUMNS)}, {', '.join(COLUMNS)}"
+            raise InputError(f"{where}: {what}; put the row back as it was, or remove it")
+        yield where, _row(where, dict(zip(COLUMNS, fields, strict=True)))
+
+
+def _row(where: str, fields: dict[str, str]) -> dict:
+    row = {}
+    for name, text in fields.items():
+        value_of, expected = _FIELDS[name]
+        if text == "" and name in NOT_OF_A_PROBE and row["strategy"] == "probe":
+            row[name] = np.nan
+            continue
+        row[name] = value_of(text)
+        if row[name] is None:
+            was = f"{name} is {text[:60]!r}; expected {expected}"
+            raise InputError(f"{where}: {was}; put the row back as it was, or remove it")
+    return row
+
+
+def _whole(text):
+    """What fits 64 bits."""
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) and int(text) < 2**63 else None
+
+
+def _number(is_allowed: Callable[[float], bool]) -> Callable[[str], float | None]:
+    def of(text):
+        number = float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) else np.nan
+        return number if is_allowed(number) else None
+
+    return of
+
+
+# Of each column what a field says, None where it cannot say that; and what is expected.
+_NAME = (lambda text: text or None), "a name"
+_OF_ONE = _number(lambda number: 0 <= number <= 1), "a number of 0 to 1"
+_COUNT = _whole, "a whole number of 0 to 2^63 - 1"
+_POSITIVE = _number(lambda number: 0 <= number <= sys.float_info.max), "a number of 0 or more"
+_FIELDS = {
+    **dict.fromkeys(("source", "target", "network"), _NAME),
+    "multiscale": ({"True": True, "False": False}.get, "True or False"),
+    "strategy": ({name: name for name in STRATEGIES}.get, f"one of {', '.join(STRATEGIES)}"),
+    "fraction": (_number(lambda number: 0 < number <= 1), "a number above 0, up to 1"),
+    **dict.fromkeys(("seed", "train_clips", "epochs"), _COUNT),
+    **dict.fromkeys(("accuracy", "f1_macro", "validation_accuracy"), _OF_ONE),
+    **dict.fromkeys(("loss", "seconds"), _POSITIVE),
+}
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """One row for all seeds of a cell: their number; means, of accuracy and macro F1 with half the interval's width."""
-    groups = table.groupby([name for name in KEY if name != "seed"], sort=False)
+    groups = table.groupby(CELL, sort=False)
     return groups.agg(
         seeds=("seed", "size"),
         train_clips=("train_clips", "mean"),
@@ -239,7 +310,7 @@ def _by_fraction(rows, number):
     names = [name for name in KEY if name in rows and name != "fraction"]
     wide = rows.assign(cell=_cells(rows, number)).pivot(index=names, columns="fraction", values="cell")
     wide = wide.reindex(pd.MultiIndex.from_frame(rows[names].drop_duplicates())).fillna("")
-    wide.columns = [f"{fraction:g}" for fraction in wide.columns]
+    wide.columns = [*map(fraction_name, wide.columns)]
     return _worded(wide.reset_index())
 
 

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from keras_audio_transfer import finetuning_results, picture_labels
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.finetuning_config import STRATEGIES
+from keras_audio_transfer.finetuning_config import STRATEGIES, fraction_name
 from keras_audio_transfer.model_folder import Card
 
 plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
@@ -317,7 +317,7 @@ def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
             label=label,
         )
     fractions = sorted(table["fraction"].unique())
-    axis.set_xticks(fractions, [f"{fraction:g}" for fraction in fractions])
+    axis.set_xticks(fractions, [*map(fraction_name, fractions)])
     axis.set(xlabel="fraction of the training clips", ylabel="accuracy on the test clips")
     axis.set_xlim(0.0, 1.05)
     low, high = axis.get_ylim()

@@ -86,16 +86,37 @@ def check_settings(
     settings = json.loads(json.dumps(settings))
     if not path.exists():
         write_json(path, settings)
-        return
-    before = read_json(path)
-    if not isinstance(before, dict):
+    elif found := difference(read_settings(path), settings, renamed, added):
+        raise InputError(f"{path}: is of another run ({found}); {_REMEDY}")
+
+
+def read_settings(path: Path) -> dict:
+    """The settings of a run. Raises InputError where the file holds none."""
+    settings = read_json(path)
+    if not isinstance(settings, dict):
         raise InputError(f"{path}: not the settings of a run; {_REMEDY}")
-    before = {(renamed or {}).get(name, name): value for name, value in before.items()}
-    before = {name: settings[name] for name in added if name in settings} | before
-    for name in dict.fromkeys([*settings, *before]):
-        if settings.get(name) != before.get(name):
-            was, now = _brief(before.get(name), settings.get(name))
-            raise InputError(f"{path}: is of another run ({name[:60]} was {was}, is {now}); {_REMEDY}")
+    return settings
+
+
+def difference(
+    before: dict, now: dict, renamed: Mapping[str, str] | None = None, added: Collection[str] = ()
+) -> str | None:
+    """The first setting that two runs do not share, in a few words; None where they share all.
+
+    Args:
+        before: the settings of one, as `read_settings` gives them.
+        now: those of the other, in the same way.
+        renamed: see `check_settings`.
+        added: see `check_settings`.
+    """
+    of_today = renamed or {}
+    before, now = ({of_today.get(name, name): value for name, value in settings.items()} for settings in (before, now))
+    for name in dict.fromkeys([*now, *before]):
+        compared = name not in added or (name in now and name in before)
+        if compared and now.get(name) != before.get(name):
+            was, is_now = _brief(before.get(name), now.get(name))
+            return f"{name[:60]} was {was}, is {is_now}"
+    return None
 
 
 def _brief(was, now):

@@ -18,7 +18,7 @@ from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.resume import STATE
+from keras_audio_transfer.resume import STATE, difference
 
 _REMEDY = "remove it to start this training again"
 
@@ -51,12 +51,16 @@ class _KeepState(keras.callbacks.Callback):
     Keras's own EarlyStopping forgets its count and its best weights when the process ends.
 
     The file holds every variable of the model (random generators included) and of the optimizer, the best weights so
-    far, and the history. It replaces its predecessor in one step, so a run killed at any moment can continue.
+    far, the history, and which training it is of: networks of two trainings have the same shapes. It replaces its
+    predecessor in one step, so a run killed at any moment can continue.
     """
 
-    def __init__(self, path: Path, monitor: str, patience: int, all_trained_from: int = 0):
+    def __init__(
+        self, path: Path, monitor: str, patience: int, all_trained_from: int = 0, identity: Mapping | None = None
+    ):
         super().__init__()
         self.path, self.monitor, self.patience, self.all_trained_from = path, monitor, patience, all_trained_from
+        self.identity = json.loads(json.dumps(identity or {}))  # as it is read again
         self.history = []
         self.best_weights = None
 
@@ -96,22 +100,27 @@ class _KeepState(keras.callbacks.Callback):
         arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
         arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
         with atomic_write(self.path) as partial, open(partial, "wb") as file:
-            np.savez(file, history=np.array(json.dumps(self.history)), **arrays)
+            texts = {"history": self.history, "identity": self.identity}
+            np.savez(file, **{name: np.array(json.dumps(value)) for name, value in texts.items()}, **arrays)
 
     def restore(self):
-        """Continue from the file. Raises InputError where it is damaged, or of another network."""
+        """Continue from the file. Raises InputError where it is damaged, or of another training or network."""
         variables, weights = self._variables(), self.model.weights
         try:
             with np.load(self.path) as state:
                 history = json.loads(str(state["history"]))
+                # An older version did not write it.
+                identity = json.loads(str(state["identity"])) if "identity" in state else self.identity
                 values = [state[f"variable_{i}"] for i in range(len(variables))]
                 best = [state[f"best_{i}"] for i in range(len(weights))]
         except MemoryError:
             raise
         except Exception:  # of zipfile, zlib, NumPy, json, and of what a file of another kind does not have
             history = None
-        if not self._is_history(history):
+        if not self._is_history(history) or not isinstance(identity, dict):
             raise InputError(f"{self.path}: is damaged; {_REMEDY}")
+        if found := difference(identity, self.identity):
+            raise InputError(f"{self.path}: is of another training ({found}); {_REMEDY}")
         for array, variable in zip([*values, *best], [*variables, *weights], strict=True):
             if array.shape != tuple(variable.shape) or array.dtype != variable.dtype:
                 raise InputError(f"{self.path}: is of another network; {_REMEDY}")
@@ -186,6 +195,7 @@ def fit(
     callbacks: tuple = (),
     backbone_learning_rate_factor: float = 1.0,
     trained_from: Mapping[keras.layers.Layer, int] | None = None,
+    identity: Mapping | None = None,
 ) -> pd.DataFrame:
     """Train with Adam and leave the best weights in the model.
 
@@ -207,12 +217,15 @@ def fit(
         trained_from: layers that are trained from that epoch on only (from 0; `epochs`: never). Until then their
             weights stay, and their batch normalisation works with its stored statistics and does not update them:
             statistics of a few clips of another data set would change what the frozen weights were trained with.
+        identity: which training this is, and what its numbers depend on; JSON values. It is kept with the state, and a
+            state of another one is not continued from.
 
     Returns:
         One row per epoch: epoch (from 1), loss and metrics, on training data and (`val_...`) on validation data.
 
     Raises:
-        InputError: the loss is no longer finite; or the state to continue from is damaged, or of another network.
+        InputError: the loss is no longer finite; or the state to continue from is damaged, or of another training or
+            network.
     """
     trained = keras.Model(model.input, model.output[SCORES])
     trained_from = trained_from or {}
@@ -221,7 +234,8 @@ def fit(
     optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
     optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
-    state = _KeepState(run_dir / STATE, "loss" if validation is None else "val_loss", patience, starts[-1])
+    monitor = "loss" if validation is None else "val_loss"
+    state = _KeepState(run_dir / STATE, monitor, patience, starts[-1], identity)
     trained.compile(optimizer)
     state.set_model(trained)
     if resume and state.path.exists():

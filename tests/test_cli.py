@@ -618,7 +618,7 @@ DESTROY = {
     "train --dataset manifest --data-dir failed.csv --output-dir new": "--output-dir: failed.csv is an input, ",
     "train --dataset folder --data-dir sounds --output-dir sounds --overwrite": "sounds: has no card.json; expected a ",
     "train --dataset folder --data-dir mine/sounds --output-dir mine --overwrite": "--output-dir: mine holds an",
-    "train --dataset folder --data-dir sounds --output-dir voices": "--output-dir: voices.training is not the state",
+    "train --dataset folder --data-dir sounds --output-dir voices": "--output-dir: voices.training stands there",
     "classify sounds --model mine --output-dir mine --overwrite": "--output-dir: mine holds an input, mine, which",
     "export mine --output-dir sounds": "sounds: has no card.json; expected a model folder or an empty one; name",
     "export mine --output-dir 0.wav": "--output-dir: 0.wav is a file; name a folder",
@@ -626,9 +626,9 @@ DESTROY = {
     "probe results/scores.png --output-dir results": "--output-dir: results/scores.png is an input, ",
     "probe f.npz --baseline results/unfinished.jsonl --output-dir results": "--output-dir: results/unfinished.jsonl",
     "transfer mine --dataset manifest --data-dir results/results.csv --output-dir results": "--output-dir:",
-    "transfer mine --dataset folder --data-dir sounds --output-dir moved": "--output-dir: moved/unfinished is not the ",
+    "transfer mine --dataset folder --data-dir sounds --output-dir moved": "--output-dir: moved/unfinished stands",
     "reproduce-choi2017 repository --output repository/data_csv/gtzan_genre.csv": "--output: repository/data_csv/gtzan",
-    "reproduce-choi2017 repository --output t.csv": "--output: t.csv.unfinished is not the state of a run, which is ",
+    "reproduce-choi2017 repository --output t.csv": "--output: t.csv.unfinished stands there without its settings.json",
 }
 
 

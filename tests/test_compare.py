@@ -262,10 +262,18 @@ def test_kept_features_of_other_clips_are_refused(finished, clips, damage):
     assert compare_module._is_of(table, of_run, ["noise", "tone"]) == (damage == "nothing")
 
 
-def test_a_table_without_its_settings_is_refused(finished, clips):
-    (finished / "config.json").unlink()
-    with pytest.raises(InputError, match=r"scores\.csv: stands there without its config\.json; remove it, or"):
-        again(finished, clips)
+@pytest.mark.parametrize("left", ["scores.csv", "features", "unfinished.mfcc.jsonl"])
+def test_what_a_run_has_kept_without_its_settings_is_refused(finished, clips, left, tmp_path):
+    """It may be of other settings, for which those of the next run would vouch."""
+    out = tmp_path / "other"
+    out.mkdir()
+    if left == "features":
+        shutil.copytree(finished / left, out / left)
+    else:
+        (out / left).write_text("[]\n")
+    with pytest.raises(InputError, match=rf"^--output-dir: {out / left} stands there without its config\.json, which"):
+        again(out, clips)
+    assert [path.name for path in out.iterdir()] == [left]
 
 
 def test_sources_are_compared_on_the_clips_that_all_have(finished, compare):

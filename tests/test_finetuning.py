@@ -24,7 +24,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.extractor import build_extractor, spectrogram_of
 from keras_audio_transfer.files import only_writer
-from keras_audio_transfer.finetuning import Task, layers_trained_from, run_trial, write_spectrograms
+from keras_audio_transfer.finetuning import Task, identity_of, layers_trained_from, run_trial, write_spectrograms
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.input_pipeline import array_batches
@@ -234,6 +234,45 @@ def test_probe_scores_without_training(source, task, tmp_path):
     assert not {"loss", "epochs"} & set(row)
 
 
+def test_no_two_trials_share_a_name():
+    names = {0.4: "finetune.0.4.seed0", 1.0: "finetune.1.seed0", 1e-5: "finetune.1e-05.seed0"}
+    for fraction, name in names.items():  # as they have always been called
+        assert Trial("finetune", fraction, 0).file_name == name
+    near = [0.25, 0.2499999, np.nextafter(0.25, 1), 1.0, np.nextafter(1.0, 0)]
+    assert len({Trial("head", fraction, 0).file_name for fraction in near}) == len(near)
+    assert len({str(Trial("head", fraction, 0)) for fraction in near}) == len(near)
+    assert Trial("head", 1, 0).file_name == "head.1.seed0"
+    assert f"{Trial('head', np.float64(0.1), 3)}" == "head, fraction 0.1, seed 3"
+
+
+def test_a_trial_is_known_by_all_that_its_numbers_depend_on(source, task):
+    def identity(strategy="head", fraction=0.5, seed=0, task=task, **settings):
+        return identity_of(Trial(strategy, fraction, seed), source, task, FinetuningConfig(**settings))
+
+    of_other_clips = replace(task, splits=replace(task.splits, validation=task.splits.validation[1:]))
+    others = [
+        identity(strategy="random"),
+        identity(fraction=0.25),
+        identity(seed=1),
+        identity(epochs=3),
+        identity(task=of_other_clips),
+        identity(task=replace(task, config=replace(CONFIG, n_mels=20))),
+    ]
+    assert identity() == identity() not in others
+    assert identity()["clips_sha256"] != identity(seed=1)["clips_sha256"], "each seed draws its own clips"
+
+
+def test_a_training_does_not_continue_from_the_state_of_another(source, task, tmp_path):
+    one, other = Trial("head", 0.25, 0), Trial("head", 0.25, 1)
+    run(one, source, task, tmp_path, epochs=1, min_steps=1)
+    shutil.copytree(tmp_path / one.file_name, tmp_path / other.file_name)
+    state = tmp_path / other.file_name / "state.npz"
+    with pytest.raises(InputError) as error:
+        run(other, source, task, tmp_path, epochs=1, min_steps=1)
+    what = "is of another training (seed was 0, is 1); remove it to start this training again"
+    assert str(error.value) == f"{state}: {what}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["finetune", "random", "probe"])
 def test_a_cell_gives_the_same_numbers_again(source, task, tmp_path, strategy):
@@ -335,6 +374,7 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(source, target, run_script, 
 
     # Another network belongs elsewhere, and so do other settings.
     (out / "other").mkdir()
+    shutil.copy(out / "settings.json", out / "other")
     (out / "other" / "results.csv").write_text((out / "results.csv").read_text().replace(",sbcnn,", ",convnet5,"))
     finished = run_script(*command[:7], out / "other", *FAST, "--strategy", "head", "--fractions", 1.0)
     assert finished.returncode == 2
@@ -447,6 +487,17 @@ def test_targets_that_cannot_be(source, run_script, tmp_path):
         assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
         assert finished.stderr.count("\n") == 1
         assert not (tmp_path / "out").exists()
+
+
+def test_a_table_without_its_settings_is_refused(model_dir, run_script, tmp_path):
+    """Nothing says how its rows were trained, and the settings of the next run would vouch for them."""
+    (tmp_path / "results.csv").write_text("rows\n")
+    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
+    assert finished.returncode == 2
+    what = f"{tmp_path / 'results.csv'} stands there without its settings.json, which says of which run it is"
+    said = f"--output-dir: {what}; put that back, move results.csv away, or name another place"
+    assert finished.stderr == f"transfer.py: error: {said}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
 
 
 @pytest.mark.parametrize(

@@ -185,12 +185,96 @@ def test_read_refuses_what_is_no_table(tmp_path):
     path.write_text("layers,score\nlayer1,0.5\n")
     with pytest.raises(InputError, match=r"is not a table of `transfer`; expected rows of source, target"):
         results.read([path])
-    FACTORIAL.assign(accuracy="good").to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"is not a table"):
-        results.read([path])
     FACTORIAL[:0].to_csv(path, index=False)
     with pytest.raises(InputError, match=r"is not a table"):
         results.read([path])
     FACTORIAL.to_csv(path, index=False)
-    with pytest.raises(InputError, match=r"csv: has a second row of one cell \(source a, target b, .*seed 0\); leave"):
+    with pytest.raises(InputError, match=r"csv, line 2: is a second row of one cell \(source a, .*seed 0\); leave"):
         results.read([path, path])
+
+
+TRAINED = "a,b,net,False,finetune,0.5,0,10,0.75,0.5,0.25,0.5,4,60.5"
+PROBE = "a,b,net,True,probe,1.0,0,20,0.75,0.5,,,,60.5"
+
+
+def written(path, *rows, end="\n"):
+    path.write_text("\n".join([",".join(results.COLUMNS), *rows]) + end)
+    return path
+
+
+def test_a_table_as_transfer_writes_it(tmp_path):
+    table = results.read([written(tmp_path / "results.csv", TRAINED, PROBE)])
+    assert table.iloc[0].to_list() == ["a", "b", "net", False, "finetune", 0.5, 0, 10, 0.75, 0.5, 0.25, 0.5, 4, 60.5]
+    assert table.iloc[1][["loss", "validation_accuracy", "epochs"]].isna().all()
+    assert [table[name].dtype for name in ("multiscale", "seed", "loss", "epochs")] == [bool, int, float, float]
+    exact = ["0.30000000000000004", "1e-05"]
+    rows = [TRAINED.replace(",0.5,0,", f",{fraction},0,") for fraction in exact]
+    assert results.read([written(tmp_path / "results.csv", *rows)])["fraction"].map(repr).tolist() == exact
+    only_probes = results.read([written(tmp_path / "results.csv", PROBE)])
+    assert results.means(only_probes)["epochs"].isna().all()
+
+
+NOT_ITS_VALUES = {
+    "source": ["", "a name"],
+    "network": ["", "a name"],
+    "multiscale": ["no", "'False'", "5", "true", "1", "", "True or False"],
+    "strategy": ["bogus", "", "Finetune", "one of finetune, scratch, head, probe, random"],
+    "fraction": ["5", "0", "-1", "inf", "nan", "", "half", "1e999", "a number above 0, up to 1"],
+    "seed": ["1.5", "-1", "", "1e3", "9223372036854775808", "9" * 5000, "a whole number of 0 to 2^63 - 1"],
+    "train_clips": ["6.5", "-6", "many", "", "a whole number of 0 to 2^63 - 1"],
+    "accuracy": ["7", "-3", "inf", "nan", "good", "0.7.5", "", "0_1", " 1", "0x1", "a number of 0 to 1"],
+    "f1_macro": ["7", "-0.1", "zzz", "", "a number of 0 to 1"],
+    "loss": ["zzz", "inf", "-1", "", "a number of 0 or more"],
+    "validation_accuracy": ["1.1", "zzz", "", "a number of 0 to 1"],
+    "epochs": ["1.5", "many", "", "99999999999999999999", "a whole number of 0 to 2^63 - 1"],
+    "seconds": ["inf", "long", "", "a number of 0 or more"],
+}
+
+
+@pytest.mark.parametrize("column", NOT_ITS_VALUES)
+def test_values_that_transfer_does_not_write(column, tmp_path):
+    *values, expected = NOT_ITS_VALUES[column]
+    for value in values:
+        fields = dict(zip(results.COLUMNS, TRAINED.split(","), strict=True)) | {column: value}
+        path = written(tmp_path / "results.csv", TRAINED.replace(",0,10,", ",1,10,"), ",".join(fields.values()))
+        with pytest.raises(InputError) as error:
+            results.read([path])
+        remedy = "put the row back as it was, or remove it"
+        assert str(error.value) == f"{path}, line 3: {column} is {value[:60]!r}; expected {expected}; {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: text[:-2], "is not the whole table, its last line does not end; put it back as it was, or rem"),
+        (lambda text: text[:-10], "is not the whole table, its last line does not end"),
+        (lambda text: text[:-1] + ",7\n", ", line 3: has 15 fields; expected 14, source, target, "),
+        (lambda text: text.replace("60.5\n", "60.5,7\n"), ", line 2: has 15 fields; expected 14"),
+        (lambda text: text.replace(",60.5\n", "\n"), ", line 2: has 13 fields; expected 14"),
+        (lambda text: text + "\n", ", line 4: has 0 fields; expected 14"),
+        (lambda text: "", "is not a table of `transfer`"),
+        (lambda text: text.replace(",loss", ""), "is not a table of `transfer`"),
+        (lambda text: text.replace("a,b", '"a,b'), "is not a table of `transfer`"),
+        (lambda text: text.replace("a,b", "\0,\udcff"), "is not a table of `transfer`"),
+    ],
+)
+def test_a_table_that_is_not_whole(damage, message, tmp_path):
+    path = written(tmp_path / "results.csv", TRAINED, PROBE)
+    path.write_bytes(damage(path.read_text()).encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError) as error:
+        results.read([path])
+    assert str(error.value).startswith(f"{path}{message if message.startswith(',') else f': {message}'}")
+    assert "\n" not in str(error.value)
+
+
+def test_seeds_of_a_cell_have_as_many_clips(tmp_path):
+    path = written(tmp_path / "results.csv", TRAINED, TRAINED.replace(",0,10,", ",1,9,"))
+    with pytest.raises(InputError, match=r"line 3: has 9 train_clips, where another seed .*0\.5\) has 10; expected as"):
+        results.read([path])
+
+
+def test_fractions_that_differ_little_are_told_apart():
+    (row,) = results.tables(table_of({("n", False, "head", f): [f] for f in (0.25, 0.2499999)}))["accuracy"].to_dict(
+        "records"
+    )
+    assert [row["0.25"], row["0.2499999"]] == ["0.250 (1)", "0.250 (1)"]

@@ -154,8 +154,8 @@ def test_scores_without_the_settings_they_were_computed_with_are_not_presented(
     folder = shutil.copytree(finished, tmp_path / "out")
     (folder / "config.json").unlink()
     run = run_script("probe", features, "--output-dir", folder, "--seed", 1)
-    remedy = "remove scores.csv or choose another --output-dir"
-    refused(run, f"{folder}: holds results without their config.json; {remedy}")
+    what = f"{folder / 'scores.csv'} stands there without its config.json, which says of which run it is"
+    refused(run, f"--output-dir: {what}; put that back, move scores.csv away, or name another place")
     assert not (folder / "config.json").exists()
 
 

@@ -282,6 +282,7 @@ DAMAGED = {
     "history with a gap": lambda state: other(state, history=np.array('[{"epoch": 2, "loss": 1.0}]')),
     "a missing variable": lambda state: other(state, variable_0=None),
     "no best weights": lambda state: other(state, best_1=None),
+    "identity of another type": lambda state: other(state, identity=np.array("[1]")),
 }
 OTHER_NETWORK = {
     "another shape": lambda state: other(state, variable_0=np.zeros((2, 3), np.float32)),
@@ -290,11 +291,19 @@ OTHER_NETWORK = {
 }
 
 
+OTHER_TRAINING = {
+    "seed was 0, is 1": {"fraction": 0.25, "seed": 0},
+    "fraction was 0.25, is 0.2499999": {"fraction": 0.25, "seed": 1},
+    "seed was null, is 1": {},
+    "clips was 3, is null": {"fraction": 0.2499999, "seed": 1, "clips": 3},
+}
+
+
 def test_a_state_that_is_damaged_or_another_networks_is_refused(tmp_path):
     state = tmp_path / "state.npz"
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization()])
     model.compile("adam")
-    keeper = KeepState(state, "loss", patience=1)
+    keeper = KeepState(state, "loss", patience=1, identity={"seed": 1, "fraction": 0.2499999})
     keeper.set_model(model)
     model.optimizer.build(model.trainable_variables)
     keeper.history, keeper.best_weights = [{"epoch": 1, "loss": 0.5}], model.get_weights()
@@ -308,9 +317,18 @@ def test_a_state_that_is_damaged_or_another_networks_is_refused(tmp_path):
                 keeper.restore()
             assert str(error.value) == f"{state}: {why}; remove it to start this training again", what
             assert weights_hash(model) == before, what
+    for found, identity in OTHER_TRAINING.items():
+        state.write_bytes(good)
+        other(state, identity=np.array(json.dumps(identity)))
+        with pytest.raises(InputError) as error:
+            keeper.restore()
+        assert str(error.value) == f"{state}: is of another training ({found}); remove it to start this training again"
+        assert weights_hash(model) == before
     state.write_bytes(good)
     keeper.restore()
     assert keeper.history == [{"epoch": 1, "loss": 0.5}]
+    other(state, identity=None)  # as an older version wrote it
+    keeper.restore()
 
 
 @pytest.mark.parametrize("bad", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])

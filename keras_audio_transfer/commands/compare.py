@@ -41,7 +41,7 @@ FLOORS = ("mfcc", "log_mel")
 JOINED, RANDOM = "joined", " (random)"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
 BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
-SCORES, CONFIG = "scores.csv", "config.json"
+SCORES, CONFIG, FEATURES = "scores.csv", "config.json", "features"
 DIFFERENCES = "differences.csv"
 CARDS = "cards_sha256"  # the setting that holds what the sources' answers depend on
 RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
@@ -113,11 +113,11 @@ def check(options, sources):
     places.check_folder("--output-dir", options.output_dir)
     for name in RESULTS:
         places.check_no_input("--output-dir", options.output_dir / name, [options.data_dir])
+    kept = [options.output_dir / SCORES, options.output_dir / FEATURES]
+    kept += [unfinished(options, name) for name in [*sources, JOINED]]
+    places.check_state("--output-dir", kept, options.output_dir / CONFIG, [options.data_dir])
     failures_beside(options.output_dir / SCORES)
     places.lock(options.output_dir)
-    if (options.output_dir / SCORES).exists() and not (options.output_dir / CONFIG).exists():
-        left = options.output_dir / SCORES
-        raise InputError(f"{left}: stands there without its {CONFIG}; remove it, or choose another --output-dir")
     for path in filter(None, sources.values()):
         Card.read(path).require_single_clips(path, "a comparison does not have")
         latest_saved_model(path)
@@ -138,7 +138,7 @@ def check_clips(options, clips, label_names):
 
 def features_of(options, name, path, clips, label_names, phases):
     """A source's features, from the run that was killed where it got so far; and what they cost."""
-    file = options.output_dir / "features" / f"{name}.npz"
+    file = options.output_dir / FEATURES / f"{name}.npz"
     about = file.with_suffix(".json")
     if file.exists() and about.exists():
         table, cost = FeatureTable.load(file), read_json(about)

@@ -130,11 +130,17 @@ def check_holds_model(folder: Path) -> None:
         raise InputError(f"{folder}: has no card.json; expected a model folder or an empty one; name another folder")
 
 
-def check_state(flag: str, folder: Path, settings: Path, inputs: Iterable[Path | None]) -> None:
-    """Refuse a folder that a run would take for its own state, and remove when it ends, but that is something else."""
-    if folder.exists() and not settings.is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{flag}: {folder} is not the state of a run, which is kept there; move it, or name another")
-    check_holds_no_input(flag, folder, inputs)
+def check_state(flag: str, kept: Iterable[Path], settings: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse files and folders that a run would take for its own, to continue and replace, but that are something else.
+
+    Without the settings, nothing says which run they are of, and those of this one would vouch for them.
+    """
+    inputs = [*inputs]
+    for place in kept:
+        if place.exists() and not settings.is_file() and not (place.is_dir() and not any(place.iterdir())):
+            what = f"{place} stands there without its {settings.name}, which says of which run it is"
+            raise InputError(f"{flag}: {what}; put that back, move {place.name} away, or name another place")
+        check_holds_no_input(flag, place, inputs)
 
 
 def check_holds_no_input(flag: str, folder: Path, inputs: Iterable[Path | None]) -> None:

@@ -194,20 +194,15 @@ def check_place(options):
     pictures = (f"{name}{suffix}" for name in PICTURES for suffix in (".png", ".svg"))
     for name in (*RESULTS, "config.json", "predictions.csv", "classes.csv", *pictures):
         places.check_no_input("--output-dir", options.output_dir / name, [options.features, options.baseline])
+    kept = [options.output_dir / name for name in RESULTS]
+    places.check_state("--output-dir", kept, options.output_dir / "config.json", [options.features, options.baseline])
     places.lock(options.output_dir)
 
 
 def open_folder(options, settings):
     """Make the folder of the results, or refuse that of another run."""
-    config = options.output_dir / "config.json"
-    left = [name for name in RESULTS if (options.output_dir / name).exists()]
-    if left and not config.exists():
-        raise InputError(
-            f"{options.output_dir}: holds results without their config.json; remove {' and '.join(left)} or choose "
-            "another --output-dir"
-        )
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    check_settings(config, settings)
+    check_settings(options.output_dir / "config.json", settings)
 
 
 def probe(options, prober, wanted):

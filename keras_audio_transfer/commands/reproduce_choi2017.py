@@ -59,7 +59,7 @@ def check_places(options):
     if options.pictures:
         places.check_folder("--pictures", options.pictures)
     unfinished = beside(options.output, UNFINISHED)
-    places.check_state("--output", unfinished, unfinished / SETTINGS, [options.repository])
+    places.check_state("--output", [unfinished], unfinished / SETTINGS, [options.repository])
     places.lock(options.output, "file")
 
 

@@ -153,7 +153,7 @@ def settings_of(options):
 def check(options, run_dir):
     """Refuse what cannot end well, before any work is done."""
     places.check_model_folder(options)
-    places.check_state("--output-dir", run_dir, run_dir / SETTINGS, [options.data_dir])
+    places.check_state("--output-dir", [run_dir], run_dir / SETTINGS, [options.data_dir])
     if options.cache not in ("memory", "none"):
         places.check_folder("--cache", Path(options.cache))
     if options.weights is not None:
@@ -265,7 +265,8 @@ def train(options, job):
     model = build(options, job)
     if job.run_dir.exists() and not options.resume:
         shutil.rmtree(job.run_dir)
-    write_json(job.run_dir / SETTINGS, {**settings_of(options), FINGERPRINT: job.splits.fingerprint()})
+    settings = {**settings_of(options), FINGERPRINT: job.splits.fingerprint()}
+    write_json(job.run_dir / SETTINGS, settings)
     callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
     if not options.quiet:
         callbacks.append(training.EpochLine(options.epochs))
@@ -282,6 +283,7 @@ def train(options, job):
         patience=options.patience,
         resume=options.resume,
         callbacks=callbacks,
+        identity=settings,
     )
     return model, history
 

@@ -32,7 +32,7 @@ from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import DATASETS, label_names, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig, Trial
+from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig, Trial, fraction_name
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.resume import check_settings
 from keras_audio_transfer.splits import FINGERPRINT, divide, nested_subset
@@ -156,7 +156,7 @@ def check_place(options):
     folder, inputs = options.output_dir, [options.data_dir, options.model_dir]
     for name in (RESULTS, SETTINGS):
         places.check_no_input("--output-dir", folder / name, inputs)
-    places.check_state("--output-dir", folder / UNFINISHED, folder / SETTINGS, inputs)
+    places.check_state("--output-dir", [folder / RESULTS, folder / UNFINISHED], folder / SETTINGS, inputs)
     places.lock(folder)
 
 
@@ -312,6 +312,7 @@ def show(table, key):
     from keras_audio_transfer import finetuning_results as results
 
     shown = results.means(table).drop(columns=[*key, "train_clips"])
+    shown["fraction"] = shown["fraction"].map(fraction_name)
     cli.show(shown.to_string(index=False, float_format="{:.3f}".format))
     for row in results.matching_fractions(table).itertuples():
         smallest = table.loc[table["strategy"] == "finetune", "fraction"].min()
