@@ -64,8 +64,18 @@ def load_saved_model(saved_model: Path) -> Any:
     Load only models that you trust: a SavedModel is a program.
 
     Raises:
-        InputError: it cannot be loaded; its graph and weights are of two models; or the `card.json` beside it is of
-            another model than it says itself (signature `info`), as when files of two models are copied together.
+        InputError: see `load_whole` and `check_card`.
+    """
+    loaded = load_whole(saved_model)
+    check_card(saved_model, loaded)
+    return loaded
+
+
+def load_whole(saved_model: Path) -> Any:
+    """What TensorFlow makes of a SavedModel that serves, whatever the `card.json` beside it says.
+
+    Raises:
+        InputError: it cannot be loaded, or its graph and weights are of two models.
     """
     try:
         loaded = tf.saved_model.load(str(saved_model))
@@ -77,15 +87,27 @@ def load_saved_model(saved_model: Path) -> Any:
     if not is_whole:
         what = "its graph and its weights were not saved together, as when half of a folder is copied over another"
         raise InputError(f"{saved_model}: {what}; copy it again")
-    folder = saved_model.parent
-    if "info" in loaded.signatures and (folder / "card.json").is_file():
-        text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
-        own = Card.from_dict(json.loads(text), str(saved_model))
-        for name, here, there in Card.read(folder).differences(own):
-            what = f"{name} is {here}, but the SavedModel {saved_model.name} beside it says {there}"
-            remedy = "they are of two models; put back the files of one, or export it again"
-            raise InputError(f"{folder / 'card.json'}: {what}; {remedy}")
     return loaded
+
+
+def check_card(saved_model: Path, loaded: Any) -> None:
+    """Compare the `card.json` beside a SavedModel with what it says of itself (signature `info`).
+
+    Args:
+        saved_model: the folder.
+        loaded: what `load_whole` made of it.
+
+    Raises:
+        InputError: they are of two models, as when files of two models are copied together, or one was changed.
+    """
+    folder = saved_model.parent
+    if "info" not in loaded.signatures or not (folder / "card.json").is_file():
+        return
+    text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
+    own = Card.from_dict(json.loads(text), str(saved_model))
+    for name, here, there in Card.read(folder).differences(own):
+        what = f"{name} is {here}, but the SavedModel {saved_model.name} beside it says {there}"
+        raise InputError(f"{folder / 'card.json'}: {what}; they are of two models; put back the files of one")
 
 
 def _is_as_saved(saved_model):

@@ -292,7 +292,9 @@ RANGES = {
         "--validation-fraction": (["0"], "expected more than 0, up to 0.5: the validation clips decide when a "),
     },
     "predict m a.wav": {"--top": (["0"], "expected at least 1")},
-    "export m --output-dir o": {"--version": (["0", "1.5"], "expected at least 1")},
+    "export m --output-dir o": {
+        "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
+    },
     "benchmark": {"--requests": (["0"], "expected at least 1")},
 }
 

@@ -20,6 +20,7 @@ from networks import LABELS, small_classifier
 from sounds import CONFIG, LAYERS, noise
 
 from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.commands.export import load_described
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model, signatures, verification
 from keras_audio_transfer.export.saved_model import largest_difference, write_model, write_saved_model
@@ -364,6 +365,28 @@ def test_a_model_trained_on_since_does_not_take_over_scores_and_training_data(mo
     assert card["transferred_from"] == about["training_data"]
     assert card["weights_sha256"] == weights_hash(model)
     assert card["audio"] == FEW_SIGNATURES.to_dict()
+
+
+def test_a_card_that_the_saved_model_contradicts_is_not_exported(model_dir, tmp_path):
+    source = shutil.copytree(model_dir, tmp_path / "mine")
+    card = read_card(source)
+    (source / "card.json").write_text(json.dumps({**card, "labels": card["labels"][::-1]}))
+    said = (
+        r"card\.json: labels is .*, but the SavedModel 1 beside it says .*; they are of two models; put back the files"
+    )
+    for model, arguments in ((source, ()), (source / "model.keras", ("--version", 2)), (source, ("--tflite",))):
+        with pytest.raises(InputError, match=rf"{said} of one$"):
+            export_script(model, "--output-dir", tmp_path / "served", *arguments)
+    assert not (tmp_path / "served").exists()
+    # A model that was trained on since may have labels of its own, and an export is the remedy for what cannot be read.
+    trained_on = {**card, "labels": ["x", "y", "z"], "weights_sha256": "of before"}
+    (source / "card.json").write_text(json.dumps(trained_on))
+    assert load_described(Card.read(source), source / "model.keras").output.keys() >= {"scores"}
+    (source / "card.json").write_text(json.dumps(card))
+    (source / "1" / "saved_model.pb").write_bytes(b"")
+    assert load_described(Card.read(source), source / "model.keras")
+    shutil.rmtree(source / "1")
+    assert load_described(Card.read(source), source / "model.keras")
 
 
 def test_labels_have_to_be_as_many_as_scores(model_dir, tmp_path):

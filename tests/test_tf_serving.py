@@ -28,7 +28,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.export import tf_serving
+from keras_audio_transfer.export import saved_model, tf_serving
 from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
@@ -430,6 +430,28 @@ def test_a_model_whose_answers_depend_on_the_batch_is_not_served(source, tmp_pat
     with pytest.raises(InputError, match="its features depend on the whole batch, which a server puts together anew"):
         export_script(tmp_path, "--output-dir", tmp_path / "served", "--serving")
     assert not (tmp_path / "served").exists()
+
+
+def test_what_a_user_has_edited_is_replaced_only_if_told_to(folder, source, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / SERVED)
+    tf_serving.check_kit(copy, AudioConfig.from_dict(json.loads((copy / "card.json").read_text())["audio"]))
+    for name in tf_serving.KIT:
+        before = (copy / name).read_text()
+        (copy / name).write_text(before + "# mine\n")
+        with pytest.raises(InputError, match=rf"{name}: is not what this export would write, .*; pass --overwrite to"):
+            export_script(source, "--output-dir", copy, "--version", 2, "--serving")
+        assert (copy / name).read_text() == before + "# mine\n"
+        (copy / name).write_text(before)
+
+
+def test_a_version_without_files_for_the_server_says_so(folder, source, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(folder, tmp_path / SERVED)
+    monkeypatch.setattr(saved_model, "write_model", lambda *arguments: 0.0)
+    export_script(source, "--output-dir", copy, "--version", 2)
+    said = (
+        "version 2 has no warm-up requests, and models.config, batching.config, SERVING.md, client.py are as they were"
+    )
+    assert f"{copy}: {said}; --serving writes them" in capsys.readouterr().err
 
 
 @pytest.mark.slow

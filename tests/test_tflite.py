@@ -175,3 +175,10 @@ def test_an_existing_file_is_not_replaced(model_dir, exported):
 def test_clip_seconds_belongs_to_tflite(model_dir, tmp_path):
     with pytest.raises(InputError, match="--clip-seconds: belongs to --tflite; a SavedModel takes clips of any length"):
         export_script(model_dir, "--output-dir", tmp_path / "new", "--clip-seconds", 1)
+
+
+def test_a_version_does_not_belong_to_tflite(model_dir, tmp_path):
+    with pytest.raises(
+        InputError, match=r"^--version: belongs to a SavedModel; model\.tflite has none; leave --version"
+    ):
+        export_script(model_dir, "--output-dir", tmp_path / "new", "--tflite", "--version", 2)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,8 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"  # where TF Serving looks for them in a SavedModel
+
+KIT = ("models.config", "batching.config", "SERVING.md", "client.py")
 
 _MODELS = """\
 model_config_list {{
@@ -133,6 +134,25 @@ def write_kit(folder: Path, number: int, name: str, config: AudioConfig) -> None
         InputError: a warm-up request is refused, for which a server would refuse the model.
     """
     _write_warmup(folder / str(number), name, config)
+    for file, text in _kit(name, config).items():
+        (folder / file).write_bytes(text.encode())
+
+
+def check_kit(folder: Path, config: AudioConfig) -> None:
+    """Refuse to replace one of the files that `write_kit` would write into a model folder by another content.
+
+    Raises:
+        InputError: one is there and differs, as when its user has edited it.
+    """
+    for file, text in _kit(served_name(folder), config).items():
+        path = folder / file
+        if path.exists() and not (path.is_file() and path.read_bytes() == text.encode()):
+            what = "is not what this export would write, as when it was edited or is of an earlier version"
+            raise InputError(f"{path}: {what}; pass --overwrite to replace it, or move it")
+
+
+def _kit(name, config):
+    """Name -> text of the files in `KIT`."""
     n_samples = config.n_samples
     how = "heard whole, or padded to" if config.long_clips == "whole" else "cropped or padded to"
     words = {
@@ -142,10 +162,9 @@ def write_kit(folder: Path, number: int, name: str, config: AudioConfig) -> None
         "heard": f"{how} {config.clip_seconds:g} s, as in training",
         "half": max(n_samples // 2, config.n_fft),
     }
-    for file, text in (("models.config", _MODELS.format(**words)), ("batching.config", _BATCHING)):
-        (folder / file).write_text(text, encoding="utf-8")
-    (folder / "SERVING.md").write_text(_SERVING.format(**words), encoding="utf-8")
-    shutil.copyfile(serving_client.__file__, folder / "client.py")
+    client = Path(serving_client.__file__).read_text(encoding="utf-8")
+    texts = _MODELS.format(**words), _BATCHING, _SERVING.format(**words), client
+    return dict(zip(KIT, texts, strict=True))
 
 
 def _write_warmup(saved_model, name, config):
