@@ -300,8 +300,7 @@ def _checked_cache(cache: object) -> str | Path | None:
 
 def _table(table: object, name: str) -> FeatureTable:
     if isinstance(table, FeatureTable):
-        check_table(table, name)
-        return table
+        return check_table(table, name)
     if isinstance(table, str | PathLike):
         return FeatureTable.load(table)
     raise InputError(f"{name}: is of type {type(table).__name__}; expected a FeatureTable or the path of its file")

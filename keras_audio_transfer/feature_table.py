@@ -9,32 +9,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.config import checked_path, shown
+from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.feature_arrays import (
+    ABOUT_CLIPS,
+    EXPECTED,
+    LAYER,
+    NOT_LAYERS,
+    OPTIONAL,
+    SOURCE,
+    TEXTS,
+    Array,
+    check_array,
+    check_arrays,
+    check_labels,
+    check_rows,
+    texts_of,
+)
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.layer_names import column_names, selected_layers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ABOUT_CLIPS = ("clip_ids", "labels", "folds", "splits")
-_NOT_LAYERS = (*_ABOUT_CLIPS, "layer_names", "label_names")
-
-# What an array has to be: its numbers of dimensions, NumPy's kinds of values, and both in words.
-_TEXTS = ((1,), "U", "texts in one dimension")
-_EXPECTED = {
-    "folds": ((1,), "iu", "whole numbers in one dimension"),
-    "times": ((1,), "f", "seconds in one dimension"),
-    "labels": ((1, 2), "iuf", "numbers, a row a clip"),
-}
-_OPTIONAL = ("times", "groups", "notes")
-_EXPECTED |= dict.fromkeys(("layer_names", "label_names", "clip_ids", "splits", "groups", "notes"), _TEXTS)
-_LAYER = ((2,), "fiu", "numbers of shape (clips, channels)")
-_SOURCE = "expected what `extract` or `mfcc` writes"
-
-Array = npt.NDArray[Any]
 # A clip, and its features (layer name -> (channels,)) or the reason why it has none.
 Row = tuple[Clip, Mapping[str, Array] | str]
 
@@ -154,9 +153,12 @@ class FeatureTable:
             float32 (clips, channels).
 
         Raises:
-            InputError: no layer, an unknown one, or one twice.
+            InputError: no layer, an unknown one, one twice, or one that holds no real numbers.
         """
-        columns = [self.layers[name] for name in selected_layers(layers, self.layers)]
+        names = selected_layers(layers, self.layers)
+        for name in names:
+            check_array(self.layers, name, *LAYER, "table")
+        columns = [self.layers[name] for name in names]
         return np.concatenate(columns, axis=1).astype(np.float32, copy=False)
 
     def to_frame(self, layers: str | Iterable[str] | None = None, about_clips: bool = False) -> "pd.DataFrame":
@@ -172,7 +174,7 @@ class FeatureTable:
             Index `clip_id`; float32 columns `layer/channel`, channels from 0.
 
         Raises:
-            InputError: no layer, an unknown one, or one twice.
+            InputError: see `to_numpy`; with `about_clips`, also what `load` refuses.
         """
         import pandas as pd
 
@@ -181,10 +183,11 @@ class FeatureTable:
         frame = pd.DataFrame(self.to_numpy(names), index=index, columns=self.column_names(names))
         if not about_clips:
             return frame
-        about: dict[str, Any] = self._labels_by_column()
-        about |= {"fold": self.folds, "split": [*map(str, self.splits)]}
-        if self.times is not None:
-            about["time"] = self.times
+        table = check_table(self, "table")
+        about: dict[str, Any] = table._labels_by_column()
+        about |= {"fold": table.folds, "split": [*map(str, table.splits)]}
+        if table.times is not None:
+            about["time"] = table.times
         return pd.concat([pd.DataFrame(about, index=index), frame], axis=1)
 
     def _labels_by_column(self) -> dict[str, Any]:
@@ -202,20 +205,21 @@ class FeatureTable:
         Raises:
             InputError: it would not be read again, see `load`; or a layer has the name of another array of the file.
         """
-        check_table(self, "table")
+        table = check_table(self, "table")
         for name in self.layers:
-            if name in (*_NOT_LAYERS, *_OPTIONAL, "file"):
+            if name in (*NOT_LAYERS, *OPTIONAL, "file"):
                 raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
         about = {
             "layer_names": np.array([*self.layers], dtype=str),
-            "clip_ids": np.array(self.clip_ids, dtype=str),
+            "clip_ids": table.clip_ids,
             "labels": np.asarray(self.labels, dtype=np.float64 if self.is_regression else np.int64),
             "label_names": np.array(self.label_names, dtype=str),
             "folds": np.asarray(self.folds, dtype=np.int64),
-            "splits": np.array(self.splits, dtype=str),
+            "splits": table.splits,
         }
-        optional = {"times": np.float64, "groups": str, "notes": str}
-        about |= {n: np.asarray(getattr(self, n), dtype=t) for n, t in optional.items() if getattr(self, n) is not None}
+        about |= {name: getattr(table, name) for name in ("groups", "notes") if getattr(table, name) is not None}
+        if self.times is not None:
+            about["times"] = np.asarray(self.times, dtype=np.float64)
         if any(self.weights_sha256.values()):
             about["weights_sha256"] = np.array([self.weights_sha256.get(name, "") for name in self.layers], dtype=str)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
@@ -242,20 +246,20 @@ class FeatureTable:
         except PermissionError:
             raise
         except Exception as error:  # there are as many kinds as ways to damage a file
-            raise InputError(f"{path}: not a features file (.npz), or damaged; {_SOURCE}") from error
-        _check_arrays(content, path)
+            raise InputError(f"{path}: not a features file (.npz), or damaged; {SOURCE}") from error
+        check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}
-        about = {name: content[name] for name in _ABOUT_CLIPS}
-        for name in _OPTIONAL:
+        about = {name: content[name] for name in ABOUT_CLIPS}
+        for name in OPTIONAL:
             if name in content and name not in layers:
-                _check_array(content, name, *_EXPECTED[name], path)
+                check_array(content, name, *EXPECTED[name], path)
                 about[name] = content[name]
         if "times" in about and "groups" not in about:  # as this package wrote it before it knew groups
             about["groups"] = np.array([str(clip).rpartition("#")[0] for clip in content["clip_ids"]], dtype=str)
-        _check_rows(layers, about, path)
+        check_rows(layers, about, path)
         about["weights_sha256"] = _weights_by_layer(content, path)
         result = cls(layers, label_names=[*map(str, content["label_names"])], **about)
-        _check_labels(result, path)
+        check_labels(result.labels, result.label_names, path)
         return result
 
     def of_target(self, name: str | None) -> "FeatureTable":
@@ -329,8 +333,15 @@ def _united(*columns: Array | None) -> Array | None:
     return _texts_or_none(["; ".join(of_clip) for of_clip in notes])
 
 
-def check_table(table: FeatureTable, where: str) -> None:
-    """Refuse in a table in memory what `FeatureTable.load` refuses in a file; `where` begins the messages.
+def check_table(table: FeatureTable, where: str) -> FeatureTable:
+    """Refuse in a table in memory what `FeatureTable.load` refuses in a file, and values that are masked.
+
+    Args:
+        table: texts may be in lists.
+        where: begins the messages.
+
+    Returns:
+        The table, its texts in arrays.
 
     Raises:
         InputError: see `FeatureTable.load`.
@@ -338,23 +349,21 @@ def check_table(table: FeatureTable, where: str) -> None:
     for name, values in (("layers", "arrays"), ("weights_sha256", "texts")):
         if not isinstance(by_layer := getattr(table, name), Mapping):
             raise InputError(f"{where}: {name!r} is of type {type(by_layer).__name__}; expected a dict of {values}")
-    about = {name: getattr(table, name) for name in (*_ABOUT_CLIPS, *_OPTIONAL) if getattr(table, name) is not None}
-    texts = {name: np.array(values, dtype=str) for name, values in about.items() if _EXPECTED[name] is _TEXTS}
-    for name in texts:
-        other = [value for value in np.ravel(np.asarray(about[name], dtype=object)) if not isinstance(value, str)]
-        if other:
-            raise InputError(f"{where}: {name!r} holds {shown(other[0])}; expected texts, '' for none")
-    for name, values in {**table.layers, **about, **texts}.items():
+    about = {name: getattr(table, name) for name in (*ABOUT_CLIPS, *OPTIONAL) if getattr(table, name) is not None}
+    given = {**about, "label_names": table.label_names, "layer_names": [*table.layers]}
+    texts = {name: texts_of(values, name, where) for name, values in given.items() if EXPECTED[name] is TEXTS}
+    content = {**table.layers, **about, **texts}
+    for name, values in content.items():
         if not isinstance(values, np.ndarray):
-            expected = _EXPECTED.get(name, _LAYER)[2]
+            expected = EXPECTED.get(name, LAYER)[2]
             raise InputError(f"{where}: {name!r} is of type {type(values).__name__}; expected an array of {expected}")
-    names = {"layer_names": np.array([*table.layers], dtype=str), "label_names": np.array(table.label_names, dtype=str)}
-    content = {**table.layers, **about, **texts, **names}
-    _check_arrays(content, where)
-    for name in [name for name in _OPTIONAL if name in about]:
-        _check_array(content, name, *_EXPECTED[name], where)
-    _check_rows(table.layers, {**about, **texts}, where)
-    _check_labels(table, where)
+    check_arrays(content, where)
+    for name in [name for name in OPTIONAL if name in about]:
+        check_array(content, name, *EXPECTED[name], where)
+    of_clips = {name: content[name] for name in about}
+    check_rows(table.layers, of_clips, where)
+    check_labels(table.labels, [*map(str, table.label_names)], where)
+    return replace(table, **of_clips, label_names=[*map(str, table.label_names)])
 
 
 def _weights_by_layer(content: dict[str, Array], path: Path) -> dict[str, str]:
@@ -362,77 +371,7 @@ def _weights_by_layer(content: dict[str, Array], path: Path) -> dict[str, str]:
     names, weights = content["layer_names"], content.get("weights_sha256")
     if weights is None or "weights_sha256" in names:
         return {}
-    _check_array(content, "weights_sha256", *_TEXTS, path)
+    check_array(content, "weights_sha256", *TEXTS, path)
     if len(weights) != len(names):
         raise InputError(f"{path}: 'weights_sha256' has {len(weights)} texts; expected {len(names)}, one a layer")
     return {str(name): str(of_layer) for name, of_layer in zip(names, weights, strict=True) if of_layer}
-
-
-def _check_rows(layers: Mapping[str, Array], about: Mapping[str, Array], where: str | Path) -> None:
-    """That all have a row a clip, and features are finite."""
-    clip_ids = about["clip_ids"]
-    for name, values in {**layers, **about}.items():
-        if len(values) != len(clip_ids):
-            raise InputError(f"{where}: {name!r} has {len(values)} rows; expected {len(clip_ids)}, one a clip")
-    folds = about["folds"]
-    if len(folds) and folds.max() > np.iinfo(np.int64).max:
-        raise InputError(f"{where}: 'folds' has {folds.max()}; expected numbers of folds, or -1; make the file again")
-    for name, values in layers.items():
-        with np.errstate(over="ignore"):
-            is_finite = np.isfinite(values.astype(np.float32, copy=False))
-        if not is_finite.all():
-            clip = clip_ids[~is_finite.all(axis=1)][0]
-            raise InputError(f"{where}: {name!r} holds NaN or infinite values, first for {clip}; extract it again")
-
-
-def _check_arrays(content: dict[str, Array], path: str | Path) -> None:
-    for name in _NOT_LAYERS:
-        _check_array(content, name, *_EXPECTED[name], path)
-    for name in map(str, content["layer_names"]):
-        _check_array(content, name, *_LAYER, path)
-        if not content[name].shape[1]:
-            raise InputError(f"{path}: {name!r} has no channels; expected at least one")
-    for name in ("layer_names", "clip_ids"):
-        values, counts = np.unique(content[name], return_counts=True)
-        if (counts > 1).any():
-            raise InputError(f"{path}: {name!r} names {values[counts > 1][0]} twice; expected each once")
-    if not len(content["layer_names"]):
-        raise InputError(f"{path}: 'layer_names' names no layer; expected at least one; {_SOURCE}")
-
-
-def _check_array(
-    content: dict[str, Array], name: str, dimensions: tuple[int, ...], kinds: str, expected: str, path: str | Path
-) -> None:
-    if name not in content:
-        raise InputError(f"{path}: has no array {name!r}; {_SOURCE}")
-    values = content[name]
-    if not isinstance(values, np.ndarray):  # a zip file's other members
-        raise InputError(f"{path}: {name!r} is no array; {_SOURCE}")
-    if values.ndim not in dimensions or values.dtype.kind not in kinds:
-        raise InputError(f"{path}: {name!r} is {values.dtype} of shape {values.shape}; expected {expected}")
-    if values.dtype.kind == "U":
-        try:
-            "".join(values.tolist()).encode()
-        except (ValueError, SystemError) as error:  # numbers of no characters
-            raise InputError(f"{path}: {name!r} holds what is no text; {_SOURCE}") from error
-
-
-def _check_labels(features: FeatureTable, path: str | Path) -> None:
-    labels, names = features.labels, features.label_names
-    if features.is_regression:
-        per_clip = labels.shape[1] if labels.ndim == 2 else 1
-        if labels.ndim not in (1, 2) or ((names or labels.ndim == 2) and len(names) != per_clip):
-            raise InputError(
-                f"{path}: 'labels' are numbers, {per_clip} a clip, with {len(names)} names; expected one each"
-            )
-        if not np.isfinite(labels).all():
-            raise InputError(f"{path}: 'labels' are numbers with NaN or infinity among them; expected finite ones")
-    elif labels.ndim == 2 and labels.shape[1] != len(names):
-        found = f"'labels' has {labels.shape[1]} columns, but there are {len(names)} label_names"
-        raise InputError(f"{path}: {found}; make the file again")
-    elif labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
-        wrong = labels[~np.isin(labels, (0, 1))][0]
-        raise InputError(f"{path}: 'labels' has {wrong} for a tag; expected 0 or 1; make the file again")
-    elif labels.ndim == 1 and len(labels) and (labels.max() >= len(names) or labels.min() < -1):
-        wrong = labels[(labels >= len(names)) | (labels < -1)][0]
-        raise InputError(f"{path}: 'labels' has {wrong}, but there are {len(names)} label_names; make the file again")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import keras_audio_transfer as kat
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable, check_table
@@ -575,3 +576,78 @@ def test_load_of_tags_that_cannot_be(tmp_path, labels, label_names, reason):
 @pytest.mark.parametrize("kind", CLIPS)
 def test_a_table_in_memory_is_as_good_as_its_file(kind):
     check_table(features_of(kind), "table")
+
+
+# ---- what would be lost, or become something else
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"layers": {"a": 0, "a.npy": 1}}, "a layer is called 'a.npy'; expected a name that ends in no .npy"),
+        ({"layers": {"labels.npy": 0}}, "a layer is called 'labels.npy'; expected a name that ends in no .npy"),
+        ({"layers": {"a\0b": 0}}, "'layer_names' holds what is no text"),
+        ({"layers": {"a": 0, "a\0": 1}}, r"'layer_names' holds 'a\\x00'; expected texts"),
+        ({"label_names": ["dog", "dog"]}, "'label_names' names dog twice; expected each once"),
+        ({"label_names": [1, 2]}, "'label_names' holds 1; expected texts"),
+        ({"label_names": None}, "'label_names' holds None; expected texts"),
+        ({"groups": [None, "a", "b"]}, "'groups' holds None; expected texts"),
+        ({"groups": 5}, "'groups' holds 5; expected texts"),
+        (
+            {"labels": np.ma.masked_array([0, 1, 1], [1, 0, 0])},
+            "'labels' has masked values; expected all of them; fill",
+        ),
+        ({"folds": np.ma.masked_array([0, 1, 1], [1, 0, 0])}, "'folds' has masked values"),
+        ({"splits": np.ma.masked_array(["a", "b", "c"], [1, 0, 0])}, "'splits' holds masked; expected texts"),
+        ({"labels": None}, "has no array 'labels'"),
+        ({"labels": ["a", "b", "c"]}, "'labels' is of type list; expected an array of numbers, a row a clip"),
+        ({"labels": np.array([0, 1, 7])}, "'labels' has 7, but there are 2 label_names"),
+    ],
+    ids=str,
+)
+def test_a_table_that_could_not_be_kept_is_refused(changes, reason, tmp_path):
+    table = features_of("single")
+    if "layers" in changes:
+        changes = {"layers": {name: table.layers["layer2"] + i for name, i in changes["layers"].items()}}
+    table = replace(table, **changes)
+    uses = [lambda: table.save(tmp_path / "f.npz"), lambda: table.to_frame(about_clips=True), lambda: kat.probe(table)]
+    for use in uses:
+        with pytest.raises(InputError, match=f"^table: {reason}"):
+            use()
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("mask", [True, [[False] * 3, [False] * 3, [True, False, False]]], ids=["all", "one"])
+def test_features_that_are_masked_are_refused(mask, tmp_path):
+    table = features_of("single")
+    table.layers["layer2"] = np.ma.masked_array(table.layers["layer2"], mask)
+    for use in (lambda: table.save(tmp_path / "f.npz"), table.to_numpy, table.to_frame, lambda: kat.probe(table)):
+        with pytest.raises(InputError, match=r"^table: 'layer2' has masked values; expected all of them; fill them"):
+            use()
+    table.layers["layer2"] = np.ma.masked_array(table.layers["layer2"].data)  # nothing is masked
+    assert check_table(table, "table")
+
+
+def test_imaginary_parts_are_not_dropped():
+    table = features_of("single")
+    table.layers["layer2"] = table.layers["layer2"] + 1j
+    for use in (table.to_numpy, table.to_frame):
+        with pytest.raises(InputError, match=r"^table: 'layer2' is complex\d+ of shape \(3, 3\); expected numbers of"):
+            use()
+
+
+def test_a_layer_that_another_version_has_called_as_an_array_of_the_file(tmp_path):
+    path = saved_with(tmp_path / "f.npz", layer_names=np.array(["a", "a.npy"]), a=np.ones((3, 2)))
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(path, **arrays, **{"a.npy": np.zeros((3, 2))})
+    with expect_error(path, "a layer is called 'a.npy'; expected a name that ends in no .npy; rename it"):
+        FeatureTable.load(path)
+
+
+def test_texts_in_lists_become_arrays():
+    clips = [Clip(f"{i}", None, (name,)) for i, name in enumerate(["dog", "cat"] * 12)]
+    table = FeatureTable.of_clips({"layer1": np.random.default_rng(0).normal(size=(24, 2))}, clips, ["cat", "dog"])
+    table.groups = np.array([f"{i // 2}" for i in range(24)])
+    in_lists = replace(table, groups=[*table.groups], splits=[""] * 24, clip_ids=[*table.clip_ids])
+    assert kat.probe(in_lists).equals(kat.probe(table))

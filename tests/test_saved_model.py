@@ -19,8 +19,8 @@ from conftest import read_card, run_main
 from networks import LABELS, small_classifier
 from sounds import CONFIG, LAYERS, noise
 
-from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.commands.export import load_described
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model, signatures, verification
 from keras_audio_transfer.export.saved_model import largest_difference, write_model, write_saved_model
@@ -375,7 +375,7 @@ def test_a_card_that_the_saved_model_contradicts_is_not_exported(model_dir, tmp_
         r"card\.json: labels is .*, but the SavedModel 1 beside it says .*; they are of two models; put back the files"
     )
     for model, arguments in ((source, ()), (source / "model.keras", ("--version", 2)), (source, ("--tflite",))):
-        with pytest.raises(InputError, match=rf"{said} of one$"):
+        with pytest.raises(InputError, match=rf"{said} files of one$"):
             export_script(model, "--output-dir", tmp_path / "served", *arguments)
     assert not (tmp_path / "served").exists()
     # A model that was trained on since may have labels of its own, and an export is the remedy for what cannot be read.

@@ -451,7 +451,7 @@ def test_a_version_without_files_for_the_server_says_so(folder, source, tmp_path
     said = (
         "version 2 has no warm-up requests, and models.config, batching.config, SERVING.md, client.py are as they were"
     )
-    assert f"{copy}: {said}; --serving writes them" in capsys.readouterr().err
+    assert f"{copy}: {said} were; --serving writes them" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -178,7 +178,5 @@ def test_clip_seconds_belongs_to_tflite(model_dir, tmp_path):
 
 
 def test_a_version_does_not_belong_to_tflite(model_dir, tmp_path):
-    with pytest.raises(
-        InputError, match=r"^--version: belongs to a SavedModel; model\.tflite has none; leave --version"
-    ):
+    with pytest.raises(InputError, match=r"^--version: belongs to a SavedModel; model\.tflite has none; leave"):
         export_script(model_dir, "--output-dir", tmp_path / "new", "--tflite", "--version", 2)
