@@ -12,6 +12,7 @@ when it is started again.
 
 import itertools
 import math
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -48,6 +49,8 @@ RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
 TEXTS = ("source", "choice", "chosen", "metric", "chosen_on", "parameters", "chosen_by_round")
 MAY_LACK = ("seconds_a_clip", "deviation", "interval_low", "interval_high")  # of `joined`, and of a single fold
 SHOWN = ["source", "choice", "chosen", "n_features", "score", "deviation", "interval_low", "interval_high"]
+COLUMNS = {*SHOWN, "metric", "chance", "chosen_on", "parameters"}
+ROUNDING = 1e-9  # of numbers that are computed again
 
 
 def arguments():
@@ -275,18 +278,58 @@ def read_scores(path):
     scores[numbers] = scores[numbers].apply(lambda column: column.map(_number))
     given = [name for name in numbers if name not in MAY_LACK]
     whole = path.read_bytes().endswith(b"\n") and not scores[given].isna().any(axis=None)
-    known = {*SHOWN} <= {*scores} and {*scores["choice"]} <= {*CHOICES} and (scores["source"] != "").all()
-    if not (known and whole) or scores.duplicated(["source", "choice"]).any():
-        raise InputError(f"{path}: is not a table that compare writes, or not the whole of it; remove it")
+    fault = _fault(scores) if whole else "it ends too soon, or holds what is no number"
+    if fault:
+        raise InputError(f"{path}: is not a table that compare writes, or not the whole of it ({fault}); remove it")
     return scores
 
 
 def _number(text):
-    """The number that was written, which not every version of pandas finds to the last digit; NaN for none."""
-    try:
-        return int(text) if text.isdecimal() else float(text)
-    except ValueError:
+    """The number that was written, which not every version of pandas finds to the last digit; NaN for none.
+
+    Python would read more than what pandas writes: `1_0`, digits of other scripts, `inf`.
+    """
+    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", text, re.ASCII):
         return math.nan
+    return int(text) if text.isdecimal() else float(text)
+
+
+def fold_columns(scores):
+    """The columns that hold a score each, of which `score` is the mean."""
+    return [name for name in scores if name == "test" or name.startswith("fold_")]
+
+
+def _fault(scores):
+    """What a table has that no comparison gives, in a few words; '' where there is nothing."""
+    folds, missing = fold_columns(scores), sorted(COLUMNS - {*scores})
+    if missing or not folds:
+        return f"it has no column {missing[0] if missing else 'of a fold'}"
+    if not len(scores):
+        return ""
+    (metric, *others), is_chosen = scores["metric"].unique(), scores["choice"].isin([SINGLE, CHOSEN])
+    low, score, high = scores["interval_low"], scores["score"], scores["interval_high"]
+    least = -math.inf if metric == "r2" else 0.0
+    rounds = scores.get("chosen_by_round", scores["source"].map(lambda source: ""))
+    n_rounds = rounds.map(lambda text: len(text.split("; ")) if text else 0)
+    within = [scores[name].between(least - ROUNDING, 1 + ROUNDING) for name in ("score", *folds)]
+    is_there = low.notna() & high.notna()
+    ordered = is_there & (least - ROUNDING <= low) & (low <= score + ROUNDING) & (score <= high + ROUNDING)
+    ordered &= high <= 1 + ROUNDING
+    none = low.isna() & high.isna() & (metric == "r2") & (len(folds) == 1)
+    wrong = {
+        "a source has no name": scores["source"] == "",
+        "a choice is unknown": ~scores["choice"].isin(CHOICES),
+        "a source has a choice twice": scores.duplicated(["source", "choice"]),
+        "its metric is neither accuracy nor r2 in all rows": scores["metric"].map(
+            lambda name: bool(others) or name not in ("accuracy", "r2")
+        ),
+        "a number of features is none": ~scores["n_features"].map(lambda n: isinstance(n, int) and n >= 1),
+        "a score is outside of what its metric can be": ~np.logical_and.reduce(within),
+        "a score is not the mean of its folds": (score - scores[folds].mean(axis=1)).abs() > ROUNDING,
+        "an interval does not lie around its score": ~(ordered | none),
+        "chosen_by_round has not one choice a fold": n_rounds != is_chosen * len(folds),
+    }
+    return next((fault for fault, rows in wrong.items() if rows.any()), "")
 
 
 def differences(scores, folds):
@@ -346,8 +389,7 @@ def main(options):
             pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
         unfinished(options, name).unlink(missing_ok=True)
     scores = read_scores(path)
-    folds = [column for column in scores if column == "test" or column.startswith("fold_")]
-    between = differences(scores, folds)
+    between = differences(scores, fold_columns(scores))
     with atomic_write(options.output_dir / DIFFERENCES) as partial:
         between.to_csv(partial, index=False)
     cli.show(scores[SHOWN].to_string(index=False, float_format="{:.3f}".format))

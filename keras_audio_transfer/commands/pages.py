@@ -35,8 +35,13 @@ def with_tables(page: Path, tables: Mapping[str, "pd.DataFrame"], titles: Mappin
 
     Raises:
         InputError: the page is no text, has no place for a table or one that does not end, or wants one that there is
-            not.
+            not; or a table's name cannot stand in such a line.
     """
+    for name in tables:
+        if not name.isprintable() or "-->" in name:
+            raise InputError(
+                f"{page}: no line of it can name a table {name!r}; expected a name without line breaks or -->"
+            )
 
     def made(match):
         if match[1] not in tables:
