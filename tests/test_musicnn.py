@@ -179,6 +179,18 @@ def test_a_wheel_with_something_large(whole, tmp_path, monkeypatch):
     assert "MTT_musicnn is larger than as published" in refused("MTT_musicnn", path)
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_wheel_whose_compressed_files_are_damaged(compression, tmp_path):
+    path = tmp_path / musicnn.WHEEL
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for file in musicnn.CHECKPOINT:
+            archive.writestr(f"musicnn/MTT_musicnn/{file}", os.urandom(5000))
+    content = path.read_bytes()
+    for start in (60, 1000, 3000):
+        path.write_bytes(content[:start] + bytes(range(200, 240)) + content[start + 40 :])
+        assert "is not a whole wheel (" in refused("MTT_musicnn", path)
+
+
 def test_a_damaged_wheel(whole, tmp_path):
     path = wheel(tmp_path / "a.whl", whole / "musicnn" / "MTT_musicnn")
     assert "has no MSD_vgg (There is no item named" in refused("MSD_vgg", path)

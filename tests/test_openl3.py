@@ -234,6 +234,15 @@ def test_truncated_and_damaged_files(published, tmp_path):
     refused(path, "is not the published network")
 
 
+def test_an_array_that_cannot_be_opened(tmp_path):
+    """Of which h5py says so with a KeyError, and of other damage with an OSError or a RuntimeError."""
+    path = write_h5(tmp_path / FILE, small())
+    content = path.read_bytes()
+    place = content.index(b"\x01\x00\x18\x00\x00\x00\x00\x00\x01\x01\x01") + 8  # of the version of a dataspace
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    refused(path, "is not the published network")
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(
         InputError, match=r"music-v0_4_0\.h5\.gz: does not exist; expected the file of https://.*a folder"
@@ -245,7 +254,7 @@ def test_no_such_file(tmp_path):
     path.write_bytes(b"no network\n" * 99)
     refused(path, "is not the published network")
     path.write_bytes(gzip.compress(bytes(2**27), 1))  # a few bytes that become many
-    refused(path, "is too large for this network")
+    refused(path, rf"^{path}: is too large for this network; get it again from [^ ]+$")
     with path.open("wb") as large:
         large.truncate(2**27)
     refused(path, "is too large for this network")

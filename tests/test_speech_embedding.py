@@ -85,8 +85,8 @@ def graph(arrays, external=False):
     return onnx.helper.make_model(onnx.helper.make_graph(nodes, "any", [], [], tensors)).SerializeToString()
 
 
-def write_wheel(path, content, member=speech_embedding.MEMBER):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+def write_wheel(path, content, member=speech_embedding.MEMBER, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as wheel:
         wheel.writestr(member, content)
     return path
 
@@ -151,6 +151,10 @@ def test_damaged_wheel(tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[:-1000], whole[:10], whole[:3000] + b"damage" + whole[3006:]):
         path.write_bytes(damaged)
+        refused(path, "cannot be read .*; get it again")
+    for compression in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        content = write_wheel(path, os.urandom(5000), compression=compression).read_bytes()
+        path.write_bytes(content[:3000] + bytes(range(200, 240)) + content[3040:])
         refused(path, "cannot be read .*; get it again")
     write_wheel(path, bytes(2**24 + 1))
     refused(path, "cannot be read .*is too large.*; get it again")

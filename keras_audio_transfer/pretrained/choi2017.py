@@ -20,6 +20,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import pooling_name
 from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.layers import BatchStatisticsNormalization, ClampedMaxPooling2D
+from keras_audio_transfer.pretrained.source import HDF5_ERRORS, first_line
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
 
 CITATION = convnet5.CITATION
@@ -91,8 +92,8 @@ def read_weights(repository: Path, version: str) -> dict[str, list[np.ndarray]]:
                 arrays[0] = arrays[0][:, :, ::-1, ::-1].transpose(3, 2, 1, 0)
             elif layer.endswith("_convolution"):
                 arrays[0] = arrays[0].transpose(1, 0, 2, 3)
-    except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: is not the published network ({error}); {remedy}") from error
+    except HDF5_ERRORS as error:
+        raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     for layer, arrays in stored.items():
         expected, received = _shapes(layer), [array.shape for array in arrays]
         if expected != received:

@@ -21,7 +21,7 @@ import numpy as np
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import choi2017
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, read_checkpoint
+from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, read_checkpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
 CHECKPOINT = (".index", ".data-00000-of-00001")  # the prefix is empty
@@ -219,8 +219,7 @@ def _members(name, wheel):
         raise
     except KeyError as error:
         raise InputError(f"{wheel}: has no {name} ({error.args[0]}); expected {WHEEL}; {_REMEDY}") from error
-    # A file that is encrypted is a RuntimeError, one of an unknown compression NotImplementedError, which is one, too.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except ZIP_ERRORS as error:
         raise InputError(f"{wheel}: is not a whole wheel ({error}); expected {WHEEL}; {_REMEDY}") from error
 
 

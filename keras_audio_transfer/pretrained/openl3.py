@@ -22,6 +22,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.pretrained.source import (
+    HDF5_ERRORS,
     Source,
     Weights,
     check_arrays,
@@ -139,7 +140,9 @@ def read(source: str, path: Path) -> Weights:
         with h5py.File(io.BytesIO(data)) as file:
             stored = hdf5_arrays(file.get("model_weights", file), _LARGEST)
         weights = _named(stored)
-    except (OSError, EOFError, zlib.error, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except InputError:
+        raise
+    except (*HDF5_ERRORS, EOFError, zlib.error) as error:
         raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     shapes = {_INPUT: [(1,)] * 4}
     for convolution, normalisation, kernel in _layers():

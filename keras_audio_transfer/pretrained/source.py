@@ -1,6 +1,9 @@
 """What a published network is to this package, and how one becomes a model: patches in, every layer's features out."""
 
+import lzma
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +23,10 @@ from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
 
 Weights = Mapping[str, list[np.ndarray]]  # name of a Keras layer -> its weights, in Keras's order
+# What damaged files raise. Of a zip file: one that is encrypted is a RuntimeError, one of an unknown compression
+# NotImplementedError, which is one, too; the known ones have errors of their own.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+HDF5_ERRORS = (OSError, LookupError, RuntimeError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ leaky ReLU that ends at -0.4.
 """
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import keras
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, first_line, published_file
+from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, first_line, published_file
 
 FILES = ("embedding_model.onnx", "openwakeword-0.4.0-py3-none-any.whl")
 MEMBER = "openwakeword/resources/models/embedding_model.onnx"  # of the wheel
@@ -152,7 +151,7 @@ def _graph_of(path):
             return wheel.read(MEMBER)
     except KeyError as error:
         raise InputError(f"{path}: is another wheel (has no {MEMBER}); {_REMEDY}") from error
-    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except ZIP_ERRORS as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{path}: cannot be read ({reason}); {_REMEDY}") from error
 

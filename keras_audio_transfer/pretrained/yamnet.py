@@ -19,6 +19,7 @@ import numpy as np
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.source import (
+    HDF5_ERRORS,
     Source,
     Weights,
     check_arrays,
@@ -223,7 +224,7 @@ def read_float(path: Path) -> Weights:
             kinds = ("beta", "moving_mean", "moving_variance")
             weights[normalisation] = [_taken(stored, f"{published}/bn/{kind}") for kind in kinds]
         weights[HEAD] = [_taken(stored, kind) for kind in ("kernel", "bias")]
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except HDF5_ERRORS as error:
         raise InputError(f"{path}: is not the published network ({first_line(error)}); {remedy}") from error
     check_arrays(path, weights, _shapes())
     return weights
