@@ -36,6 +36,24 @@ def selected_layers(layers: str | Iterable[str] | None, there: Iterable[str]) ->
     return [*map(str, names)]
 
 
+def check_joinable(name: str, where: str) -> None:
+    """Refuse what cannot be told from a combination of several layers, or from several combinations.
+
+    Tables, pictures and lists of combinations join layers by `+`, and combinations by `; `.
+
+    Args:
+        name: of a layer, or how the names of some begin.
+        where: begins the message.
+
+    Raises:
+        InputError: it holds one of the two.
+
+    >>> check_joinable("layer1", "table")
+    """
+    if "+" in name or "; " in name:
+        raise InputError(f"{where}: {name!r} holds what joins layers; expected a name without '+' and '; '; rename it")
+
+
 def column_names(layer_sizes: Mapping[str, int]) -> list[str]:
     """The names of layers' channels beside one another.
 

@@ -19,7 +19,7 @@ import soundfile
 import tensorflow as tf
 from conftest import read_card, run_main
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
@@ -419,6 +419,20 @@ def test_arguments_that_cannot_be(model_dir, sounds, tmp_path):
         model=batch,
     )
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("name", ["a+b", "a; b"])
+def test_of_several_models_none_is_called_as_layers_are_joined(name, model_dir, sounds, tmp_path):
+    shutil.copytree(model_dir, tmp_path / "real" / name)
+    models = tmp_path / "real" / name, model_dir
+    message = rf"^--models?: {re.escape(repr(name))} holds what joins layers; expected a name without"
+    with pytest.raises(InputError, match=message):
+        quietly("classify", sounds, "--model", models[0], "--model", models[1], "--output-dir", tmp_path / "mine")
+    compared = "--dataset", "folder", "--data-dir", sounds, "--output-dir", tmp_path / "mine"
+    with pytest.raises(InputError, match=message):
+        quietly("compare", "--models", *models, *compared)
+    assert not (tmp_path / "mine").exists()
+    assert places.by_name("--model", models[:1]) == {name: models[0]}
 
 
 def test_a_model_folder_without_the_keras_model(source, sounds, run_script, tmp_path):

@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, SVR
 
+import keras_audio_transfer as kat
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing import grid_search, layer_selection, precomputed_kernels
@@ -705,6 +706,15 @@ def test_2017_is_unscaled_unless_asked(small_grid):
     assert Prober(features, "choi2017", scale=True).scale is True
     (row,) = probe(features, [("layer1",)], protocol="choi2017")
     assert row["chosen_on"] == "reported folds"
+
+
+@pytest.mark.parametrize("name", ["a+b", "+", "a; b"])
+def test_a_layer_that_could_be_several(name):
+    labels = np.arange(60) % 3
+    message = re.escape(f"layers: {name!r} holds what joins layers; expected a name without '+' and '; '; rename it")
+    for use in (Prober, kat.probe):
+        with pytest.raises(InputError, match=f"^{message}$"):
+            use(make_features(labels, {"a": separable(labels), name: separable(labels)}))
 
 
 def test_unknown_protocol():

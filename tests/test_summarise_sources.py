@@ -144,10 +144,8 @@ def test_sources_of_one_layer_have_no_choices(comparisons):
 
 def test_a_regression_has_no_interval_of_a_single_fold(comparisons):
     path = comparisons[0] / "scores.csv"
-    table = (
-        pd.read_csv(path).drop(columns=["fold_1", "fold_2"])
+    table = pd.read_csv(path).drop(columns=["fold_1", "fold_2"])
     table = table.replace({"accuracy": "r2", "layer1; layer2": "a"})
-    )
     table["score"] = table["test"] = -7.5
     table["interval_low"] = table["interval_high"] = table["deviation"] = None
     table.to_csv(path, index=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import failures_beside, only_writer
+from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
 
@@ -59,10 +60,17 @@ def check_audio(inputs: Iterable[Path]) -> None:
 
 
 def by_name(flag: str, paths: Iterable[Path]) -> dict[str, Path]:
-    """Model folders by their names. Raises InputError where two are called alike."""
+    """Model folders by their names, with which those of their layers can begin.
+
+    Raises:
+        InputError: two are called alike; or of several, one as no layer can be called.
+    """
     result: dict[str, Path] = {}
-    for path in paths:
+    listed = [*paths]
+    for path in listed:
         name = path.resolve().name
+        if len(listed) > 1:
+            check_joinable(name, flag)
         if name in result:
             same = result[name].resolve() == path.resolve()
             alike = f"{path} and {result[name]} have the same name; rename one"

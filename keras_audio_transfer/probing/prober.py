@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 from keras_audio_transfer.errors import unknown
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import t_half_width, wilson
+from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, final_parts, outer_folds
 from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
@@ -40,7 +41,8 @@ class Prober:
         step: called after each combination in each part.
 
     Raises:
-        InputError: an unknown protocol or an unknown choice of `layer_weights`, and what `outer_folds` refuses.
+        InputError: an unknown protocol or an unknown choice of `layer_weights`, a layer whose name holds what joins
+            layers (`+`, `; `), and what `outer_folds` refuses.
     """
 
     features: FeatureTable
@@ -57,6 +59,8 @@ class Prober:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.layer_weights not in LAYER_WEIGHTS:
             raise unknown("layer_weights", self.layer_weights, LAYER_WEIGHTS)
+        for name in self.features.layers:
+            check_joinable(name, "layers")
         self.outer_folds, self.description = outer_folds(self.features, self.seed, self.protocol)
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
