@@ -327,6 +327,125 @@ def test_the_clients_address(not_a_server):
             Client(address, "a model").predict([noise(500)])
 
 
+def answers_of(content, status=200):
+    return f"HTTP/1.0 {status} X\r\n\r\n".encode() + (
+        content if isinstance(content, bytes) else json.dumps(content).encode()
+    )
+
+
+ONE_CLIP = {"scores": [[0.5, 0.5]], "labels": ["a"]}
+ODD_ANSWERS = {
+    "nothing": ({}, "answers nothing; expected 1, one for each clip"),
+    "null": (None, "answers, but not as"),
+    "a number": ({"scores": 5}, "answers 0 rows of scores; expected 1"),
+    "a text": ("scores", "answers, but not as"),
+    "too many": ({"scores": [[1], [2]]}, "answers 2 rows of scores; expected 1"),
+    "too few": ({"scores": []}, "answers 0 rows of scores; expected 1"),
+    "unequal": ({**ONE_CLIP, "labels": ["a", "b"]}, "answers 2 rows of labels; expected 1"),
+    "ragged": ({"scores": [[1, 2], [3]]}, "answers, but not as"),
+    "objects": ({"scores": [{"a": 1}]}, "answers, but not as"),
+    "holes": ({"scores": [[1, None]]}, "answers, but not as"),
+}
+
+
+@pytest.mark.parametrize("what", ODD_ANSWERS)
+def test_answers_that_the_client_does_not_take(what, not_a_server):
+    address, answering = not_a_server
+    content, message = ODD_ANSWERS[what]
+    answering(answers_of({"outputs": content}))
+    for ask in (lambda client: client.predict([noise(500)]), lambda client: client.predict_wav(b"RIFF")):
+        with pytest.raises(ServingError, match=rf"^{address}, model m: {message}[^\n]*$"):
+            ask(Client(address, "m"))
+    answering(answers_of({"outputs": ONE_CLIP}))
+    (row,) = Client(address, "m").predict([noise(500)])
+    assert (row["labels"], row["scores"].tolist()) == ("a", [0.5, 0.5])
+
+
+@pytest.mark.parametrize("content", [{}, None, [], ["{"], ["[]"], [5], {"card": "x"}, {"scores": ["{}"]}, ["[" * 9999]])
+def test_a_server_without_a_card(content, not_a_server):
+    address, answering = not_a_server
+    answering(answers_of({"outputs": content}))
+    with pytest.raises(ServingError, match=rf"^{address}, model m: answers(, but not as| info with)[^\n]+$"):
+        Client(address, "m").info()
+
+
+@pytest.mark.parametrize("content", [{"error": 5}, {"error": None}, None, [], {"error": ""}, b"[" * 99999, b"\xff"])
+def test_refusals_without_a_reason(content, not_a_server):
+    address, answering = not_a_server
+    answering(answers_of(content, 500))
+    with pytest.raises(ServingError, match=rf"^{address}, model m: HTTP status 500 \(X\)$"):
+        Client(address, "m").predict([noise(500)])
+    answering(answers_of(b"[" * 99999))
+    with pytest.raises(ServingError, match=rf"^{address}, model m: answers, but not as [^\n]+$"):
+        Client(address, "m").predict([noise(500)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"address": "http://[::1"}, "is no address \\("),
+        ({"address": "http://"}, "is no address \\("),
+        ({"address": "http://a b"}, "is no address \\("),
+        ({"address": "http://localhost:99999"}, "is no address \\("),
+        ({"address": None}, "^None: is no address; expected http"),
+        ({"address": b"http://a"}, "^b'http://a': is no address; expected http"),
+        ({"model": None}, "model None: is no name; expected"),
+        ({"model": ""}, "is no name; expected"),
+        ({"model": "\udcff"}, "is no name; expected"),
+        ({"version": "1"}, "version 1 cannot be; expected a whole number, or None"),
+        ({"version": -1}, "version -1 cannot be"),
+        ({"version": True}, "version True cannot be"),
+        ({"timeout": -1}, "timeout -1 cannot be; expected seconds, more than 0"),
+        ({"timeout": np.nan}, "timeout nan cannot be"),
+        ({"timeout": 1e300}, "timeout 1e\\+300 cannot be"),
+        ({"timeout": "x"}, "timeout x cannot be"),
+        ({"timeout": None}, "timeout None cannot be"),
+    ],
+)
+def test_arguments_that_the_client_does_not_take(arguments, message):
+    with pytest.raises(ServingError, match=message) as error:
+        Client(**{"address": "http://localhost:1", "model": "m", **arguments})
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("waveforms", "message"),
+    [
+        (None, "waveforms of type NoneType; expected a list of them"),
+        (["a"], "a waveform of type <U1; expected floats in"),
+        ("a", "a waveform of type <U1; expected floats in"),
+        ([np.zeros(500, np.int16)], r"a waveform of type int16; expected floats in \[-1, 1\]; divide int16 by 32768"),
+        ([np.zeros(500, complex)], "a waveform of type complex128; expected floats"),
+        ([np.ma.masked_array(np.zeros(500), np.arange(500) == 3)], "waveform: holds NaN or infinity, or is masked"),
+        ([np.full(500, 1e300)], "waveform: holds NaN or infinity"),
+        ([[[0.0], [0.0, 0.0]]], "a waveform that is no array"),
+        (np.zeros(500), r"a waveform of shape \(\); expected"),
+    ],
+)
+def test_waveforms_that_are_not_sent(waveforms, message):
+    with pytest.raises(ServingError, match=f"^http://localhost:1, model m: {message}[^\n]*$"):
+        Client("http://localhost:1", "m").predict(waveforms)
+
+
+@pytest.mark.parametrize(
+    "files", [[5], [None], ["a\0b"], None, 5, [], "nothing.wav", Path("nothing.wav"), [Path("."), b""]]
+)
+def test_files_that_are_not_sent(files):
+    with pytest.raises(
+        ServingError, match=r"^(http://localhost:1, model m: .*expected|.*: cannot be read \().*$"
+    ) as error:
+        Client("http://localhost:1", "m").predict_wav(files)
+    assert len(str(error.value).splitlines()) == 1
+    if isinstance(files, str | Path):
+        assert str(error.value).startswith("nothing.wav: cannot be read (")
+
+
+@pytest.mark.parametrize("inputs", [{"a": 1j}, {"a": [[1], [2, 3]]}, {"a": np.array([5], object)}])
+def test_inputs_that_cannot_be_sent(inputs):
+    with pytest.raises(ServingError, match=r"^http://localhost:1, model m: padded cannot be asked \("):
+        Client("http://localhost:1", "m").ask("padded", **inputs)
+
+
 def test_the_clients_command_line(address, capsys, tmp_path):
     clip, text = tmp_path / "clip.wav", tmp_path / "text.wav"
     clip.write_bytes(wav(noise(500), 2000))
@@ -448,9 +567,7 @@ def test_a_version_without_files_for_the_server_says_so(folder, source, tmp_path
     copy = shutil.copytree(folder, tmp_path / SERVED)
     monkeypatch.setattr(saved_model, "write_model", lambda *arguments: 0.0)
     export_script(source, "--output-dir", copy, "--version", 2)
-    said = (
-        "version 2 has no warm-up requests, and models.config, batching.config, SERVING.md, client.py are as they were"
-    )
+    said = "version 2 has no warm-up requests, and models.config, batching.config, SERVING.md, client.py are as they"
     assert f"{copy}: {said} were; --serving writes them" in capsys.readouterr().err
 
 
