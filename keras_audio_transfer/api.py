@@ -47,7 +47,7 @@ def extract(
         files_or_clips: the path of an audio file, or of a folder to search to any depth; a `Clip`, such as
             `datasets.load` returns; or (audio, sample rate in Hz), the audio as in `Model.features`, where two
             dimensions are one clip with its channels on the shorter one. Or a list or other iterable of them.
-        model: from `load_model`, or the path of a model folder; None for the one that comes with the package.
+        model: from `load_model`, or the path or name of a model folder; None for the one that comes with the package.
         layers: names, or one, in the order wanted; None for all.
         clip_seconds: the length of clips; None for whole clips, those shorter than `card.audio.clip_seconds` padded to
             it, as in training; `Model.features` pads none. (An older model may say in `card.audio.long_clips` that it

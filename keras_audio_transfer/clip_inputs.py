@@ -188,13 +188,14 @@ def label_names_of(clips: Sequence[Clip], wanted: Iterable[str] | None) -> list[
     names = None if wanted is None else _names(wanted)
     datasets = {clip.dataset for clip in clips}
     module = DATASETS.get(datasets.pop()) if len(datasets) == 1 else None
-    n_targets = {len(clip.targets) for clip in clips}
-    if n_targets != {0}:
-        numbered = [f"target{place}" for place in range(len(clips[0].targets))]
+    with_targets = [clip for clip in clips if clip.targets]
+    if with_targets:
+        numbered = [f"target{place}" for place in range(len(with_targets[0].targets))]
         names = names or [*getattr(module, "TARGETS", ())] or numbered
-        if n_targets != {len(names)}:
-            wrong = max(n_targets - {len(names)})
-            raise InputError(f"labels: {wrong} numbers for a clip; expected {len(names)}: {', '.join(names)}")
+        for clip in clips:
+            if (found := len(clip.targets)) != len(names):
+                what = f"{found} number{'s' * (found != 1)} for {clip.clip_id}"
+                raise InputError(f"labels: {what}; expected {len(names)} for every clip: {', '.join(names)}")
         return names
     present = sorted_labels(clips, getattr(module, "LABELS", ()))
     if names is None:

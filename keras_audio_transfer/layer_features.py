@@ -38,7 +38,7 @@ class LayerFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
     It learns nothing from the clips: `fit` checks the parameters, and `transform` can be called without it.
 
     Args:
-        model: from `load_model`, or the path of a model folder; None for the one that comes with the package.
+        model: from `load_model`, or the path or name of a model folder; None for the one that comes with the package.
         layers: names, or one, in the order wanted; None for all.
         clip_seconds: the length of clips; None for whole clips, those shorter than `card.audio.clip_seconds` padded to
             it. (An older model may say in `card.audio.long_clips` that it hears only a part.)

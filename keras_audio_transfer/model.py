@@ -322,7 +322,9 @@ def as_model(model: "Model | str | PathLike[str] | None") -> Model:
     """A model as it is, or that of a model folder; None for the one that comes with the package."""
     if isinstance(model, Model):
         return model
-    return load_model(None if model is None else checked_path("model", model, _MODEL))
+    if model is not None:
+        checked_path("model", model, _MODEL)  # the message names this argument
+    return load_model(model)
 
 
 def _scaled(clips: list[Samples], is_one: bool) -> dict[str, Samples]:

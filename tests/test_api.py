@@ -660,7 +660,11 @@ BAD_ARGUMENTS = {
     "mixed labels": ({"labels": ["a", 1.5]}, "^labels: some are numbers to predict and some are names"),
     "numbers of several lengths": (
         {"labels": [[1.5], [1.5, 2.5]]},
-        "^labels: 2 numbers for a clip; expected 1: target0$",
+        "^labels: 2 numbers for clip1; expected 1 for every clip: target0$",
+    ),
+    "a number less": (
+        {"labels": [[1.5, 2.5], [1.5]]},
+        "^labels: 1 number for clip1; expected 2 for every clip: target0, target1$",
     ),
     "an unknown label": (
         {"labels": ["dog", "cat"], "label_names": ["dog", "cow"]},

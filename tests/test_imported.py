@@ -9,6 +9,7 @@ from sounds import CONFIG
 import keras_audio_transfer as kat
 from keras_audio_transfer.commands import places
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model import as_model
 from keras_audio_transfer.model_folder import Card, default_model
 from keras_audio_transfer.pretrained import imported
 
@@ -30,6 +31,19 @@ def test_a_name_stands_for_the_folder_it_was_imported_to(models, exported):
     assert imported.find("yamnet") == places.model_folder("yamnet") == models / "yamnet"
     assert kat.load_model("yamnet").labels == kat.load_model(exported).labels
     assert imported.best() == models / "yamnet"
+
+
+def test_every_function_takes_the_names(models, exported, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert as_model("default").labels == kat.load_model().labels
+    assert kat.LayerFeatures("default").get_feature_names_out()[0] == "layer1/0"
+    for use in (as_model, lambda name: kat.extract([], name), lambda name: kat.LayerFeatures(name).fit([])):
+        with pytest.raises(
+            InputError, match=r"^yamnet is a published network, not a model folder yet; first 'keras-au"
+        ):
+            use("yamnet")
+    put(models / "yamnet", exported)
+    assert as_model("yamnet").path == models / "yamnet"
 
 
 def test_what_lies_there_goes_before_names(models, exported, tmp_path, monkeypatch):
