@@ -650,4 +650,6 @@ def test_texts_in_lists_become_arrays():
     table = FeatureTable.of_clips({"layer1": np.random.default_rng(0).normal(size=(24, 2))}, clips, ["cat", "dog"])
     table.groups = np.array([f"{i // 2}" for i in range(24)])
     in_lists = replace(table, groups=[*table.groups], splits=[""] * 24, clip_ids=[*table.clip_ids])
-    assert kat.probe(in_lists).equals(kat.probe(table))
+    assert kat.probe(in_lists)["score"].between(0, 1).all()
+    for name in ("groups", "splits", "clip_ids"):
+        np.testing.assert_array_equal(getattr(check_table(in_lists, "table"), name), getattr(table, name))
