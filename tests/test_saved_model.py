@@ -371,9 +371,7 @@ def test_a_card_that_the_saved_model_contradicts_is_not_exported(model_dir, tmp_
     source = shutil.copytree(model_dir, tmp_path / "mine")
     card = read_card(source)
     (source / "card.json").write_text(json.dumps({**card, "labels": card["labels"][::-1]}))
-    said = (
-        r"card\.json: labels is .*, but the SavedModel 1 beside it says .*; they are of two models; put back the files"
-    )
+    said = r"card\.json: labels is .*, but the SavedModel 1 beside it says .*; they are of two models; put back the"
     for model, arguments in ((source, ()), (source / "model.keras", ("--version", 2)), (source, ("--tflite",))):
         with pytest.raises(InputError, match=rf"{said} files of one$"):
             export_script(model, "--output-dir", tmp_path / "served", *arguments)
