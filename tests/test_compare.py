@@ -70,6 +70,9 @@ def compared(compare, clips, models, tmp_path_factory):
     (out / "features").mkdir(parents=True)
     layers = ["layer4", "layer5"]
     write_features(out, clips, {"tones": layers, "other": layers, "mfcc": ["mfcc"], "log_mel": ["log_mel"]})
+    weights = {path.name: Card.read(path).weights_sha256 for path in models} | {"mfcc": None, "log_mel": None}
+    settings = {"sources": weights, "dataset": "manifest", "clips": 18, "seed": 0, "join": True}
+    (out / "config.json").write_text(json.dumps(settings))
     flags = "--models", *models, "--mfcc", "--log-mel", "--join"
     run = compare(out, *flags)
     assert run.returncode == 0, run.stderr
