@@ -19,6 +19,7 @@ from pathlib import Path
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import folder
+from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
@@ -45,6 +46,7 @@ def arguments():
         help="crop or pad clips to this (default: whole clips, those shorter than the model's length, or than the "
         "longest clip where that is shorter, padded to it)",
     )
+    cli.add_group_argument(parser)
     cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)
     cli.add_workers_argument(parser)
@@ -77,7 +79,7 @@ def say_default(options, name):
 
 def load_clips(options, config, phases):
     """The clips that can be read, their label names, those that cannot, and the front end for their length."""
-    clips = datasets.load("folder", options.folder)
+    clips = grouped(datasets.load("folder", options.folder), options.group_by)
     names = datasets.label_names(clips)
     check_folders(options.folder, clips)
     check_enough(options, clips, names)
@@ -256,6 +258,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "candidates": [*candidates],
             "clip_seconds": options.clip_seconds,
             "layer_weights": options.layer_weights,
+            "group_by": options.group_by,
         },
         seed=options.seed,
     )

@@ -24,6 +24,7 @@ from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
@@ -142,6 +143,15 @@ def add_dataset_arguments(arguments: argparse.ArgumentParser, default: str | Non
         "--data-dir", type=Path, metavar="DIR", help="the folder its authors publish (manifest: the CSV file)"
     )
     arguments.add_argument("--download", action="store_true", help="fetch the data set into --data-dir first")
+    add_group_argument(arguments)
+
+
+def add_group_argument(arguments: argparse.ArgumentParser) -> None:
+    """`--group-by`."""
+    text = (
+        "a regular expression for paths: clips for which its first parentheses hold the same stand on one side always"
+    )
+    arguments.add_argument("--group-by", metavar="PATTERN", help=text)
 
 
 def load_clips(options: argparse.Namespace) -> list[Clip]:
@@ -151,7 +161,7 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
             raise InputError("--download: needs --data-dir, the folder to download to")
         bar = progress.of_download(options, options.dataset)
         datasets.download(options.dataset, options.data_dir, progress=bar)
-    return datasets.load(options.dataset, options.data_dir)
+    return grouped(datasets.load(options.dataset, options.data_dir), options.group_by)
 
 
 def add_division_arguments(arguments: argparse.ArgumentParser, validation_type: Callable = half) -> None:

@@ -3,8 +3,8 @@
 Either `CLASS/...` or, where every sub-folder at the top is named train, validation or test, `SPLIT/CLASS/...`, which
 sets the splits; Training, val, dev and the like are understood. Audio is searched for at any depth below the class,
 links are followed, hidden files and folders are ignored. There are
-no folds and no groups: with several clips of one recording or speaker, write a table for the data set `manifest`
-instead, and name the groups.
+no folds and no groups: with several clips of one recording or speaker, name a pattern (`--group-by`,
+`datasets.groups.grouped`), or write a table for the data set `manifest`, and name the groups.
 """
 
 from collections.abc import Iterator
