@@ -67,7 +67,9 @@ def test_no_fold_divides_a_speaker(sounds, tmp_path):
     assert run_main(*command, "--group-by", r"/([a-f])_[0-9]\.wav$") == 0
     features = FeatureTable.load(tmp_path / "f.npz")
     assert sorted(set(features.groups)) == [*"abcdef"]
-    for fold in Prober(features).outer_folds:
+    prober = Prober(features)
+    assert ", which divide no group, " in prober.description
+    for fold in prober.outer_folds:
         assert not {*features.groups[fold.outer.fit]} & {*features.groups[fold.outer.score]}
         for part in fold.inner:
             assert not {*features.groups[part.fit]} & {*features.groups[part.score]}

@@ -124,7 +124,9 @@ def _nested_folds(features, seed):
     if official is None:
         shuffled = _shuffled_parts(features, np.arange(len(features.labels)), "fold", seed)
         kind = "" if features.is_regression else "stratified "
-        description = f"no official folds: {kind}{len(shuffled)}-fold (seed {seed}), parameters chosen inside each"
+        whole = "" if features.groups is None else ", which divide no group"
+        folds = f"{kind}{len(shuffled)}-fold (seed {seed}){whole}"
+        description = f"no official folds: {folds}, parameters chosen inside each"
         parts = [part._replace(name=part.name.replace(", ", "_")) for part in shuffled]
         return [Fold(part, chosen_inside(part.fit, part.name)) for part in parts], description
     if len(official) == 1:
