@@ -423,13 +423,15 @@ def test_every_page_with_python_says_what_it_prints():
 
 @pytest.mark.slow
 def test_classify_your_own_sounds_is_right(run_command):
-    (block,) = EXAMPLES["docs/classify.md"]
+    block, of_recordings = EXAMPLES["docs/classify.md"]
     classify, predict = commands(block.code)
     run_command(classify)
-    printed = run_command(predict)
+    printed, in_time = run_command(predict), run_command(commands(of_recordings.code)[0])
     for name in ("noise", "sine", "clicks"):
         row = next(line for line in printed.splitlines() if f"{name}.wav" in line)
         assert row.split(f"{name}.wav")[1].split()[0].strip(",:") == name
+        (*_, label, _) = next(line for line in in_time.splitlines() if f"{name}.wav" in line).split()
+        assert label == name
 
 
 # The notebook
