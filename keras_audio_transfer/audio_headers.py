@@ -99,7 +99,7 @@ def _size_for_mpg123(content, begin):
     header, _ = _header_of_mp3(content, begin)
     if header is None or header[1] == b"VBRI":
         return ()
-    flags, *fields = struct.unpack(">III", content[header.start(2) : header.start(2) + 12])
+    flags, *fields = struct.unpack(">III", header[2][:12])
     if not flags & 2 or abs(fields[flags & 1] - (len(content) - begin)) * 100 <= len(content):
         return ()
     return ((header.start(2) + 4 + 4 * (flags & 1), struct.pack(">I", len(content) - begin)),)

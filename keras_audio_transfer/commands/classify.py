@@ -271,8 +271,6 @@ def write(options, path, card, fitted, row, features, held_out):
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import predictions
 
-    counts = predictions.confusion(features, held_out)
-
     _, layers, _, scaler, svm = fitted
     network = load_network(path)
     model = svm_layers.add_probe(network, layers, scaler, svm)
@@ -280,8 +278,7 @@ def write(options, path, card, fitted, row, features, held_out):
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        predictions.table(features, held_out).to_csv(partial / "predictions.csv", index=False)
-        predictions.by_class(counts, card.labels).to_csv(partial / "classes.csv", index=False)
+        counts = predictions.write(partial, features, held_out)
         with cli.picture():
             title, about = f"{options.output_dir.name}, {part}", picture_labels.of_row(row)
             plots.confusion(counts, card.labels, partial / "confusion.*", title, about)

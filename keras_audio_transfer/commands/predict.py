@@ -18,6 +18,8 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
+
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
@@ -26,8 +28,7 @@ from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven
 
 TRACKS = ("audacity", "raven")
 FORMATS = ("table", "csv", "json", *TRACKS)
-# What says how windows become segments -> its default.
-OF_SEGMENTS = {"threshold": 0.5, "lower_threshold": None, "smooth": 1, "shortest_seconds": 0.0}
+OF_SEGMENTS = ("threshold", "lower_threshold", "smooth", "shortest_seconds")  # what says how windows become segments
 
 
 def arguments():
@@ -110,9 +111,8 @@ def rule_of(options, card):
                     f"{name}: needs probabilities; this model's scores are {card.scores_are}; leave it out"
                 )
         return SegmentRule(**given | {"threshold": None})
-    given = OF_SEGMENTS | given
-    if given["lower_threshold"] is None:
-        given["lower_threshold"] = given["threshold"] / 2
+    if "threshold" in given:
+        given.setdefault("lower_threshold", given["threshold"] / 2)
     return SegmentRule(**given)
 
 
@@ -142,7 +142,7 @@ def scores_of(options, config):
 
 def track_names(files):
     """File -> the name of its track: its path below the folder that all are in, in one word."""
-    paths = [Path(file) for file in files]
+    paths = [Path(file).absolute() for file in files]  # some may be, and have nothing in common with the others
     root = os.path.commonpath([path.parent for path in paths])
     names = {
         file: f"{'_'.join(path.relative_to(root).with_suffix('').parts)}.txt"
@@ -172,28 +172,36 @@ def as_text(options, files, labels, notes, scores_are):
             {"file": file, "labels": [{"label": label, "score": score} for label, score in of_file], "notes": said}
             for file, of_file, said in zip(files, labels, notes, strict=True)
         ]
-        content = {"model": str(options.model_dir), "scores_are": scores_are, "files": clips}
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    import pandas as pd
-
+        return as_json(options, scores_are, files=clips)
     rows = zip(files, labels, notes, strict=True)
     rows = [(file, *pair, said) for file, of_file, said in rows for pair in of_file]
-    table = pd.DataFrame(rows, columns=["file", "label", "score", "notes"])
+    return as_table(options, rows, ["file", "label", "score", "notes"])
+
+
+def as_json(options, scores_are, **content):
+    content = {"model": str(options.model_dir), "scores_are": scores_are, **content}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_table(options, rows, columns):
+    """CSV, or for reading, then without the notes."""
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=columns)
     safe = cell if options.format == "csv" else cli.printable
     for name in ("file", "label"):
         table[name] = table[name].map(safe)
     if options.format == "csv":
-        return table.to_csv(index=False, lineterminator="\n")
-    return table.drop(columns="notes").to_string(index=False, float_format="{:.3f}".format) + "\n"
+        return table.round(6).to_csv(index=False, lineterminator="\n")
+    return table.drop(columns="notes", errors="ignore").to_string(index=False, float_format="{:.3f}".format) + "\n"
 
 
 def segments_of(table, rule, hop_seconds, names):
     """File -> its segments and the number of its windows."""
-    found, files = {}, table.groups
-    for file in dict.fromkeys(files.tolist()):
-        scores = table.layers[SCORES][files == file]
-        found[file] = rule.segments(scores, hop_seconds, names), len(scores)
-    return found
+    files = table.groups  # of each window; those of a recording are in a row
+    starts = [0, *np.flatnonzero(files[1:] != files[:-1]) + 1]
+    parts = zip(starts, np.split(table.layers[SCORES], starts[1:]), strict=True)
+    return {str(files[start]): (rule.segments(scores, hop_seconds, names), len(scores)) for start, scores in parts}
 
 
 def segments_as_text(options, found, rule, scores_are):
@@ -203,19 +211,11 @@ def segments_as_text(options, found, rule, scores_are):
             {"file": file, "windows": n, "segments": [segment._asdict() for segment in segments]}
             for file, (segments, n) in found.items()
         ]
-        how = {"hop_seconds": options.hop_seconds, **vars(rule)}
-        content = {"model": str(options.model_dir), "scores_are": scores_are, **how, "files": files}
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    import pandas as pd
-
+        return as_json(options, scores_are, hop_seconds=options.hop_seconds, **vars(rule), files=files)
     rows = [(file, *segment) for file, (segments, _) in found.items() for segment in segments]
-    table = pd.DataFrame(rows, columns=["file", "start", "end", "label", "score"])
-    safe = cell if options.format == "csv" else cli.printable
-    for name in ("file", "label"):
-        table[name] = table[name].map(safe)
-    if options.format == "csv":
-        return table.round(6).to_csv(index=False, lineterminator="\n")
-    return table.to_string(index=False, float_format="{:.3f}".format) + "\n" if rows else "no segments\n"
+    if not rows and options.format == "table":
+        return "no segments\n"
+    return as_table(options, rows, ["file", "start", "end", "label", "score"])
 
 
 def write_tracks(options, found, config):

@@ -241,20 +241,6 @@ def show(scores, protocol):
         cli.show(text)
 
 
-def write_predictions(options, features, held_out):
-    """What was predicted for each clip, and of classes their table; returns the confusion, None for a regression."""
-    from keras_audio_transfer.probing import predictions
-
-    with atomic_write(options.output_dir / "predictions.csv") as partial:
-        predictions.table(features, held_out).to_csv(partial, index=False)
-    if features.is_regression:
-        return None
-    counts = predictions.confusion(features, held_out)
-    with atomic_write(options.output_dir / "classes.csv") as partial:
-        predictions.by_class(counts, features.label_names).to_csv(partial, index=False)
-    return counts
-
-
 # ---- pictures
 
 
@@ -276,16 +262,16 @@ class Picture:
 
 
 def draw(options, scores, prober, picture):
-    """The pictures of a finished table."""
+    """The pictures of a finished table, and the predictions that one of them sums up."""
     from keras_audio_transfer import picture_labels, plots
+    from keras_audio_transfer.probing import predictions
 
     lines = picture.lines
     if (scores["layers"] == picture.baseline).any():
         lines = {picture.baseline: scores.loc[scores["layers"] == picture.baseline, "score"].iloc[0], **lines}
     named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
     shown = scores.iloc[0] if named.empty else named.loc[named["score"].idxmax()]  # a method's only row, or the best
-    held_out = prober.held_out(shown)
-    counts = write_predictions(options, prober.features, held_out)
+    counts = predictions.write(options.output_dir, prober.features, prober.held_out(shown))
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
     if picture.beside:

@@ -1,16 +1,19 @@
 """What models say of clips that had no part in them: clip by clip, and class by class. Without TensorFlow."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.files import cell
+from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TABLES = ("predictions.csv", "classes.csv")
 
 
 class HeldOut(NamedTuple):
@@ -50,6 +53,16 @@ def confusion(features: FeatureTable, held_out: HeldOut) -> np.ndarray:
     """How often each class was predicted for each: int64 (classes, classes), by true (rows) and predicted (columns)."""
     counts = np.zeros((len(features.label_names),) * 2, dtype=np.int64)
     np.add.at(counts, (features.labels[held_out.rows], held_out.predicted), 1)
+    return counts
+
+
+def write(folder: Path, features: FeatureTable, held_out: HeldOut) -> np.ndarray | None:
+    """Write `predictions.csv` and, of classes, `classes.csv` into a folder; return the confusion of classes."""
+    counts = None if features.is_regression else confusion(features, held_out)
+    tables = [table(features, held_out)] + ([] if counts is None else [by_class(counts, features.label_names)])
+    for name, rows in zip(TABLES, tables, strict=False):
+        with atomic_write(folder / name) as partial:
+            rows.to_csv(partial, index=False)
     return counts
 
 
