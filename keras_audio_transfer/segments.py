@@ -108,6 +108,19 @@ class SegmentRule:
                 yield int(first), int(behind) - 1
 
 
+def seconds_inside(segments: Sequence[Segment]) -> float:
+    """How long at least one of a recording's segments lasts, which are sorted by their start; labels may overlap.
+
+    >>> seconds_inside([Segment(0, 2, "owl", 0.9), Segment(1, 3, "rain", 0.8), Segment(5, 6, "owl", 0.7)])
+    4.0
+    """
+    total = until = 0.0
+    for start, end, *_ in segments:
+        total += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    return total
+
+
 def as_audacity(segments: Sequence[Segment]) -> str:
     """A label track of Audacity: start, end and label, divided by tabs."""
     return "".join(f"{start:.3f}\t{end:.3f}\t{_one_line(label)}\n" for start, end, label, _ in segments)

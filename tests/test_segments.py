@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from keras_audio_transfer.commands import predict
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.segments import Segment, SegmentRule, as_audacity, as_raven
+from keras_audio_transfer.segments import Segment, SegmentRule, as_audacity, as_raven, seconds_inside
 
 RATE = 16000
 ALONE = SegmentRule(threshold=0.5, lower_threshold=0.25, smooth=1)
@@ -100,6 +100,12 @@ def test_rules_that_cannot_be(settings, message):
         SegmentRule(**settings)
 
 
+def test_time_that_labels_share_counts_once():
+    segments = [Segment(0, 4, "animal", 1), Segment(0, 2, "dog", 1), Segment(3, 5, "rain", 1), Segment(7, 8, "dog", 1)]
+    assert seconds_inside(segments) == 6
+    assert seconds_inside([]) == 0
+
+
 def test_tracks_of_other_programs():
     segments = [Segment(0.5, 2, "owl\tand\nbat", 0.75), Segment(3, 4.25, "rain", 1)]
     assert as_audacity(segments) == "0.500\t2.000\towl and bat\n3.000\t4.250\train\n"
@@ -114,6 +120,7 @@ def test_tracks_of_other_programs():
 def test_each_track_has_a_name_of_its_own():
     assert predict.track_names(["n/a.wav"]) == {"n/a.wav": "a.txt"}
     assert predict.track_names(["n/1/a.wav", "n/2/a.wav"]) == {"n/1/a.wav": "1_a.txt", "n/2/a.wav": "2_a.txt"}
+    assert len({*predict.track_names(["/x/a.wav", "b.wav"]).values()}) == 2  # absolute beside relative
     with pytest.raises(InputError, match=r"^n/a\.wav: its track would be a\.txt, as that of n/a\.flac; rename one$"):
         predict.track_names(["n/a.flac", "n/a.wav"])
 

@@ -24,7 +24,7 @@ from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
 from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
-from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven
+from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven, seconds_inside
 
 TRACKS = ("audacity", "raven")
 FORMATS = ("table", "csv", "json", *TRACKS)
@@ -253,7 +253,7 @@ def show_segments(options, card, result, rule, scores_are, seconds):
     else:
         show_text(options, segments_as_text(options, found, rule, scores_are))
     n_windows, n_segments = len(result.clip_ids), sum(len(segments) for segments, _ in found.values())
-    inside = sum(segment.end - segment.start for segments, _ in found.values() for segment in segments)
+    inside = sum(seconds_inside(segments) for segments, _ in found.values())
     heard = n_windows * options.hop_seconds
     said = f"{n_windows} windows; segments: {n_segments}, {inside / heard:.0%} of the time"
     cli.say(options, f"{said}; {heard / 3600 / (seconds / 60):.2g} hours of sound a minute")
