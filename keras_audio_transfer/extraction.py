@@ -21,7 +21,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_table import FeatureTable, Row
-from keras_audio_transfer.model_folder import CARD, Card
+from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
 from keras_audio_transfer.sliding_windows import windows
 
 
@@ -51,6 +51,11 @@ class SavedExtractor:
             self.weights_sha256 = Card.read(saved_model.parent).weights_sha256 or ""
         with native_messages_discarded():
             self.frozen = convert_variables_to_constants_v2(signature)
+
+    @property
+    def of_head(self) -> list[str]:
+        """The outputs of its head, without which it is no classifier."""
+        return [name for name in OF_HEAD if name in self.names]
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """FeatureTable of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
@@ -200,7 +205,7 @@ def _features_of_batch(extractor, layer_names, heard):
         return [reason_of(error, clip.clip_id) for clip, _ in heard]
     result = []
     for i, (clip, _) in enumerate(heard):
-        features = {name: outputs[name][i] for name in layer_names}
+        features = {name: np.atleast_1d(outputs[name][i]) for name in layer_names}
         is_finite = all(np.isfinite(values).all() for values in features.values())
         result.append(features if is_finite else f"{clip.clip_id}: its features are not finite; leave it out")
     return result
@@ -252,4 +257,4 @@ def extract_windows(
 def _features_of_window(extractor, layer_names, window):
     time, waveform = window
     outputs = extractor(waveform[np.newaxis])
-    return time, {name: outputs[name][0] for name in layer_names}
+    return time, {name: np.atleast_1d(outputs[name][0]) for name in layer_names}

@@ -16,7 +16,7 @@ from keras_audio_transfer.layers import (
     TimeMaxPooling2D,
     TimeMeanPooling2D,
 )
-from keras_audio_transfer.model_folder import SCORES
+from keras_audio_transfer.model_folder import OF_HEAD
 from keras_audio_transfer.spectrogram import SPECTROGRAM_LAYERS, mask_spectrogram, waveform_to_spectrogram
 
 POOLINGS = {
@@ -118,7 +118,7 @@ def load_model(path: Path) -> keras.Model:
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: cannot be loaded ({reason}); save or export it again") from error
-    if not isinstance(model.output, dict) or not set(model.output) - {SCORES}:
+    if not isinstance(model.output, dict) or not set(model.output) - {*OF_HEAD}:
         raise InputError(
             f"{path}: has no outputs by name; expected a dict of layers, as in keras.Model(extractor.input, "
             "{**extractor.output, 'scores': ...})"

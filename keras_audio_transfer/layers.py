@@ -20,7 +20,13 @@ from keras_audio_transfer.spectrogram import (
     SeparateWindows,
     widened,
 )
-from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
+from keras_audio_transfer.svm_layers import (
+    ChannelScaling,
+    Familiarity,
+    PairProbabilities,
+    PairScores,
+    SupportVectorClassifier,
+)
 
 __all__ = [
     "ApplyHtkFilterbank",
@@ -28,12 +34,15 @@ __all__ = [
     "ChannelScaling",
     "ClampedMaxPooling2D",
     "ClipStandardisation",
+    "Familiarity",
     "FramePadding",
     "GlobalMeanStdPooling2D",
     "JoinedPatches",
     "Logarithm",
     "MagnitudeToPower",
     "MultiscaleDilatedConv2D",
+    "PairProbabilities",
+    "PairScores",
     "PatchPadding",
     "Patches",
     "PowerToRelativeDecibel",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from keras_audio_transfer.answers import Answers
 from keras_audio_transfer.array_audio import Samples, checked_rate, split_clips, to_float32
 from keras_audio_transfer.audio import crop_or_pad, mix_and_resample
 from keras_audio_transfer.config import AudioConfig, checked_path, checked_whole, shown
@@ -216,8 +217,10 @@ class Model:
             top: number of labels a clip; None for all.
 
         Returns:
-            Columns `label` and `score`, the highest score first. For a list or batch also `clip` before them: 0 for the
-            first, 1 ...
+            Columns `label` and `score`, the highest score first. Of a model of `classify` also `probability`, the
+            highest first, and `known`, of the clip: the share of held-out clips of the classes that were less like
+            them, near 0 for what is unlike all that it has heard. For a list or batch also `clip` before them: 0 for
+            the first, 1 ...
 
         Raises:
             InputError: a model without labels, a `top` that is not 1 to their number, and see `features`.
@@ -242,9 +245,12 @@ class Model:
         rate = checked_rate(sample_rate, self.sample_rate)
         n_labels = len(labels)
         most = None if top is None else checked_whole("top", top, 1, f"1 to {n_labels}, {_TOP}", n_labels)
-        scores = self._scores(_scaled(clips, is_one), rate)
-        order = (-scores).argsort(axis=1, kind="stable")[:, :most]
-        columns = {"label": labels[order].ravel(), "score": np.take_along_axis(scores, order, axis=1).ravel()}
+        answers = self._answers(_scaled(clips, is_one), rate)
+        order = answers.order()[:, :most]
+        columns = {"label": labels[order].ravel(), "score": np.take_along_axis(answers.scores, order, axis=1).ravel()}
+        if answers.probabilities is not None and answers.known is not None:
+            columns["probability"] = np.take_along_axis(answers.probabilities, order, axis=1).ravel()
+            columns["known"] = np.repeat(answers.known, order.shape[1])
         if not is_one:
             columns = {"clip": np.repeat(np.arange(len(clips)), order.shape[1]), **columns}
         table = pd.DataFrame(columns)
@@ -284,16 +290,17 @@ class Model:
             raise InputError(failures[0][1])
         return {**table.layers, TIMES: cast(npt.NDArray[np.float64], table.times)}
 
-    def _scores(self, samples: dict[str, Samples], rate: int) -> npt.NDArray[np.float32]:
+    def _answers(self, samples: dict[str, Samples], rate: int) -> Answers:
         from keras_audio_transfer.extraction import extract
 
-        if SCORES not in self.saved_model.names:
+        names = self.saved_model.of_head
+        if SCORES not in names:
             raise InputError(f"{self.path}: its SavedModel returns no scores; expected a classifier")
         clips = [Clip(name, None, synthesise=partial(_sound, clip, rate)) for name, clip in samples.items()]
-        table, failures = extract(self.saved_model, [SCORES], clips, [], self.card.audio)
+        table, failures = extract(self.saved_model, names, clips, [], self.card.audio)
         if failures:
             raise InputError(failures[0][1])
-        return table.layers[SCORES]
+        return Answers.of(table.layers, self.labels)
 
     def __repr__(self) -> str:
         names = self.layer_names

@@ -12,7 +12,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_json
 
-SCORES = "scores"  # the output that is no layer's
+SCORES, PROBABILITIES, KNOWN = OF_HEAD = "scores", "probabilities", "known"  # the outputs that are no layer's
 CARD = "card"  # what a SavedModel's signature `info` returns
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -212,6 +212,11 @@ class Card:
         unsaid = {name for name in ("weights_sha256", "network", "pooling") if None in (mine[name], its[name])}
         names = [name for name in mine if name not in unsaid and mine[name] != its[name]]
         return [(name, str(mine[name])[:60], str(its[name])[:60]) for name in names]
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether a probe gives probabilities beside its scores, and says which clips are like those it heard."""
+        return "calibration" in (self.probe or {})
 
     def require_single_clips(self, model: Path, use: str) -> None:
         """Refuse a model whose features of a clip depend on the clips beside it, and say that `use` cannot have it.

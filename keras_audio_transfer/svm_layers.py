@@ -11,12 +11,14 @@ import numpy as np
 from keras import ops
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.heads import SCORES
+from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES
 
 KERNELS = ("linear", "rbf")
+OUTPUTS = ("scores", "decision_values")
 SCORES_ARE = (
     "votes of support vector machines, one against one, plus less than a third for the sum of their decision values, "
-    "plus two thirds for the first of several labels with the most votes; the largest is the class; no probabilities"
+    "plus two thirds for the first of several labels with the most votes; the largest is the class; no probabilities, "
+    "which are the output of that name"
 )
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")
@@ -55,11 +57,13 @@ class SupportVectorClassifier(keras.layers.Layer):
             need none, zeros.
         kernel: 'linear', or 'rbf': exp(-gamma * |x - support vector|^2).
         gamma: of the RBF kernel, above 0.
+        output: 'scores', or 'decision_values'.
 
     Raises:
-        InputError: fewer than two labels, an unknown kernel, or a gamma that does not go with it.
+        InputError: fewer than two labels, an unknown kernel or output, or a gamma that does not go with the kernel.
 
-    Shapes: (batch, channels) of any float type -> float32 (batch, labels), whatever the global policy.
+    Shapes: (batch, channels) of any float type -> scores, float32 (batch, labels), or see `decision_values`; whatever
+    the global policy.
 
     Each of these SVMs votes for one label of its pair: the first if its decision value is above 0. A label's score is
     its votes plus s / (3 * (|s| + 1)), less than a third, where s is the sum of its decision values (those for the
@@ -69,13 +73,15 @@ class SupportVectorClassifier(keras.layers.Layer):
     predicted.
     """
 
-    def __init__(self, n_support, kernel="rbf", gamma=None, dtype="float32", **kwargs):
+    def __init__(self, n_support, kernel="rbf", gamma=None, output="scores", dtype="float32", **kwargs):
         super().__init__(dtype=dtype, autocast=False, **kwargs)
-        self.n_support, self.kernel, self.gamma = [int(n) for n in n_support], kernel, gamma
+        self.n_support, self.kernel, self.gamma, self.answer = [int(n) for n in n_support], kernel, gamma, output
         if len(self.n_support) < 2:
             raise InputError(f"n_support: {self.n_support} is of {len(self.n_support)} labels; expected two or more")
         if kernel not in KERNELS:
             raise InputError(f"kernel: {kernel!r} is unknown; choose from {', '.join(KERNELS)}")
+        if output not in OUTPUTS:
+            raise InputError(f"output: {output!r} is unknown; choose from {', '.join(OUTPUTS)}")
         if (kernel == "rbf") != (isinstance(gamma, int | float) and gamma > 0):
             raise InputError(f"gamma: {gamma!r} is not allowed; expected a number above 0 for rbf, None for linear")
         self.pairs = [*combinations(range(len(self.n_support)), 2)]
@@ -122,35 +128,169 @@ class SupportVectorClassifier(keras.layers.Layer):
         return ops.stack(values, axis=1)
 
     def call(self, features):
-        """Return the scores."""
+        """Return the scores, or the decision values."""
         values = self.decision_values(features)
-        # (pairs, labels) each
-        is_first, is_second = np.eye(len(self.n_support), dtype=values.dtype.name)[np.array(self.pairs).T]
-        for_first = ops.cast(values > 0, values.dtype)
-        votes = ops.matmul(for_first, is_first) + ops.matmul(1 - for_first, is_second)
-        sums = ops.matmul(values, is_first - is_second)
-        scores = votes + sums / (3 * (ops.abs(sums) + 1))
-        has_most = ops.cast(votes == ops.max(votes, axis=1, keepdims=True), values.dtype)
-        is_tied = ops.cast(ops.sum(has_most, axis=1, keepdims=True) > 1, values.dtype)
-        is_predicted = has_most * ops.cast(ops.cumsum(has_most, axis=1) == 1, values.dtype)
-        return ops.cast(scores + 2 / 3 * is_tied * is_predicted, self.compute_dtype)
+        if self.answer == "decision_values":
+            return values
+        return ops.cast(_scores(values, len(self.n_support)), self.compute_dtype)
+
+    def compute_output_spec(self, features):
+        """Return (batch, labels), or float64 (batch, pairs)."""
+        if self.answer == "decision_values":
+            return keras.KerasTensor((features.shape[0], len(self.pairs)), "float64")
+        return keras.KerasTensor((features.shape[0], len(self.n_support)), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        """Return (batch, labels)."""
-        return (input_shape[0], len(self.n_support))
+        """Return (batch, labels), or (batch, pairs)."""
+        return (input_shape[0], len(self.pairs if self.answer == "decision_values" else self.n_support))
 
     def get_config(self):
         """Return the constructor's arguments."""
-        config = {"n_support": self.n_support, "kernel": self.kernel, "gamma": self.gamma}
+        config = {"n_support": self.n_support, "kernel": self.kernel, "gamma": self.gamma, "output": self.answer}
         return {**super().get_config(), **config}
 
 
-def layers_of_probe(scaler, svm) -> tuple[ChannelScaling, SupportVectorClassifier]:
+@_register
+class PairScores(keras.layers.Layer):
+    """Decision values of pairs of labels -> what `SupportVectorClassifier` calls scores.
+
+    Args:
+        n_labels: at least two.
+
+    Shapes: (batch, pairs), see `SupportVectorClassifier.decision_values` -> float32 (batch, n_labels).
+    """
+
+    def __init__(self, n_labels, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        self.n_labels = n_labels
+
+    def call(self, values):
+        """Return the scores."""
+        return ops.cast(_scores(values, self.n_labels), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch, n_labels)."""
+        return (input_shape[0], self.n_labels)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "n_labels": self.n_labels}
+
+
+@_register
+class PairProbabilities(PairScores):
+    """Decision values of pairs of labels -> probabilities of the labels: `probing.calibration.Calibration`.
+
+    Args:
+        n_labels: at least two.
+        slope, exponent, ahead: of the calibration.
+
+    Shapes: (batch, pairs), see `SupportVectorClassifier.decision_values` -> float32 (batch, n_labels), whose sum is 1.
+    """
+
+    def __init__(self, n_labels, slope, exponent, ahead=1e-6, dtype="float32", **kwargs):
+        super().__init__(n_labels, dtype=dtype, **kwargs)
+        self.slope, self.exponent, self.ahead = slope, exponent, ahead
+
+    def call(self, values):
+        """Return the probabilities."""
+        is_first, is_second = _pairs(self.n_labels, values)
+        beyond = ops.log(1 + ops.exp(-self.slope * ops.abs(values)))  # as logaddexp, with what TensorFlow Lite has
+        of_first = ops.matmul(ops.maximum(-self.slope * values, 0) + beyond, is_first)
+        of_second = ops.matmul(ops.maximum(self.slope * values, 0) + beyond, is_second)
+        logits = -self.exponent * (of_first + of_second)
+        odds = ops.exp(logits - ops.max(logits, axis=1, keepdims=True))
+        coupled = odds / ops.sum(odds, axis=1, keepdims=True)
+        scores = _scores(values, self.n_labels)
+        is_predicted = ops.cast(scores == ops.max(scores, axis=1, keepdims=True), values.dtype)
+        least = ops.sum(coupled * is_predicted, axis=1, keepdims=True)
+        at_least = ops.cast(coupled >= least, values.dtype)
+        mean = ops.sum(coupled * at_least, axis=1, keepdims=True) / ops.sum(at_least, axis=1, keepdims=True)
+        lifted = coupled + at_least * (mean - coupled) + self.ahead * is_predicted
+        return ops.cast(lifted / (1 + self.ahead), self.compute_dtype)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "slope": self.slope, "exponent": self.exponent, "ahead": self.ahead}
+
+
+@_register
+class Familiarity(keras.layers.Layer):
+    """How much features are like those of the classes: `probing.familiarity.Familiarity.known`.
+
+    Args:
+        n_classes, n_components, n_clips: the sizes of `means`, `components` and `distances`.
+
+    Shapes: scaled features, (batch, channels) -> float32 (batch,), in [0, 1].
+    """
+
+    def __init__(self, n_classes, n_components, n_clips, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, autocast=False, **kwargs)
+        self.n_classes, self.n_components, self.n_clips = n_classes, n_components, n_clips
+
+    def build(self, input_shape):
+        """Make the weights, named as `probing.familiarity.Familiarity` names them; `rest` is (1,)."""
+        channels = input_shape[-1]
+        self.means = _weight(self, "means", (self.n_classes, channels))
+        self.components = _weight(self, "components", (self.n_components, channels))
+        self.variances = _weight(self, "variances", (self.n_components,), "ones")
+        self.rest = _weight(self, "rest", (1,), "ones")
+        self.distances = _weight(self, "distances", (self.n_clips,), "ones")
+
+    def call(self, features):
+        """Return the share of held-out clips that were at least as far."""
+        weights = (self.means, self.components, self.variances, self.rest, self.distances)
+        means, components, variances, rest, distances = (ops.cast(weight, features.dtype) for weight in weights)
+        turned = ops.transpose(components)
+        along = ops.matmul(features, turned)[:, None] - ops.matmul(means, turned)  # (batch, classes, components)
+        lengths = ops.sum(ops.square(features), axis=1, keepdims=True) + ops.sum(ops.square(means), axis=1)
+        squares = lengths - 2 * ops.matmul(features, ops.transpose(means))  # of what lies beyond the means
+        distances_to = squares / rest + ops.sum(ops.square(along) * (1 / variances - 1 / rest), axis=2)
+        nearest = ops.min(distances_to, axis=1)
+        # Interpolated: of each gap between distances, from 0 on, how much of it lies below.
+        ends = ops.concatenate([ops.zeros_like(distances[:1]), distances], axis=0)
+        gaps = ends[1:] - ends[:-1]
+        inside = ops.clip((nearest[:, None] - ends[:-1]) / ops.where(gaps > 0, gaps, 1), 0, 1)
+        inside = ops.where(gaps > 0, inside, ops.cast(nearest[:, None] >= ends[1:], features.dtype))
+        share = 1 - ops.sum(inside, axis=1) / (self.n_clips + 1)
+        is_beyond = nearest > distances[-1]
+        beyond = ops.where(is_beyond, distances[-1] / ops.where(is_beyond, nearest, 1), 1)
+        return ops.cast(share * beyond, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        """Return (batch,)."""
+        return (input_shape[0],)
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        config = {"n_classes": self.n_classes, "n_components": self.n_components, "n_clips": self.n_clips}
+        return {**super().get_config(), **config}
+
+
+def _pairs(n_labels, values):
+    """Which label is the first, and which the second of each pair: (pairs, labels) each, of 0 and 1."""
+    return np.eye(n_labels, dtype=values.dtype.name)[np.array([*combinations(range(n_labels), 2)]).T]
+
+
+def _scores(values, n_labels):
+    is_first, is_second = _pairs(n_labels, values)
+    for_first = ops.cast(values > 0, values.dtype)
+    votes = ops.matmul(for_first, is_first) + ops.matmul(1 - for_first, is_second)
+    sums = ops.matmul(values, is_first - is_second)
+    scores = votes + sums / (3 * (ops.abs(sums) + 1))
+    has_most = ops.cast(votes == ops.max(votes, axis=1, keepdims=True), values.dtype)
+    is_tied = ops.cast(ops.sum(has_most, axis=1, keepdims=True) > 1, values.dtype)
+    is_predicted = has_most * ops.cast(ops.cumsum(has_most, axis=1) == 1, values.dtype)
+    return scores + 2 / 3 * is_tied * is_predicted
+
+
+def layers_of_probe(scaler, svm, output: str = "scores") -> tuple[ChannelScaling, SupportVectorClassifier]:
     """The layers that compute what scikit-learn does.
 
     Args:
         scaler: a fitted `StandardScaler`.
         svm: a `SVC` fitted on scaled features, with a linear kernel, or an RBF kernel and a number for gamma.
+        output: of the second: 'scores' or 'decision_values'.
 
     Returns:
         Layers with their weights, for features of (batch, channels): the first's output is the second's input.
@@ -165,7 +305,8 @@ def layers_of_probe(scaler, svm) -> tuple[ChannelScaling, SupportVectorClassifie
     scaling = ChannelScaling(name=f"{SCORES}_scaling")
     scaling.build((None, n_channels))
     scaling.set_weights([scaler.mean_, scaler.scale_])
-    classifier = SupportVectorClassifier(n_support, svm.kernel, None if is_linear else svm.gamma, name=SCORES)
+    gamma, name = None if is_linear else svm.gamma, SCORES if output == "scores" else f"{SCORES}_{output}"
+    classifier = SupportVectorClassifier(n_support, svm.kernel, gamma, output, name=name)
     classifier.build((None, n_channels))
     sign = -1 if len(n_support) == 2 else 1  # scikit-learn turns libsvm's numbers round where there are two labels
     if is_linear:
@@ -175,25 +316,36 @@ def layers_of_probe(scaler, svm) -> tuple[ChannelScaling, SupportVectorClassifie
     return scaling, classifier
 
 
-def add_probe(extractor: keras.Model, layer_names: Sequence[str], scaler, svm) -> keras.Model:
+def add_probe(extractor: keras.Model, layer_names: Sequence[str], scaler, svm, certainty) -> keras.Model:
     """The extractor with a fitted probe on some of its layers.
 
     Args:
         extractor: with a dict of outputs, layer name -> (batch, channels), and no `scores`.
         layer_names: the layers that the probe was fitted on, in the order of their concatenation.
         scaler, svm: as for `layers_of_probe`.
+        certainty: the `probing.prober.Certainty` of the SVM.
 
     Returns:
-        Model with the extractor's outputs and `scores`, float32 (batch, labels); see `SupportVectorClassifier`.
+        Model with the extractor's outputs and, float32, `scores` (batch, labels), see `SupportVectorClassifier`;
+        `probabilities` (batch, labels), see `PairProbabilities`; and `known` (batch,), see `Familiarity`.
 
     Raises:
         InputError: see `layers_of_probe`.
     """
     features = [extractor.output[name] for name in layer_names]
     x = features[0] if len(features) == 1 else keras.layers.Concatenate(name=f"{SCORES}_features")(features)
-    for layer in layers_of_probe(scaler, svm):
-        x = layer(x)
-    return keras.Model(extractor.input, {**extractor.output, SCORES: x}, name=extractor.name)
+    scaling, classifier = layers_of_probe(scaler, svm, "decision_values")
+    scaled, n_labels = scaling(x), len(svm.classes_)
+    values = classifier(scaled)
+    calibration, familiarity = certainty
+    known = Familiarity(len(familiarity.means), len(familiarity.components), len(familiarity.distances), name=KNOWN)
+    of_head = {
+        SCORES: PairScores(n_labels, name=SCORES)(values),
+        PROBABILITIES: PairProbabilities(n_labels, *calibration, name=PROBABILITIES)(values),
+        KNOWN: known(scaled),
+    }
+    known.set_weights([np.reshape(getattr(familiarity, weight.name), weight.shape) for weight in known.weights])
+    return keras.Model(extractor.input, {**extractor.output, **of_head}, name=extractor.name)
 
 
 def _weight(layer, name, shape, initializer="zeros"):

@@ -17,7 +17,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.heads import SCORES, compile_settings
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import OF_HEAD, Card
 from keras_audio_transfer.resume import STATE, difference
 
 _REMEDY = "remove it to start this training again"
@@ -37,7 +37,7 @@ def check_described(model: keras.Model, card: Card, path: Path) -> None:
     Raises:
         InputError: it has other weights or layers, or pools them in another way.
     """
-    outputs = [name for name in model.output if name != SCORES]
+    outputs = [name for name in model.output if name not in OF_HEAD]
     same = outputs == card.layer_names and card.weights_sha256 in (None, weights_hash(model))
     layers = {layer.name: layer for layer in model.layers}
     pools = {type(layers[name]) for name in map(pooling_name, outputs) if name in layers} & {*POOLINGS.values()}

@@ -36,11 +36,14 @@ CASES = {
     "ChannelScaling": ({}, (2, 5), (None, 5), 10),
     "ClampedMaxPooling2D": ({"pool_size": (20, 4)}, MAPS, FREE_MAPS, 10),
     "ClipStandardisation": ({}, MAPS, (None,) * 4, 80),
+    "Familiarity": ({"n_classes": 2, "n_components": 2, "n_clips": 3}, (2, 5), (None, 5), 1),
     "FramePadding": ({"n_fft": 8, "hop_length": 3, "frame_padding": "theano_half"}, (2, 31, 1), (None, None, 1), 1),
     "GlobalMeanStdPooling2D": ({}, MAPS, FREE_MAPS, 300),  # a variance that float16 does not have
     "Logarithm": ({"scale": 2.0, "offset": 0.1}, MAPS, (None,) * 4, 1),
     "MagnitudeToPower": ({}, MAPS, (None,) * 4, 1000),
     "MultiscaleDilatedConv2D": ({"filters": 2, "dilations": (1, 3), "activation": "elu"}, MAPS, FREE_MAPS, 1),
+    "PairProbabilities": ({"n_labels": 3, "slope": 1.0, "exponent": 0.5}, (2, 3), (None, 3), 1),
+    "PairScores": ({"n_labels": 3}, (2, 3), (None, 3), 1),
     "PatchPadding": ({"audio": PATCHES.to_dict()}, (2, 31, 1), (None, None, 1), 1),
     "PowerToRelativeDecibel": ({"decibel_range": 90.0}, MAPS, (None,) * 4, 0.02),  # much of it 0 in float16
     "SeededSpecAugment": (
@@ -58,7 +61,8 @@ CASES = {
 OF_OTHER_BATCHES = {"JoinedPatches", "Patches"}  # in test_published_front_ends.py
 KEEPS = {
     **{"ApplyHtkFilterbank": "float32", "ChannelScaling": "float64", "MagnitudeToPower": "float32"},
-    "SupportVectorClassifier": "float32",
+    **{"SupportVectorClassifier": "float32", "PairScores": "float32", "PairProbabilities": "float32"},
+    "Familiarity": "float32",
 }
 POSITIVE = ("Logarithm", "PowerToRelativeDecibel")
 every_layer = pytest.mark.parametrize("name", CASES)
@@ -109,7 +113,7 @@ def test_shapes_are_declared_as_they_are(name):
     assert symbolic.shape == layer.compute_output_shape(free)
     assert len(symbolic.shape) == len(real)
     assert all(size in (None, is_size) for size, is_size in zip(symbolic.shape, real, strict=True))
-    assert symbolic.shape[-1] == (real[-1] if free[-1] else None)
+    assert len(real) == 1 or symbolic.shape[-1] == (real[-1] if free[-1] else None)
 
 
 @pytest.mark.parametrize("frame_padding", FRAME_PADDINGS)

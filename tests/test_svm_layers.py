@@ -16,8 +16,10 @@ from keras_audio_transfer.extraction import SavedExtractor
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing import familiarity
+from keras_audio_transfer.probing.calibration import Calibration, PairValues
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
-from keras_audio_transfer.probing.prober import fit_svm
+from keras_audio_transfer.probing.prober import Certainty, fit_svm
 from keras_audio_transfer.svm_layers import SupportVectorClassifier, add_probe, layers_of_probe
 
 MACHINES = {
@@ -42,6 +44,13 @@ def clips(n_labels, seed=0, unbalanced=False, n=30, channels=12):
 def fitted(features, labels, **parameters):
     scaler = StandardScaler().fit(features.astype(np.float64))
     return scaler, SVC(**parameters).fit(scaler.transform(features.astype(np.float64)), labels)
+
+
+def certainty(scaler, machine, features, labels):
+    """As of held-out clips, which these are not."""
+    scaled = scaler.transform(features.astype(np.float64))
+    found = familiarity.fit(scaled, labels)
+    return Certainty(Calibration(0.7, 0.4), found.with_distances(found.distance(scaled)))
 
 
 def compare(scaler, machine, features):
@@ -157,8 +166,8 @@ def test_a_model_with_a_probe(machine, layers, tmp_path):
     scaler, svc = fitted(features, np.arange(24) // 6, **MACHINES[machine])
     expected = svc.predict(scaler.transform(features.astype(np.float64)))
     assert len(np.unique(expected)) > 1
-    model = add_probe(extractor, layers, scaler, svc)
-    assert [*model.output] == [*extractor.output, "scores"]
+    model = add_probe(extractor, layers, scaler, svc, certainty(scaler, svc, features, np.arange(24) // 6))
+    assert [*model.output] == [*extractor.output, "scores", "probabilities", "known"]
     assert model.output["scores"].shape == (None, 4)
     assert model.output["scores"].dtype == "float32"
     assert not set(map(id, model.get_layer("scores").weights)) & set(map(id, model.trainable_weights))
@@ -175,9 +184,36 @@ def test_a_model_with_a_probe(machine, layers, tmp_path):
     with np.load(tmp_path / "outputs.npz") as loaded:
         np.testing.assert_allclose(loaded["scores"], scores, atol=1e-4)
 
+        np.testing.assert_allclose(loaded["known"], model(waveforms)["known"], atol=1e-4)
+
     # By a card of features that depend on the batch two signatures are served instead of seven: here one is asked.
     write_saved_model(model, tmp_path / "1", Card(replace(CONFIG, decibel_maximum="batch")))
     np.testing.assert_allclose(SavedExtractor(tmp_path / "1")(waveforms)["scores"], scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_labels", [2, 3, 10])
+@pytest.mark.parametrize("machine", ["linear", "rbf"])
+def test_certainty_is_that_of_the_library(machine, n_labels):
+    """Probabilities and familiarity of the graph equal those that were calibrated, near the clips and far from them."""
+    features, labels = clips(n_labels)
+    scaler, svc = fitted(features, labels, **MACHINES[machine])
+    sure = certainty(scaler, svc, features, labels)
+    x = keras.Input((features.shape[1],))
+    model = add_probe(keras.Model(x, {"layer": keras.layers.Identity()(x)}), ["layer"], scaler, svc, sure)
+    new = np.concatenate([features, clips(n_labels, seed=1)[0], clips(n_labels, seed=2)[0] * 3, np.zeros((2, 12))])
+    scaled = scaler.transform(new.astype(np.float64))
+    svc.decision_function_shape = "ovo"
+    values = svc.decision_function(scaled)
+    values = PairValues(-values[:, None] if n_labels == 2 else values, svc.classes_)
+    outputs = model(new)
+    probabilities = outputs["probabilities"].numpy()
+    np.testing.assert_allclose(probabilities, sure.calibration.probabilities(values, n_labels), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), svc.predict(scaled))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(outputs["known"], sure.familiarity.known(scaled), atol=1e-5)
+    assert outputs["known"].shape == (len(new),)
+    of_clips, of_nothing_like_them = np.split(outputs["known"].numpy(), [len(features)])
+    assert of_nothing_like_them[-1] < 0.01 < np.quantile(of_clips, 0.05)
 
 
 def test_the_weights_have_libsvms_shapes_and_float64():

@@ -21,6 +21,9 @@ from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.probing import familiarity
+from keras_audio_transfer.probing.calibration import Calibration
+from keras_audio_transfer.probing.prober import Certainty
 from keras_audio_transfer.svm_layers import add_probe
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
@@ -117,11 +120,17 @@ def test_a_probe_names_the_same_class(machine, n_labels, tmp_path):
     outputs = extractor(waveforms, training=False)
     features = np.concatenate([outputs[name] for name in ("layer2", "layer4")], axis=1)
     scaler = StandardScaler().fit(features)
-    model = add_probe(extractor, ["layer2", "layer4"], scaler, machine.fit(scaler.transform(features), labels))
+    machine.fit(scaler.transform(features), labels)
+    found = familiarity.fit(scaler.transform(features), labels)
+    sure = Certainty(Calibration(0.7, 0.4), found.with_distances(found.distance(scaler.transform(features))))
+    model = add_probe(extractor, ["layer2", "layer4"], scaler, machine, sure)
     assert tflite.write_tflite(tmp_path / "model.tflite", model, CONFIG) <= 1e-3
     runner = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
     classes = [runner(waveform=waveform[None])["scores"].argmax() for waveform in waveforms]
     np.testing.assert_array_equal(classes, machine.predict(scaler.transform(features)))
+    answer, expected = runner(waveform=waveforms[:1]), model(waveforms[:1])
+    for name in ("probabilities", "known"):
+        np.testing.assert_allclose(answer[name], expected[name], atol=1e-3)
     assert len({*classes}) == n_labels
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_audio_transfer import datasets
+from keras_audio_transfer.answers import NONE_OF_THESE
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import folder
 from keras_audio_transfer.datasets.groups import grouped
@@ -81,6 +82,8 @@ def load_clips(options, config, phases):
     """The clips that can be read, their label names, those that cannot, and the front end for their length."""
     clips = grouped(datasets.load("folder", options.folder), options.group_by)
     names = datasets.label_names(clips)
+    if NONE_OF_THESE in names:
+        raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename its folder")
     check_folders(options.folder, clips)
     check_enough(options, clips, names)
     clips, failures, _, config = cli.decode_clips(
@@ -170,6 +173,7 @@ def show_floors(accuracy, scores):
 
 def estimate(prober, method, phases):
     """The row of the prober's table, what was predicted for each clip, and the scores for the card."""
+    from keras_audio_transfer.probing import calibration
     from keras_audio_transfer.probing.predictions import confusion
     from keras_audio_transfer.probing.prober import interval
 
@@ -177,10 +181,18 @@ def estimate(prober, method, phases):
     prober.step = progress.update
     (row,) = prober.rows(method)
     progress.close()
-    held_out = prober.held_out(row)
+    held_out = prober.held_out(row, probabilities=True)
     low, high = interval(row, confusion(prober.features, held_out))
     scores = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
+    scores["calibration_error"] = calibration.expected_calibration_error(reliability(prober, held_out))
     return row, held_out, {name: float(value) for name, value in scores.items()}
+
+
+def reliability(prober, held_out):
+    """How often labels were right that were given with a probability."""
+    from keras_audio_transfer.probing import calibration
+
+    return calibration.reliability(held_out.confidence, held_out.predicted == prober.features.labels[held_out.rows])
 
 
 def show_estimate(prober, part, row, held_out, scores):
@@ -200,6 +212,7 @@ def show_estimate(prober, part, row, held_out, scores):
     cli.show(in_words(predictions.by_class(counts, names)).to_string(index=False))
     if top := predictions.top_confusions(counts, names):
         cli.show("taken for another: " + ", ".join(f"{true} for {said} ({n})" for true, said, n in top))
+    cli.show(f"probabilities: {scores['calibration_error']:.3f} from the share of right labels (calibration error)")
 
 
 def in_words(by_class):
@@ -212,7 +225,7 @@ def in_words(by_class):
 
 
 def fit(prober, method, phases):
-    """Choose and fit the SVM on all clips: the model, its layers, the parameters, and what scikit-learn fits."""
+    """Choose and fit the SVM on all clips: the model, its layers, the parameters, what is fitted, how sure it is."""
     from keras_audio_transfer.probing.prober import fit_svm
 
     progress = phases.bar("choosing", prober.n_steps_to_choose(method), "fit")()
@@ -221,13 +234,14 @@ def fit(prober, method, phases):
     progress.close()
     scaler, svm = fit_svm(prober.features, layers, params)
     cli.show(f"chosen and fitted on all {len(prober.features.labels)} clips: {'+'.join(layers)}, {params}")
-    return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm
+    certainty = prober.certainty(layers, params)
+    return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm, certainty
 
 
 def card_of(options, name, candidates, source, config, prober, fitted, scores):
     from keras_audio_transfer import svm_layers
 
-    features, (_, layers, params, scaler, svm) = prober.features, fitted
+    features, (_, layers, params, scaler, svm, certainty) = prober.features, fitted
     names = features.label_names
     return replace(
         source.of_network(),
@@ -242,6 +256,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "gamma": None if params.gamma is None else svm.gamma,
             "layer_weights": params.layer_weights,
             "support_vectors": len(svm.support_),
+            "calibration": certainty.calibration._asdict(),
         },
         training_data={
             "dataset": "folder",
@@ -271,9 +286,9 @@ def write(options, path, card, fitted, row, features, held_out):
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import predictions
 
-    _, layers, _, scaler, svm = fitted
+    _, layers, _, *fitted_svm = fitted
     network = load_network(path)
-    model = svm_layers.add_probe(network, layers, scaler, svm)
+    model = svm_layers.add_probe(network, layers, *fitted_svm)
     (part,) = card.scores
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()

@@ -4,8 +4,10 @@
     keras-audio-transfer predict saved_models/mine recordings/ --top 3 --format csv --output classes.csv
     keras-audio-transfer predict saved_models/mine night.wav --hop-seconds 1 --format audacity --output labels
 
-Of each file come the --top labels, best first. A score is a probability where `train` trained the model; of a model of
-`classify` it is none (its card.json says what it is). Neither Keras nor scikit-learn is needed.
+Of each file come the --top labels, best first. A score is a probability where `train` trained the model. A model of
+`classify` gives probabilities beside its scores (its card.json says what these are), and `known`, which is near 0 for
+what is unlike all that it has heard: below --known-at-least the label is "(none of these)", and so it is where the best
+one has less than --probability-at-least. Neither Keras nor scikit-learn is needed.
 
 With --hop-seconds recordings of any length are heard in windows, and of each come segments: where which label is heard.
 Their scores can be smoothed; a segment's are at least --lower-threshold throughout, and --threshold somewhere. Where
@@ -20,14 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_audio_transfer.answers import KNOWN_AT_LEAST, Answers
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
-from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
+from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card, latest_saved_model
 from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven, seconds_inside
 
 TRACKS = ("audacity", "raven")
 FORMATS = ("table", "csv", "json", *TRACKS)
+OF_PROBABILITIES = ("known_at_least", "probability_at_least")
 OF_SEGMENTS = ("threshold", "lower_threshold", "smooth", "shortest_seconds")  # what says how windows become segments
 
 
@@ -64,6 +68,18 @@ def arguments():
     parser.add_argument(
         "--shortest-seconds", type=cli.not_negative, metavar="S", help="leave out shorter segments (default: 0)"
     )
+    parser.add_argument(
+        "--known-at-least",
+        type=cli.fraction,
+        metavar="P",
+        help=f"of models with probabilities: what is less known has none of the labels (default: {KNOWN_AT_LEAST})",
+    )
+    parser.add_argument(
+        "--probability-at-least",
+        type=cli.fraction,
+        metavar="P",
+        help="and so has one whose best label is less probable (default: 0)",
+    )
     cli.add_workers_argument(parser)
     return parser
 
@@ -71,6 +87,9 @@ def arguments():
 def check(options, card):
     """What the scores are; refuses what cannot end well, before any work is done."""
     check_segments(options)
+    for name in OF_PROBABILITIES:
+        if getattr(options, name) is not None and not card.has_probabilities:
+            raise InputError(f"{name}: {options.model_dir} gives no probabilities beside its scores; leave it out")
     if options.format in TRACKS:
         if options.output is None:
             raise InputError(f"--format: {options.format} writes a file a recording; name their folder by --output")
@@ -104,7 +123,7 @@ def rule_of(options, card):
     if options.hop_seconds is None:
         return None
     given = {name: getattr(options, name) for name in OF_SEGMENTS if getattr(options, name) is not None}
-    if card.scores_are is not None:
+    if card.scores_are is not None and not card.has_probabilities:
         for name in ("threshold", "lower_threshold"):
             if name in given:
                 raise InputError(
@@ -130,14 +149,13 @@ def scores_of(options, config):
 
     use_one_thread_a_clip(options.workers)
     extractor = SavedExtractor(saved_model)
-    if SCORES not in extractor.names:
+    if SCORES not in extractor.of_head:
         raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
     progress = cli.Phases(options, "predicting").bar("predicting", len(clips))
+    names = extractor.of_head
     if options.hop_seconds is None:
-        return extract(extractor, [SCORES], clips, [], config, options.workers, progress=progress)
-    return extract_windows(
-        extractor, [SCORES], clips, [], config, options.hop_seconds, options.workers, progress=progress
-    )
+        return extract(extractor, names, clips, [], config, options.workers, progress=progress)
+    return extract_windows(extractor, names, clips, [], config, options.hop_seconds, options.workers, progress=progress)
 
 
 def track_names(files):
@@ -156,26 +174,22 @@ def track_names(files):
     return names
 
 
-def best_labels(scores, names, top):
-    """For each clip [(label, score)], best first; of equals the first."""
-    order = (-scores).argsort(axis=1, kind="stable")[:, :top]
-    return [
-        [(names[column], round(float(values[column]), 6)) for column in columns]
-        for values, columns in zip(scores, order, strict=True)
-    ]
-
-
-def as_text(options, files, labels, notes, scores_are):
-    """The result in the format asked for; `labels`: for each file [(label, score)], best first."""
+def as_text(options, files, answers, labels, notes, scores_are):
+    """The result in the format asked for; `labels`: for each file its rows of `answers.columns`, best first."""
     if options.format == "json":
         clips = [
-            {"file": file, "labels": [{"label": label, "score": score} for label, score in of_file], "notes": said}
+            {"file": file, "labels": [as_object(answers.columns, row) for row in of_file], "notes": said}
             for file, of_file, said in zip(files, labels, notes, strict=True)
         ]
         return as_json(options, scores_are, files=clips)
     rows = zip(files, labels, notes, strict=True)
-    rows = [(file, *pair, said) for file, of_file, said in rows for pair in of_file]
-    return as_table(options, rows, ["file", "label", "score", "notes"])
+    rows = [(file, *row, said) for file, of_file, said in rows for row in of_file]
+    return as_table(options, rows, ["file", *answers.columns, "notes"])
+
+
+def as_object(columns, row):
+    """A row as JSON has it: null for what none of the labels has."""
+    return {name: None if value != value else value for name, value in zip(columns, row, strict=True)}
 
 
 def as_json(options, scores_are, **content):
@@ -193,29 +207,34 @@ def as_table(options, rows, columns):
         table[name] = table[name].map(safe)
     if options.format == "csv":
         return table.round(6).to_csv(index=False, lineterminator="\n")
-    return table.drop(columns="notes", errors="ignore").to_string(index=False, float_format="{:.3f}".format) + "\n"
+    table = table.drop(columns="notes", errors="ignore")
+    return table.to_string(index=False, float_format="{:.3f}".format, na_rep="-") + "\n"
 
 
-def segments_of(table, rule, hop_seconds, names):
+def segments_of(options, table, rule, names):
     """File -> its segments and the number of its windows."""
-    files = table.groups  # of each window; those of a recording are in a row
+    files, hop_seconds = table.groups, options.hop_seconds  # of each window; those of a recording are in a row
     starts = [0, *np.flatnonzero(files[1:] != files[:-1]) + 1]
-    parts = zip(starts, np.split(table.layers[SCORES], starts[1:]), strict=True)
+    scores = table.layers.get(PROBABILITIES, table.layers[SCORES])
+    if KNOWN in table.layers:  # a window that is none of the labels has none of them
+        scores = scores * accepted(options, Answers.of(table.layers, names))[:, np.newaxis]
+    parts = zip(starts, np.split(scores, starts[1:]), strict=True)
     return {str(files[start]): (rule.segments(scores, hop_seconds, names), len(scores)) for start, scores in parts}
 
 
-def segments_as_text(options, found, rule, scores_are):
-    """All segments in the format asked for, but for tracks."""
+def segments_as_text(options, found, rule, scores_are, score):
+    """All segments in the format asked for, but for tracks; `score` is what theirs are called."""
+    columns = ["start", "end", "label", score]
     if options.format == "json":
         files = [
-            {"file": file, "windows": n, "segments": [segment._asdict() for segment in segments]}
+            {"file": file, "windows": n, "segments": [dict(zip(columns, segment, strict=True)) for segment in segments]}
             for file, (segments, n) in found.items()
         ]
         return as_json(options, scores_are, hop_seconds=options.hop_seconds, **vars(rule), files=files)
     rows = [(file, *segment) for file, (segments, _) in found.items() for segment in segments]
     if not rows and options.format == "table":
         return "no segments\n"
-    return as_table(options, rows, ["file", "start", "end", "label", "score"])
+    return as_table(options, rows, ["file", *columns])
 
 
 def write_tracks(options, found, config):
@@ -237,21 +256,29 @@ def show_text(options, text):
             partial.write_text(text, encoding="utf-8")
 
 
+def accepted(options, answers):
+    """Which files, or windows, are of one of the labels."""
+    limits = {name: getattr(options, name) for name in OF_PROBABILITIES if getattr(options, name) is not None}
+    return answers.accepted(**limits)
+
+
 def show_files(options, card, result, scores_are):
     """The labels of whole files."""
-    labels = best_labels(result.layers[SCORES], card.labels, options.top or 1)
+    answers = Answers.of(result.layers, card.labels)
+    labels = answers.rows(options.top or 1, accepted(options, answers))
     notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
-    show_text(options, as_text(options, [*map(str, result.clip_ids)], labels, notes, scores_are))
+    show_text(options, as_text(options, [*map(str, result.clip_ids)], answers, labels, notes, scores_are))
     cli.say_notes(options, [said.split("; ") if said else () for said in notes])
 
 
 def show_segments(options, card, result, rule, scores_are, seconds):
     """The segments of recordings, and how much was heard."""
-    found = segments_of(result, rule, options.hop_seconds, card.labels)
+    found = segments_of(options, result, rule, card.labels)
     if options.format in TRACKS:
         write_tracks(options, found, card.audio)
     else:
-        show_text(options, segments_as_text(options, found, rule, scores_are))
+        score = "probability" if card.has_probabilities else "score"
+        show_text(options, segments_as_text(options, found, rule, scores_are, score))
     n_windows, n_segments = len(result.clip_ids), sum(len(segments) for segments, _ in found.values())
     inside = sum(seconds_inside(segments) for segments, _ in found.values())
     heard = n_windows * options.hop_seconds

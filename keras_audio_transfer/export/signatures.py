@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_audio_transfer.audio_files import LARGEST_SAMPLE
 from keras_audio_transfer.config import HIGHEST_RATE, LONG_CLIPS, LOWEST_RATE
 from keras_audio_transfer.export import wav
-from keras_audio_transfer.model_folder import CARD, SCORES, Card
+from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
 from keras_audio_transfer.resampling import resample
 
 FEATURES, LABELS, TIMESTAMPS = "features", "labels", "timestamps"
@@ -22,12 +22,12 @@ _MOST_SECONDS_AT_ONCE = 10_000  # of the windows of all clips at one time, to wh
 
 
 def layer_names(model: keras.Model) -> list[str]:
-    """The model's layers in order of depth: its outputs without the head's scores."""
-    return [name for name in model.output if name != SCORES]
+    """The model's layers in order of depth: its outputs without those of the head."""
+    return [name for name in model.output if name not in OF_HEAD]
 
 
 def serving_outputs(model: keras.Model, waveform) -> dict:
-    """Each layer's features, `features` (all of them in order), and `scores` if any, of (batch, samples)."""
+    """Each layer's features, `features` (all of them in order), and the head's outputs if any, of (batch, samples)."""
     outputs = dict(model(waveform, training=False))
     concatenated = tf.concat([outputs[name] for name in layer_names(model)], axis=1)
     return {**outputs, FEATURES: concatenated}
@@ -134,7 +134,8 @@ class Signatures:
 
         `waveform` float32 (batch, samples) at the model's sample rate -> every layer's features by name (batch,
         channels), `features` (all of them in order) and, where there is a head, `scores` (batch, labels) and `labels`
-        string (batch,): the one with the highest score.
+        string (batch,): the one with the highest score. Of a model of `classify` also `probabilities` (batch, labels),
+        and `known` (batch,): the share of held-out clips of the classes that were less like them.
         """
         return self.network(_checked(waveform, *_batch_checks("waveform"), *_clip_checks(self.audio)))
 

@@ -41,7 +41,7 @@ class ClassifierInSinglePrecision(SupportVectorClassifier):
     """
 
     def __init__(self, of: SupportVectorClassifier):
-        super().__init__(of.n_support, of.kernel, of.gamma, name=of.name)
+        super().__init__(of.n_support, of.kernel, of.gamma, of.answer, name=of.name)
         self.of = [np.float32(weight) for weight in of.get_weights()]
 
     def build(self, input_shape):

@@ -13,10 +13,11 @@ from threadpoolctl import ThreadpoolController
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.calibration import PairValues
 from keras_audio_transfer.probing.cross_validation import Part
 from keras_audio_transfer.probing.layer_selection import Combination
 from keras_audio_transfer.probing.layer_weights import CHANNELS, CHOSEN, EQUAL
-from keras_audio_transfer.probing.precomputed_kernels import GramMatrices, SVMParams, predictions
+from keras_audio_transfer.probing.precomputed_kernels import PAIR_VALUES, PREDICT, GramMatrices, SVMParams, predictions
 from keras_audio_transfer.probing.precomputed_kernels import score as score_of
 
 # Choi et al. 2017, section 3.2, in the order in which scikit-learn's GridSearchCV tries them: the first of equals wins.
@@ -115,9 +116,22 @@ class GridSearch:
 
     def predict(self, part: Part, layers: Combination, params: SVMParams) -> np.ndarray:
         """What the SVM with these parameters says of the part's clips to score, (n_score,)."""
+        return self._answer(part, layers, params, PREDICT)
+
+    def pair_values(self, part: Part, layers: Combination, params: SVMParams) -> PairValues:
+        """The decision values of the SVM with these parameters, for the part's clips to score; of classes only."""
+        return self._answer(part, layers, params, PAIR_VALUES)
+
+    def _answer(self, part, layers, params, wanted):
         self._products.hold(*part, layers)
-        ((_, predicted),) = self._predictions(part, layers, [params])
-        return predicted
+        ((_, answer),) = self._predictions(part, layers, [params], wanted)
+        return answer
+
+    def joined(self, part: Part, layers: Combination, params: SVMParams) -> tuple[np.ndarray, np.ndarray]:
+        """What the SVM is fitted on and scores, scaled and weighted: (n_fit, channels), (n_score, channels)."""
+        self._products.hold(*part, ())
+        factors = self._products.factors(layers, params.layer_weights)
+        return self._products.features(part.name, layers, factors)
 
     def _best_point(self, table, weights):
         """The first of the points with the highest mean over the parts, and its scores."""
@@ -153,8 +167,8 @@ class GridSearch:
             result[number] = float(score_of(expected, predicted))
         return result
 
-    def _predictions(self, part, layers, params):
-        """(number, what the SVM with these of the params predicts), in any order."""
+    def _predictions(self, part, layers, params, wanted=PREDICT):
+        """(number, what is wanted of the SVM with these of the params), in any order."""
         labels, n_features = self.features.labels[part.fit], self._products.n_features(layers)
         by_factors = {}  # one layer is the same however layers are weighted, and is fitted once
         for number, point in enumerate(params):
@@ -163,7 +177,7 @@ class GridSearch:
             products = self._products.sums(part.name, layers, factors)
             features = partial(self._products.features, part.name, layers, factors)
             points = [params[number] for number in numbers]
-            for number, predicted in predictions(products, features, n_features, labels, points):
+            for number, predicted in predictions(products, features, n_features, labels, points, wanted):
                 yield numbers[number], predicted
 
 

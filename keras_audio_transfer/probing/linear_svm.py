@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from keras_audio_transfer.probing.calibration import PairValues
+
 EPSILON = 0.1  # of regression, as SVR's
 _MOST_STEPS = 60
 _AIM, _ENOUGH = 1e-8, 1e-5  # relative gap between the primal and the dual objective; libsvm is content with more
@@ -36,15 +38,19 @@ def predict(fit: np.ndarray, labels: np.ndarray, score: np.ndarray, c: float) ->
         signs = np.repeat([1.0, -1.0], len(fit))
         w, b = optimum(np.vstack([fit, fit]), signs, signs * np.tile(labels, 2) - EPSILON, c)
         return score @ w + b
+    return pair_values(fit, labels, score, c).predicted()
+
+
+def pair_values(fit: np.ndarray, labels: np.ndarray, score: np.ndarray, c: float) -> PairValues:
+    """The decision values of SVC with a linear kernel, at the optimum; see `predict`, for classes."""
     classes = np.unique(labels)
-    votes = np.zeros((len(score), len(classes)), dtype=np.int64)
-    for first, second in combinations(range(len(classes)), 2):
-        of_both = np.isin(labels, classes[[first, second]])
-        signs = np.where(labels[of_both] == classes[first], 1.0, -1.0)
+    values = []
+    for first, second in combinations(classes, 2):
+        of_both = np.isin(labels, (first, second))
+        signs = np.where(labels[of_both] == first, 1.0, -1.0)
         w, b = optimum(fit[of_both], signs, np.ones(len(signs)), c)
-        winner = np.where(score @ w + b > 0, first, second)
-        votes[np.arange(len(score)), winner] += 1
-    return classes[votes.argmax(axis=1)]
+        values.append(score @ w + b)
+    return PairValues(np.stack(values, axis=1), classes)
 
 
 def optimum(x: np.ndarray, signs: np.ndarray, margins: np.ndarray, c: float) -> tuple[np.ndarray, float]:

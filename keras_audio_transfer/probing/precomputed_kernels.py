@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
 from keras_audio_transfer.probing import linear_svm
+from keras_audio_transfer.probing.calibration import PairValues
 from keras_audio_transfer.probing.layer_weights import CHANNELS, layer_factors
 
 # Inner products that are kept; beyond it they are computed again, which takes little beside fitting: a choice among 20
@@ -27,6 +28,7 @@ _ROWS = 64  # of inner products that are added up at a time
 # Iterations times clips after which libsvm is not expected to find a linear SVM soon; for C below 1, more in
 # proportion: there the published scores of Choi et al. 2017 are libsvm's own, short of the optimum.
 LIBSVM_WORK = 1e9
+PREDICT, PAIR_VALUES = "predict", "pair_values"
 
 
 class SVMParams(NamedTuple):
@@ -143,7 +145,8 @@ def predictions(
     n_features: int,
     labels: np.ndarray,
     params: Sequence[SVMParams],
-) -> Iterator[tuple[int, np.ndarray]]:
+    wanted: str = PREDICT,
+) -> Iterator[tuple[int, np.ndarray | PairValues]]:
     """Fit an SVM with each of the parameters.
 
     Args:
@@ -153,9 +156,11 @@ def predictions(
         n_features: channels of the same layers.
         labels: of the clips to fit on, (n_fit,); float for regression.
         params: parameters of each SVM.
+        wanted: 'predict', or 'pair_values': the decision values of classes.
 
     Yields:
-        The number of the parameters and what their SVM predicts for the clips to score, (n_score,), in any order.
+        The number of the parameters and what their SVM predicts for the clips to score, (n_score,), or its
+        `PairValues`, in any order.
     """
     by_gamma = {}
     for number, point in enumerate(params):
@@ -164,7 +169,7 @@ def predictions(
     fit_fit, score_fit, score_lengths = products
     if n_features >= len(labels):
         features = partial(linear_svm.features_of, fit_fit, score_fit)
-    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}), features)
+    yield from _at_each_c(fit_fit, score_fit, labels, by_gamma.pop(None, {}), wanted, features)
     if not by_gamma:
         return
     fit_lengths = fit_fit.diagonal().copy()
@@ -180,10 +185,10 @@ def predictions(
             else:
                 np.exp(np.multiply(distances, -gamma, out=kernel), out=kernel)
         last = gamma
-        yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma])
+        yield from _at_each_c(fit_kernel, score_kernel, labels, by_gamma[gamma], wanted)
 
 
-def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
+def _at_each_c(fit_kernel, score_kernel, labels, numbers, wanted, features=None):
     """The same kernel for each C of {C: numbers of params}; with `features`, the linear kernel of what they return."""
     svm_class = _SVR if labels.dtype.kind == "f" else _SVC
     largest, last_c, gave_up = np.inf, 0.0, False  # of the last SVM: coefficients, C, whether it was not found
@@ -193,11 +198,11 @@ def _at_each_c(fit_kernel, score_kernel, labels, numbers, features=None):
             most = -1 if features is None else min(int(LIBSVM_WORK / (len(labels) * min(c, 1))), 2**31 - 1)
             with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
                 svm = svm_class(kernel="precomputed", C=c, max_iter=most).fit(fit_kernel, labels)
-                predicted = svm.predict(score_kernel)
+                predicted = getattr(svm, wanted)(score_kernel)
             largest, last_c, gave_up = np.abs(svm.dual_coef_).max(initial=0.0), c, bool(svm.fit_status_)
         if gave_up:  # greater C are harder still
             of_fit, of_score = features()
-            predicted = linear_svm.predict(of_fit, labels, of_score, c)
+            predicted = getattr(linear_svm, wanted)(of_fit, labels, of_score, c)
         for number in numbers[c]:
             yield number, predicted
 
@@ -210,7 +215,11 @@ class _Silent:
 
 
 class _SVC(_Silent, SVC):
-    pass
+    def pair_values(self, kernel):
+        self.decision_function_shape = "ovo"
+        values = self.decision_function(kernel)
+        # scikit-learn turns libsvm's numbers round where there are two classes
+        return PairValues(-values[:, np.newaxis] if values.ndim == 1 else values, self.classes_)
 
 
 class _SVR(_Silent, SVR):

@@ -23,30 +23,44 @@ class HeldOut(NamedTuple):
         rows: the clips' places in the table of features, (n_scored,).
         predicted: indices of labels, or numbers for a regression, (n_scored,).
         folds: the name of the part that scored each, (n_scored,).
+        probabilities: of the labels, float64 (n_scored, labels), calibrated on clips of the parts that were fitted on;
+            None where there are none.
+        known: `Familiarity.known`, (n_scored,), by clips of the same parts; None where there is none.
     """
 
     rows: np.ndarray
     predicted: np.ndarray
     folds: np.ndarray
+    probabilities: np.ndarray | None = None
+    known: np.ndarray | None = None
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """The probability of the label predicted, (n_scored,)."""
+        return self.probabilities[np.arange(len(self.predicted)), self.predicted]
 
 
 def table(features: FeatureTable, held_out: HeldOut) -> "pd.DataFrame":
-    """One row a scored clip: clip, true, predicted, fold, notes; texts that a spreadsheet would run are marked."""
+    """One row a scored clip: clip, true, predicted, fold, then probability_LABEL a label, known, notes.
+
+    Texts that a spreadsheet would run are marked. What there is not is left out.
+    """
     import pandas as pd
 
     rows, names = held_out.rows, features.label_names
     true = features.labels[rows]
     notes = np.full(len(rows), "") if features.notes is None else features.notes[rows]
     as_shown = (lambda values: values) if features.is_regression else (lambda values: [cell(names[i]) for i in values])
-    return pd.DataFrame(
-        {
-            "clip": [cell(str(clip)) for clip in features.clip_ids[rows]],
-            "true": as_shown(true),
-            "predicted": as_shown(held_out.predicted),
-            "fold": held_out.folds,
-            "notes": [cell(str(note)) for note in notes],
-        }
-    )
+    columns = {
+        "clip": [cell(str(clip)) for clip in features.clip_ids[rows]],
+        "true": as_shown(true),
+        "predicted": as_shown(held_out.predicted),
+        "fold": held_out.folds,
+    }
+    if held_out.probabilities is not None:
+        columns |= {f"probability_{name}": held_out.probabilities[:, i].round(6) for i, name in enumerate(names)}
+        columns["known"] = held_out.known.round(6)
+    return pd.DataFrame(columns | {"notes": [cell(str(note)) for note in notes]})
 
 
 def confusion(features: FeatureTable, held_out: HeldOut) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -12,7 +13,10 @@ from keras_audio_transfer.errors import unknown
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import t_half_width, wilson
 from keras_audio_transfer.layer_names import check_joinable
-from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, final_parts, outer_folds
+from keras_audio_transfer.probing import calibration, familiarity
+from keras_audio_transfer.probing.calibration import Calibration
+from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, Part, final_parts, outer_folds
+from keras_audio_transfer.probing.familiarity import Familiarity
 from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS, layer_factors
@@ -21,6 +25,13 @@ from keras_audio_transfer.probing.predictions import HeldOut, confusion
 
 SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
 CHOSEN_ON = {NESTED: "training parts", CHOI2017: "reported folds"}
+
+
+class Certainty(NamedTuple):
+    """How sure an SVM is of a clip: the probabilities of its classes, and whether it is like any of them."""
+
+    calibration: Calibration
+    familiarity: Familiarity
 
 
 @dataclass
@@ -213,22 +224,46 @@ class Prober:
         """`predictions.confusion` of a row of `rows`, over all outer folds."""
         return confusion(self.features, self.held_out(row))
 
-    def held_out(self, row: Mapping) -> HeldOut:
+    def held_out(self, row: Mapping, probabilities: bool = False) -> HeldOut:
         """What was predicted for the clips of each outer fold by the SVM that was fitted without them.
 
         Args:
             row: of `rows`.
+            probabilities: whether to add them, and `known`, where there are parts inside the folds to calibrate on: not
+                of numbers, and not under 'choi2017'.
         """
         columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
         n_folds = len(self.outer_folds)
         choices, params = (texts * n_folds if len(texts) == 1 else texts for texts in columns)
-        search, predicted = self._search(), []
-        for part, choice, text in zip(self._reported(), choices, params, strict=True):
+        search, answers = self._search(), []
+        for fold, choice, text in zip(self.outer_folds, choices, params, strict=True):
             chosen = next(point for point in grid_of(self.layer_weights) if str(point) == text)
-            predicted.append(search.predict(part, tuple(choice.split("+")), chosen))
-        parts = self._reported()
-        names = [np.full(len(part.score), part.name) for part in parts]
-        return HeldOut(*map(np.concatenate, ([part.score for part in parts], predicted, names)))
+            how = tuple(choice.split("+")), chosen
+            answer = fold.outer.score, search.predict(fold.outer, *how), np.full(len(fold.outer.score), fold.name)
+            if probabilities and fold.inner and not self.features.is_regression:
+                certainty = self._certainty(search, fold.inner, fold.outer, *how)
+                values, (_, joined) = search.pair_values(fold.outer, *how), search.joined(fold.outer, *how)
+                of_labels = certainty.calibration.probabilities(values, len(self.features.label_names))
+                answer = *answer, of_labels, certainty.familiarity.known(joined)
+            answers.append(answer)
+        return HeldOut(*map(np.concatenate, zip(*answers, strict=True)))
+
+    def certainty(self, layers: Combination, params: SVMParams) -> Certainty:
+        """Of an SVM for use, fitted on all clips; from the held-out ones of `cross_validation.final_parts`."""
+        everything = np.arange(len(self.features.labels))
+        whole = Part("all clips", everything, everything[:1])  # what it scores is not looked at
+        return self._certainty(self._search(), final_parts(self.features, self.seed), whole, layers, params)
+
+    def _certainty(self, search, inner, outer, *how):
+        """Of the SVM fitted on the clips of `outer`, from those that the parts in it score."""
+        labels, held_out, distances = self.features.labels, [], []
+        for part in inner:
+            held_out.append((search.pair_values(part, *how), labels[part.score]))
+            of_fit, of_score = search.joined(part, *how)
+            distances.append(familiarity.fit(of_fit, labels[part.fit]).distance(of_score))
+        of_fit, _ = search.joined(outer, *how)
+        fitted = familiarity.fit(of_fit, labels[outer.fit])
+        return Certainty(calibration.fit(held_out), fitted.with_distances(np.concatenate(distances)))
 
 
 def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:

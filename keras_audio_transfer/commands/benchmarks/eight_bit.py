@@ -15,12 +15,12 @@ def write_twin(model_dir, config, examples, folder):
     from keras_audio_transfer.export.batchnorm_folding import folded
     from keras_audio_transfer.export.tflite import converted
     from keras_audio_transfer.extractor import load_model
-    from keras_audio_transfer.model_folder import SCORES
+    from keras_audio_transfer.model_folder import OF_HEAD
 
     model = load_model(model_dir / "model.keras")
     patches = model.get_layer("patches").output
     front_end = folded(keras.Model(model.input, {"patches": patches}))
-    names = [name for name in model.output if name != SCORES]
+    names = [name for name in model.output if name not in OF_HEAD]
     maps = {name: model.get_layer(f"{name}_joined").input[0] for name in names}
     network = keras.Model(patches, {name: keras.layers.GlobalAveragePooling2D()(x) for name, x in maps.items()})
     spec = tf.TensorSpec([1, config.patch_samples], tf.float32, name="waveform")

@@ -1,0 +1,70 @@
+"""What the outputs of a classifier say of clips: their labels, the best first, or none of them. Without TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES
+
+NONE_OF_THESE = "(none of these)"
+KNOWN_AT_LEAST = 0.01  # of clips like those heard one in a hundred is less
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The outputs of a classifier for some clips.
+
+    Attributes:
+        labels: of the scores.
+        scores: (clips, labels).
+        probabilities: (clips, labels), and known, (clips,): see `PairProbabilities` and `Familiarity`; None for a model
+            that has none.
+    """
+
+    labels: Sequence[str]
+    scores: npt.NDArray[np.floating]
+    probabilities: npt.NDArray[np.floating] | None = None
+    known: npt.NDArray[np.floating] | None = None
+
+    @classmethod
+    def of(cls, outputs: Mapping[str, npt.NDArray[np.floating]], labels: Sequence[str]) -> "Answers":
+        """Of rows of outputs by name, (clips, channels) each."""
+        known = outputs[KNOWN].ravel() if KNOWN in outputs else None
+        return cls(labels, outputs[SCORES], outputs.get(PROBABILITIES), known)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of what `rows` holds."""
+        return ("label", "score", *(() if self.probabilities is None else ("probability", "known")))
+
+    def order(self) -> npt.NDArray[np.int64]:
+        """The numbers of the labels, the best first: by probability, then by score, then as they stand."""
+        by = self.scores if self.probabilities is None else self.probabilities
+        return np.lexsort((-self.scores, -by), axis=1)
+
+    def accepted(
+        self, known_at_least: float = KNOWN_AT_LEAST, probability_at_least: float = 0.0
+    ) -> npt.NDArray[np.bool_]:
+        """Which clips are of one of the labels: like those heard, and of a label that is probable enough."""
+        if self.probabilities is None or self.known is None:
+            return np.full(len(self.scores), True)
+        return (self.known >= known_at_least) & (self.probabilities.max(axis=1) >= probability_at_least)
+
+    def rows(self, top: int, accepted: npt.NDArray[np.bool_] | None = None) -> list[list[tuple]]:
+        """For each clip its `top` best labels, as `columns` has them; `NONE_OF_THESE` first where it is not accepted."""
+        result = []
+        for number, order in enumerate(self.order()):
+            of_clip = [self._row(number, label) for label in order[:top]]
+            if accepted is not None and not accepted[number]:
+                nothing = (NONE_OF_THESE, np.nan, np.nan, self._row(number, order[0])[-1])
+                of_clip = [nothing, *of_clip[: top - 1]]
+            result.append(of_clip)
+        return result
+
+    def _row(self, number, label):
+        row = self.labels[label], round(float(self.scores[number, label]), 6)
+        if self.probabilities is None or self.known is None:
+            return row
+        return *row, round(float(self.probabilities[number, label]), 6), round(float(self.known[number]), 6)
