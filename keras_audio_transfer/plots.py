@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -17,6 +18,9 @@ from matplotlib.patches import Patch
 
 from keras_audio_transfer import picture_labels
 from keras_audio_transfer.files import atomic_write
+
+if TYPE_CHECKING:
+    from keras_audio_transfer.probing.learning_curve import LearningCurve
 
 plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 
@@ -227,6 +231,53 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     axis.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
     add_title(figure, f"{title}: {np.trace(counts)} of {counts.sum()} clips right\n{about}")
+    save(figure, path)
+
+
+def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
+    """Accuracy against the number of clips that are fitted on, and what is expected of twice as many.
+
+    Args:
+        curve: of `probing.learning_curve`; its sentence stands below the title.
+        path: of the PNG or SVG file; `NAME.*` for both.
+        title: above the picture.
+    """
+    figure, axis = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+    sizes, points = curve.sizes, [(curve.sizes, BLUE, "o", "-", "measured, with 95 % interval")]
+    axis.fill_between(
+        sizes["clips"], sizes["interval_low"], sizes["interval_high"], color=BLUE, alpha=0.12, linewidth=0
+    )
+    if curve.twice is not None:
+        twice = pd.DataFrame([curve.twice])
+        axis.plot(
+            [sizes["clips"].iloc[-1], curve.twice["clips"]],
+            [sizes["score"].iloc[-1], curve.twice["score"]],
+            ":",
+            color=VERMILION,
+        )
+        points.append((twice, VERMILION, "D", "", "expected of twice as many, with 95 % interval"))
+    for rows, colour, marker, line, label in points:
+        ends = np.abs(rows[["interval_low", "interval_high"]].to_numpy().T - rows["score"].to_numpy())
+        face = "white" if marker == "D" else colour
+        axis.errorbar(
+            rows["clips"],
+            rows["score"],
+            ends,
+            color=colour,
+            marker=marker,
+            mfc=face,
+            linestyle=line,
+            capsize=3,
+            label=label,
+        )
+    axis.set_xscale("log")
+    ticks = [round(n) for rows, *_ in points for n in rows["clips"]]
+    axis.set_xticks(ticks, ticks)
+    axis.minorticks_off()
+    axis.set(xlabel="clips that are fitted on", ylabel="accuracy")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    add_title(figure, f"{title}\n{curve.sentence}")
     save(figure, path)
 
 
