@@ -53,7 +53,7 @@ class Answers:
         return (self.known >= known_at_least) & (self.probabilities.max(axis=1) >= probability_at_least)
 
     def rows(self, top: int, accepted: npt.NDArray[np.bool_] | None = None) -> list[list[tuple]]:
-        """For each clip its `top` best labels, as `columns` has them; `NONE_OF_THESE` first where it is not accepted."""
+        """For each clip its `top` best labels, as `columns` has them; `NONE_OF_THESE` first where not accepted."""
         result = []
         for number, order in enumerate(self.order()):
             of_clip = [self._row(number, label) for label in order[:top]]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from keras_audio_transfer import plots, training
+from keras_audio_transfer import training, training_plots
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.export.signatures import layer_names
@@ -284,4 +284,4 @@ def _export(model, source, task, trial, config, rows, result, history, folder):
         partial.mkdir()
         saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
-        plots.learning_curves(history, partial / "training.png", f"{trial}: {plots.of_card(card)}")
+        training_plots.learning_curves(history, partial / "training.png", f"{trial}: {training_plots.of_card(card)}")

@@ -1,10 +1,11 @@
-"""Every picture. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
+"""Pictures of probes, and what all pictures share. The colour-blind can tell the colours apart (Okabe and Ito 2008)."""
 
 import textwrap
 import warnings
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -15,79 +16,31 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from keras_audio_transfer import finetuning_results, picture_labels
+from keras_audio_transfer import picture_labels
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.finetuning_config import STRATEGIES, fraction_name
-from keras_audio_transfer.model_folder import Card
+
+if TYPE_CHECKING:
+    from keras_audio_transfer.probing.learning_curve import LearningCurve
 
 plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
-_STRATEGY_STYLES = {
-    "finetune": (BLUE, "o"),
-    "scratch": (VERMILION, "s"),
-    "head": (ORANGE, "^"),
-    "probe": (GREEN, "D"),
-    "random": (GREY, "v"),
-}
 _CHOICE_STYLES = {
     "last layer": (GREY, "v", -0.24),
     "best single layer": (ORANGE, "^", -0.08),
     "all layers": (GREEN, "s", 0.08),
     "chosen": (BLUE, "o", 0.24),
 }
-_METRIC_NAMES = {
-    "loss": "loss (cross-entropy)",
-    "accuracy": "accuracy",
-    "roc_auc_micro": "ROC AUC, micro",
-    "roc_auc_macro": "ROC AUC, macro",
-    "pr_auc_micro": "PR AUC, micro",
-    "pr_auc_macro": "PR AUC, macro",
-}
-
-
 FORMATS = ("png", "svg")
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a picture and close it; `NAME.*` for all formats."""
     for each in [path.with_suffix(f".{name}") for name in FORMATS] if path.suffix == ".*" else [path]:
         with atomic_write(each) as partial, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
             figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight")
     plt.close(figure)
-
-
-def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
-    """Loss and metrics by epoch, training and validation, the best epoch marked.
-
-    Args:
-        history: what `training.fit` returned.
-        path: of the PNG or SVG file; `NAME.*` for both.
-        title: above the picture.
-    """
-    names = [name for name in _METRIC_NAMES if name in history and len(history)]
-    columns = min(3, max(1, len(names)))
-    rows = -(-len(names) // columns) or 1
-    figure, axes = plt.subplots(rows, columns, figsize=(4.5 * columns, 3.4 * rows), squeeze=False, layout="constrained")
-    for axis, name in zip(axes.flat, names, strict=False):
-        axis.plot(history["epoch"], history[name], color=BLUE, label="training")
-        decides = "loss"
-        if f"val_{name}" in history:
-            axis.plot(history["epoch"], history[f"val_{name}"], color=ORANGE, linestyle="--", label="validation")
-            decides = "val_loss"
-        best = history["epoch"][history[decides].idxmin()]
-        axis.axvline(best, color=GREY, linestyle=":", label=f"best epoch ({best})")
-        axis.set(xlabel="epoch", ylabel=_METRIC_NAMES[name])
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-    for axis in list(axes.flat)[len(names) :]:
-        axis.set_axis_off()
-    if names:
-        axes[0, 0].legend()
-    else:
-        axes[0, 0].text(0.5, 0.5, "not trained: initial weights", ha="center", va="center")
-    _title(figure, title)
-    _save(figure, path)
 
 
 def ranked(
@@ -137,8 +90,8 @@ def ranked(
         )
     handles += axis.get_legend_handles_labels()[0]
     _legend(figure, handles, 3, picture_labels.key(scores["layers"], labels.values()))
-    _title(figure, title)
-    _save(figure, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
 def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, float] | None = None) -> None:
@@ -177,8 +130,8 @@ def against_dimensions(scores: pd.DataFrame, path: Path, title: str, lines: Mapp
     axis.grid(alpha=0.3)
     handles += axis.get_legend_handles_labels()[0]
     _legend(figure, handles, 2, picture_labels.key(scores["layers"], shown))
-    _title(figure, title)
-    _save(figure, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
 def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, float] | None = None) -> None:
@@ -215,8 +168,8 @@ def depth(scores: pd.DataFrame, path: Path, title: str, lines: Mapping[str, floa
     label = "one layer" + ("; bar: 95 % interval" if single["interval_low"].notna().any() else "")
     handles = [Line2D([], [], color=BLUE, marker="o", label=label), *axis.get_legend_handles_labels()[0]]
     _legend(figure, handles, 2, picture_labels.key(scores["layers"], lines))
-    _title(figure, title)
-    _save(figure, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
 def side_by_side(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
@@ -251,8 +204,8 @@ def heat_map(table: pd.DataFrame, path: Path, title: str) -> None:
     bar = figure.colorbar(image, ax=axis, ticks=[0, 1], shrink=min(1, 6 / size[1]))
     bar.ax.set_yticklabels(["worst\nof the task", "best\nof the task"], size=8)
     figure.supxlabel(_wrapped(picture_labels.key(table.index, labels.values()), figure, 17), size=7)
-    _title(figure, title)
-    _save(figure, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
 def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str, about: str = "") -> None:
@@ -277,59 +230,55 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     axis.set_yticks(range(len(label_names)), label_names, size=8)
     axis.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=axis, label="fraction of the true class", shrink=0.8)
-    _title(figure, f"{title}: {np.trace(counts)} of {counts.sum()} clips right\n{about}")
-    _save(figure, path)
+    add_title(figure, f"{title}: {np.trace(counts)} of {counts.sum()} clips right\n{about}")
+    save(figure, path)
 
 
-def transfer_curves(table: pd.DataFrame, path: Path, title: str) -> None:
-    """Accuracy against the fraction of the training clips: a line a strategy, dots for seeds, 95 % intervals.
+def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
+    """Accuracy against the number of clips that are fitted on, and what is expected of twice as many.
 
     Args:
-        table: of one source and target, as `finetuning_results.read` returns it; a plain and a multiscale network of
-            one name are drawn solid and dashed.
+        curve: of `probing.learning_curve`; its sentence stands below the title.
         path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """
-    figure, axis = plt.subplots(figsize=(7.0, 4.6), layout="constrained")
-    summary = finetuning_results.means(table)
-    both = summary["multiscale"].nunique() > 1
-    groups = [*summary.groupby(["strategy", "multiscale"])]
-    order = {name: place for place, name in enumerate(STRATEGIES)}
-    groups.sort(key=lambda group: (order[group[0][0]], group[0][1]))
-    for place, ((strategy, multiscale), rows) in enumerate(groups):
-        colour, marker = _STRATEGY_STYLES[strategy]
-        dashed = bool(both and multiscale)
-        shift = 0.007 * (place - (len(groups) - 1) / 2)  # so that intervals of equal fractions do not hide each other
-        label = strategy + (", multiscale" if dashed else ", plain" if both else "")
-        seeds = table[(table["strategy"] == strategy) & (table["multiscale"] == multiscale)]
-        axis.plot(seeds["fraction"] + shift, seeds["accuracy"], ".", color=colour, alpha=0.45, markersize=4)
+    figure, axis = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
+    sizes, points = curve.sizes, [(curve.sizes, BLUE, "o", "-", "measured, with 95 % interval")]
+    axis.fill_between(
+        sizes["clips"], sizes["interval_low"], sizes["interval_high"], color=BLUE, alpha=0.12, linewidth=0
+    )
+    if curve.twice is not None:
+        twice = pd.DataFrame([curve.twice])
+        axis.plot(
+            [sizes["clips"].iloc[-1], curve.twice["clips"]],
+            [sizes["score"].iloc[-1], curve.twice["score"]],
+            ":",
+            color=VERMILION,
+        )
+        points.append((twice, VERMILION, "D", "", "expected of twice as many, with 95 % interval"))
+    for rows, colour, marker, line, label in points:
+        ends = np.abs(rows[["interval_low", "interval_high"]].to_numpy().T - rows["score"].to_numpy())
+        face = "white" if marker == "D" else colour
         axis.errorbar(
-            rows["fraction"] + shift,
-            rows["accuracy"],
-            yerr=rows["accuracy_interval"].fillna(0.0),
+            rows["clips"],
+            rows["score"],
+            ends,
             color=colour,
             marker=marker,
-            markersize=6,
-            markerfacecolor="white" if dashed else colour,
-            linestyle="--" if dashed else "-",
+            mfc=face,
+            linestyle=line,
             capsize=3,
-            linewidth=1.5,
             label=label,
         )
-    fractions = sorted(table["fraction"].unique())
-    axis.set_xticks(fractions, [*map(fraction_name, fractions)])
-    axis.set(xlabel="fraction of the training clips", ylabel="accuracy on the test clips")
-    axis.set_xlim(0.0, 1.05)
-    low, high = axis.get_ylim()
-    axis.set_ylim(max(low, -0.02), min(high, 1.02))  # of two seeds an interval can go beyond what an accuracy can be
+    axis.set_xscale("log")
+    ticks = [round(n) for rows, *_ in points for n in rows["clips"]]
+    axis.set_xticks(ticks, ticks)
+    axis.minorticks_off()
+    axis.set(xlabel="clips that are fitted on", ylabel="accuracy")
     axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    seeds = sorted(map(int, summary["seeds"].unique()))
-    of_seeds = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    how = "mean and 95 % interval" if seeds[-1] > 1 else "accuracy"
-    axis.set_title(f"{how} of {of_seeds} seed{'s' * (seeds[-1] > 1)}", fontsize="small", color=GREY)
-    figure.suptitle(title)
-    _save(figure, path)
+    axis.legend(loc="lower right")
+    add_title(figure, f"{title}\n{curve.sentence}")
+    save(figure, path)
 
 
 def sources(scores: pd.DataFrame, path: Path, title: str) -> None:
@@ -359,21 +308,12 @@ def sources(scores: pd.DataFrame, path: Path, title: str) -> None:
     axis.grid(axis="x", alpha=0.3)
     handles = [*axis.get_legend_handles_labels()[0], Line2D([], [], color=GREY, label="95 % interval")]
     _legend(figure, handles, 3, "")
-    _title(figure, title)
-    _save(figure, path)
+    add_title(figure, title)
+    save(figure, path)
 
 
-def of_card(card: Card) -> str:
-    """What a card knows of a network and of the clips it was trained on, as the title of its `learning_curves`."""
-    data, source = card.training_data or {}, card.transferred_from or {}
-    network = [card.network or "network", *(["multiscale"] if card.multiscale else [])]
-    network += [f"{card.initial_weights} weights"] if card.initial_weights else []
-    network += [f"from {source['dataset']}"] if "dataset" in source else []
-    clips = f" ({data['clips']['train']} training clips)" if "train" in data.get("clips", {}) else ""
-    return f"{', '.join(network)} on {data.get('dataset', 'unknown data')}{clips}"
-
-
-def _title(figure, title):
+def add_title(figure, title: str) -> None:
+    """Above a picture, in lines no longer than it is wide."""
     figure.suptitle(_wrapped(title, figure, 13.5), size=10)
 
 

@@ -21,6 +21,7 @@ from keras_audio_transfer.audio_files import LARGEST_SAMPLE, read_audio
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets import label_names, load
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
+from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable, check_table
@@ -318,6 +319,30 @@ def _saved_and_loaded(table, path):
     return again
 
 
+class Labelled(Kind):
+    """A table of `suggest` with labels filled in."""
+
+    name = "labelled"
+
+    def __init__(self):
+        rows = ("rank,file,label,correct_label", "1,./=a.wav,x,'=x", "2,b.wav,x,", "3,c.wav,x,y")
+        self.table = [row.split(",") for row in rows]
+        self.seeds = [("labelled.csv", "\n".join(rows).encode())]
+
+    def mutated(self, rng):
+        return "labelled.csv", damaged_table(rng, self.table)
+
+    def read(self, path):
+        clips = [Clip(name, path.with_name(name), labels=("=x",)) for name in ("=a.wav", "b.wav")]
+        return relabelled(clips, path)
+
+    def examine(self, path, result):
+        assert [clip.clip_id for clip in result[:2]] == ["=a.wav", "b.wav"]
+        assert len({clip.clip_id for clip in result}) == len(result)
+        "".join([clip.clip_id + clip.labels[0] for clip in result]).encode()
+        assert all(len(clip.labels) == 1 and clip.labels[0] and clip.path.is_absolute() for clip in result)
+
+
 class Features(Kind):
     """Features files: loaded, checked, saved, and loaded again. Nothing pickled is read."""
 
@@ -390,4 +415,4 @@ class State(Kind):
             assert repr(dict(journal)) == repr({**result, "new": [1.0]})
 
 
-KINDS = {kind.name: kind for kind in (Audio, CardFile, Manifest, Features, State, Wav)}
+KINDS = {kind.name: kind for kind in (Audio, CardFile, Manifest, Labelled, Features, State, Wav)}

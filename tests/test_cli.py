@@ -292,6 +292,7 @@ RANGES = {
         "--validation-fraction": (["0"], "expected more than 0, up to 0.5: the validation clips decide when a "),
     },
     "predict m a.wav": {"--top": (["0"], "expected at least 1")},
+    "suggest m recordings": {"--number": (["0"], "expected at least 1")},
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
     },
@@ -339,6 +340,7 @@ def folder_of(tmp_path):
 TAKE_A_MODEL_FOLDER = (
     "extract {model} {sounds} --output {out}/f.npz",
     "predict {model} {sounds}",
+    "suggest {model} {sounds} --output {out}/s.csv",
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",
@@ -462,6 +464,7 @@ def test_folders_of_data_are_checked_before_tensorflow_is_imported(line, begin, 
         ("extract {model} a.wav --output {place}/f.npz", "--output"),
         ("mfcc a.wav --output {place}/f.npz", "--output"),
         ("predict {model} a.wav --output {place}/classes.csv", "--output"),
+        ("suggest {model} {model} --output {place}/s.csv", "--output"),
         ("reproduce-choi2017 r --output {place}/scores.csv", "--output"),
         ("summarise-sources comparison --page {place}/page.md", "--page"),
         ("summarise-transfer t.csv --page {place}/page.md", "--page"),
@@ -542,6 +545,7 @@ def test_what_the_library_warns_of_cannot_control_the_terminal():
         "extract {model} gone.wav --output {out}/f.npz",
         "mfcc gone.wav --output {out}/f.npz",
         "predict {model} gone.wav --output {out}/classes.csv",
+        "suggest {model} gone.wav --output {out}/s.csv",
     ],
 )
 def test_an_input_that_is_not_there_is_refused_before_tensorflow_is_imported(line, folder_of, tmp_path):
@@ -614,6 +618,8 @@ DESTROY = {
     "predict mine sounds --output sounds/a/0.wav": "--output: sounds/a/0.wav is an input, sounds/a/0.wav, and",
     "predict mine 0.wav --output mine/card.json": "--output: mine/card.json is an input, mine/card.json, and",
     "predict mine 0.wav --output mine/1/saved_model.pb": "--output: mine/1/saved_model.pb is an input, ",
+    "suggest mine sounds --output mine/card.json": "--output: mine/card.json is an input, mine/card.json, and",
+    "suggest mine sounds --output sounds/a/0.wav": "--output: sounds/a/0.wav exists, and may hold labels; name another",
     "extract mine sound.npz --output sound.npz": "--output: sound.npz is an input, sound.npz, and",
     "mfcc sound.npz --output ./sound.npz": "--output: sound.npz is an input, sound.npz, and",
     "mfcc --dataset manifest --data-dir failed.csv --output f.npz": "--output: failed.csv is an input, failed.csv, and",
@@ -621,6 +627,7 @@ DESTROY = {
     "train --dataset folder --data-dir sounds --output-dir sounds --overwrite": "sounds: has no card.json; expected a ",
     "train --dataset folder --data-dir mine/sounds --output-dir mine --overwrite": "--output-dir: mine holds an",
     "train --dataset folder --data-dir sounds --output-dir voices": "--output-dir: voices.training stands there",
+    "classify sounds --labelled mine/card.json --output-dir mine --overwrite": "--output-dir: mine holds an input, ",
     "classify sounds --model mine --output-dir mine --overwrite": "--output-dir: mine holds an input, mine, which",
     "export mine --output-dir sounds": "sounds: has no card.json; expected a model folder or an empty one; name",
     "export mine --output-dir 0.wav": "--output-dir: 0.wav is a file; name a folder",

@@ -12,7 +12,7 @@ from conftest import some_quick
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from keras_audio_transfer import export, plots
+from keras_audio_transfer import export, plots, training_plots
 from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer.commands import train
 from keras_audio_transfer.config import preset
@@ -65,7 +65,7 @@ def test_transfer_curves(tmp_path):
     rows = max((rows for _, rows in table.groupby(["source", "target", "network"])), key=len)
     assert rows["seed"].nunique() > 1
     assert rows["fraction"].nunique() > 1
-    plots.transfer_curves(rows, tmp_path / "t.*", "title")
+    training_plots.transfer_curves(rows, tmp_path / "t.*", "title")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.png", "t.svg"]
 
 
@@ -111,7 +111,7 @@ def figures(monkeypatch):
         figure.canvas.draw()
         drawn[path.name] = figure
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     yield drawn
     for figure in drawn.values():
         plt.close(figure)
@@ -193,20 +193,20 @@ def test_titles_of_networks_differ_as_their_cards_do():
     card = Card(
         preset("short16k"), network="densenet40", training_data={"dataset": "fsdd", "clips": {"train": 9, "test": 3}}
     )
-    assert plots.of_card(card) == "densenet40 on fsdd (9 training clips)"
+    assert training_plots.of_card(card) == "densenet40 on fsdd (9 training clips)"
     source = {"dataset": "urbansound8k"}
     other = replace(card, multiscale=(1, 2, 4), initial_weights="imagenet", transferred_from=source)
-    assert plots.of_card(other) == (
+    assert training_plots.of_card(other) == (
         "densenet40, multiscale, imagenet weights, from urbansound8k on fsdd (9 training clips)"
     )
-    assert plots.of_card(Card(preset("short16k"))) == "network on unknown data"
+    assert training_plots.of_card(Card(preset("short16k"))) == "network on unknown data"
 
 
 def test_the_title_of_a_training_names_folder_network_data_and_seed(monkeypatch, tmp_path):
     titles = []
     nothing_written = SimpleNamespace(write_model=lambda *arguments: 0.0)
     monkeypatch.setattr(export, "saved_model", nothing_written, raising=False)
-    monkeypatch.setattr(plots, "learning_curves", lambda history, path, title: titles.append(title))
+    monkeypatch.setattr(training_plots, "learning_curves", lambda history, path, title: titles.append(title))
     data = {"dataset": "fsdd", "clips": {"train": 9}}
     for name, seed, dilations in (("a", 0, ()), ("b", 1, (1, 2))):
         card = Card(preset("short16k"), network="sbcnn", multiscale=dilations, training_data=data, seed=seed)
@@ -221,6 +221,6 @@ def test_the_title_of_a_training_names_folder_network_data_and_seed(monkeypatch,
 
 def test_a_title_is_no_wider_than_its_picture(figures):
     plots.confusion(np.arange(4).reshape(2, 2), ["a", "b"], Path("a"), "sounds", "word " * 40)
-    plots.learning_curves(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]}), Path("b"), "word " * 60)
+    training_plots.learning_curves(pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]}), Path("b"), "word " * 60)
     for figure in figures.values():
         assert box(figure._suptitle).width <= 1.05 * figure.bbox.width

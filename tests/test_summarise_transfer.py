@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, run_main
 
 from keras_audio_transfer import finetuning_results as results
-from keras_audio_transfer import plots
+from keras_audio_transfer import training_plots
 from keras_audio_transfer.errors import InputError
 
 SETTINGS = {
@@ -27,7 +27,7 @@ SETTINGS = {
 def drawn(monkeypatch):
     """The names of the pictures, which take long to draw."""
     names = []
-    monkeypatch.setattr(plots, "transfer_curves", lambda rows, path, title: names.append(path.name))
+    monkeypatch.setattr(training_plots, "transfer_curves", lambda rows, path, title: names.append(path.name))
     return names
 
 
@@ -120,6 +120,6 @@ def test_a_picture_that_fails_costs_no_page(tmp_path, monkeypatch, capsys):
     def fail(*arguments):
         raise ValueError("too large")
 
-    monkeypatch.setattr(plots, "transfer_curves", fail)
+    monkeypatch.setattr(training_plots, "transfer_curves", fail)
     assert "0.500" in summarise(transfer(tmp_path / "a"))
     assert capsys.readouterr().err == "no picture (ValueError: too large); please report it\n"

@@ -1,6 +1,7 @@
 """Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.
 
     keras-audio-transfer classify my_sounds --output-dir saved_models/mine
+    keras-audio-transfer classify my_sounds --labelled to_label.csv --output-dir saved_models/mine2
 
 The sounds become features of every layer of the network, and a support vector machine (SVM) is fitted on those layers,
 and with those parameters, that score best in cross-validation. How good such a choice is on new sounds is found out
@@ -21,6 +22,7 @@ from keras_audio_transfer.answers import NONE_OF_THESE
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import folder
 from keras_audio_transfer.datasets.groups import grouped
+from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
@@ -30,7 +32,8 @@ from keras_audio_transfer.pretrained import imported
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help="one sub-folder of audio a class")
+    text = "one sub-folder of audio a class; or a manifest, a CSV file with the columns path and label"
+    parser.add_argument("folder", type=Path, metavar="FOLDER_OF_CLASSES", help=text)
     parser.add_argument(
         "--model",
         type=places.model_folder,
@@ -47,6 +50,8 @@ def arguments():
         help="crop or pad clips to this (default: whole clips, those shorter than the model's length, or than the "
         "longest clip where that is shorter, padded to it)",
     )
+    text = "table of 'suggest' with its column correct_label filled in: clips that are added, or get that label"
+    parser.add_argument("--labelled", type=Path, metavar="CSV", help=text)
     cli.add_group_argument(parser)
     cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)
@@ -80,11 +85,13 @@ def say_default(options, name):
 
 def load_clips(options, config, phases):
     """The clips that can be read, their label names, those that cannot, and the front end for their length."""
-    clips = grouped(datasets.load("folder", options.folder), options.group_by)
+    clips = datasets.load_own(options.folder)
+    if clips[0].dataset == "folder":
+        check_folders(options.folder, clips)
+    clips = grouped(relabelled(clips, options.labelled), options.group_by)
     names = datasets.label_names(clips)
     if NONE_OF_THESE in names:
         raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename its folder")
-    check_folders(options.folder, clips)
     check_enough(options, clips, names)
     clips, failures, _, config = cli.decode_clips(
         options, str(options.folder), clips, config, options.output_dir, phases
@@ -259,7 +266,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "calibration": certainty.calibration._asdict(),
         },
         training_data={
-            "dataset": "folder",
+            "dataset": "manifest" if options.folder.is_file() else "folder",
             "licence": folder.LICENSE,
             "citation": folder.CITATION,
             "division": f"{prober.description}; then chosen once more and fitted on all clips",
@@ -274,6 +281,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "clip_seconds": options.clip_seconds,
             "layer_weights": options.layer_weights,
             "group_by": options.group_by,
+            "labelled": options.labelled and options.labelled.name,
         },
         seed=options.seed,
     )

@@ -96,10 +96,10 @@ def main(options):
     with atomic_write(options.page) as partial:
         partial.write_text(text, encoding="utf-8")
 
-    from keras_audio_transfer import plots
+    from keras_audio_transfer import training_plots
 
     for path, title, rows in pictures(options.page, table):
         with cli.picture():
-            plots.transfer_curves(rows, path, title)
+            training_plots.transfer_curves(rows, path, title)
     cli.show(f"written: {options.page}")
     return cli.DONE

@@ -358,15 +358,15 @@ def card_of(options, job, epochs_trained, scores):
 
 def write(options, job, model, card, history):
     """Write the model folder, and remove what the run has kept."""
-    from keras_audio_transfer import plots
+    from keras_audio_transfer import training_plots
     from keras_audio_transfer.export import saved_model
 
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
-        title = f"{options.output_dir.name}: {plots.of_card(card)}, seed {card.seed}"
-        plots.learning_curves(history, partial / "training.png", title)
+        title = f"{options.output_dir.name}: {training_plots.of_card(card)}, seed {card.seed}"
+        training_plots.learning_curves(history, partial / "training.png", title)
         if (job.run_dir / "tensorboard").exists():
             shutil.move(job.run_dir / "tensorboard", partial / "tensorboard")
     shutil.rmtree(job.run_dir)

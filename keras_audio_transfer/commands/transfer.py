@@ -321,10 +321,10 @@ def show(table, key):
 
 
 def draw(options, table, key):
-    from keras_audio_transfer import plots
+    from keras_audio_transfer import training_plots
 
     title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
-    plots.transfer_curves(table, options.output_dir / "transfer.*", title)
+    training_plots.transfer_curves(table, options.output_dir / "transfer.*", title)
 
 
 # ---- the trainings

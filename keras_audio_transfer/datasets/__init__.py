@@ -91,6 +91,15 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
     return with_unique_ids([replace(clip, dataset=name) for clip in clips])
 
 
+def load_own(place: Path) -> list[Clip]:
+    """Return the clips of one's own data: of a folder of classes, or, where `place` is a file, of a manifest.
+
+    Raises:
+        InputError: see `load`.
+    """
+    return load("manifest" if place.is_file() else "folder", place)
+
+
 def label_names(clips: Iterable[Clip], canonical: Sequence[str] = ()) -> list[str]:
     """Return the labels that the clips have: first those in `canonical` in its order, then any others sorted."""
     present = {label for clip in clips for label in clip.labels}

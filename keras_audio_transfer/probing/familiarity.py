@@ -73,7 +73,8 @@ def fit(features: np.ndarray, labels: np.ndarray) -> Familiarity:
     means = np.stack([features[of_class == number].mean(axis=0) for number in range(len(classes))])
     beyond = features - means[of_class]
     n_components = max(1, min(MOST_COMPONENTS, len(features) // _CLIPS_A_COMPONENT, features.shape[1] - 1))
-    pca = PCA(n_components, random_state=0).fit(beyond)
+    with np.errstate(invalid="ignore"):  # where no clip differs from its class, whose shares of variance are not used
+        pca = PCA(n_components, random_state=0).fit(beyond)
     smallest = np.finfo(np.float32).eps * max(pca.explained_variance_[0], 1.0)  # where clips do not differ at all
     rest = max(float(pca.noise_variance_), smallest)
     return Familiarity(means, pca.components_, np.maximum(pca.explained_variance_, rest), rest)
