@@ -68,7 +68,10 @@ class Browser:
 
     def _next(self):
         while b"\0" not in self._waiting:
-            self._waiting += os.read(self._from, 1 << 20)
+            read = os.read(self._from, 1 << 20)
+            if not read:
+                raise RuntimeError("Chromium has ended")
+            self._waiting += read
         first, _, self._waiting = self._waiting.partition(b"\0")
         answer = json.loads(first)
         if answer.get("method") == "Network.requestWillBeSent":

@@ -20,6 +20,7 @@ from sounds import CONFIG, noise
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.files import cell
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.report import page as report_page
 from keras_audio_transfer.report.page import Report, write
 from keras_audio_transfer.report.players import player_of
 from keras_audio_transfer.report.verdict import verdict
@@ -277,6 +278,14 @@ def test_a_page_that_would_be_too_large_says_how_many_players_it_leaves_out(tmp_
     assert (tmp_path / "report.html").stat().st_size < megabytes * 1e6
     assert f"{4 - len(page.all('audio'))} clips have no player: the page would be too large." in page.text
     assert page.source.count(", was taken for") == 4
+
+
+def test_of_very_many_mistakes_the_first_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_page, "MOST_MISTAKES", 3)
+    page = made(tmp_path, report(clips=()))
+    assert "Here are 3; all are in predictions.csv." in page.text
+    assert page.source.count(", was taken for") == 3
+    assert "Mistakes: 4 of 10 clips" in page.texts("h2")
 
 
 def test_names_that_are_no_text_are_written_out(tmp_path):

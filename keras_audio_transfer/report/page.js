@@ -21,7 +21,3 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// One sound at a time.
-document.addEventListener("play", (event) => {
-  for (const sound of document.querySelectorAll("audio")) if (sound !== event.target) sound.pause();
-}, true);
