@@ -40,17 +40,14 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     return np.concatenate(statistics).astype(np.float32)
 
 
-def log_mel_features(waveform: np.ndarray) -> np.ndarray:
-    """The plainest summary of a spectrogram: mean and standard deviation over time of each band's decibels.
-
-    64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm), frames of 1,024 samples every 512; a power
-    below 1e-10 counts as that.
+def log_mel(waveform: np.ndarray) -> np.ndarray:
+    """A spectrogram in decibels: 64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm).
 
     Args:
-        waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; all of it is heard.
+        waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; padded with half a frame of zeros on each side.
 
     Returns:
-        float32 (128,): 64 means, then 64 standard deviations.
+        float32 (64, frames), of 1,024 samples every 512; a power below 1e-10 counts as that.
     """
     import librosa
 
@@ -58,7 +55,19 @@ def log_mel_features(waveform: np.ndarray) -> np.ndarray:
     power = librosa.feature.melspectrogram(
         y=waveform, sr=LOG_MEL_RATE, n_fft=1024, hop_length=512, n_mels=64, center=False
     )
-    decibels = 10 * np.log10(np.maximum(power, 1e-10))
+    return 10 * np.log10(np.maximum(power, 1e-10))
+
+
+def log_mel_features(waveform: np.ndarray) -> np.ndarray:
+    """The plainest summary of a spectrogram: mean and standard deviation over time of each band of `log_mel`.
+
+    Args:
+        waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; all of it is heard.
+
+    Returns:
+        float32 (128,): 64 means, then 64 standard deviations.
+    """
+    decibels = log_mel(waveform)
     return np.concatenate([decibels.mean(axis=1), decibels.std(axis=1)]).astype(np.float32)
 
 

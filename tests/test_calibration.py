@@ -45,7 +45,7 @@ def test_the_planted_calibration_is_found(n_classes):
     table = calibration.reliability(found.max(axis=1), values.predicted() == labels)
     assert table["clips"].tolist() == [400] * 10
     assert table["probability"].is_monotonic_increasing
-    assert ((table["right_low"] <= table["right"]) & (table["right"] <= table["right_high"])).all()
+    assert table["share_right"].between(table["share_right_low"], table["share_right_high"]).all()
     assert calibration.expected_calibration_error(table) < 0.03
     boasting = Calibration(8.0, 2.0).probabilities(values, n_classes)
     table = calibration.reliability(boasting.max(axis=1), values.predicted() == labels)

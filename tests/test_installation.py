@@ -61,7 +61,8 @@ def metadata(wheel):
 
 
 def test_the_wheel_has_every_module_and_the_default_model_and_nothing_else(wheel):
-    sources = {name for name in names_below(PACKAGE, PACKAGE.name) if name.endswith((".py", "/py.typed"))}
+    kinds = (".py", "/py.typed", ".jinja", ".css", ".js")
+    sources = {name for name in names_below(PACKAGE, PACKAGE.name) if name.endswith(kinds)}
     model = names_below(DEFAULT_MODEL, f"{PACKAGE.name}/default_model")
     assert f"{PACKAGE.name}/py.typed" in sources
     assert {f"{PACKAGE.name}/default_model/{name}" for name in ("card.json", "1/saved_model.pb")} <= model

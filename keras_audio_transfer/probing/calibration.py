@@ -119,7 +119,7 @@ def reliability(probabilities: np.ndarray, right: np.ndarray, n_bins: int = 10) 
         n_bins: groups of as many clips each as can be, by probability.
 
     Returns:
-        A row a group: clips, probability (the mean), right (the share), right_low, right_high (95 %, Wilson's).
+        A row a group: clips, probability (the mean), share_right, share_right_low, share_right_high (95 %, Wilson's).
     """
     import pandas as pd
 
@@ -128,7 +128,7 @@ def reliability(probabilities: np.ndarray, right: np.ndarray, n_bins: int = 10) 
     for group in np.array_split(order, min(n_bins, len(order))):
         low, high = wilson(int(right[group].sum()), len(group))
         rows.append((len(group), probabilities[group].mean(), right[group].mean(), low, high))
-    return pd.DataFrame(rows, columns=["clips", "probability", "right", "right_low", "right_high"])
+    return pd.DataFrame(rows, columns=["clips", "probability", *("share_right", "share_right_low", "share_right_high")])
 
 
 def expected_calibration_error(table: "pd.DataFrame") -> float:
@@ -136,7 +136,7 @@ def expected_calibration_error(table: "pd.DataFrame") -> float:
 
     Naeini et al. 2015, with groups of equal size. Of few clips it is above 0 by chance alone.
     """
-    return float(np.average((table["probability"] - table["right"]).abs(), weights=table["clips"]))
+    return float(np.average((table["probability"] - table["share_right"]).abs(), weights=table["clips"]))
 
 
 def _pairs(n_classes):

@@ -1,0 +1,210 @@
+"""One HTML file with all that is known of a classifier; it fetches nothing. Without TensorFlow."""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jinja2
+import numpy as np
+
+from keras_audio_transfer.audio import or_reason, ordered_map
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.files import atomic_write, cell
+from keras_audio_transfer.mfcc import FLOORS
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing.predictions import by_class
+from keras_audio_transfer.report.players import SECONDS, Player, player_of
+from keras_audio_transfer.report.verdict import IN_WORDS, verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_MISTAKES, UNSURE, GUESSES = 1000, 12, 3
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page says; what is None or empty is left out.
+
+    Attributes:
+        title: the classifier's name.
+        card: of its model folder: `scores` (of the part that was scored, with the floors), `training_data`, `probe`
+            and what else stands there.
+        predictions: as `predictions.table` returns them; with `probability_LABEL` columns, guesses are shown.
+        clips: to hear the scored ones.
+        chosen: the layers chosen, fold by fold.
+        learning_curve: `clips`, `score`, `interval_low`, `interval_high`: a row a number of clips to learn from.
+        more_clips: what follows from it.
+        calibration: `probability`, `share_right`, `clips`: a row a bin of probabilities.
+        calibration_error: the expected calibration error, from 0 to 1.
+        health: a row a class, any columns.
+        warnings: what the clips may have against the estimate.
+        failures: (clip, reason) of the files that could not be read.
+    """
+
+    title: str
+    card: Card
+    predictions: "pd.DataFrame"
+    clips: Sequence[Clip] = ()
+    chosen: str = ""
+    learning_curve: "pd.DataFrame | None" = None
+    more_clips: str = ""
+    calibration: "pd.DataFrame | None" = None
+    calibration_error: float | None = None
+    health: "pd.DataFrame | None" = None
+    warnings: Sequence[str] = ()
+    failures: Sequence[tuple[str, str]] = ()
+
+
+class Example(NamedTuple):
+    """A scored clip on the page.
+
+    Attributes:
+        clip: its id.
+        true, predicted: its labels.
+        notes: what was found when it was read.
+        certainty: the probability of the predicted label; 0 where there are none.
+        guesses: the labels with the highest probabilities, and these.
+        player: a text says why there is none.
+    """
+
+    clip: str
+    true: str
+    predicted: str
+    notes: str
+    certainty: float = 0.0
+    guesses: Sequence[tuple[str, float]] = ()
+    player: Player | str = ""
+
+
+def write(path: Path, report: Report, megabytes: float = 20.0, workers: int = 2) -> None:
+    """Write the page.
+
+    Args:
+        path: of the HTML file.
+        report: what it says.
+        megabytes: about the size of the page from which on clips are listed without players.
+        workers: clips read at the same time.
+    """
+    content = _content(report)
+    room = megabytes * 1e6 - len(_page(content))
+    n_mistakes = len(content["mistakes"])
+    examples, left_out = _with_players([*content["mistakes"], *content["unsure"]], report.clips, room, workers)
+    content |= {"mistakes": examples[:n_mistakes], "unsure": examples[n_mistakes:], "left_out": left_out}
+    with atomic_write(path) as partial_file:
+        partial_file.write_bytes(_page(content))
+
+
+def _content(report: Report) -> dict[str, Any]:
+    """What the template is given."""
+    from sklearn.metrics import confusion_matrix  # takes a second
+
+    (part, scores), *_ = report.card.scores.items()
+    names = [*report.card.labels]
+    floors = {name: scores[name] for name in FLOORS if name in scores}
+    examples = [*_examples(report, names)]
+    pairs = [(example.true, example.predicted) for example in examples]
+    counts = confusion_matrix(*zip(*pairs, strict=True), labels=names)
+    frequency = Counter(pairs)
+    mistakes = [example for example in examples if example.true != example.predicted]
+    mistakes.sort(key=lambda e: (-e.certainty, -frequency[e.true, e.predicted], e.true, e.predicted))
+    right = [example for example in examples if example.true == example.predicted and example.guesses]
+    return {
+        "report": report,
+        "part": part,
+        "scores": scores,
+        "floors": {IN_WORDS[name]: score for name, score in floors.items()},
+        "verdict": verdict(scores, floors),
+        "names": names,
+        "counts": counts,
+        "by_class": by_class(counts, names),
+        "n_scored": len(examples),
+        "n_wrong": len(mistakes),
+        "mistakes": mistakes[:MOST_MISTAKES],
+        "unsure": sorted(right, key=lambda example: example.certainty)[:UNSURE],
+        "left_out": 0,
+        "player_seconds": SECONDS,
+        "nan": np.nan,
+        "citations": [*_citations(report.card)],
+    }
+
+
+def _examples(report, names):
+    """Every scored clip, with names as they are: those of the table are marked where a spreadsheet would run them."""
+    rows = report.predictions
+    label_of, clip_of = ({cell(text): text for text in texts} for texts in (names, (c.clip_id for c in report.clips)))
+    columns = {name: f"probability_{name}" for name in names if f"probability_{name}" in rows}
+    for row in rows.to_dict("records"):
+        example = Example(
+            clip_of.get(row["clip"], row["clip"]), label_of[row["true"]], label_of[row["predicted"]], row["notes"]
+        )
+        if columns:
+            probabilities = {name: row[column] for name, column in columns.items()}
+            guesses = sorted(probabilities.items(), key=lambda guess: -guess[1])[:GUESSES]
+            example = example._replace(certainty=probabilities[example.predicted], guesses=guesses)
+        yield example
+
+
+def _with_players(examples, clips, room, workers):
+    """The examples, the first ones with players, as many as `room` bytes hold; and how many players are left out."""
+    clip_of = {clip.clip_id: clip for clip in clips}
+    here = [place for place, example in enumerate(examples) if example.clip in clip_of]
+    made = ordered_map(partial(or_reason, player_of), (clip_of[examples[place].clip] for place in here), workers)
+    for done, (place, player) in enumerate(zip(here, made, strict=True)):
+        room -= sum(map(len, player[:2])) + 1000 if isinstance(player, Player) else len(player)
+        if room < 0:
+            return examples, len(here) - done
+        examples[place] = examples[place]._replace(player=player)
+    return examples, 0
+
+
+def _citations(card):
+    """Of the network, and of all that it has learnt from."""
+    if card.network_citation:
+        yield card.network_citation
+    data = card.lineage()
+    while isinstance(data, Mapping):
+        if citation := data.get("citation"):
+            yield citation
+        data = data.get("transferred_from")
+
+
+def _page(content):
+    """The page as bytes; its own style and script are the only ones that it lets the browser use."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"share": _share, "text": _text, "level": _level}
+    inline = {name: (_HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    hashes = {name: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for name, text in inline.items()}
+    page = environment.get_template("page.html.jinja").render(content, inline=inline, hashes=hashes)
+    return page.encode("utf-8", "backslashreplace")
+
+
+def _share(value, low=np.nan, high=np.nan):
+    """A share and its interval in percent; – for what is not known."""
+    if np.isnan(value):
+        return "–"
+    interval = "" if np.isnan(low + high) else f" ({100 * low:.0f}_to_{100 * high:.0f})"
+    return f"{100 * value:.0f}_%{interval}".replace("_", "\N{NO-BREAK SPACE}")
+
+
+def _text(value):
+    """A cell of a table with any columns."""
+    is_number = isinstance(value, float | np.floating)
+    return "–" if is_number and np.isnan(value) else f"{value:.4g}" if is_number else str(value)
+
+
+def _level(count, total):
+    """The shade of a cell, from 0 to 5."""
+    return -(-5 * int(count) // max(1, int(total)))
