@@ -281,6 +281,21 @@ def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
     save(figure, path)
 
 
+def reliability(table: pd.DataFrame, path: Path, title: str) -> None:
+    """How often labels were right that were given with a probability: `calibration.reliability`."""
+    figure, axis = plt.subplots(figsize=(4.5, 4.5), layout="constrained")
+    ends = table["share_right"] - table["share_right_low"], table["share_right_high"] - table["share_right"]
+    axis.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as it should be")
+    axis.errorbar(
+        table["probability"], table["share_right"], ends, fmt="o", capsize=3, label="held-out clips, 95 % interval"
+    )
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axis.set(xlabel="probability of the label predicted", ylabel="share of clips that were right")
+    axis.legend(loc="upper left")
+    add_title(figure, title)
+    save(figure, path)
+
+
 def sources(scores: pd.DataFrame, path: Path, title: str) -> None:
     """Several networks on one task, the best choice of layers first, the floors as lines.
 

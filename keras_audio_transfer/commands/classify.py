@@ -287,24 +287,52 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
     )
 
 
-def write(options, path, card, fitted, row, features, held_out):
+def curve_of(prober, row, phases):
+    """Whether more clips would help."""
+    from keras_audio_transfer.probing.learning_curve import learning_curve
+
+    curve = learning_curve(prober, row, phases.bar("learning curve", len(prober.outer_folds), "fold"))
+    cli.show(curve.sentence)
+    return curve
+
+
+def write(options, path, card, fitted, prober, row, held_out, curve, clips, failures):
     """Write the model folder, with what was predicted for each clip before the SVM was fitted on all of them."""
     from keras_audio_transfer import picture_labels, plots, svm_layers
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import predictions
+    from keras_audio_transfer.report import page
 
     _, layers, _, *fitted_svm = fitted
     network = load_network(path)
     model = svm_layers.add_probe(network, layers, *fitted_svm)
     (part,) = card.scores
+    title, features, certain = options.output_dir.name, prober.features, reliability(prober, held_out)
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         counts = predictions.write(partial, features, held_out)
+        with atomic_write(partial / "calibration.csv") as table:
+            certain.to_csv(table, index=False)
         with cli.picture():
-            title, about = f"{options.output_dir.name}, {part}", picture_labels.of_row(row)
-            plots.confusion(counts, card.labels, partial / "confusion.*", title, about)
+            about = picture_labels.of_row(row)
+            plots.confusion(counts, card.labels, partial / "confusion.*", f"{title}, {part}", about)
+            plots.reliability(certain, partial / "calibration.*", f"{title}, {part}")
+            plots.more_clips(curve, partial / "more_clips.*", title)
+            content = page.Report(
+                title,
+                Card.read(partial),
+                predictions.table(features, held_out),
+                clips,
+                row["chosen_by_round"],
+                learning_curve=curve.sizes,
+                more_clips=curve.sentence,
+                calibration=certain,
+                calibration_error=card.scores[part]["calibration_error"],
+                failures=failures,
+            )
+            page.write(partial / "report.html", content, workers=options.workers)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
@@ -317,7 +345,15 @@ def main(options):
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
     phases = cli.Phases(
-        options, "decoding", *titles, "estimating", "floor mfcc", "floor log_mel", "choosing", "exporting"
+        options,
+        "decoding",
+        *titles,
+        "estimating",
+        "floor mfcc",
+        "floor log_mel",
+        "learning curve",
+        "choosing",
+        "exporting",
     )
     first, *others = sources
     clips, names, failures, config = load_clips(options, sources[first][1].audio, phases)
@@ -336,10 +372,11 @@ def main(options):
     show_estimate(prober, part, row, held_out, scores)
     plain = floors(options, clips, names, phases)
     show_floors(scores["accuracy"], plain)
+    curve = curve_of(prober, row, phases)
     fitted = fit(prober, within_sources, phases)
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
     card = card_of(options, name, sources, source, configs[name], prober, fitted, {part: scores | plain})
-    write(options, path, card, fitted, row, features, held_out)
+    write(options, path, card, fitted, prober, row, held_out, curve, clips, failures)
     return cli.report_failures(failures, options.output_dir)
