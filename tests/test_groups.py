@@ -11,7 +11,7 @@ import soundfile
 from conftest import run_main
 
 from keras_audio_transfer.datasets import Clip, load
-from keras_audio_transfer.datasets.groups import found, grouped, in_words
+from keras_audio_transfer.datasets.groups import are_enough, found, grouped, in_words
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
@@ -172,7 +172,9 @@ def test_names_that_say_nothing(kind):
 
 def test_names_of_which_one_says_nothing_or_most_are_of_one_group():
     clips = clips_named("{who}_{take}.wav", who=WHO, take=TAKES)
-    assert found(clips)
+    kept = grouped(clips, found(clips))
+    assert are_enough(kept)
+    assert not are_enough([clip for clip in kept if clip.group != "ann"])
     assert found([*clips, Clip("x/a note.wav", None, ("x",))]) is None
     assert found([*clips, *clips_named("ann_{take}.wav", take=range(10, 30))]) is None
 

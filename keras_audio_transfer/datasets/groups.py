@@ -96,11 +96,16 @@ def found(clips: Sequence[Clip]) -> str | None:
         return None
     for name in _KNOWN:
         if groups := _groups(clips, pattern := _START + name + _SUFFIX):
-            return pattern if _is_plausible(clips, groups) and len({*groups}) < len(clips) else None
+            return pattern if _are_enough(clips, groups) and len({*groups}) < len(clips) else None
     for pattern in (_SUB_FOLDER, *_beginnings(clips)):
-        if (groups := _groups(clips, pattern)) and _is_plausible(clips, groups) and _are_shared(clips, groups):
+        if (groups := _groups(clips, pattern)) and _are_enough(clips, groups) and _are_shared(clips, groups):
             return pattern
     return None
+
+
+def are_enough(clips: Sequence[Clip]) -> bool:
+    """Whether groups that were found can still divide every class, after clips that cannot be read were left out."""
+    return _are_enough(clips, [clip.group for clip in clips])
 
 
 def in_words(clips: Sequence[Clip]) -> str:
@@ -142,8 +147,8 @@ def _is_of_class(clips, groups):
     return len({*zip(labels, groups, strict=True)}) == len({*labels})
 
 
-def _is_plausible(clips, groups):
-    """Whether every class can be divided: five groups, none with more than half of its clips."""
+def _are_enough(clips, groups):
+    """Whether every class has five groups, none of them with more than half of its clips."""
     for label in {clip.labels for clip in clips}:
         sizes = Counter(group for clip, group in zip(clips, groups, strict=True) if clip.labels == label)
         if len(sizes) < _LEAST_GROUPS or 2 * max(sizes.values()) > sizes.total():
