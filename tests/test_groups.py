@@ -129,6 +129,11 @@ NAMED = {
         {"place": ["hut", "lake"], "day": [1, 2, 3], "take": TAKES},
         "{place}_{day}",
     ),
+    "few places, and the class": (
+        "{place}_{label}{number}_{take}.wav",
+        {"place": ["hut", "lake"], "number": [1, 2, 3], "take": TAKES},
+        "{place}_{label}{number}",
+    ),
     "sub-folders": ("{who}/{take}.wav", {"who": IDS, "take": TAKES}, "{who}"),
 }
 
@@ -150,6 +155,7 @@ NOT_NAMED = {
     "the class and a number": ("{label}_{n}.wav", {"n": range(20)}),
     "the class and a number in one": ("{label}{n}.wav", {"n": range(20)}),
     "GTZAN": ("{label}.{n:05}.wav", {"n": range(20)}),
+    "numbers beside names": ("{who}_{n}.wav", {"who": ["a1", 12, 13, 14, 15], "n": range(4)}),
     "days": ("2024-05-{day:02}_{n}.wav", {"day": range(1, 20), "n": range(4)}),
     "days and times": ("REC_202405{day:02}_{n}.wav", {"day": range(10, 20), "n": range(4)}),
     "numbers that may be anything": ("{a}-{b}-{n}.wav", {"a": range(6), "b": range(6), "n": range(2)}),

@@ -116,6 +116,12 @@ def test_what_differs_but_little_or_says_little_of_the_class_is_not_named():
     assert warnings(*GOOD, clips_of("dog", 20, rate=lambda i: 16000 if i % 2 else 48000)) == []
 
 
+def test_what_tells_the_clips_that_a_tree_was_fitted_on_only_is_not_named():
+    fitted = [*clips_of("owl", 20, 48000, split="train"), *clips_of("bat", 20, split="train")]
+    scored = [*clips_of("owl", 50, split="test"), *clips_of("bat", 50, 48000, split="test")]
+    assert health.warnings(fitted + scored, ["owl", "bat"], 16000) == []
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_chance_is_not_named(seed):
     rng = np.random.default_rng(seed)

@@ -122,18 +122,13 @@ def _groups(clips, pattern):
 
 def _beginnings(clips) -> Iterator[str]:
     """Patterns for ever longer beginnings of names, behind the parts that are the same all over a class."""
-    skipped = 0
-    while groups := _groups(clips, _beginning(skipped, 1)):
-        if not _is_of_class(clips, groups):
-            break
+    skipped, length = 0, 1
+    while _is_of_class(clips, groups := _groups(clips, _beginning(skipped, 1))):
         skipped += 1
-    if not all(re.search(_LETTER, group) for group in groups):
-        return
-    length = 1
-    while groups and not _is_of_class(clips, groups):
+    while groups and all(re.search(_LETTER, group) for group in groups):
         yield _beginning(skipped, length)
-        groups = _groups(clips, _beginning(skipped + length, 1))
         length += 1
+        groups = _groups(clips, _beginning(skipped, length))
 
 
 def _beginning(skipped, length):
@@ -144,7 +139,7 @@ def _beginning(skipped, length):
 def _is_of_class(clips, groups):
     """Whether all clips of a class have one group."""
     labels = [clip.labels for clip in clips]
-    return len({*zip(labels, groups, strict=True)}) == len({*labels})
+    return bool(groups) and len({*zip(labels, groups, strict=True)}) == len({*labels})
 
 
 def _are_enough(clips, groups):
