@@ -34,7 +34,10 @@ _STEPS_A_DECADE = 20  # of lengths, which are 12 % each
 # From where on a class counts as told: the mean of the shares of its clips and of the others that are got right, and
 # how probable it may be that chance does as well for any class.
 _TELLS, _CHANCE = 0.85, 0.01
-_FEW, _UNBALANCED, _UNEVEN, _SHARE, _LOWER = 10, 5, 3, 0.1, 0.9  # from where on the other warnings are given
+_FEW = 10  # clips of a class
+_UNBALANCED, _UNEVEN = 5, 3  # times as many clips, times as long
+_SHARE = 0.1  # of a class
+_LOWER = 0.9  # of the model's sample rate
 
 
 def table(clips: Sequence[Clip], label_names: Sequence[str]) -> "pd.DataFrame":
