@@ -15,14 +15,16 @@ import soxr
 
 from keras_audio_transfer.audio_files import open_audio, read_audio  # noqa: F401 - its former place
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
-from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.clip import Clip, Recorded
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.files import atomic_write
 
 # What is read before and after the wanted part, so that the resampler's filter never meets the ends of the excerpt.
 MARGIN_SECONDS = 0.1
+SILENT = ("digital silence", "no signal: its channels cancel each other")
+CLIPPED = "clipped"
 _CANCELLED = 1e-3  # of the loudest channel: 60 dB below it
-_FULL_SCALE, _CLIPPED = 0.9999, 1e-3  # a sample, and the share of them from which on it is heard
+_FULL_SCALE, _OFTEN = 0.9999, 1e-3  # a sample, and the share of them from which on it is heard
 Result = TypeVar("Result")
 
 
@@ -44,10 +46,11 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
 
 
 class Sound(NamedTuple):
-    """A clip's waveform, float32 (samples,), and what was found when it was read, in words."""
+    """A clip's waveform, float32 (samples,), what was found when it was read, in words, and how it was recorded."""
 
     waveform: np.ndarray
     notes: tuple[str, ...]
+    recorded: Recorded
 
 
 def load_waveform(clip: Clip, sample_rate: int, seconds: float | None = None) -> np.ndarray:
@@ -86,13 +89,15 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
             samples, from_rate, of_file = file.read(length), file.sample_rate, file.notes
     waveform = mix_and_resample(samples, from_rate, sample_rate)
     notes = (*of_file, *_notes(samples, waveform, from_rate, sample_rate))
-    if not clip.is_segment:
-        return Sound(waveform, notes)
-    start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
-    first = round(start * sample_rate) - offset
-    end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
-    check_start(clip, first, waveform)
-    return Sound(waveform[first : max(end, first + 1)], notes)
+    if clip.is_segment:
+        start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
+        first = round(start * sample_rate) - offset
+        end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
+        check_start(clip, first, waveform)
+        waveform = waveform[first : max(end, first + 1)]
+    length = len(waveform) / sample_rate
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    return Sound(waveform, notes, Recorded(from_rate, channels, length if wanted is None else min(length, wanted)))
 
 
 def _notes(samples, waveform, from_rate, to_rate):
@@ -100,11 +105,11 @@ def _notes(samples, waveform, from_rate, to_rate):
     sizes = np.abs(samples)
     loudest = sizes.max()
     if not loudest:
-        yield "digital silence"
+        yield SILENT[0]
     elif np.abs(waveform).max() < _CANCELLED * loudest and samples.ndim == 2 and samples.shape[1] > 1:
-        yield "no signal: its channels cancel each other"
-    if np.mean(sizes >= _FULL_SCALE) > _CLIPPED:
-        yield "clipped"
+        yield SILENT[1]
+    if np.mean(sizes >= _FULL_SCALE) > _OFTEN:
+        yield CLIPPED
     if 2 * from_rate <= to_rate:
         yield f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"
 
@@ -116,11 +121,11 @@ def seconds_needed(config: AudioConfig) -> float | None:
 
 def load_for(clip: Clip, config: AudioConfig) -> Sound:
     """The sound of `load_sound`, as much of it as the front end needs; whether it is then cut is one of its notes."""
-    waveform, notes = load_sound(clip, config.sample_rate, seconds_needed(config))
-    if len(waveform) > config.n_samples and config.long_clips != "whole":
-        part = "first" if config.long_clips == "start" else "middle"
-        notes = (*notes, f"cut to its {part} {config.clip_seconds:g} s")
-    return Sound(waveform, notes)
+    sound = load_sound(clip, config.sample_rate, seconds_needed(config))
+    if len(sound.waveform) <= config.n_samples or config.long_clips == "whole":
+        return sound
+    part = "first" if config.long_clips == "start" else "middle"
+    return sound._replace(notes=(*sound.notes, f"cut to its {part} {config.clip_seconds:g} s"))
 
 
 def checksum_of(waveform: np.ndarray) -> str:
@@ -129,8 +134,8 @@ def checksum_of(waveform: np.ndarray) -> str:
 
 
 def as_heard(clip: Clip, sound: Sound) -> Clip:
-    """The clip, with the notes and the checksum of what was heard of it."""
-    return replace(clip, notes=sound.notes, checksum=checksum_of(sound.waveform))
+    """The clip, with what was found when this was heard of it."""
+    return replace(clip, notes=sound.notes, recorded=sound.recorded, checksum=checksum_of(sound.waveform))
 
 
 def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
@@ -178,11 +183,13 @@ class WaveformStore:
 
     Attributes:
         notes: clip id -> what was found when it was read.
+        recorded: clip id -> how it was recorded, of those that were decoded.
     """
 
     def __init__(self, config: AudioConfig, whole_clips: bool = False, cache: str | Path | None = None):
         self.config, self.whole_clips = config, whole_clips
         self.notes: dict[str, tuple[str, ...]] = {}
+        self.recorded: dict[str, Recorded] = {}
         self.sample_rate, self.n_samples = config.sample_rate, config.n_samples
         self.seconds = None if whole_clips else seconds_needed(config)
         self.in_memory = {} if cache == "memory" else None
@@ -202,7 +209,7 @@ class WaveformStore:
 
     def _decode(self, clip):
         sound = load_sound(clip, self.sample_rate) if self.whole_clips else load_for(clip, self.config)
-        waveform, self.notes[clip.clip_id] = sound
+        waveform, self.notes[clip.clip_id], self.recorded[clip.clip_id] = sound
         # A copy, so that a short excerpt does not keep the whole file's memory.
         return waveform if self.seconds is None else waveform[: self.n_samples].copy()
 
@@ -265,21 +272,22 @@ def readable_clips(
         progress: wraps the iterator of results, e.g. `tqdm`.
 
     Returns:
-        The clips that can be read, with their checksums, (clip id, reason) of those that cannot, and the length of the
-        longest in samples.
+        The clips that can be read, with their notes, checksums and how they were recorded, (clip id, reason) of those
+        that cannot, and the length of the longest in samples.
     """
 
-    def length_and_checksum(clip):
+    def heard(clip):
         waveform = store.load(clip)
-        return len(waveform), checksum_of(waveform)
+        notes, recorded = store.notes.get(clip.clip_id, ()), store.recorded.get(clip.clip_id)
+        return len(waveform), replace(clip, notes=notes, recorded=recorded, checksum=checksum_of(waveform))
 
-    results = progress(ordered_map(partial(or_reason, length_and_checksum), clips))
+    results = progress(ordered_map(partial(or_reason, heard), clips))
     readable, failures, longest = [], [], 0
     for clip, result in zip(clips, results, strict=True):
         if isinstance(result, str):
             failures.append((clip.clip_id, result))
             continue
-        length, checksum = result
-        readable.append(replace(clip, checksum=checksum))
+        length, clip_heard = result
+        readable.append(clip_heard)
         longest = max(longest, length)
     return readable, failures, longest

@@ -22,6 +22,8 @@ def copies_of(clips: list[Clip]) -> list[list[Clip]]:
 def keep_copies_together(clips: list[Clip], allow: bool = False) -> list[Clip]:
     """The clips; copies of one recording are a group, which no division cuts. Those that it made one are named once.
 
+    In data of one's own, copies in several groups make them one.
+
     Args:
         clips: of one data set, with their checksums.
         allow: only name what would be refused.
@@ -30,6 +32,7 @@ def keep_copies_together(clips: list[Clip], allow: bool = False) -> list[Clip]:
         InputError: in data of one's own, copies that have several labels, or are in several splits or folds.
     """
     groups: dict[str, str] = {}
+    merged: dict[str, str] = {}  # group -> the one that it is a part of
     wrong: dict[str, list[tuple[Clip, Clip]]] = {"labels": [], "splits or folds": []}
     for several in copies_of(clips):
         first, *others = several
@@ -41,8 +44,12 @@ def keep_copies_together(clips: list[Clip], allow: bool = False) -> list[Clip]:
                 wrong["labels"].append((first, other))
             if (other.split, other.fold) != (first.split, first.fold):
                 wrong["splits or folds"].append((first, other))
-        if not any(clip.group for clip in several):
+        own = [_whole(clip.group, merged) for clip in several if clip.group]
+        if not own:
             groups |= {clip.clip_id: group for clip in several}
+        elif first.dataset in _OWN and len({(clip.split, clip.fold) for clip in several}) == 1:
+            groups |= {clip.clip_id: own[0] for clip in several}
+            merged |= {other: own[0] for other in own if other != own[0]}
     said = []
     for what, pairs in wrong.items():
         if pairs:
@@ -54,4 +61,10 @@ def keep_copies_together(clips: list[Clip], allow: bool = False) -> list[Clip]:
             remedy = "expected each recording in one; remove the wrong ones, or `allow_duplicates`"
             raise InputError(f"{'; '.join(said)}; {remedy}")
         _log.warning("%s", "; ".join(said))
-    return [replace(clip, group=groups.get(clip.clip_id, clip.group)) for clip in clips]
+    return [replace(clip, group=_whole(groups.get(clip.clip_id, clip.group), merged)) for clip in clips]
+
+
+def _whole(group, merged):
+    while group in merged:
+        group = merged[group]
+    return group

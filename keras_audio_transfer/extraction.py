@@ -16,7 +16,7 @@ from tensorflow.core.protobuf import fingerprint_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-from keras_audio_transfer.audio import Sound, as_heard, crop_or_pad, load_for, or_reason, ordered_map
+from keras_audio_transfer.audio import as_heard, crop_or_pad, load_for, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
@@ -212,8 +212,9 @@ def _features_of_batch(extractor, layer_names, heard):
 
 
 def _sound(config, clip):
-    waveform, notes = load_for(clip, config)
-    return Sound(crop_or_pad(waveform, config.n_samples, config.short_clips, config.long_clips), notes)
+    sound = load_for(clip, config)
+    waveform = crop_or_pad(sound.waveform, config.n_samples, config.short_clips, config.long_clips)
+    return sound._replace(waveform=waveform)
 
 
 def extract_windows(

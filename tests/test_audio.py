@@ -627,6 +627,19 @@ def test_in_order_ends_when_nobody_listens():
 # ---- readable_clips
 
 
+@pytest.mark.parametrize(
+    ("of_clip", "seconds", "recorded"),
+    [({}, None, 1.5), ({}, 0.5, 0.5), ({"start_seconds": 1.0}, None, 0.5), ({"duration_seconds": 0.25}, 0.5, 0.25)],
+)
+def test_how_a_clip_was_recorded(tmp_path, of_clip, seconds, recorded):
+    file = Clip("a", written(tmp_path / "a.wav", noise((6000, 2)), 4000), **of_clip)
+    assert audio.load_sound(file, 8000, seconds).recorded == (4000, 2, recorded)
+    computed = Clip("b", None, synthesise=lambda: (noise(6000), 4000), **of_clip)
+    assert audio.load_sound(computed, 8000, seconds).recorded == (4000, 1, recorded)
+    ((clip,), _, _) = readable_clips([file], WaveformStore(SMALL, whole_clips=True))
+    assert clip.recorded == audio.load_sound(file, 8000).recorded
+
+
 def test_readable_clips_sorts_good_from_bad(tmp_path):
     good = [clip_of(written(tmp_path / f"{i}.wav", noise(800 * (i + 1)), 8000)) for i in range(3)]
     (tmp_path / "bad.wav").write_text("not audio")

@@ -54,6 +54,17 @@ def test_copies_that_have_groups_keep_them_and_are_named(caplog):
     assert caplog.messages == ["b0: is a copy of a0 with other labels"]
 
 
+def test_copies_in_several_groups_make_them_one():
+    """Else the folds keep recordings together and divide their copies. In others' data sets, the authors decide."""
+    names = dict(zip("012345", ["ann", "bob", "bob", "cem", "", "dan"], strict=True))
+    clips = [Clip(name, None, ("a",), group=group, dataset="folder") for name, group in names.items()]
+    kept = keep_copies_together(heard(clips, "x", "x", "y", "y", "y", "z"))
+    assert [clip.group for clip in kept] == [*["ann"] * 5, "dan"]
+    assert keep_copies_together(kept) == kept
+    others = [replace(clip, dataset="esc10") for clip in heard(clips, "x", "x", "y", "y", "y", "z")]
+    assert keep_copies_together(others) == others
+
+
 def test_both_kinds_of_wrong_copies_are_named():
     clips = [Clip("a0", None, ("a",), split="train", dataset="folder")]
     clips += [Clip("a1", None, ("a",), split="test", dataset="folder")]

@@ -977,7 +977,9 @@ def test_what_is_only_known_of_a_recording_scores_about_chance():
 
 def test_too_few_recordings():
     labels, layers, groups = windows_of_recordings(recordings=6)
-    with pytest.raises(InputError, match="groups: 3 of a class are too few for 5 folds that divide none; add record"):
+    names = ", ".join(dict.fromkeys(groups[labels == 0]))
+    what = rf"^groups: class 'a' is of 3 groups only \({names}\), and 5 folds that divide none need 5; add recordings, "
+    with pytest.raises(InputError, match=f"{what}make the groups smaller, or leave the class out$"):
         outer_folds(replace(make_features(labels, layers), groups=groups))
 
 

@@ -224,7 +224,7 @@ def decode_clips(
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
     clips = keep_copies_together(clips, options.allow_duplicates)
-    say_notes(options, [store.notes.get(clip.clip_id, ()) for clip in clips])
+    say_notes(options, [clip.notes for clip in clips])
     if options.clip_seconds is None:
         config = for_clips(config, longest / config.sample_rate)
     return clips, failures, store, config

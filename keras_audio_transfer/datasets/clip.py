@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ _SPELLINGS = {
     "validation": ("validation", "valid", "val", "dev", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+
+
+class Recorded(NamedTuple):
+    """How a clip was recorded: the rate in Hz, the channels, and the seconds of it that were read."""
+
+    sample_rate: int
+    channels: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Clip:
         targets: for regression, a number for each of the data set's `TARGETS`; such a clip has no labels.
         dataset: the key of `DATASETS` that it was loaded by; '' for none.
         notes: what was found when it was read, such as 'digital silence'.
+        recorded: how, as was seen when it was decoded; None of what was not, or came from a cache on the disk.
         checksum: SHA-256 of what was heard of it when it was read; '' of silence, and of what was not read.
     """
 
@@ -56,6 +66,7 @@ class Clip:
     targets: tuple[float, ...] = ()
     dataset: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    recorded: Recorded | None = field(default=None, compare=False)
     checksum: str = field(default="", compare=False)
 
     @property

@@ -210,18 +210,30 @@ def _grouped_parts(features, rows, name, seed, fewer):
     labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
     own = [f"{group}" or f"\0{row}" for group, row in zip(features.groups[rows], rows, strict=True)]
     _, groups = np.unique(own, return_inverse=True)
-    of_classes = [np.unique(groups[labels == label]) for label in np.unique(labels)]
-    n_groups = len(np.unique(groups)) if features.is_regression else min(map(len, of_classes))
+    classes = [np.full(len(rows), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
+    smallest = min(classes, key=lambda of_class: len(np.unique(groups[of_class])))
+    n_groups = len(np.unique(groups[smallest]))
     n_folds = max(2, min(n_folds, n_groups)) if fewer else n_folds
     if n_groups < n_folds:
-        of = "" if features.is_regression else " of a class"
-        raise InputError(f"groups: {n_groups}{of} are too few for {n_folds} folds that divide none; add recordings")
+        _refuse_groups(features, rows[smallest], n_groups, n_folds)
     if features.is_regression:
         parts = KFold(n_folds, shuffle=True, random_state=seed).split(np.unique(groups))
         pairs = [(np.flatnonzero(np.isin(groups, fit)), np.flatnonzero(np.isin(groups, score))) for fit, score in parts]
     else:
         pairs = stratified_group_folds(labels, groups, n_folds, seed)
     return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
+
+
+def _refuse_groups(features, rows, n_groups, n_folds):
+    """Say which class, or of numbers that all clips, are of too few groups."""
+    whose, remedy = "the clips are", "add recordings, or make the groups smaller"
+    if not features.is_regression:
+        whose = f"class {features.label_names[features.labels[rows[0]]]!r} is"
+        remedy = "add recordings, make the groups smaller, or leave the class out"
+    few = "one group" if n_groups == 1 else f"{n_groups} groups"
+    names = dict.fromkeys(f"{features.groups[row]}" or f"{features.clip_ids[row]}" for row in rows)
+    folds = f"{n_folds} folds that divide none need {n_folds}"
+    raise InputError(f"groups: {whose} of {few} only ({', '.join(names)}), and {folds}; {remedy}")
 
 
 def folds_of_2017(features: FeatureTable) -> np.ndarray:
