@@ -13,18 +13,11 @@ The label with the largest of the model's scores is the one that scikit-learn pr
 cannot be read are listed in failed.csv beside the output, the rest is used, and the exit code is 1.
 """
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from keras_audio_transfer import datasets
-from keras_audio_transfer.answers import NONE_OF_THESE
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import cli, own_sounds, places
 from keras_audio_transfer.datasets import folder
-from keras_audio_transfer.datasets.groups import grouped
-from keras_audio_transfer.datasets.relabelling import relabelled
-from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
 from keras_audio_transfer.pretrained import imported
@@ -52,6 +45,21 @@ def arguments():
     )
     text = "table of 'suggest' with its column correct_label filled in: clips that are added, or get that label"
     parser.add_argument("--labelled", type=Path, metavar="CSV", help=text)
+    parser.add_argument(
+        "--unknown",
+        type=Path,
+        metavar="FILE_OR_FOLDER",
+        help="sounds of none of the classes: how many of them get a label is said, and they count as wrong for --precision",
+    )
+    parser.add_argument(
+        "--precision",
+        type=cli.share,
+        metavar="P",
+        help="label only what is probable enough for this share of the labels to be right, else answer (none of these)",
+    )
+    parser.add_argument(
+        "--coverage", type=cli.share, metavar="P", help="or label only this share of the classes' sounds, the surest"
+    )
     cli.add_group_argument(parser)
     cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)
@@ -66,6 +74,10 @@ def check(options):
     cli.check_model_folder(options)
     if options.output_dir.exists():
         Card.read(options.output_dir)  # nothing else is replaced
+    if options.precision is not None and options.coverage is not None:
+        raise InputError("--precision: a threshold has either this or a --coverage; leave one out")
+    if options.unknown is not None:
+        places.check_audio([options.unknown])
     sources = {}
     for name, path in places.by_name("--model", options.model or [imported.best()]).items():
         card = Card.read(path)
@@ -81,56 +93,6 @@ def say_default(options, name):
     how = f"keras-audio-transfer import {imported.BEST} --download"
     better = f"; environmental sounds and music do better on {imported.BEST}: {how}"
     cli.say(options, f"builds on {name}{'' if name == imported.BEST else better}")
-
-
-def load_clips(options, config, phases):
-    """The clips that can be read, their label names, those that cannot, and the front end for their length."""
-    clips = datasets.load_own(options.folder)
-    if clips[0].dataset == "folder":
-        check_folders(options.folder, clips)
-    clips = grouped(relabelled(clips, options.labelled), options.group_by)
-    names = datasets.label_names(clips)
-    if NONE_OF_THESE in names:
-        raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename its folder")
-    check_enough(options, clips, names)
-    clips, failures, _, config = cli.decode_clips(
-        options, str(options.folder), clips, config, options.output_dir, phases
-    )
-    try:
-        check_enough(options, clips, names)
-    except InputError as error:
-        raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
-    return clips, names, failures, config
-
-
-def check_folders(root, clips):
-    """Every class folder has to hold audio itself, else its sub-folders may be what was meant as classes."""
-    depth = 2 if clips[0].split else 1
-    holds_audio = {}
-    for clip in clips:
-        parts = clip.path.relative_to(root).parts
-        class_folder = root.joinpath(*parts[:depth])
-        holds_audio[class_folder] = holds_audio.get(class_folder, False) or len(parts) == depth + 1
-    for class_folder, holds in holds_audio.items():
-        if not holds:
-            raise InputError(
-                f"{class_folder}: has audio only in its sub-folders; expected the audio of one class in it; name the "
-                "folder whose sub-folders are the classes, or move the audio up"
-            )
-
-
-def check_enough(options, clips, names):
-    """Every class has to have clips to fit on and to choose by."""
-    from keras_audio_transfer.probing.cross_validation import outer_folds
-
-    try:
-        folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed)
-    except InputError as error:
-        raise InputError(f"{options.folder}: {error}") from error
-    fitted = Counter(clips[i].labels[0] for i in folds[0].outer.fit)
-    for name in names:
-        if not fitted[name]:
-            raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
 
 
 def extract(options, sources, clips, names, configs, phases):
@@ -356,7 +318,7 @@ def main(options):
         "exporting",
     )
     first, *others = sources
-    clips, names, failures, config = load_clips(options, sources[first][1].audio, phases)
+    clips, names, failures, config = own_sounds.load_clips(options, sources[first][1].audio, phases)
     configs = {first: config}
     for name in others:
         configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)

@@ -80,6 +80,7 @@ seconds = number(float, lambda value: 0 < value <= 3600, "more than 0, up to 360
 fraction = number(float, lambda value: 0 <= value < 1, "0 to below 1")
 part = number(float, lambda value: 0 < value <= 1, "more than 0 and at most 1")
 probability = number(float, lambda value: 0 <= value <= 1, "0 to 1")
+share = number(float, lambda value: 0 < value < 1, "more than 0 and less than 1")
 half = number(float, lambda value: 0 <= value <= 0.5, "0 to 0.5")
 
 

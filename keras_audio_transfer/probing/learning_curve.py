@@ -10,7 +10,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width, wilson
 from keras_audio_transfer.probing.cross_validation import NESTED, Rows
-from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
+from keras_audio_transfer.probing.grid_search import GridSearch
 from keras_audio_transfer.probing.prober import Prober
 
 if TYPE_CHECKING:
@@ -113,17 +113,14 @@ def _subsets(prober):
 
 def _scores(prober, row, subsets, progress):
     """Of each size (subsets, folds), accuracies; of a single fold (subsets, clips), whether each was right."""
-    grid = {str(point): point for point in grid_of(prober.layer_weights)}
-    chosen = row.get("chosen_by_round", row["layers"]).split("; ")
-    chosen = chosen * len(prober.outer_folds) if len(chosen) == 1 else chosen
-    search, columns = GridSearch(prober.features, prober.scale, prober.layer_weights), []
+    chosen, columns = prober.chosen(row), []
+    search = GridSearch(prober.features, prober.scale, prober.layer_weights)
     for number, fold in enumerate(progress(prober.outer_folds)):
-        layers, params = tuple(chosen[number].split("+")), grid[row["parameters"].split("; ")[number]]
         expected, right = prober.features.labels[fold.outer.score], []
         for of_size in subsets:
             of_fold = []
             for folds in of_size:
-                of_fold.append(search.predict(fold.outer._replace(fit=folds[number]), layers, params) == expected)
+                of_fold.append(search.predict(fold.outer._replace(fit=folds[number]), *chosen[number]) == expected)
                 search.clear()
             right.append(np.array(of_fold))
         columns.append(right)

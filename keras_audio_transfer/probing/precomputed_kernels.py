@@ -216,14 +216,19 @@ class _Silent:
 
 class _SVC(_Silent, SVC):
     def pair_values(self, kernel):
-        self.decision_function_shape = "ovo"
-        values = self.decision_function(kernel)
-        # scikit-learn turns libsvm's numbers round where there are two classes
-        return PairValues(-values[:, np.newaxis] if values.ndim == 1 else values, self.classes_)
+        return pair_values(self, kernel)
 
 
 class _SVR(_Silent, SVR):
     pass
+
+
+def pair_values(svm: SVC, x: np.ndarray) -> PairValues:
+    """The decision values of a fitted SVM for features, or kernels, as it was fitted on them."""
+    svm.decision_function_shape = "ovo"
+    values = svm.decision_function(x)
+    # scikit-learn turns libsvm's numbers round where there are two classes
+    return PairValues(-values[:, np.newaxis] if values.ndim == 1 else values, svm.classes_)
 
 
 def score(expected: np.ndarray, predicted: np.ndarray) -> float:

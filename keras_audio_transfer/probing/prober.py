@@ -20,7 +20,7 @@ from keras_audio_transfer.probing.familiarity import Familiarity
 from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS, layer_factors
-from keras_audio_transfer.probing.precomputed_kernels import SVMParams
+from keras_audio_transfer.probing.precomputed_kernels import SVMParams, pair_values
 from keras_audio_transfer.probing.predictions import HeldOut, confusion
 
 SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
@@ -232,13 +232,8 @@ class Prober:
             probabilities: whether to add them, and `known`, where there are parts inside the folds to calibrate on: not
                 of numbers, and not under 'choi2017'.
         """
-        columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
-        n_folds = len(self.outer_folds)
-        choices, params = (texts * n_folds if len(texts) == 1 else texts for texts in columns)
         search, answers = self._search(), []
-        for fold, choice, text in zip(self.outer_folds, choices, params, strict=True):
-            chosen = next(point for point in grid_of(self.layer_weights) if str(point) == text)
-            how = tuple(choice.split("+")), chosen
+        for fold, how in zip(self.outer_folds, self.chosen(row), strict=True):
             answer = fold.outer.score, search.predict(fold.outer, *how), np.full(len(fold.outer.score), fold.name)
             if probabilities and fold.inner and not self.features.is_regression:
                 certainty = self._certainty(search, fold.inner, fold.outer, *how)
@@ -246,6 +241,32 @@ class Prober:
                 of_labels = certainty.calibration.probabilities(values, len(self.features.label_names))
                 answer = *answer, of_labels, certainty.familiarity.known(joined)
             answers.append(answer)
+        return HeldOut(*map(np.concatenate, zip(*answers, strict=True)))
+
+    def chosen(self, row: Mapping) -> list[tuple[Combination, SVMParams]]:
+        """The layers and the parameters in each outer fold, of a row of `rows`."""
+        columns = row.get("chosen_by_round", row["layers"]).split("; "), row["parameters"].split("; ")
+        choices, params = (texts * len(self.outer_folds) if len(texts) == 1 else texts for texts in columns)
+        points = {str(point): point for point in grid_of(self.layer_weights)}
+        return [(tuple(choice.split("+")), points[text]) for choice, text in zip(choices, params, strict=True)]
+
+    def unheard(self, row: Mapping, others: FeatureTable) -> HeldOut:
+        """What is predicted for clips of none of the classes, by the SVMs of the outer folds in turn.
+
+        Args:
+            row: of `rows`; see `held_out`, for classes and the nested protocol.
+            others: features of the same layers.
+        """
+        search, answers, n_folds = self._search(), [], len(self.outer_folds)
+        for number, (fold, how) in enumerate(zip(self.outer_folds, self.chosen(row), strict=True)):
+            rows = np.arange(number, len(others.clip_ids), n_folds)
+            certainty = self._certainty(search, fold.inner, fold.outer, *how)
+            scaler, svm = fit_svm(self.features, *how, fold.outer.fit)
+            scaled = scaler.transform(np.concatenate([others.layers[name][rows] for name in how[0]], axis=1))
+            values = pair_values(svm, scaled)
+            of_labels = certainty.calibration.probabilities(values, len(self.features.label_names))
+            known, names = certainty.familiarity.known(scaled), np.full(len(rows), fold.name)
+            answers.append((rows, values.predicted(), names, of_labels, known))
         return HeldOut(*map(np.concatenate, zip(*answers, strict=True)))
 
     def certainty(self, layers: Combination, params: SVMParams) -> Certainty:
@@ -280,26 +301,29 @@ def interval(row: Mapping, counts: np.ndarray) -> tuple[float, float]:
     return max(0.0, float(min(low, row["interval_low"]))), min(1.0, float(max(high, row["interval_high"])))
 
 
-def fit_svm(features: FeatureTable, layers: Combination, params: SVMParams) -> tuple[StandardScaler, SVC]:
-    """A scaler and an SVM fitted on all clips.
+def fit_svm(
+    features: FeatureTable, layers: Combination, params: SVMParams, rows: np.ndarray | slice = slice(None)
+) -> tuple[StandardScaler, SVC]:
+    """A scaler and an SVM fitted on all clips, or some.
 
     Args:
         features: with one label a clip.
         layers: concatenated in this order.
         params: the SVM's parameters.
+        rows: the clips to fit on.
 
     Returns:
         Both as scikit-learn fits them to float64, the scaler's `scale_` divided by the weights of layers: its
         `transform` gives the weighted features that the SVM was fitted on. The SVM's classes are indices into
         `features.label_names`.
     """
-    values = [features.layers[name] for name in layers]
+    values = [features.layers[name][rows] for name in layers]
     x = np.concatenate(values, axis=1).astype(np.float64)
     params = params._replace(gamma=1 / x.shape[1]) if params.gamma == "auto" else params
     scaler = StandardScaler().fit(x)
     sizes = [layer.shape[1] for layer in values]
     scaler.scale_ /= np.repeat(np.sqrt(layer_factors(sizes, params.layer_weights)), sizes)
-    svm = SVC(**params.of_svm()).fit(scaler.transform(x), features.labels)
+    svm = SVC(**params.of_svm()).fit(scaler.transform(x), features.labels[rows])
     return scaler, svm
 
 

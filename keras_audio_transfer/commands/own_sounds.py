@@ -1,0 +1,76 @@
+"""A person's own sounds as clips: which can be read, of which class, of which recording."""
+
+from collections import Counter
+from dataclasses import replace
+
+from keras_audio_transfer import datasets, health
+from keras_audio_transfer.answers import NONE_OF_THESE
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.copies import keep_copies_together
+from keras_audio_transfer.datasets import groups
+from keras_audio_transfer.datasets.relabelling import relabelled
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+
+
+def load_clips(options, config, phases):
+    """The clips that can be read, their label names, those that cannot, and the front end for their length."""
+    clips = datasets.load_own(options.folder)
+    if clips[0].dataset == "folder":
+        check_folders(options.folder, clips)
+    clips = relabelled(clips, options.labelled)
+    pattern = options.group_by or groups.found(clips)
+    clips = groups.grouped(clips, pattern)
+    names = datasets.label_names(clips)
+    if NONE_OF_THESE in names:
+        raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename its folder")
+    check_enough(options, clips, names)
+    clips, failures, _, config = cli.decode_clips(
+        options, str(options.folder), clips, config, options.output_dir, phases
+    )
+    if pattern != options.group_by and not groups.are_enough(clips):
+        clips = without_groups(options, clips)
+    elif pattern != options.group_by:
+        cli.say(options, f"{groups.in_words(clips)}; --group-by '.+' takes every clip for a recording of its own")
+    try:
+        check_enough(options, clips, names)
+    except InputError as error:
+        raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
+    for line in health.warnings(clips, names, config.sample_rate, options.seed):
+        cli.show(f"warning: {line}")
+    return clips, names, failures, config
+
+
+def without_groups(options, clips):
+    """The clips without the groups that their names give; copies stay together."""
+    return keep_copies_together([replace(clip, group="") for clip in clips], options.allow_duplicates)
+
+
+def check_folders(root, clips):
+    """Every class folder has to hold audio itself, else its sub-folders may be what was meant as classes."""
+    depth = 2 if clips[0].split else 1
+    holds_audio = {}
+    for clip in clips:
+        parts = clip.path.relative_to(root).parts
+        class_folder = root.joinpath(*parts[:depth])
+        holds_audio[class_folder] = holds_audio.get(class_folder, False) or len(parts) == depth + 1
+    for class_folder, holds in holds_audio.items():
+        if not holds:
+            raise InputError(
+                f"{class_folder}: has audio only in its sub-folders; expected the audio of one class in it; name the "
+                "folder whose sub-folders are the classes, or move the audio up"
+            )
+
+
+def check_enough(options, clips, names):
+    """Every class has to have clips to fit on and to choose by."""
+    from keras_audio_transfer.probing.cross_validation import outer_folds
+
+    try:
+        folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed)
+    except InputError as error:
+        raise InputError(f"{options.folder}: {error}") from error
+    fitted = Counter(clips[i].labels[0] for i in folds[0].outer.fit)
+    for name in names:
+        if not fitted[name]:
+            raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
