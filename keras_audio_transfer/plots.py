@@ -1,4 +1,4 @@
-"""Every picture. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
+"""Every picture of a result. Colours that the colour-blind can tell apart (Okabe and Ito 2008)."""
 
 import textwrap
 import warnings

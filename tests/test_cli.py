@@ -292,6 +292,11 @@ RANGES = {
         "--validation-fraction": (["0"], "expected more than 0, up to 0.5: the validation clips decide when a "),
     },
     "predict m a.wav": {"--top": (["0"], "expected at least 1")},
+    "demo m": {
+        "--port": (["0", "65536"], "expected 1 to 65535"),
+        "--max-seconds": (["0", "3601"], "expected more than 0, up to 3600 seconds"),
+        "--max-waiting": (["0"], "expected at least 1"),
+    },
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
     },
@@ -339,6 +344,7 @@ def folder_of(tmp_path):
 TAKE_A_MODEL_FOLDER = (
     "extract {model} {sounds} --output {out}/f.npz",
     "predict {model} {sounds}",
+    "demo {model}",
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",
