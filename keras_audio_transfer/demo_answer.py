@@ -108,6 +108,8 @@ def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndar
 
 def _in_windows(waveform, notes, model, hop_seconds, unknown_below) -> Answer:
     """A long recording; what is kept of each window is its scores."""
+    import pandas as pd
+
     scores, known = [], []
     for table in _tables_of_windows(waveform, model, hop_seconds):
         scores.append(_scores(table).set_index("label")["score"].loc[model.labels].to_numpy())
@@ -119,8 +121,7 @@ def _in_windows(waveform, notes, model, hop_seconds, unknown_below) -> Answer:
     rule = SegmentRule() if are_probabilities else SegmentRule(threshold=None)
     heard = np.where(is_unknown[:, np.newaxis], 0.0, values) if are_probabilities else values
     segments = rule.segments(heard, hop_seconds, model.labels)
-    means = table[["label"]].assign(score=table["label"].map(dict(zip(model.labels, values.mean(axis=0), strict=True))))
-    means = means.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    means = _scores(pd.DataFrame({"label": model.labels, "score": values.mean(axis=0)}))
     mean_known = float(np.mean(known)) if "known" in table else None
     return Answer(means, scores_are, are_probabilities, mean_known, segments, len(values), notes, waveform)
 

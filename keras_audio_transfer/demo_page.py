@@ -19,7 +19,7 @@ MOST_SEGMENTS = 50  # that are listed
 _STYLE = """<style>
 h1 { overflow-wrap: anywhere; }
 .heard { width: 100%; }
-.heard, .heard tr, .heard td { border: none !important; padding: 2px 6px; }
+.heard, .heard tr, .heard td { border: none !important; padding: 2px 6px !important; }
 .heard td { overflow-wrap: anywhere; }
 .heard td:has(div) { width: 45%; }
 .heard div { height: 0.8em; background: var(--color-accent); }
@@ -109,9 +109,9 @@ def _of_segments(heard):
     """The list of segments, or that there are none."""
     if not heard.segments:
         return [_paragraph("No label is heard clearly enough for a segment.")]
-    rows = [("start", "end", "label", "mean score")]
+    rows = [("start, s", "end, s", "label", "mean score")]
     rows += [
-        (f"{start:.1f} s", f"{end:.1f} s", escape(label), f"{score:.3f}")
+        (f"{start:.1f}", f"{end:.1f}", escape(label), f"{score:.3f}")
         for start, end, label, score in heard.segments[:MOST_SEGMENTS]
     ]
     more = len(heard.segments) - MOST_SEGMENTS

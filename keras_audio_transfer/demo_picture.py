@@ -15,6 +15,7 @@ from keras_audio_transfer.segments import Segment
 COLUMNS = 1000  # of the picture, at most
 MOST_LABELS = 10  # that segments are drawn of: those heard longest
 _BLOCK = 64  # columns that are computed at a time
+_QUIET = -20.0  # dB: what is all below is dark as a whole, so that silence is black
 _GREY = "#808080"  # is read on white and on black: the page has both
 
 
@@ -26,8 +27,8 @@ def log_mel(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
         config: frames, hop and mel bands are those of the front end.
 
     Returns:
-        (mels, columns): decibels re the loudest cell, -80 at least. A column is the maximum of as many frames as
-        needed for no more than `COLUMNS`.
+        (mels, columns): decibels re the loudest cell, or re `_QUIET` where that is louder; -80 at least. A column is
+        the maximum of as many frames as needed for no more than `COLUMNS`.
     """
     import librosa  # takes a second
 
@@ -49,7 +50,7 @@ def log_mel(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
         )
         columns.append(np.maximum.reduceat(power, range(0, power.shape[1], per_column), axis=1))
     decibels = 10 * np.log10(np.maximum(np.concatenate(columns, axis=1), 1e-10))
-    return np.maximum(decibels - decibels.max(), -80.0)
+    return np.maximum(decibels - max(decibels.max(), _QUIET), -80.0)
 
 
 def picture(waveform: np.ndarray, config: AudioConfig, segments: Sequence[Segment]) -> bytes:

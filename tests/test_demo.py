@@ -119,6 +119,13 @@ def test_the_mel_spectrogram_is_librosas():
     np.testing.assert_allclose(difference, np.full_like(difference, difference[0, 0]), atol=1e-3)
 
 
+@pytest.mark.parametrize("n_samples", [1, RATE])
+def test_silence_is_black(n_samples):
+    found = demo_picture.log_mel(np.zeros(n_samples, np.float32), CONFIG)
+    assert found.shape == (8, 1 + n_samples // 32)
+    assert (found == -80).all()
+
+
 def test_a_click_in_a_long_recording_is_seen():
     waveform = np.zeros(600 * RATE, np.float32)
     waveform[123 * RATE] = 1
@@ -154,7 +161,7 @@ def test_a_page_shows_probabilities_and_what_is_unknown(tmp_path):
 def test_a_page_lists_segments_and_says_what_scores_are(tmp_path):
     text = shown_text(page_of(str(written(tmp_path, (20.1, 0.5), (19.9, 0.1))), stand_in("votes"), hop_seconds=0.25))
     assert "The scores are votes; means over 160 windows." in text
-    assert text.endswith("start end label mean score 0.0 s 20.1 s loud 0.999 20.1 s 39.9 s &lt;b&gt;quiet 1.000")
+    assert text.endswith("start, s end, s label mean score 0.0 20.1 loud 0.999 20.1 39.9 &lt;b&gt;quiet 1.000")
     silent = stand_in(known=lambda scores: 0.0)
     assert "No label is heard clearly" in page_of(str(tmp_path / "a.wav"), silent)
 

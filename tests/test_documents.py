@@ -423,7 +423,7 @@ def test_every_page_with_python_says_what_it_prints():
 
 @pytest.mark.slow
 def test_classify_your_own_sounds_is_right(run_command):
-    block, of_recordings = EXAMPLES["docs/classify.md"]
+    block, of_recordings, _ = EXAMPLES["docs/classify.md"]
     classify, predict = commands(block.code)
     run_command(classify)
     printed, in_time = run_command(predict), run_command(commands(of_recordings.code)[0])

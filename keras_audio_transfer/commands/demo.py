@@ -29,8 +29,10 @@ port = cli.number(int, lambda value: 1 <= value <= 65535, "1 to 65535")
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_model_argument(parser, "model folder with scores")
-    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="of this machine, that browsers ask")
-    parser.add_argument("--port", type=port, metavar="N", default=7860, help="that browsers ask")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="of this machine: where the page is served"
+    )
+    parser.add_argument("--port", type=port, metavar="N", default=7860, help="on it")
     parser.add_argument("--top", type=cli.positive_int, metavar="N", default=5, help="labels that are shown")
     parser.add_argument("--hop-seconds", type=cli.hop, metavar="S", help="between windows (default: half a window)")
     parser.add_argument(
@@ -68,7 +70,8 @@ def check(options):
         family, *_ = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         socket.create_server((options.host, options.port), family=family).close()
     except OSError as error:
-        what = f"{options.host} has no free port {options.port} ({error.strerror or error})"
+        why = str(error.strerror).partition(" (")[0]  # Python says the address once more in brackets
+        what = f"{options.host} has no free port {options.port} ({why})"
         raise InputError(f"port: {what}; name another --port, or a --host of this machine") from error
     return card
 
