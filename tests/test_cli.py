@@ -293,6 +293,11 @@ RANGES = {
     },
     "predict m a.wav": {"--top": (["0"], "expected at least 1")},
     "suggest m recordings": {"--number": (["0"], "expected at least 1")},
+    "demo m": {
+        "--port": (["0", "65536"], "expected 1 to 65535"),
+        "--max-seconds": (["0", "3601"], "expected more than 0, up to 3600 seconds"),
+        "--max-waiting": (["0"], "expected at least 1"),
+    },
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
     },
@@ -341,6 +346,7 @@ TAKE_A_MODEL_FOLDER = (
     "extract {model} {sounds} --output {out}/f.npz",
     "predict {model} {sounds}",
     "suggest {model} {sounds} --output {out}/s.csv",
+    "demo {model}",
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",

@@ -25,6 +25,7 @@ VERBS = {
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",
     "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
     "suggest": "Suggest which clips to label next, or whose label to check, for a model that 'classify' wrote.",
+    "demo": "Try a model on a page in the browser: drop a recording or record one, and see its labels.",
     "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
     "models": "List the published networks that `import` knows: trained on what, good for what, how large, under which "
     "licence.",

@@ -1,0 +1,129 @@
+"""Try a model on a page in the browser: drop a recording or record one, and see its labels.
+
+    keras-audio-transfer demo saved_models/mine
+    keras-audio-transfer demo default --port 8000 --max-seconds 60
+
+Needs Gradio: pip install 'keras_audio_transfer[demo]'. The page is for this machine, unless --host says otherwise, and
+fetches nothing from elsewhere. It has no passwords: with --host 0.0.0.0 whoever reaches this machine can use it, and
+browsers allow them no microphone, because there is no HTTPS. Ctrl-C ends it.
+
+Long recordings are heard in windows, whose scores become segments, as by `predict --hop-seconds`.
+"""
+
+import os
+import signal
+import socket
+import tempfile
+import threading
+from importlib.util import find_spec
+
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import SCORES, Card
+
+INSTALL = "pip install 'keras_audio_transfer[demo]'"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+port = cli.number(int, lambda value: 1 <= value <= 65535, "1 to 65535")
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    cli.add_model_argument(parser, "model folder with scores")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="of this machine: where the page is served"
+    )
+    parser.add_argument("--port", type=port, metavar="N", default=7860, help="on it")
+    parser.add_argument("--top", type=cli.positive_int, metavar="N", default=5, help="labels that are shown")
+    parser.add_argument("--hop-seconds", type=cli.hop, metavar="S", help="between windows (default: half a window)")
+    parser.add_argument(
+        "--unknown-below",
+        type=cli.probability,
+        metavar="P",
+        default=0.05,
+        help="of models that say how much a sound is like their training sounds (1: very, 0: not at all): where that "
+        "is lower, the page says that it is unlike all of them",
+    )
+    parser.add_argument(
+        "--max-file-mib", type=cli.positive_int, metavar="N", default=100, help="larger files are refused"
+    )
+    parser.add_argument(
+        "--max-seconds", type=cli.seconds, metavar="S", default=600.0, help="longer recordings are heard up to here"
+    )
+    parser.add_argument(
+        "--max-waiting",
+        type=cli.positive_int,
+        metavar="N",
+        default=8,
+        help="sounds in the queue; one is heard at a time",
+    )
+    return parser
+
+
+def check(options):
+    """Refuse what cannot be served, before TensorFlow and Gradio are imported."""
+    card = Card.read(options.model_dir)
+    card.meaning_of_scores(options.model_dir)
+    card.require_single_clips(options.model_dir, "a file alone does not have")
+    if find_spec("gradio") is None:
+        raise InputError(f"demo: needs Gradio; {INSTALL}")
+    try:
+        family, *_ = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server((options.host, options.port), family=family).close()
+    except OSError as error:
+        why = str(error.strerror).partition(" (")[0]  # Python says the address once more in brackets
+        what = f"{options.host} has no free port {options.port} ({why})"
+        raise InputError(f"port: {what}; name another --port, or a --host of this machine") from error
+    return card
+
+
+def loaded(options):
+    """The model, ready to answer."""
+    from keras_audio_transfer.model import load_model
+
+    model = load_model(options.model_dir)
+    if SCORES not in model.saved_model.names:
+        raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
+    return model
+
+
+def serve(options, model, stopped):
+    """Serve the page until `stopped` is set. What was uploaded is in a folder of its own, which goes with the page."""
+    from keras_audio_transfer.demo_page import build
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_RUN_HISTORY": "False",
+            "GRADIO_TEMP_DIR": folder,
+            "NO_PROXY": "*",  # Gradio asks for its own page when it is up, which no proxy can answer
+        }
+        names = ("top", "max_file_mib", "max_seconds", "hop_seconds", "unknown_below")
+        page = build(model, **{name: getattr(options, name) for name in names})
+        page.queue(max_size=options.max_waiting, api_open=False)
+        page.launch(
+            server_name=f"[{options.host}]" if ":" in options.host else options.host,
+            server_port=options.port,
+            share=False,
+            max_file_size=options.max_file_mib * 2**20,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            enable_monitoring=False,
+            ssr_mode=False,
+        )
+        cli.show(f"{page.local_url} is the page of {options.model_dir}; Ctrl-C ends it")
+        stopped.wait()
+        page.close(verbose=False)
+
+
+@cli.command(arguments)
+def main(options):
+    card = check(options)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    cli.say_licences(options, card)
+    if options.host not in LOOPBACK:
+        cli.say(options, f"--host: whoever reaches {options.host} can use the page; it asks for no password")
+    serve(options, loaded(options), stopped)
+    return cli.DONE

@@ -1,0 +1,147 @@
+"""A recording and a model -> what the model says of it: labels, segments, notes. The model imports TensorFlow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_audio_transfer.audio import load_sound
+from keras_audio_transfer.audio_files import open_audio
+from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.segments import Segment, SegmentRule
+from keras_audio_transfer.sliding_windows import windows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from keras_audio_transfer.model import Model
+
+LONG_SECONDS = 30.0  # from here on a recording is heard in windows, if the model's clips are not as long themselves
+MOST_SAMPLES_A_SECOND = 8 * 48_000  # over all channels: a small file can claim so many that no memory holds them
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a recording.
+
+    Attributes:
+        labels: columns `label` and `score`, the highest first; of a long recording the means over its windows.
+        scores_are: what the scores mean, in words.
+        are_probabilities: whether they are between 0 and 1.
+        known: how much the recording is like what the model was trained on, 0 to 1; None where the model does not say.
+        segments: of a long recording, by their start.
+        n_windows: of a long recording; 0 where it was heard as one clip.
+        notes: what was found when it was read, in words.
+        waveform: what was heard, float32 (samples,) at the model's sample rate.
+    """
+
+    labels: "pd.DataFrame"
+    scores_are: str
+    are_probabilities: bool
+    known: float | None
+    segments: list[Segment]
+    n_windows: int
+    notes: tuple[str, ...]
+    waveform: np.ndarray
+
+
+def answer(
+    path: Path,
+    model: "Model",
+    max_seconds: float = 600.0,
+    hop_seconds: float | None = None,
+    unknown_below: float = 0.05,
+) -> Answer:
+    """Let a model hear an audio file: as one clip, or a long recording in windows.
+
+    Long is a recording of more than two of the model's clips, and of more than 30 s. Its segments are those of
+    `SegmentRule()`, where scores are probabilities, and otherwise where one label has the highest score.
+
+    Args:
+        path: see `audio_files.open_audio`.
+        model: with labels; of those whose `predict` has the columns `probability` and `known`, too, they are used.
+        max_seconds: what comes later is not heard, and a note says so.
+        hop_seconds: from window to window; None for half a window.
+        unknown_below: a window with a lower `known` lies in no segment, where scores are probabilities.
+
+    Raises:
+        InputError: see `audio_files.open_audio` and `Model.predict`; or more samples a second than any recording has.
+
+    Examples:
+        >>> import tempfile, numpy as np, soundfile, keras_audio_transfer as kat
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     soundfile.write(f"{folder}/a.wav", np.zeros(16000), 16000)
+        ...     heard = answer(Path(folder, "a.wav"), kat.load_model())
+        >>> len(heard.labels), heard.n_windows, heard.notes
+        (10, 0, ('digital silence',))
+    """
+    config = model.card.audio
+    waveform, notes = _heard(path, config, max_seconds)
+    if len(waveform) > config.sample_rate * max(LONG_SECONDS, 2 * config.clip_seconds):
+        hop = hop_seconds or config.clip_seconds / 2
+        return _in_windows(waveform, notes, model, hop, unknown_below)
+    if len(waveform) > config.n_samples and config.long_clips != "whole":
+        part = "first" if config.long_clips == "start" else "middle"
+        notes = (*notes, f"the model hears only its {part} {config.clip_seconds:g} s")
+    table = model.predict(waveform, config.sample_rate)
+    of_labels, known = _scores(table), None if "known" not in table else float(table["known"].iloc[0])
+    return Answer(of_labels, *_meaning(table, model), known, [], 0, notes, waveform)
+
+
+def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    with open_audio(path) as file:
+        channels = next(file.blocks(1)).shape[1]
+        if channels * file.sample_rate > MOST_SAMPLES_A_SECOND:
+            claims = f"has {channels} channels of {file.sample_rate} Hz"
+            expected = f"expected at most {MOST_SAMPLES_A_SECOND} samples a second over all channels; convert it"
+            raise InputError(f"{path}: {claims}; {expected}")
+    waveform, notes = load_sound(Clip(path.name, path), config.sample_rate, max_seconds)
+    n_samples = round(max_seconds * config.sample_rate)
+    if len(waveform) > n_samples:
+        notes = (*notes, f"longer than {max_seconds:g} s: what comes later was not heard")
+    return waveform[:n_samples], notes
+
+
+def _in_windows(waveform, notes, model, hop_seconds, unknown_below) -> Answer:
+    """A long recording; what is kept of each window is its scores."""
+    import pandas as pd
+
+    scores, known = [], []
+    for table in _tables_of_windows(waveform, model, hop_seconds):
+        scores.append(_scores(table).set_index("label")["score"].loc[model.labels].to_numpy())
+        known.append(table["known"].iloc[0] if "known" in table else 1.0)
+    values, is_unknown = np.stack(scores), np.array(known) < unknown_below  # (windows, labels), (windows,)
+    scores_are, are_probabilities = _meaning(table, model)
+    if is_unknown.any():
+        notes = (*notes, f"{is_unknown.sum()} of {len(values)} windows are unlike everything the model was trained on")
+    rule = SegmentRule() if are_probabilities else SegmentRule(threshold=None)
+    heard = np.where(is_unknown[:, np.newaxis], 0.0, values) if are_probabilities else values
+    segments = rule.segments(heard, hop_seconds, model.labels)
+    means = _scores(pd.DataFrame({"label": model.labels, "score": values.mean(axis=0)}))
+    mean_known = float(np.mean(known)) if "known" in table else None
+    return Answer(means, scores_are, are_probabilities, mean_known, segments, len(values), notes, waveform)
+
+
+def _tables_of_windows(waveform, model, hop_seconds) -> Iterator["pd.DataFrame"]:
+    config = model.card.audio
+    clip = Clip("recording", None, synthesise=lambda: (waveform, config.sample_rate))
+    for _, window in windows(clip, config, hop_seconds):
+        yield model.predict(window, config.sample_rate)
+
+
+def _scores(table):
+    """Label and score, which is the probability where there is one; the highest first."""
+    column = "probability" if "probability" in table else "score"
+    found = table[["label", column]].rename(columns={column: "score"})
+    return found.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+
+
+def _meaning(table, model) -> tuple[str, bool]:
+    """What the scores are, in words, and whether they are probabilities."""
+    if "probability" in table:
+        return "probabilities", True
+    return table.attrs["scores_are"], model.card.scores_are is None

@@ -1,0 +1,234 @@
+"""`demo`: what a model says of a recording, how the page shows it, and the page itself where Gradio is installed."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import librosa
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import ROOT, run_main
+from sounds import CONFIG, noise
+
+import keras_audio_transfer as kat
+from keras_audio_transfer import demo_page, demo_picture
+from keras_audio_transfer.commands import demo
+from keras_audio_transfer.demo_answer import answer
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import Card
+
+RATE = CONFIG.sample_rate
+
+
+def stand_in(scores_are=None, **columns):
+    """A model of two labels that hears how loud a clip is; `columns`: further ones, of the share that is loud."""
+    card = Card(CONFIG, labels=["loud", "<b>quiet"], scores_are=scores_are)
+
+    def predict(waveform, sample_rate):
+        loud = float(np.mean(np.abs(waveform) > 0.25))
+        table = pd.DataFrame({"label": card.labels, "score": [loud, 1 - loud]})
+        table = table.assign(**{name: of(table["score"]) for name, of in columns.items()})
+        table.attrs["scores_are"] = scores_are or "probabilities, whose sum is 1"
+        return table.sort_values("score", ascending=False, ignore_index=True)
+
+    return SimpleNamespace(card=card, labels=card.labels, path=Path("mine"), predict=predict)
+
+
+page_of = partial(demo_page.page_of, top=5, unknown_below=0.05, max_seconds=600.0, hop_seconds=None)
+
+
+def written(folder, *parts, name="a.wav"):
+    """A file of so many seconds at each level, one after the other."""
+    waveform = np.concatenate([np.full(round(seconds * RATE), level, np.float32) for seconds, level in parts])
+    soundfile.write(folder / name, waveform, RATE, subtype="FLOAT")
+    return folder / name
+
+
+# ---- the answer
+
+
+def test_a_clip_has_what_the_model_predicts(tmp_path):
+    model = kat.load_model()
+    soundfile.write(tmp_path / "a.wav", noise(30_000, 2), 44100, subtype="FLOAT")
+    heard = answer(tmp_path / "a.wav", model)
+    expected = model.predict(*soundfile.read(tmp_path / "a.wav", dtype="float32"))
+    assert heard.labels["label"].tolist() == expected["label"].tolist()
+    np.testing.assert_allclose(heard.labels["score"], expected["score"], atol=1e-6)
+    assert (heard.n_windows, heard.segments, heard.known, heard.notes) == (0, [], None, ())
+    assert (heard.scores_are, heard.are_probabilities) == (expected.attrs["scores_are"], True)
+
+
+def test_a_long_recording_has_segments(tmp_path):
+    file = written(tmp_path, (20.1, 0.5), (19.9, 0.1))
+    heard = answer(file, stand_in(), hop_seconds=0.25)
+    assert heard.n_windows == 160
+    assert [(s.start, s.end, s.label) for s in heard.segments] == [(0, 20.125, "loud"), (20.125, 39.875, "<b>quiet")]
+    assert [segment.score for segment in heard.segments] == pytest.approx([1, 1], abs=0.01)
+    assert dict(heard.labels.to_numpy()) == pytest.approx({"loud": 0.5, "<b>quiet": 0.5}, abs=0.01)
+    assert answer(file, stand_in()).n_windows == 320  # half a window
+    assert answer(file, stand_in("votes"), hop_seconds=0.25).segments == heard.segments
+
+
+def test_windows_that_are_unlike_everything_lie_in_no_segment(tmp_path):
+    model = stand_in(probability=lambda scores: scores**2, known=lambda scores: scores[0])
+    heard = answer(written(tmp_path, (20.1, 0.5), (19.9, 0.1)), model, hop_seconds=0.25)
+    assert [(s.start, s.end, s.label) for s in heard.segments] == [(0, 20.125, "loud")]
+    assert heard.notes == ("79 of 160 windows are unlike everything the model was trained on",)
+    assert heard.known == pytest.approx(0.5, abs=0.01)
+    assert heard.scores_are == "probabilities"
+
+
+def test_what_is_not_heard_is_said(tmp_path):
+    file = written(tmp_path, (2, 0.0))
+    heard = answer(file, stand_in(), max_seconds=1)
+    assert heard.notes == (
+        "digital silence",
+        "longer than 1 s: what comes later was not heard",
+        "the model hears only its first 0.25 s",
+    )
+    assert len(heard.waveform) == RATE
+    assert answer(file, stand_in(), max_seconds=2).notes[1:] == ("the model hears only its first 0.25 s",)
+
+
+def test_a_small_file_cannot_fill_the_memory(tmp_path):
+    soundfile.write(tmp_path / "wide.flac", np.zeros((1000, 8), np.int16), 96_000)
+    with pytest.raises(InputError, match=r"wide.flac: has 8 channels of 96000 Hz; expected at most 384000 samples"):
+        answer(tmp_path / "wide.flac", stand_in())
+
+
+# ---- the picture
+
+
+def test_the_mel_spectrogram_is_librosas():
+    waveform = noise(40_001)  # several blocks, a column a frame
+    power = librosa.feature.melspectrogram(y=waveform, sr=RATE, n_fft=64, hop_length=32, n_mels=8, fmin=0, fmax=1000)
+    expected = 10 * np.log10(power / power.max())
+    found = demo_picture.log_mel(waveform[:30_001], CONFIG)
+    assert found.shape == (8, 938)
+    inside = slice(2, -2)  # at the end there is more sound in one than in the other
+    difference = found[:, inside] - expected[:, :938][:, inside]
+    np.testing.assert_allclose(difference, np.full_like(difference, difference[0, 0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("n_samples", [1, RATE])
+def test_silence_is_black(n_samples):
+    found = demo_picture.log_mel(np.zeros(n_samples, np.float32), CONFIG)
+    assert found.shape == (8, 1 + n_samples // 32)
+    assert (found == -80).all()
+
+
+def test_a_click_in_a_long_recording_is_seen():
+    waveform = np.zeros(600 * RATE, np.float32)
+    waveform[123 * RATE] = 1
+    found = demo_picture.log_mel(waveform, CONFIG)
+    assert 900 < found.shape[1] <= demo_picture.COLUMNS
+    assert found.max(axis=0).argmax() == pytest.approx(123 / 600 * found.shape[1], abs=1)
+
+
+# ---- what is shown
+
+
+def shown_text(page):
+    return " ".join(re.sub("<[^>]+>", " ", page).split())
+
+
+def test_a_page_shows_labels_notes_and_the_picture(tmp_path):
+    page = page_of(str(written(tmp_path, (1, 1.0))), stand_in())
+    assert shown_text(page) == (
+        "Notes: clipped; the model hears only its first 0.25 s. loud 1.000 &lt;b&gt;quiet 0.000 "
+        "The scores are probabilities, whose sum is 1."
+    )
+    assert re.findall(r'width:([\d.]+%)"', page) == ["100.0%", "0.0%", "100%"]  # the bars, and the picture
+    assert '<img src="data:image/png;base64,iVBORw0KGgo' in page
+
+
+def test_a_page_shows_probabilities_and_what_is_unknown(tmp_path):
+    model = stand_in("votes", probability=lambda scores: scores * 0.5, known=lambda scores: 0.01)
+    text = shown_text(page_of(str(written(tmp_path, (0.25, 0.5))), model))
+    assert text.startswith("This is unlike everything the model was trained on. loud 0.500")
+    assert "unlike" not in page_of(str(tmp_path / "a.wav"), model, unknown_below=0.01)
+
+
+def test_a_page_lists_segments_and_says_what_scores_are(tmp_path):
+    text = shown_text(page_of(str(written(tmp_path, (20.1, 0.5), (19.9, 0.1))), stand_in("votes"), hop_seconds=0.25))
+    assert "The scores are votes; means over 160 windows." in text
+    assert text.endswith("start, s end, s label mean score 0.0 20.1 loud 0.999 20.1 39.9 &lt;b&gt;quiet 1.000")
+    silent = stand_in(known=lambda scores: 0.0)
+    assert "No label is heard clearly" in page_of(str(tmp_path / "a.wav"), silent)
+
+
+def test_what_cannot_be_heard_is_one_sentence(tmp_path):
+    assert page_of(None, stand_in()) == f"<p>{demo_page.NOTHING}</p>"
+    assert page_of(str(tmp_path / "gone.wav"), stand_in()) == f"<p>{demo_page.GONE}</p>"
+    (tmp_path / "<i>.wav").write_bytes(b"")
+    assert page_of(str(tmp_path / "<i>.wav"), stand_in()).startswith("<p>&lt;i&gt;.wav: empty file (0 bytes); expected")
+    broken = stand_in(probability=lambda scores: 1 / 0)
+    said = page_of(str(written(tmp_path, (1, 0.5))), broken)
+    assert said.startswith("<p>a.wav: failed (ZeroDivisionError: division by zero)")
+
+
+# ---- the command
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_what_cannot_be_served_is_refused_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"^demo: needs Gradio; pip install 'keras_audio_transfer\[demo\]'$"):
+        run_main("demo", "default")
+    monkeypatch.setattr(demo, "find_spec", lambda name: name)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(
+            InputError, match=rf"^--port: 127.0.0.1 has no free port {port} \(.+\); name another --port"
+        ):
+            run_main("demo", "default", "--port", port)
+    Card(CONFIG).write(tmp_path)
+    with pytest.raises(InputError, match="names no labels, so there are no scores; expected a classifier"):
+        run_main("demo", tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(demo.find_spec("gradio") is None, reason="tests the extra demo, which is not installed")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_the_page_answers_and_leaves_nothing(end, free_port, tmp_path):
+    from gradio_client import Client, handle_file
+
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    command = [sys.executable, ROOT / "scripts" / "demo.py", "default", "--port", free_port, "--max-file-mib", 1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(kept)}
+    with subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline().startswith(f"http://127.0.0.1:{free_port}/ is the page of ")
+            client = Client(f"http://127.0.0.1:{free_port}/", verbose=False)
+            for name, seconds in (("good.wav", 1), ("large.wav", 500)):
+                soundfile.write(tmp_path / name, noise(seconds * RATE), RATE)
+            (tmp_path / "bad.wav").write_text("this is not audio")
+            said = {
+                name: client.predict(handle_file(tmp_path / name), api_name="/hear") for name in ("good.wav", "bad.wav")
+            }
+            assert "data:image/png" in said["good.wav"]
+            assert said["bad.wav"].startswith("<p>bad.wav: cannot be decoded")
+            with pytest.raises(Exception, match="exceed"):
+                client.predict(handle_file(tmp_path / "large.wav"), api_name="/hear")
+            assert [file.name for file in kept.rglob("*.wav")] != []
+        finally:
+            process.send_signal(end)
+        began = time.monotonic()
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 20
+    assert [*kept.rglob("*.wav")] == []
