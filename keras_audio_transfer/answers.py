@@ -6,10 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card
 
 NONE_OF_THESE = "(none of these)"
 KNOWN_AT_LEAST = 0.01  # of clips like those heard one in a hundred is less
+
+
+def limits_of(card: Card) -> dict[str, float]:
+    """What a clip has to reach to be of one of the labels, as `Answers.accepted` takes it: the card's own limits.
+
+    Raises:
+        InputError: the card's are no numbers.
+    """
+    limits = {"known_at_least": KNOWN_AT_LEAST, "probability_at_least": 0.0}
+    said = (card.probe or {}).get("accepts", {})
+    try:
+        return {name: float(said.get(name, value)) for name, value in limits.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(f"card.json: probe.accepts is {said!r}; expected numbers; export the model again") from None
 
 
 @dataclass(frozen=True)

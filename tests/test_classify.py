@@ -147,8 +147,8 @@ def test_what_it_says_and_writes(classified, source):
         "model.keras",
         "confusion.png",
         "confusion.svg",
-        "predictions.csv",
-        "classes.csv",
+        *("predictions.csv", "classes.csv", "calibration.csv", "kept.csv", "health.csv"),
+        *("calibration.png", "calibration.svg", "more_clips.png", "more_clips.svg", "report.html"),
     }
     predicted = pd.read_csv(folder / "predictions.csv")
     assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(

@@ -16,8 +16,12 @@ cannot be read are listed in failed.csv beside the output, the rest is used, and
 from dataclasses import replace
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli, own_sounds, places
+from keras_audio_transfer import health
+from keras_audio_transfer.answers import KNOWN_AT_LEAST
+from keras_audio_transfer.clip_inputs import clips_below
+from keras_audio_transfer.commands import cli, estimates, own_sounds, places
 from keras_audio_transfer.datasets import folder
+from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
 from keras_audio_transfer.pretrained import imported
@@ -49,7 +53,7 @@ def arguments():
         "--unknown",
         type=Path,
         metavar="FILE_OR_FOLDER",
-        help="sounds of none of the classes: how many of them get a label is said, and they count as wrong for --precision",
+        help="sounds of none of the classes: how many of them get a label is said; for --precision that is wrong",
     )
     parser.add_argument(
         "--precision",
@@ -105,7 +109,7 @@ def extract(options, sources, clips, names, configs, phases):
     for name, (path, card) in sources.items():
         load_network(path)  # before any work is done with it
         extractor = extraction.SavedExtractor(latest_saved_model(path))
-        progress = phases.bar(title(name, sources), len(clips))
+        progress = phases.bar(title(name, sources) if names else "unknown sounds", len(clips))
         how = card.layer_names, clips, names, configs[name], options.workers
         table, _ = extraction.extract(extractor, *how, progress=progress)
         if len(sources) > 1:
@@ -117,80 +121,6 @@ def extract(options, sources, clips, names, configs, phases):
 def title(name, sources):
     """Of the phase in which a model's features are extracted."""
     return f"extracting {name}" if len(sources) > 1 else "extracting"
-
-
-def floors(options, clips, names, phases):
-    """What plain features alone would have given, by the same nested estimate: name -> accuracy."""
-    from keras_audio_transfer.mfcc import FLOORS
-    from keras_audio_transfer.probing.prober import Prober
-
-    scores = {}
-    for name, extract_floor in FLOORS.items():
-        table, _ = extract_floor(clips, names, options.workers, phases.bar(f"floor {name}", len(clips)))
-        (row,) = Prober(table, seed=options.seed, n_jobs=options.jobs).rows([(name,)])
-        scores[name] = float(row["score"])
-    return scores
-
-
-def show_floors(accuracy, scores):
-    said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-    cli.show(f"plain features alone, on the same folds: {said}")
-    if accuracy < max(scores.values()):
-        best = max(scores, key=scores.get)
-        cli.show(f"below a floor: {best} alone does better; try another --model, such as one that 'import' knows")
-
-
-def estimate(prober, method, phases):
-    """The row of the prober's table, what was predicted for each clip, and the scores for the card."""
-    from keras_audio_transfer.probing import calibration
-    from keras_audio_transfer.probing.predictions import confusion
-    from keras_audio_transfer.probing.prober import interval
-
-    progress = phases.bar("estimating", prober.n_steps(method), "fit")()
-    prober.step = progress.update
-    (row,) = prober.rows(method)
-    progress.close()
-    held_out = prober.held_out(row, probabilities=True)
-    low, high = interval(row, confusion(prober.features, held_out))
-    scores = {"accuracy": row["score"], "interval_low": low, "interval_high": high, "chance": row["chance"]}
-    scores["calibration_error"] = calibration.expected_calibration_error(reliability(prober, held_out))
-    return row, held_out, {name: float(value) for name, value in scores.items()}
-
-
-def reliability(prober, held_out):
-    """How often labels were right that were given with a probability."""
-    from keras_audio_transfer.probing import calibration
-
-    return calibration.reliability(held_out.confidence, held_out.predicted == prober.features.labels[held_out.rows])
-
-
-def show_estimate(prober, part, row, held_out, scores):
-    import pandas as pd
-
-    from keras_audio_transfer.probing import predictions
-
-    counts = predictions.confusion(prober.features, held_out)
-    names, low, high = prober.features.label_names, scores["interval_low"], scores["interval_high"]
-    interval = f"95 % interval {low:.3f} to {high:.3f}, chance {scores['chance']:.3f}"
-    cli.show(f"{part}: accuracy {scores['accuracy']:.3f} ({interval})")
-    cli.show(f"  {prober.description}")
-    cli.show(f"  layers chosen, fold by fold: {row['chosen_by_round']}")
-    cli.show("true class (row) and predicted class (column):")
-    cli.show(pd.DataFrame(counts, index=names, columns=names).to_string())
-    cli.show("class by class, with 95 % intervals over the clips:")
-    cli.show(in_words(predictions.by_class(counts, names)).to_string(index=False))
-    if top := predictions.top_confusions(counts, names):
-        cli.show("taken for another: " + ", ".join(f"{true} for {said} ({n})" for true, said, n in top))
-    cli.show(f"probabilities: {scores['calibration_error']:.3f} from the share of right labels (calibration error)")
-
-
-def in_words(by_class):
-    """The table of classes with each measure and its interval in one column."""
-    words = by_class[["label", "clips"]].copy()
-    for name in ("precision", "recall", "f1"):
-        ends = zip(*(by_class[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        words[name] = [f"{value:.3f} ({low:.3f} to {high:.3f})" if value == value else "-" for value, low, high in ends]
-    return words
 
 
 def fit(prober, method, phases):
@@ -207,7 +137,7 @@ def fit(prober, method, phases):
     return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm, certainty
 
 
-def card_of(options, name, candidates, source, config, prober, fitted, scores):
+def card_of(options, name, candidates, source, config, prober, fitted, limits, scores):
     from keras_audio_transfer import svm_layers
 
     features, (_, layers, params, scaler, svm, certainty) = prober.features, fitted
@@ -226,6 +156,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "layer_weights": params.layer_weights,
             "support_vectors": len(svm.support_),
             "calibration": certainty.calibration._asdict(),
+            "accepts": limits,
         },
         training_data={
             "dataset": "manifest" if options.folder.is_file() else "folder",
@@ -243,61 +174,75 @@ def card_of(options, name, candidates, source, config, prober, fitted, scores):
             "clip_seconds": options.clip_seconds,
             "layer_weights": options.layer_weights,
             "group_by": options.group_by,
+            "unknown": options.unknown and options.unknown.name,
             "labelled": options.labelled and options.labelled.name,
         },
         seed=options.seed,
     )
 
 
-def curve_of(prober, row, phases):
-    """Whether more clips would help."""
-    from keras_audio_transfer.probing.learning_curve import learning_curve
-
-    curve = learning_curve(prober, row, phases.bar("learning curve", len(prober.outer_folds), "fold"))
-    cli.show(curve.sentence)
-    return curve
-
-
-def write(options, path, card, fitted, prober, row, held_out, curve, clips, failures):
+def write(options, path, card, fitted, found, own):
     """Write the model folder, with what was predicted for each clip before the SVM was fitted on all of them."""
-    from keras_audio_transfer import picture_labels, plots, svm_layers
+    from keras_audio_transfer import svm_layers
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
-    from keras_audio_transfer.probing import predictions
-    from keras_audio_transfer.report import page
+    from keras_audio_transfer.probing import predictions, rejection
 
     _, layers, _, *fitted_svm = fitted
-    network = load_network(path)
-    model = svm_layers.add_probe(network, layers, *fitted_svm)
-    (part,) = card.scores
-    title, features, certain = options.output_dir.name, prober.features, reliability(prober, held_out)
+    model = svm_layers.add_probe(load_network(path), layers, *fitted_svm)
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        counts = predictions.write(partial, features, held_out)
-        with atomic_write(partial / "calibration.csv") as table:
-            certain.to_csv(table, index=False)
+        predictions.write(partial, found.prober.features, found.held_out)
+        health_table = health.table(own.clips, card.labels)
+        health.write(partial, health_table)
+        certain = estimates.reliability(found.prober, found.held_out)
+        certain.to_csv(partial / "calibration.csv", index=False)
+        rejection.table(found.decided, KNOWN_AT_LEAST).to_csv(partial / "kept.csv", index=False)
         with cli.picture():
-            about = picture_labels.of_row(row)
-            plots.confusion(counts, card.labels, partial / "confusion.*", f"{title}, {part}", about)
-            plots.reliability(certain, partial / "calibration.*", f"{title}, {part}")
-            plots.more_clips(curve, partial / "more_clips.*", title)
-            content = page.Report(
-                title,
-                Card.read(partial),
-                predictions.table(features, held_out),
-                clips,
-                row["chosen_by_round"],
-                learning_curve=curve.sizes,
-                more_clips=curve.sentence,
-                calibration=certain,
-                calibration_error=card.scores[part]["calibration_error"],
-                failures=failures,
-            )
-            page.write(partial / "report.html", content, workers=options.workers)
+            draw(options, partial, card, found, certain)
+            write_report(options, partial, found, own, certain, health_table)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
+
+
+def draw(options, folder, card, found, certain):
+    """The pictures."""
+    from keras_audio_transfer import picture_labels, plots
+
+    (part,), name = card.scores, options.output_dir.name
+    counts, about = found.prober.confusion(found.row), picture_labels.of_row(found.row)
+    plots.confusion(counts, card.labels, folder / "confusion.*", f"{name}, {part}", about)
+    plots.reliability(certain, folder / "calibration.*", f"{name}, {part}")
+    plots.more_clips(found.curve, folder / "more_clips.*", name)
+
+
+def write_report(options, folder, found, own, certain, health_table):
+    """The page that says it all."""
+    from keras_audio_transfer.probing import predictions
+    from keras_audio_transfer.report import page
+
+    card = Card.read(folder)
+    (scores,) = card.scores.values()
+    content = page.Report(
+        options.output_dir.name,
+        card,
+        predictions.table(found.prober.features, found.held_out),
+        own.clips,
+        found.row["chosen_by_round"],
+        learning_curve=found.curve.sizes,
+        more_clips=found.curve.sentence,
+        calibration=certain,
+        calibration_error=scores["calibration_error"],
+        health=health_table,
+        warnings=own.warnings,
+        failures=own.failures,
+    )
+    page.write(folder / "report.html", content, workers=options.workers)
+
+
+PHASES = ("estimating", "floor mfcc", "floor log_mel", "learning curve", "choosing", "exporting")
 
 
 @cli.command(arguments)
@@ -306,39 +251,38 @@ def main(options):
     if not options.model:
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
-    phases = cli.Phases(
-        options,
-        "decoding",
-        *titles,
-        "estimating",
-        "floor mfcc",
-        "floor log_mel",
-        "learning curve",
-        "choosing",
-        "exporting",
-    )
+    unknown = ["unknown sounds"] * len(titles) if options.unknown else []
+    phases = cli.Phases(options, "decoding", *titles, *unknown, *PHASES)
     first, *others = sources
-    clips, names, failures, config = own_sounds.load_clips(options, sources[first][1].audio, phases)
-    configs = {first: config}
+    own = own_sounds.load(options, sources[first][1].audio, phases)
+    configs = {first: own.config}
     for name in others:
         configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
-    features = extract(options, sources, clips, names, configs, phases)
+    features = extract(options, sources, own.clips, own.names, configs, phases)
+    foreign = (
+        extract(options, sources, clips_below([options.unknown]), [], configs, phases) if options.unknown else None
+    )
 
     from keras_audio_transfer.probing.layer_selection import within_sources
     from keras_audio_transfer.probing.prober import Prober
 
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     cli.say(options, f"{options.folder}: {prober.description}")
-    row, held_out, scores = estimate(prober, within_sources, phases)
+    row, held_out, scores = estimates.estimate(prober, within_sources, phases)
     part = "test" if (features.splits != "").any() else "cross-validation"
-    show_estimate(prober, part, row, held_out, scores)
-    plain = floors(options, clips, names, phases)
-    show_floors(scores["accuracy"], plain)
-    curve = curve_of(prober, row, phases)
+    estimates.show_estimate(prober, part, row, held_out, scores)
+    if own.groups_without_names is not None:
+        estimates.show_without_groups(prober, own.groups_without_names)
+    plain = estimates.floors(options, own.clips, own.names, phases)
+    estimates.show_floors(scores["accuracy"], plain)
+    decided = estimates.decided(prober, row, held_out, foreign)
+    limits = estimates.accepts(options, decided)
+    curve = estimates.curve_of(prober, row, phases)
     fitted = fit(prober, within_sources, phases)
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
-    card = card_of(options, name, sources, source, configs[name], prober, fitted, {part: scores | plain})
-    write(options, path, card, fitted, prober, row, held_out, curve, clips, failures)
-    return cli.report_failures(failures, options.output_dir)
+    card = card_of(options, name, sources, source, configs[name], prober, fitted, limits, {part: scores | plain})
+    found = estimates.Estimate(prober, row, held_out, decided, curve)
+    write(options, path, card, fitted, found, own)
+    return cli.report_failures(own.failures, options.output_dir)

@@ -2,19 +2,45 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
 
 from keras_audio_transfer import datasets, health
 from keras_audio_transfer.answers import NONE_OF_THESE
 from keras_audio_transfer.commands import cli
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets import groups
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 
 
-def load_clips(options, config, phases):
-    """The clips that can be read, their label names, those that cannot, and the front end for their length."""
+class OwnSounds(NamedTuple):
+    """What was found.
+
+    Attributes:
+        clips: those that can be read.
+        names: of their labels.
+        failures: (clip id, reason) of those that cannot.
+        config: the front end for their length.
+        warnings: of `health`.
+        groups_without_names: the group of each clip, str (clips,), were what their names say ignored; None where they
+            say nothing.
+    """
+
+    clips: list[Clip]
+    names: list[str]
+    failures: list[tuple[str, str]]
+    config: AudioConfig
+    warnings: list[str]
+    groups_without_names: np.ndarray | None
+
+
+def load(options, config, phases):
+    """The sounds of a folder or a manifest, for a front end, decoded once."""
     clips = datasets.load_own(options.folder)
     if clips[0].dataset == "folder":
         check_folders(options.folder, clips)
@@ -28,22 +54,22 @@ def load_clips(options, config, phases):
     clips, failures, _, config = cli.decode_clips(
         options, str(options.folder), clips, config, options.output_dir, phases
     )
+    without = None
+    if pattern is not None:  # copies stay together
+        without = keep_copies_together([replace(clip, group="") for clip in clips], options.allow_duplicates)
     if pattern != options.group_by and not groups.are_enough(clips):
-        clips = without_groups(options, clips)
+        clips, without = without, None
     elif pattern != options.group_by:
         cli.say(options, f"{groups.in_words(clips)}; --group-by '.+' takes every clip for a recording of its own")
     try:
         check_enough(options, clips, names)
     except InputError as error:
         raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
-    for line in health.warnings(clips, names, config.sample_rate, options.seed):
+    warnings = health.warnings(clips, names, config.sample_rate, options.seed)
+    for line in warnings:
         cli.show(f"warning: {line}")
-    return clips, names, failures, config
-
-
-def without_groups(options, clips):
-    """The clips without the groups that their names give; copies stay together."""
-    return keep_copies_together([replace(clip, group="") for clip in clips], options.allow_duplicates)
+    ignored = None if without is None else np.array([clip.group for clip in without])
+    return OwnSounds(clips, names, failures, config, warnings, ignored)
 
 
 def check_folders(root, clips):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.answers import KNOWN_AT_LEAST, Answers
+from keras_audio_transfer.answers import Answers, limits_of
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
@@ -72,13 +72,13 @@ def arguments():
         "--known-at-least",
         type=cli.fraction,
         metavar="P",
-        help=f"of models with probabilities: what is less known has none of the labels (default: {KNOWN_AT_LEAST})",
+        help="of models with probabilities: what is less known has none of the labels (default: the model's, 0.01)",
     )
     parser.add_argument(
         "--probability-at-least",
         type=cli.fraction,
         metavar="P",
-        help="and so has one whose best label is less probable (default: 0)",
+        help="and so has what has no label as probable as this (default: the model's, 0 if it says nothing)",
     )
     cli.add_workers_argument(parser)
     return parser
@@ -211,15 +211,17 @@ def as_table(options, rows, columns):
     return table.to_string(index=False, float_format="{:.3f}".format, na_rep="-") + "\n"
 
 
-def segments_of(options, table, rule, names):
+def segments_of(options, card, table, rule):
     """File -> its segments and the number of its windows."""
     files, hop_seconds = table.groups, options.hop_seconds  # of each window; those of a recording are in a row
     starts = [0, *np.flatnonzero(files[1:] != files[:-1]) + 1]
     scores = table.layers.get(PROBABILITIES, table.layers[SCORES])
     if KNOWN in table.layers:  # a window that is none of the labels has none of them
-        scores = scores * accepted(options, Answers.of(table.layers, names))[:, np.newaxis]
+        scores = scores * accepted(options, card, Answers.of(table.layers, card.labels))[:, np.newaxis]
     parts = zip(starts, np.split(scores, starts[1:]), strict=True)
-    return {str(files[start]): (rule.segments(scores, hop_seconds, names), len(scores)) for start, scores in parts}
+    return {
+        str(files[start]): (rule.segments(scores, hop_seconds, card.labels), len(scores)) for start, scores in parts
+    }
 
 
 def segments_as_text(options, found, rule, scores_are, score):
@@ -256,16 +258,16 @@ def show_text(options, text):
             partial.write_text(text, encoding="utf-8")
 
 
-def accepted(options, answers):
+def accepted(options, card, answers):
     """Which files, or windows, are of one of the labels."""
-    limits = {name: getattr(options, name) for name in OF_PROBABILITIES if getattr(options, name) is not None}
-    return answers.accepted(**limits)
+    given = {name: getattr(options, name) for name in OF_PROBABILITIES if getattr(options, name) is not None}
+    return answers.accepted(**limits_of(card) | given)
 
 
 def show_files(options, card, result, scores_are):
     """The labels of whole files."""
     answers = Answers.of(result.layers, card.labels)
-    labels = answers.rows(options.top or 1, accepted(options, answers))
+    labels = answers.rows(options.top or 1, accepted(options, card, answers))
     notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
     show_text(options, as_text(options, [*map(str, result.clip_ids)], answers, labels, notes, scores_are))
     cli.say_notes(options, [said.split("; ") if said else () for said in notes])
@@ -273,7 +275,7 @@ def show_files(options, card, result, scores_are):
 
 def show_segments(options, card, result, rule, scores_are, seconds):
     """The segments of recordings, and how much was heard."""
-    found = segments_of(options, result, rule, card.labels)
+    found = segments_of(options, card, result, rule)
     if options.format in TRACKS:
         write_tracks(options, found, card.audio)
     else:

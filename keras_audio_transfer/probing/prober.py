@@ -258,7 +258,8 @@ class Prober:
             others: features of the same layers.
         """
         search, answers, n_folds = self._search(), [], len(self.outer_folds)
-        for number, (fold, how) in enumerate(zip(self.outer_folds, self.chosen(row), strict=True)):
+        folds = [*zip(self.outer_folds, self.chosen(row), strict=True)][: len(others.clip_ids)]
+        for number, (fold, how) in enumerate(folds):
             rows = np.arange(number, len(others.clip_ids), n_folds)
             certainty = self._certainty(search, fold.inner, fold.outer, *how)
             scaler, svm = fit_svm(self.features, *how, fold.outer.fit)

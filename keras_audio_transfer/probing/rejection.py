@@ -65,7 +65,9 @@ def at_precision(share: float) -> Callable[[Decided, float], float]:
         order = np.argsort(-decided.probabilities[known], kind="stable")
         probabilities, right = decided.probabilities[known][order], decided.right[known][order]
         precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-        is_last = np.append(probabilities[1:] < probabilities[:-1], True)[: len(right)]  # of clips that are equally sure
+        is_last = np.append(probabilities[1:] < probabilities[:-1], True)[
+            : len(right)
+        ]  # of clips that are equally sure
         reached = np.flatnonzero((precision >= share) & is_last)
         if not len(reached):
             return np.nan
