@@ -292,6 +292,13 @@ RANGES = {
         "--validation-fraction": (["0"], "expected more than 0, up to 0.5: the validation clips decide when a "),
     },
     "predict m a.wav": {"--top": (["0"], "expected at least 1")},
+    "serve m": {
+        "--port": (["-1", "65536"], "expected 0 to 65535; 0 for one that is free"),
+        "--max-request-mib": (["0"], "expected at least 1"),
+        "--max-batch": (["0"], "expected at least 1"),
+        "--batch-wait-ms": (["-1", "nan", "10001"], "expected 0 to 10000 milliseconds"),
+        "--jobs": (["0"], "expected at least 1"),
+    },
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
     },
@@ -339,6 +346,7 @@ def folder_of(tmp_path):
 TAKE_A_MODEL_FOLDER = (
     "extract {model} {sounds} --output {out}/f.npz",
     "predict {model} {sounds}",
+    "serve {model}",
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",

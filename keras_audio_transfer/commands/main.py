@@ -25,6 +25,7 @@ VERBS = {
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",
     "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
     "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
+    "serve": "Serve a model folder over HTTP, as TensorFlow Serving's REST interface does, without Docker.",
     "models": "List the published networks that `import` knows: trained on what, good for what, how large, under which "
     "licence.",
     "import": "Turn a published network into a model folder, with every layer open.",
