@@ -350,6 +350,7 @@ TAKE_A_MODEL_FOLDER = (
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",
+    "benchmark --rest {model}",
     "benchmark --sources {model} --esc-dir {sounds}",
 )
 POINTS_TO_IT = [(line, inside) for line in TAKE_A_MODEL_FOLDER for inside in ("1", "model.keras", "1/saved_model.pb")]

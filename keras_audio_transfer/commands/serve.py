@@ -70,6 +70,8 @@ def listening(host, port):
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(place, family=family, backlog=2048)
+        # Its connections have it, too; asyncio sets it for other sockets. Without it an answer takes 40 ms more.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         why = f"{error.strerror or error}".partition(" (")[0]
         raise InputError(
