@@ -223,6 +223,30 @@ def test_only_so_many_requests_wait():
     assert [error.status for error in refused] == [503, 503]
 
 
+def test_while_the_threads_work_requests_gather():
+    run, go_on = Doubling(), threading.Event()
+
+    def slow(signature, inputs):
+        go_on.wait(30)
+        return run(signature, inputs)
+
+    async def all_at_once():
+        batcher = Batcher(slow, 1, 8, 0.0, 100)
+
+        async def one(after):
+            with batcher.coming():
+                await asyncio.sleep(after)
+                return await batcher.ask("a", {"x": np.ones((1, 2))})
+
+        waiting = [asyncio.ensure_future(one(0.05 * number)) for number in range(5)]
+        await asyncio.sleep(0.5)
+        go_on.set()
+        return await asyncio.gather(*waiting)
+
+    assert len(asyncio.run(all_at_once())) == 5
+    assert run.calls == [1, 4]
+
+
 def test_who_has_gone_away_is_not_computed():
     run = Doubling()
 
