@@ -471,8 +471,9 @@ def test_what_the_command_refuses_first(exported, monkeypatch):
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"^--port: {port} at 127.0.0.1 cannot be listened at \(.*in use\); name"):
             run_main("serve", exported, "--port", port)
-    with pytest.raises(InputError, match=r"^--port: 8501 at no\.such\.host\.invalid cannot be listened at \(.*; name"):
-        run_main("serve", exported, "--host", "no.such.host.invalid")
+    for host in ("no.such.host.invalid", "a..b", "a" * 70):
+        with pytest.raises(InputError, match=rf"^--port: 8501 at {host} cannot be listened at \(.*; name"):
+            run_main("serve", exported, "--host", host)
     with pytest.raises(InputError, match=r"^--name: 'a/b' cannot stand in a URL; expected letters"):
         run_main("serve", exported, "--name", "a/b")
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)

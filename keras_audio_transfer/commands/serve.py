@@ -72,8 +72,8 @@ def listening(host, port):
         listener = socket.create_server(place, family=family, backlog=2048)
         # Its connections have it, too; asyncio sets it for other sockets. Without it an answer takes 40 ms more.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError as error:
-        why = f"{error.strerror or error}".partition(" (")[0]
+    except (OSError, ValueError) as error:  # the latter for what is no name of a host
+        why = f"{getattr(error, 'strerror', None) or error}".partition(" (")[0]
         raise InputError(
             f"--port: {port} at {host} cannot be listened at ({why}); name another --port or --host"
         ) from error
