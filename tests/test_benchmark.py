@@ -11,7 +11,7 @@ import soundfile
 from conftest import run_main
 from sounds import noise
 
-from keras_audio_transfer.commands.benchmarks import eight_bit, measuring, own_programs, sources
+from keras_audio_transfer.commands.benchmarks import eight_bit, measuring, own_programs, rest, sources
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.patchwise import patchwise
@@ -166,3 +166,37 @@ def test_figures_of_all_ways(monkeypatch, tmp_path):
         **{"own_program": 2, "own_program_all_layers": 2, "eight_bit_twin": 0.25, "network_alone": 2 / 3},
         **dict.fromkeys(("decoding", "mfcc", "log_mel"), 0.5),
     }
+
+
+def test_requests_are_timed_for_several_clients():
+    made, asked = [], []
+
+    def client():
+        made.append(1)
+        return lambda: asked.append(1)
+
+    seconds, of_all = rest.timed(client, clients=3, requests=10)
+    assert (len(made), len(asked), len(seconds)) == (3, 9, 9)
+    assert 0 < max(seconds) < of_all
+
+
+def test_ways_to_ask_are_compared_with_the_first():
+    features, rounds = np.float32([[1, 4]]), []
+
+    def asked(seconds, of_all, difference=0):
+        def ask(clients, requests):
+            rounds.append(1)
+            warm = len(rounds) <= 2
+            return [9.0] * 4 if warm else seconds, 36.0 if warm else of_all, features + difference
+
+        return ask
+
+    ways = {"direct": asked([0.1, 0.1, 0.3, 0.1], 0.5), "served": asked([0.2] * 4, 1.0, difference=0.5)}
+    figures = rest.compared(ways, clients=1, requests=4)
+    assert figures["direct"] == {
+        "requests_a_second": pytest.approx(8),
+        "milliseconds_median": pytest.approx(100),
+        "milliseconds_95th_percentile": pytest.approx(300),
+    }
+    assert figures["served"]["ratio"] == pytest.approx(0.5)
+    assert figures["served"]["largest_difference"] == 0.5

@@ -298,6 +298,13 @@ RANGES = {
         "--max-seconds": (["0", "3601"], "expected more than 0, up to 3600 seconds"),
         "--max-waiting": (["0"], "expected at least 1"),
     },
+    "serve m": {
+        "--port": (["-1", "65536"], "expected 0 to 65535; 0 for one that is free"),
+        "--max-request-mib": (["0"], "expected at least 1"),
+        "--max-batch": (["0"], "expected at least 1"),
+        "--batch-wait-ms": (["-1", "nan", "10001"], "expected 0 to 10000 milliseconds"),
+        "--jobs": (["0"], "expected at least 1"),
+    },
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")
     },
@@ -347,9 +354,11 @@ TAKE_A_MODEL_FOLDER = (
     "predict {model} {sounds}",
     "suggest {model} {sounds} --output {out}/s.csv",
     "demo {model}",
+    "serve {model}",
     "classify {sounds} --model {model} --output-dir {out}",
     "transfer {model} --dataset synthetic --output-dir {out}",
     "benchmark --serving {model}",
+    "benchmark --rest {model}",
     "benchmark --sources {model} --esc-dir {sounds}",
 )
 POINTS_TO_IT = [(line, inside) for line in TAKE_A_MODEL_FOLDER for inside in ("1", "model.keras", "1/saved_model.pb")]

@@ -13,7 +13,8 @@ from sklearn.svm import SVC, SVR
 import keras_audio_transfer as kat
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.probing import grid_search, layer_selection, precomputed_kernels
+from keras_audio_transfer.probing import calibration, familiarity, grid_search, layer_selection, precomputed_kernels
+from keras_audio_transfer.probing.calibration import PairValues
 from keras_audio_transfer.probing.cross_validation import (
     CHOI2017,
     NESTED,
@@ -858,7 +859,8 @@ def test_held_out_clips_are_predicted_by_an_svm_that_never_saw_them(small_grid):
     features = make_features(labels, layers, folds=np.arange(120) // 30)
     prober = Prober(features)
     (row,) = prober.rows([("layer1",)])
-    rows, predicted, folds = prober.held_out(row)
+    rows, predicted, folds, *certainty = prober.held_out(row)
+    assert certainty == [None, None]
     assert sorted(rows) == [*range(120)]
     x = features.layers["layer1"].astype(np.float64)
     for fold, text in zip(prober.outer_folds, row["parameters"].split("; "), strict=True):
@@ -868,6 +870,53 @@ def test_held_out_clips_are_predicted_by_an_svm_that_never_saw_them(small_grid):
         here = folds == fold.name
         np.testing.assert_array_equal(rows[here], fold.outer.score)
         np.testing.assert_array_equal(predicted[here], svm.predict(scaler.transform(x[fold.outer.score])))
+
+
+def fitted_by_scikit_learn(x, labels, params, fit):
+    """Scaled features of all clips, and the SVM, fitted on some."""
+    scaled = StandardScaler().fit(x[fit]).transform(x)
+    svm = SVC(**params.of_svm(), decision_function_shape="ovo").fit(scaled[fit], labels[fit])
+    return scaled, svm
+
+
+def test_certainty_comes_from_clips_that_are_not_scored(small_grid):
+    """Probabilities and `known` of an outer fold, by scikit-learn's SVMs on its inner parts alone; of others, too."""
+    labels, layers = overlapping()
+    features = make_features(labels, layers, folds=np.arange(120) // 30)
+    prober = Prober(features)
+    (row,) = prober.rows([("layer1",)])
+    held_out = prober.held_out(row, probabilities=True)
+    others = make_features(np.full(7, -1), {"layer1": layers["layer1"][:7] + 3})
+    foreign = prober.unheard(row, others)
+    assert sorted(foreign.rows) == [*range(7)]
+    x = features.layers["layer1"].astype(np.float64)
+    for number, (fold, (_, params)) in enumerate(zip(prober.outer_folds, prober.chosen(row), strict=True)):
+        inner, distances = [], []
+        for part in fold.inner:
+            assert not {*part.fit, *part.score} & {*fold.outer.score}
+            scaled, svm = fitted_by_scikit_learn(x, labels, params, part.fit)
+            inner.append((PairValues(svm.decision_function(scaled[part.score]), svm.classes_), labels[part.score]))
+            heard = familiarity.fit(scaled[part.fit], labels[part.fit])
+            distances.append(heard.distance(scaled[part.score]))
+        calibrated = calibration.fit(inner)
+        both = np.concatenate([x, others.layers["layer1"].astype(np.float64)])
+        scaled, svm = fitted_by_scikit_learn(both, labels, params, fold.outer.fit)
+        heard = familiarity.fit(scaled[fold.outer.fit], labels[fold.outer.fit])
+        heard = heard.with_distances(np.concatenate(distances))
+        for said, rows in ((held_out, fold.outer.score), (foreign, 120 + np.arange(number, 7, 4))):
+            here = said.folds == fold.name
+            np.testing.assert_array_equal(said.rows[here], rows % 120)
+            values = PairValues(svm.decision_function(scaled[rows]), svm.classes_)
+            np.testing.assert_allclose(said.probabilities[here], calibrated.probabilities(values, 3), atol=2e-3)
+            np.testing.assert_array_equal(said.predicted[here], svm.predict(scaled[rows]))
+            np.testing.assert_allclose(said.known[here], heard.known(scaled[rows]), atol=1e-6)
+
+
+def test_there_is_no_certainty_where_nothing_is_left_to_calibrate_on(small_grid):
+    labels, layers = overlapping()
+    of_2017 = Prober(make_features(labels, layers, folds=np.arange(120) // 30), protocol=CHOI2017)
+    (row,) = of_2017.rows([("layer1",)])
+    assert of_2017.held_out(row, probabilities=True).probabilities is None
 
 
 def test_interval_by_hand(small_grid):

@@ -162,7 +162,7 @@ def test_segments_of_recordings(model_dir, recordings, run_script, tmp_path):
 def test_a_table_of_segments():
     options = SimpleNamespace(format="csv")
     found = {"=a.wav": ([Segment(0.5, 2, "owl", 0.75), Segment(3, 4.25, "rain", 1 / 3)], 9), "b.wav": ([], 4)}
-    table = pd.read_csv(io.StringIO(predict.segments_as_text(options, found, None, "")))
+    table = pd.read_csv(io.StringIO(predict.segments_as_text(options, found, None, "", "score")))
     assert table.to_dict("list") == {
         "file": ["'=a.wav"] * 2,
         "start": [0.5, 3.0],
@@ -171,8 +171,8 @@ def test_a_table_of_segments():
         "score": [0.75, 0.333333],
     }
     options.format = "table"
-    assert "0.500 2.000   owl  0.750" in predict.segments_as_text(options, found, None, "")
-    assert predict.segments_as_text(options, {"b.wav": ([], 4)}, None, "") == "no segments\n"
+    assert "0.500 2.000   owl  0.750" in predict.segments_as_text(options, found, None, "", "score")
+    assert predict.segments_as_text(options, {"b.wav": ([], 4)}, None, "", "score") == "no segments\n"
 
 
 BAD_ARGUMENTS = [

@@ -20,6 +20,7 @@ import soundfile
 import tensorflow as tf
 from conftest import run_main
 from google.protobuf import text_format
+from live_server import live
 from serving_stub import Model, grpc_server, request_by_tensor, rest_server, signatures_of
 from sounds import CONFIG, noise
 from tensorflow.python.tools import saved_model_cli
@@ -29,6 +30,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model, tf_serving
+from keras_audio_transfer.rest_server import ServedModel, build_app
 from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent
@@ -102,9 +104,14 @@ def warmup(folder):
     return requests
 
 
-@pytest.fixture(scope="module", params=["REST", "gRPC"])
-def address(request, model):
-    with (rest_server if request.param == "REST" else grpc_server)(model) as at:
+@pytest.fixture(scope="module", params=["REST", "gRPC", "serve"])
+def address(request, model, folder):
+    """Of a stand-in for TensorFlow Serving, or of our own server in its place."""
+    if request.param == "serve":
+        servers = live(build_app(ServedModel(folder / "1"), SERVED))
+    else:
+        servers = (rest_server if request.param == "REST" else grpc_server)(model)
+    with servers as at:
         yield at
 
 

@@ -19,6 +19,9 @@ serving      for batches of 1, 8 and 32 clips of a model folder or a network wit
              of an output, and, to compare, that between the Keras model with TensorFlow's other kernels and itself;
              time to load and size of a SavedModel of the model as it is, and of the one that is exported (folded and
              tiled).
+rest         requests a second and latency (50th and 95th percentile) for 1 and 8 clients that ask for one clip at a
+             time, as numbers and as a WAV file: of the server of `serve`, of one that joins no requests, and of the
+             SavedModel called by as many threads in a process of its own; several rounds in turn.
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by the way of `probe` and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
              difference of a score.
@@ -30,8 +33,8 @@ sources      for each imported model folder, from wav files to the features of a
              whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
              an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each.
 
-Each part whose data folder is not given is left out; recordings, training and serving need none, but have to be asked
-for. With --sources, extraction and memory are left out.
+Each part whose data folder is not given is left out; recordings, training, serving and rest need none, but have to be
+asked for. With --sources, extraction and memory are left out.
 """
 
 import json
@@ -41,7 +44,7 @@ from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.backbones import BACKBONES
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import cli, serve
 from keras_audio_transfer.config import preset
 from keras_audio_transfer.datasets import load
 from keras_audio_transfer.errors import InputError, unknown
@@ -50,7 +53,7 @@ from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
-PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving", "sources")
+PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving", "rest", "sources")
 
 
 def arguments():
@@ -95,12 +98,13 @@ def arguments():
     parser.add_argument(
         "--serving", nargs="+", default=[], metavar="MODEL_DIR|NETWORK:PRESET", help="such as convnet5:choi2017"
     )
+    parser.add_argument("--rest", nargs="+", default=[], type=Path, metavar="MODEL_DIR", help="model folders, for rest")
     parser.add_argument(
         "--requests",
         type=cli.positive_int,
         metavar="N",
         default=100,
-        help="timed requests of each kind and size, for serving",
+        help="timed requests of each kind and size, for serving; in each round, for rest",
     )
     parser.add_argument(
         "--sources", nargs="+", type=Path, default=[], metavar="MODEL_DIR", help="imported model folders, for sources"
@@ -133,6 +137,10 @@ def check(options):
             check_network(name)
         else:
             Card.read(Path(name))
+    for model_dir in options.rest:
+        Card.read(model_dir)
+    if options.rest:
+        serve.check_installed()
 
 
 def check_sources(options):
@@ -167,7 +175,7 @@ def parts_of(options, model_dir):
         options: of the command.
         model_dir: a model folder for extraction, memory and recordings.
     """
-    from keras_audio_transfer.commands.benchmarks import extraction, probes, serving, sources, training
+    from keras_audio_transfer.commands.benchmarks import extraction, probes, rest, serving, sources, training
 
     parts = {}
     if options.sources:
@@ -187,6 +195,8 @@ def parts_of(options, model_dir):
         parts[f"training_{network}_{preset_name}"] = partial(training.training, options, network, preset_name)
     for name in options.serving:
         parts[f"serving_{name}"] = partial(serving.serving, options, name)
+    for model_dir in options.rest:
+        parts[f"rest_{model_dir}"] = partial(rest.rest, options, model_dir)
     return parts
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "suggest": "Suggest which clips to label next, or whose label to check, for a model that 'classify' wrote.",
     "demo": "Try a model on a page in the browser: drop a recording or record one, and see its labels.",
     "export": "Export a model to a model folder, or add a version of its SavedModel to one.",
+    "serve": "Serve a model folder over HTTP, as TensorFlow Serving's REST interface does, without Docker.",
     "models": "List the published networks that `import` knows: trained on what, good for what, how large, under which "
     "licence.",
     "import": "Turn a published network into a model folder, with every layer open.",

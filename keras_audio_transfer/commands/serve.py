@@ -1,0 +1,123 @@
+"""Serve a model folder over HTTP, as TensorFlow Serving's REST interface does, without Docker.
+
+    keras-audio-transfer serve saved_models/mine
+    keras-audio-transfer serve saved_models/mine --name sounds --host 0.0.0.0 --port 8080
+
+Needs pip install 'keras_audio_transfer[server]'. The latest version in the folder is served; one that is added later is
+not noticed. Requests and answers are those of TensorFlow Serving: POST /v1/models/NAME:predict, GET /v1/models/NAME and
+/v1/models/NAME/metadata; /healthz says that the server runs. Requests whose rows have one shape and that come at about
+the same time are computed together, those for files one by one. When the server is ready, it prints its address; ctrl-C
+or SIGTERM ends it, with exit code 0.
+"""
+
+import argparse
+import importlib.util
+import re
+import signal
+import socket
+
+from keras_audio_transfer.commands import cli
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.export.tf_serving import example_requests, served_name
+from keras_audio_transfer.model_folder import Card, latest_saved_model
+
+_SECONDS_TO_END = 10  # for the requests that are being answered
+
+
+def url_name(text):
+    if not re.fullmatch("[A-Za-z0-9_.-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot stand in a URL; expected letters, digits, '_', '.' and '-'")
+    return text
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    cli.add_model_argument(parser, "model folder to serve")
+    parser.add_argument(
+        "--name", type=url_name, metavar="NAME", help="of the model in the address (default: the folder's)"
+    )
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other computers ask"
+    )
+    port = cli.number(int, lambda value: 0 <= value <= 65535, "0 to 65535; 0 for one that is free")
+    parser.add_argument("--port", type=port, metavar="N", default=8501, help="port to listen at")
+    parser.add_argument(
+        "--max-request-mib", type=cli.positive_int, metavar="N", default=64, help="the largest request, in MiB"
+    )
+    parser.add_argument(
+        "--max-batch",
+        type=cli.positive_int,
+        metavar="N",
+        default=32,
+        help="rows computed in one call; 1 joins no requests",
+    )
+    wait = cli.number(float, lambda value: 0 <= value <= 10000, "0 to 10000 milliseconds")
+    parser.add_argument(
+        "--batch-wait-ms", type=wait, metavar="MS", default=5.0, help="the longest that a request waits to be joined"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=cli.positive_int,
+        metavar="N",
+        default=2,
+        help="requests computed at the same time, a thread each",
+    )
+    return parser
+
+
+def listening(host, port):
+    """A socket at that address, and the address as a URL."""
+    try:
+        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(place, family=family, backlog=2048)
+        # Its connections have it, too; asyncio sets it for other sockets. Without it an answer takes 40 ms more.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except (OSError, ValueError) as error:  # the latter for what is no name of a host
+        why = f"{getattr(error, 'strerror', None) or error}".partition(" (")[0]
+        raise InputError(
+            f"--port: {port} at {host} cannot be listened at ({why}); name another --port or --host"
+        ) from error
+    shown = f"[{host}]" if family == socket.AF_INET6 else host
+    return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def check_installed():
+    missing = [name for name in ("orjson", "starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"serve: needs {', '.join(missing)}; pip install 'keras_audio_transfer[server]'")
+
+
+@cli.command(arguments)
+def main(options):
+    check_installed()
+    card, saved_model = Card.read(options.model_dir), latest_saved_model(options.model_dir)
+    card.require_single_clips(options.model_dir, "a server puts together anew")
+    listener, address = listening(options.host, options.port)
+    with listener:
+        import uvicorn
+
+        from keras_audio_transfer.extraction import use_one_thread_a_clip
+        from keras_audio_transfer.rest_server import ServedModel, build_app
+
+        use_one_thread_a_clip(options.jobs)
+        model = ServedModel(saved_model)
+        for signature, inputs in example_requests(card.audio):  # the first call of each takes long
+            if signature in model.types:
+                model.run(signature, inputs)
+        name = options.name or served_name(options.model_dir)
+        app = build_app(
+            model,
+            name,
+            threads=options.jobs,
+            max_request_bytes=options.max_request_mib * 2**20,
+            max_batch=options.max_batch,
+            batch_wait_seconds=options.batch_wait_ms / 1000,
+        )
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=_SECONDS_TO_END
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends at them, and then raises them once more
+            signal.signal(number, lambda *_: None)
+        cli.show(f"serving {model.version} of {options.model_dir} at {address}/v1/models/{name}")
+        uvicorn.Server(config).run(sockets=[listener])
+    return cli.DONE
