@@ -10,7 +10,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card
 
 NONE_OF_THESE = "(none of these)"
-KNOWN_AT_LEAST = 0.01  # of clips like those heard one in a hundred is less
+KNOWN_AT_LEAST = 0.02  # of clips like those heard one in fifty is less; docs/classify.md has what other limits give
 
 
 def limits_of(card: Card) -> dict[str, float]:

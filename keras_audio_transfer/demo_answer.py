@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_audio_transfer.answers import KNOWN_AT_LEAST
 from keras_audio_transfer.audio import load_sound
 from keras_audio_transfer.audio_files import open_audio
 from keras_audio_transfer.config import AudioConfig
@@ -54,7 +55,7 @@ def answer(
     model: "Model",
     max_seconds: float = 600.0,
     hop_seconds: float | None = None,
-    unknown_below: float = 0.05,
+    known_at_least: float = KNOWN_AT_LEAST,
 ) -> Answer:
     """Let a model hear an audio file: as one clip, or a long recording in windows.
 
@@ -66,7 +67,7 @@ def answer(
         model: with labels; of those whose `predict` has the columns `probability` and `known`, too, they are used.
         max_seconds: what comes later is not heard, and a note says so.
         hop_seconds: from window to window; None for half a window.
-        unknown_below: a window with a lower `known` lies in no segment, where scores are probabilities.
+        known_at_least: a window with a lower `known` lies in no segment, where scores are probabilities.
 
     Raises:
         InputError: see `audio_files.open_audio` and `Model.predict`; or more samples a second than any recording has.
@@ -83,7 +84,7 @@ def answer(
     waveform, notes = _heard(path, config, max_seconds)
     if len(waveform) > config.sample_rate * max(LONG_SECONDS, 2 * config.clip_seconds):
         hop = hop_seconds or config.clip_seconds / 2
-        return _in_windows(waveform, notes, model, hop, unknown_below)
+        return _in_windows(waveform, notes, model, hop, known_at_least)
     if len(waveform) > config.n_samples and config.long_clips != "whole":
         part = "first" if config.long_clips == "start" else "middle"
         notes = (*notes, f"the model hears only its {part} {config.clip_seconds:g} s")
@@ -106,7 +107,7 @@ def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndar
     return waveform[:n_samples], notes
 
 
-def _in_windows(waveform, notes, model, hop_seconds, unknown_below) -> Answer:
+def _in_windows(waveform, notes, model, hop_seconds, known_at_least) -> Answer:
     """A long recording; what is kept of each window is its scores."""
     import pandas as pd
 
@@ -114,7 +115,7 @@ def _in_windows(waveform, notes, model, hop_seconds, unknown_below) -> Answer:
     for table in _tables_of_windows(waveform, model, hop_seconds):
         scores.append(_scores(table).set_index("label")["score"].loc[model.labels].to_numpy())
         known.append(table["known"].iloc[0] if "known" in table else 1.0)
-    values, is_unknown = np.stack(scores), np.array(known) < unknown_below  # (windows, labels), (windows,)
+    values, is_unknown = np.stack(scores), np.array(known) < known_at_least  # (windows, labels), (windows,)
     scores_are, are_probabilities = _meaning(table, model)
     if is_unknown.any():
         notes = (*notes, f"{is_unknown.sum()} of {len(values)} windows are unlike everything the model was trained on")

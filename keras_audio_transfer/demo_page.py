@@ -28,19 +28,19 @@ GONE = "It has been deleted in the meantime: drop it or record it again."
 NOTHING = "Nothing was recorded or dropped yet. To record, allow this page to use the microphone."
 
 
-def build(model: Model, top: int, max_file_mib: int, unknown_below: float, **hearing) -> "gradio.Blocks":
+def build(model: Model, top: int, max_file_mib: int, known_at_least: float, **hearing) -> "gradio.Blocks":
     """The page of a model.
 
     Args:
         model: with labels.
         top: labels that are shown, the best ones.
         max_file_mib: what the page says of the largest file; `launch` is what refuses a larger one.
-        unknown_below: see `demo_answer.answer`; a recording with a lower `known` is said to be unlike everything.
+        known_at_least: see `demo_answer.answer`; a recording with a lower `known` is said to be unlike everything.
         **hearing: `max_seconds` and `hop_seconds` of `demo_answer.answer`.
     """
     import gradio
 
-    hear = partial(page_of, model=model, top=top, unknown_below=unknown_below, **hearing)
+    hear = partial(page_of, model=model, top=top, known_at_least=known_at_least, **hearing)
     limits = f"Up to {hearing['max_seconds']:g} seconds and {max_file_mib} MiB"
     with gradio.Blocks(title=model.path.name, analytics_enabled=False, delete_cache=(30, KEPT_SECONDS)) as page:
         gradio.HTML(_heading(model))
@@ -62,7 +62,7 @@ def build(model: Model, top: int, max_file_mib: int, unknown_below: float, **hea
     return page
 
 
-def page_of(file: str | None, model: Model, top: int, unknown_below: float, **hearing) -> str:
+def page_of(file: str | None, model: Model, top: int, known_at_least: float, **hearing) -> str:
     """What the page shows of a file, as HTML: the answer, or one sentence for what cannot be heard."""
     if file is None:
         return _paragraph(NOTHING)
@@ -70,19 +70,19 @@ def page_of(file: str | None, model: Model, top: int, unknown_below: float, **he
     if not path.exists():
         return _paragraph(GONE)
     heard = or_reason(
-        lambda clip: answer(clip.path, model, unknown_below=unknown_below, **hearing), Clip(path.name, path)
+        lambda clip: answer(clip.path, model, known_at_least=known_at_least, **hearing), Clip(path.name, path)
     )
     if isinstance(heard, str):  # names the file where Gradio keeps it
         return _paragraph(heard.replace(file, path.name))
-    return as_html(heard, model, top, unknown_below)
+    return as_html(heard, model, top, known_at_least)
 
 
-def as_html(heard: Answer, model: Model, top: int, unknown_below: float) -> str:
+def as_html(heard: Answer, model: Model, top: int, known_at_least: float) -> str:
     """Labels with bars, what scores are, notes, the picture, and the segments."""
     from keras_audio_transfer.demo_picture import picture
 
     parts = []
-    if heard.known is not None and heard.known < unknown_below:
+    if heard.known is not None and heard.known < known_at_least:
         parts.append(_paragraph("This is unlike everything the model was trained on.", bold=True))
     if heard.notes:
         parts.append(_paragraph(f"Notes: {'; '.join(heard.notes)}."))

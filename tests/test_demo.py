@@ -43,7 +43,7 @@ def stand_in(scores_are=None, **columns):
     return SimpleNamespace(card=card, labels=card.labels, path=Path("mine"), predict=predict)
 
 
-page_of = partial(demo_page.page_of, top=5, unknown_below=0.05, max_seconds=600.0, hop_seconds=None)
+page_of = partial(demo_page.page_of, top=5, known_at_least=0.05, max_seconds=600.0, hop_seconds=None)
 
 
 def written(folder, *parts, name="a.wav"):
@@ -155,7 +155,7 @@ def test_a_page_shows_probabilities_and_what_is_unknown(tmp_path):
     model = stand_in("votes", probability=lambda scores: scores * 0.5, known=lambda scores: 0.01)
     text = shown_text(page_of(str(written(tmp_path, (0.25, 0.5))), model))
     assert text.startswith("This is unlike everything the model was trained on. loud 0.500")
-    assert "unlike" not in page_of(str(tmp_path / "a.wav"), model, unknown_below=0.01)
+    assert "unlike" not in page_of(str(tmp_path / "a.wav"), model, known_at_least=0.01)
 
 
 def test_a_page_lists_segments_and_says_what_scores_are(tmp_path):

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_audio_transfer.probing.rejection import COVERAGES, Decided, at_coverage, at_precision, estimated, table
+from keras_audio_transfer.probing.rejection import (
+    COVERAGES,
+    LEVELS,
+    Decided,
+    at_coverage,
+    at_precision,
+    estimated,
+    table,
+)
 
 
 def decided(n=2000, n_foreign=0, seed=0):
@@ -66,10 +74,13 @@ def test_each_part_is_kept_by_a_threshold_of_the_others():
 
 
 def test_a_row_a_coverage():
-    rows = table(decided(n_foreign=500), 0.01)
+    levels, rows = np.split(table(decided(n_foreign=500), 0.01), [len(LEVELS)])
+    assert levels["known_at_least"].tolist() == [*LEVELS]
+    np.testing.assert_allclose(levels["kept"], 1 - levels["known_at_least"], atol=0.02)
+    # they are known from 0 to 0.02
+    np.testing.assert_allclose(levels["false_alarms"], np.maximum(1 - levels["known_at_least"] / 0.02, 0), atol=0.06)
     assert rows["coverage"].tolist() == [*COVERAGES]
+    assert (rows["known_at_least"] == 0.01).all()
     assert rows["probability_at_least"].is_monotonic_increasing
     assert rows["kept"].is_monotonic_decreasing
     assert rows["precision"].iloc[-1] > rows["precision"].iloc[0] + 0.1
-    assert rows["false_alarms"].iloc[0] == pytest.approx(0.5, abs=0.08)  # half of them are known below 0.01
-    assert rows["kept"].iloc[0] == pytest.approx(0.99, abs=0.01)

@@ -17,6 +17,7 @@ import tempfile
 import threading
 from importlib.util import find_spec
 
+from keras_audio_transfer.answers import limits_of
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import SCORES, Card
@@ -36,12 +37,11 @@ def arguments():
     parser.add_argument("--top", type=cli.positive_int, metavar="N", default=5, help="labels that are shown")
     parser.add_argument("--hop-seconds", type=cli.hop, metavar="S", help="between windows (default: half a window)")
     parser.add_argument(
-        "--unknown-below",
-        type=cli.probability,
+        "--known-at-least",
+        type=cli.fraction,
         metavar="P",
-        default=0.05,
         help="of models that say how much a sound is like their training sounds (1: very, 0: not at all): where that "
-        "is lower, the page says that it is unlike all of them",
+        "is lower, the page says that it is unlike all of them (default: the model's, 0.02)",
     )
     parser.add_argument(
         "--max-file-mib", type=cli.positive_int, metavar="N", default=100, help="larger files are refused"
@@ -97,7 +97,7 @@ def serve(options, model, stopped):
             "GRADIO_TEMP_DIR": folder,
             "NO_PROXY": "*",  # Gradio asks for its own page when it is up, which no proxy can answer
         }
-        names = ("top", "max_file_mib", "max_seconds", "hop_seconds", "unknown_below")
+        names = ("top", "max_file_mib", "max_seconds", "hop_seconds", "known_at_least")
         page = build(model, **{name: getattr(options, name) for name in names})
         page.queue(max_size=options.max_waiting, api_open=False)
         page.launch(
@@ -123,6 +123,8 @@ def main(options):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     cli.say_licences(options, card)
+    if options.known_at_least is None:
+        options.known_at_least = limits_of(card)["known_at_least"]
     if options.host not in LOOPBACK:
         cli.say(options, f"--host: whoever reaches {options.host} can use the page; it asks for no password")
     serve(options, loaded(options), stopped)

@@ -136,7 +136,7 @@ def accepts(options, decided):
     from keras_audio_transfer.probing import rejection
 
     limits = {"known_at_least": KNOWN_AT_LEAST, "probability_at_least": 0.0}
-    show_kept("not named: what is less known than all but 1 % of such sounds", decided.at(*limits.values()))
+    show_kept(f"not named: what is less known than {KNOWN_AT_LEAST:g}", decided.at(*limits.values()))
     for name, wanted, choose in (
         ("precision", options.precision, rejection.at_precision),
         ("coverage", options.coverage, rejection.at_coverage),

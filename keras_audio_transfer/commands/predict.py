@@ -72,7 +72,7 @@ def arguments():
         "--known-at-least",
         type=cli.fraction,
         metavar="P",
-        help="of models with probabilities: what is less known has none of the labels (default: the model's, 0.01)",
+        help="of models with probabilities: what is less known has none of the labels (default: the model's, 0.02)",
     )
     parser.add_argument(
         "--probability-at-least",

@@ -10,7 +10,8 @@ from keras_audio_transfer.intervals import wilson
 if TYPE_CHECKING:
     import pandas as pd
 
-COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1)
+COVERAGES = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 class Decided(NamedTuple):
@@ -91,18 +92,23 @@ def estimated(decided: Decided, choose: Callable[[Decided, float], float], known
 
 
 def table(decided: Decided, known_at_least: float) -> "pd.DataFrame":
-    """What is kept at which precision: a row a share of the classes' clips to keep, `COVERAGES`.
+    """What is kept at which precision: a row a limit of `LEVELS` on what is known, then, at the one given, one a share
+    of the classes' clips to keep, `COVERAGES`.
 
-    Columns: coverage, probability_at_least (chosen on all clips), and those of `Decided.at`, estimated as `estimated`
-    does.
+    Columns: known_at_least, coverage (NaN for the limits), probability_at_least (chosen on all clips; 0 for them), and
+    those of `Decided.at`, estimated as `estimated` does where a threshold was chosen.
     """
     import pandas as pd
 
-    rows = []
+    rows = [
+        {"known_at_least": level, "coverage": np.nan, "probability_at_least": 0.0, **decided.at(level, 0.0)}
+        for level in LEVELS
+    ]
     for share in COVERAGES:
         choose = at_coverage(share)
-        limit = choose(decided, known_at_least)
-        rows.append({"coverage": share, "probability_at_least": limit, **estimated(decided, choose, known_at_least)})
+        limits = {"known_at_least": known_at_least, "coverage": share}
+        limits["probability_at_least"] = choose(decided, known_at_least)
+        rows.append(limits | estimated(decided, choose, known_at_least))
     return pd.DataFrame(rows)
 
 
