@@ -42,8 +42,8 @@ class Calibration(NamedTuple):
 
     Each value becomes the probability of the first class of its pair by a sigmoid with one slope for all pairs (Platt
     1999); a class's probability is in proportion to the product of those of its pairs, to the power of `exponent`: a
-    temperature (Guo et al. 2017), as the pairs are not independent. scikit-learn's calibration of an SVC starts from its
-    votes instead, which differ little from clip to clip.
+    temperature (Guo et al. 2017), as the pairs are not independent. scikit-learn's calibration of an SVC starts from
+    its votes instead, which differ little from clip to clip.
 
     Attributes:
         slope: of the sigmoid, above 0.
