@@ -100,7 +100,7 @@ def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndar
             claims = f"has {channels} channels of {file.sample_rate} Hz"
             expected = f"expected at most {MOST_SAMPLES_A_SECOND} samples a second over all channels; convert it"
             raise InputError(f"{path}: {claims}; {expected}")
-    waveform, notes = load_sound(Clip(path.name, path), config.sample_rate, max_seconds)
+    waveform, notes, _ = load_sound(Clip(path.name, path), config.sample_rate, max_seconds)
     n_samples = round(max_seconds * config.sample_rate)
     if len(waveform) > n_samples:
         notes = (*notes, f"longer than {max_seconds:g} s: what comes later was not heard")

@@ -16,7 +16,6 @@ cannot be read are listed in failed.csv beside the output, the rest is used, and
 from dataclasses import replace
 from pathlib import Path
 
-from keras_audio_transfer import health
 from keras_audio_transfer.answers import KNOWN_AT_LEAST
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import cli, estimates, own_sounds, places
@@ -183,7 +182,7 @@ def card_of(options, name, candidates, source, config, prober, fitted, limits, s
 
 def write(options, path, card, fitted, found, own):
     """Write the model folder, with what was predicted for each clip before the SVM was fitted on all of them."""
-    from keras_audio_transfer import svm_layers
+    from keras_audio_transfer import health, svm_layers
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import predictions, rejection

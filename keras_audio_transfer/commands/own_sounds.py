@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_audio_transfer import datasets, health
+from keras_audio_transfer import datasets
 from keras_audio_transfer.answers import NONE_OF_THESE
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
@@ -65,6 +65,8 @@ def load(options, config, phases):
         check_enough(options, clips, names)
     except InputError as error:
         raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
+    from keras_audio_transfer import health
+
     warnings = health.warnings(clips, names, config.sample_rate, options.seed)
     for line in warnings:
         cli.show(f"warning: {line}")
