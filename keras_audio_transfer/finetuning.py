@@ -28,6 +28,7 @@ from keras_audio_transfer.input_pipeline import array_batches, targets
 from keras_audio_transfer.layers import Patches
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
+from keras_audio_transfer.probing.predictions import HeldOut, table
 from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
 from keras_audio_transfer.splits import FINGERPRINT, Splits, nested_subset, training_data
@@ -105,7 +106,13 @@ def load_network(model_dir: Path) -> keras.Model:
 
 
 def run_trial(
-    trial: Trial, source: Path, task: Task, config: FinetuningConfig, run_dir: Path, models: Path | None
+    trial: Trial,
+    source: Path,
+    task: Task,
+    config: FinetuningConfig,
+    run_dir: Path,
+    models: Path | None,
+    predicted: Path,
 ) -> dict:
     """Train and test one trial. The same trial gives the same numbers, on any number of processes.
 
@@ -116,6 +123,7 @@ def run_trial(
         config: how.
         run_dir: an existing folder; a killed training continues from it.
         models: folder that gets the trained network as a model folder; None for none.
+        predicted: the file that gets what is predicted for each test clip, see `predictions.table`.
 
     Returns:
         Its row of the table, without source, target, network and multiscale: strategy, fraction, seed, train_clips,
@@ -136,14 +144,20 @@ def run_trial(
     rows = task.subset(trial)
     row = {**asdict(trial), "train_clips": len(rows)}
     if trial.strategy == "probe":
-        row |= _probe(network, spectrograms, rows, task, config, trial.seed)
+        result, predictions = _probe(network, spectrograms, rows, task, config, trial.seed)
     else:
-        row |= _train(network, spectrograms, rows, task, config, trial, source, run_dir, models)
-    return {**row, "seconds": time.monotonic() - start}
+        result, predictions = _train(network, spectrograms, rows, task, config, trial, source, run_dir, models)
+    predicted.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(predicted) as partial:
+        predictions.to_csv(partial, index=False)
+    return {**row, **result, "seconds": time.monotonic() - start}
 
 
 def _probe(network, spectrograms, rows, task, config, seed):
-    """A linear or RBF SVM on the features; its parameters chosen by cross-validation among the training clips."""
+    """A linear or RBF SVM on the features; its parameters chosen by cross-validation among the training clips.
+
+    As `_train`: what the row says of it, and what was predicted for each test clip.
+    """
     names = config.probed([*network.output])
     seen = np.concatenate([rows, task.rows("test")])
     features_of = keras.Model(spectrogram_of(network), {name: network.output[name] for name in names})
@@ -152,10 +166,10 @@ def _probe(network, spectrograms, rows, task, config, seed):
     features.splits = np.array(["train"] * len(rows) + ["test"] * len(task.rows("test")))
     prober = Prober(features, seed=seed)
     (result,) = prober.rows(parse_combinations("+".join(names), names))
-    counts = prober.confusion(result)
-    expected, got = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
+    held_out = prober.held_out(result, probabilities=True)
     one_hot = np.eye(len(task.label_names), dtype=np.float32)
-    return training.score(one_hot[expected], one_hot[got], multi_label=False)
+    expected, got = one_hot[features.labels[held_out.rows]], one_hot[held_out.predicted]
+    return training.score(expected, got, multi_label=False), table(features, held_out)
 
 
 def _train(network, spectrograms, rows, task, config, trial, source, run_dir, models):
@@ -214,7 +228,9 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
     result |= {"epochs": len(history), "validation_accuracy": history["val_accuracy"][history["val_loss"].idxmin()]}
     if models is not None:
         _export(model, source, task, trial, config, rows, result, history, models / trial.file_name)
-    return result
+    tested = FeatureTable.of_clips({}, task.splits.test, task.label_names)
+    everything = np.arange(len(scores))
+    return result, table(tested, HeldOut(everything, scores.argmax(axis=1), np.full(len(scores), "test"), scores))
 
 
 def identity_of(trial: Trial, source: Path, task: Task, config: FinetuningConfig) -> dict:

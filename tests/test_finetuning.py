@@ -89,7 +89,14 @@ def run(trial, source, task, tmp_path, **settings):
     run_dir = tmp_path / trial.file_name
     run_dir.mkdir(exist_ok=True)
     config = FinetuningConfig(**{"epochs": 2, "min_steps": 3, "batch_size": 8, "learning_rate": 1e-2, **settings})
-    row = run_trial(trial, source, task, config, run_dir, tmp_path / "models")
+    row = run_trial(trial, source, task, config, run_dir, tmp_path / "models", tmp_path / "predictions" / "trial.csv")
+    predicted = pd.read_csv(tmp_path / "predictions" / "trial.csv")
+    assert [*map(str, predicted["clip"])] == [clip.clip_id for clip in task.splits.test]
+    assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(row["accuracy"])
+    probabilities = predicted[[f"probability_{name}" for name in task.label_names]]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert [task.label_names[i] for i in probabilities.to_numpy().argmax(axis=1)] == [*predicted["predicted"]]
+    assert ("known" in predicted) == (trial.strategy == "probe")
     if trial.strategy == "probe":
         return row, None, None
     models = (source / "model.keras", tmp_path / "models" / trial.file_name / "model.keras")
@@ -359,7 +366,9 @@ def test_transfer_writes_a_row_a_cell_and_a_picture(source, target, run_script, 
     assert set(table["target"]) == {"manifest"}
     assert set(table["network"]) == {"sbcnn"}
     assert table.loc[table["strategy"] == "finetune", "epochs"].tolist() == [1]
-    assert {"results.csv", "settings.json", "transfer.png", "transfer.svg"} == {path.name for path in out.iterdir()}
+    assert {"results.csv", "settings.json", "transfer.png", "transfer.svg", "predictions"} == {
+        path.name for path in out.iterdir()
+    }
 
     # The same command adds what is new and repeats nothing.
     before = (out / "results.csv").read_text().splitlines()

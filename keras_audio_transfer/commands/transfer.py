@@ -38,6 +38,7 @@ from keras_audio_transfer.resume import check_settings
 from keras_audio_transfer.splits import FINGERPRINT, divide, nested_subset
 
 RESULTS, SETTINGS, MODELS, UNFINISHED = "results.csv", "settings.json", "models", "unfinished"
+PREDICTIONS = "predictions"  # a table a training
 CARD = "card_sha256"  # the setting that holds what the source's answers depend on
 RENAMED = {"share_below_head": "backbone_learning_rate_factor"}  # settings that had another name before
 
@@ -361,7 +362,8 @@ def run_trials(options, trials, task, config, finished: Callable[[dict], None]):
         # A process a trial, with one thread: its numbers then depend on nothing that ran before or beside it.
         (runs / trial.file_name).mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(1, context, _start_worker) as process:
-            arguments = trial, options.model_dir, task, config, runs / trial.file_name, models
+            predicted = options.output_dir / PREDICTIONS / f"{trial.file_name}.csv"
+            arguments = trial, options.model_dir, task, config, runs / trial.file_name, models, predicted
             return process.submit(run_trial, *arguments).result()
 
     threads = ThreadPoolExecutor(options.jobs)

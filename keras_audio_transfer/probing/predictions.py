@@ -59,6 +59,7 @@ def table(features: FeatureTable, held_out: HeldOut) -> "pd.DataFrame":
     }
     if held_out.probabilities is not None:
         columns |= {f"probability_{name}": held_out.probabilities[:, i].round(6) for i, name in enumerate(names)}
+    if held_out.known is not None:
         columns["known"] = held_out.known.round(6)
     return pd.DataFrame(columns | {"notes": [cell(str(note)) for note in notes]})
 
