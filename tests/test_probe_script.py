@@ -60,6 +60,7 @@ def test_with_a_baseline(features, run_script, tmp_path):
     tables = {"scores.csv", "predictions.csv", "classes.csv"}
     expected = {"config.json"} | tables | {f"{name}.{suffix}" for name in pictures for suffix in ("png", "svg")}
     assert {path.name for path in out.iterdir()} == expected
+    assert "known" not in pd.read_csv(out / "predictions.csv")  # nothing is left to calibrate on
     best = picture_labels.label(scores["score"].idxmax())
     assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
 
@@ -85,6 +86,10 @@ def test_selection(features, run_script, tmp_path):
     scores = scores_of(tmp_path / "out")
     assert [*scores.index] == ["best"]
     assert "of 5)" in scores.loc["best", "chosen"]
+    predicted = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    names = [f"probability_{name}" for name in pd.read_csv(tmp_path / "out" / "classes.csv")["label"]]
+    assert [*predicted.columns] == ["clip", "true", "predicted", "fold", *names, "known", "notes"]
+    assert ("probability_" + predicted["predicted"] == predicted[names].idxmax(axis=1)).all()
     assert "<!-- chosen inside each training part: layer" in (tmp_path / "out" / "confusion.svg").read_text()
 
 

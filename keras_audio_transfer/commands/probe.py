@@ -271,7 +271,8 @@ def draw(options, scores, prober, picture):
         lines = {picture.baseline: scores.loc[scores["layers"] == picture.baseline, "score"].iloc[0], **lines}
     named = scores[[set(layers.split("+")) <= set(prober.features.layers) for layers in scores["layers"]]]
     shown = scores.iloc[0] if named.empty else named.loc[named["score"].idxmax()]  # a method's only row, or the best
-    counts = predictions.write(options.output_dir, prober.features, prober.held_out(shown))
+    held_out = prober.held_out(shown, probabilities=True)
+    counts = predictions.write(options.output_dir, prober.features, held_out)
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
     if picture.beside:
