@@ -16,11 +16,12 @@ cannot be read are listed in failed.csv beside the output, the rest is used, and
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_audio_transfer import health
 from keras_audio_transfer.answers import KNOWN_AT_LEAST
 from keras_audio_transfer.clip_inputs import clips_below
-from keras_audio_transfer.commands import cli, estimates, own_sounds, places
-from keras_audio_transfer.datasets import folder
+from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
@@ -158,25 +159,12 @@ def card_of(options, name, candidates, source, config, prober, fitted, limits, s
             "calibration": certainty.calibration._asdict(),
             "accepts": limits,
         },
-        training_data={
-            "dataset": "manifest" if options.folder.is_file() else "folder",
-            "licence": folder.LICENSE,
-            "citation": folder.CITATION,
-            "division": f"{prober.description}; then chosen once more and fitted on all clips",
-            "clips": {"all": len(features.labels)},
-            "clips_by_label": {name: int((features.labels == i).sum()) for i, name in enumerate(names)},
-        },
+        training_data=own_sounds.training_data(
+            options, prober.description, np.eye(len(names), dtype=int)[features.labels], names
+        ),
         transferred_from=source.lineage(),
         scores=scores,
-        settings={
-            "model": name,
-            "candidates": [*candidates],
-            "clip_seconds": options.clip_seconds,
-            "layer_weights": options.layer_weights,
-            "group_by": options.group_by,
-            "unknown": options.unknown and options.unknown.name,
-            "labelled": options.labelled and options.labelled.name,
-        },
+        settings=own_sounds.settings(options, name, candidates),
         seed=options.seed,
     )
 
@@ -252,13 +240,16 @@ def main(options):
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
     unknown = ["unknown sounds"] * len(titles) if options.unknown else []
-    phases = cli.Phases(options, "decoding", *titles, *unknown, *PHASES)
+    several = own_sounds.have_several_labels(options)
+    phases = cli.Phases(options, "decoding", *titles, *unknown, *(classify_tags.PHASES if several else PHASES))
     first, *others = sources
     own = own_sounds.load(options, sources[first][1].audio, phases)
     configs = {first: own.config}
     for name in others:
         configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
     features = extract(options, sources, own.clips, own.names, configs, phases)
+    if several:
+        return classify_tags.classify(options, sources, configs, features, own, phases)
     foreign = (
         extract(options, sources, clips_below([options.unknown]), [], configs, phases) if options.unknown else None
     )
