@@ -9,6 +9,8 @@ first, by nested cross-validation, where no clip that is scored has a part in an
 test, and perhaps validation, and class folders in each, test is scored instead.) The SVM that is exported is then
 chosen once more, on all the clips, and fitted on all of them.
 
+Where rows of a manifest have several labels (rain|wind), the model says of each label by itself whether a sound has it.
+
 The label with the largest of the model's scores is the one that scikit-learn predicts; `predict` shows them. Files that
 cannot be read are listed in failed.csv beside the output, the rest is used, and the exit code is 1.
 """

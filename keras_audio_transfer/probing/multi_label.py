@@ -164,10 +164,10 @@ class MultiLabelProber:
         for factors, numbers in by_factors.items():
             products = self._products.sums(part.name, layers, factors)
             features = partial(self._products.features, part.name, layers, factors)
-            how = self._products.n_features(layers), [points[number] for number in numbers], PAIR_VALUES
+            n_features, tried = self._products.n_features(layers), [points[number] for number in numbers]
             for label, of_label in enumerate(self.features.labels[part.fit].T):
                 copies = tuple(map(np.copy, products))  # they are overwritten
-                for place, values in predictions(copies, features, how[0], of_label, *how[1:]):
+                for place, values in predictions(copies, features, n_features, of_label, tried, PAIR_VALUES):
                     # Above 0 for the first of the pair of classes, which is 0.
                     result[numbers[place], :, label] = -values.values[:, 0]
         return result
