@@ -117,6 +117,15 @@ def test_of_several_sources_one_is_taken():
     assert all_single_or_all(names) == [("a/1",), ("a/2",), ("b/1",), ("a/1", "a/2")]
 
 
+def test_clips_of_which_none_has_two_labels_are_taken_alike():
+    """As where the only clip with two cannot be read."""
+    numbers = np.arange(60) // 3 % 3
+    features = one_layer(replace(tags(), labels=numbers))
+    two_ways = [features, replace(features, labels=(numbers[:, np.newaxis] == np.arange(3)).astype(np.int64))]
+    first, second = (MultiLabelProber(of_way).held_out() for of_way in two_ways)
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
