@@ -27,6 +27,22 @@ def limits_of(card: Card) -> dict[str, float]:
         raise InputError(f"card.json: probe.accepts is {said!r}; expected numbers; export the model again") from None
 
 
+def thresholds_of(card: Card) -> npt.NDArray[np.float64] | None:
+    """The probability from which on a clip has a label, (labels,); None where clips have one label.
+
+    Raises:
+        InputError: the card's are no numbers, or not one a label.
+    """
+    said = (card.probe or {}).get("thresholds")
+    if said is None:
+        return None
+    try:
+        return np.array([float(said[label]) for label in card.labels])
+    except (KeyError, TypeError, ValueError):
+        what = f"probe.thresholds is {str(said)[:60]}; expected a number for each label"
+        raise InputError(f"card.json: {what}; export the model again") from None
+
+
 @dataclass(frozen=True)
 class Answers:
     """The outputs of a classifier for some clips.
@@ -35,7 +51,7 @@ class Answers:
         labels: of the scores.
         scores: (clips, labels).
         probabilities: (clips, labels), and known, (clips,): see `PairProbabilities` and `Familiarity`; None for a model
-            that has none.
+            that has none. Of one whose clips have several labels, `LabelProbabilities`, and no `known`.
     """
 
     labels: Sequence[str]
@@ -52,7 +68,8 @@ class Answers:
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of what `rows` holds."""
-        return ("label", "score", *(() if self.probabilities is None else ("probability", "known")))
+        optional = {"probability": self.probabilities, "known": self.known}
+        return ("label", "score", *(name for name, values in optional.items() if values is not None))
 
     def order(self) -> npt.NDArray[np.int64]:
         """The numbers of the labels, the best first: by probability, then by score, then as they stand."""
@@ -78,8 +95,24 @@ class Answers:
             result.append(of_clip)
         return result
 
+    def above(self, thresholds: npt.NDArray[np.float64], top: int | None = None) -> list[list[tuple]]:
+        """For each clip the labels as probable as their thresholds, at most `top`, or `NONE_OF_THESE`.
+
+        Args:
+            thresholds: see `thresholds_of`; of a model with probabilities.
+            top: None for no limit.
+        """
+        nothing = (NONE_OF_THESE, *[np.nan] * (len(self.columns) - 1))
+        reached = np.asarray(self.probabilities) >= thresholds
+        return [
+            [self._row(number, label) for label in order if reached[number, label]][:top] or [nothing]
+            for number, order in enumerate(self.order())
+        ]
+
     def _row(self, number, label):
-        row = self.labels[label], round(float(self.scores[number, label]), 6)
-        if self.probabilities is None or self.known is None:
-            return row
-        return *row, round(float(self.probabilities[number, label]), 6), round(float(self.known[number]), 6)
+        values = [self.scores[number, label]]
+        if self.probabilities is not None:
+            values.append(self.probabilities[number, label])
+        if self.known is not None:
+            values.append(self.known[number])
+        return self.labels[label], *(round(float(value), 6) for value in values)

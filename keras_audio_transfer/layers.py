@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.one_vs_rest_layers import LabelProbabilities, OneVsRestSVM
 from keras_audio_transfer.resampling import SincResampling
 from keras_audio_transfer.spectrogram import (
     ApplyHtkFilterbank,
@@ -38,9 +39,11 @@ __all__ = [
     "FramePadding",
     "GlobalMeanStdPooling2D",
     "JoinedPatches",
+    "LabelProbabilities",
     "Logarithm",
     "MagnitudeToPower",
     "MultiscaleDilatedConv2D",
+    "OneVsRestSVM",
     "PairProbabilities",
     "PairScores",
     "PatchPadding",

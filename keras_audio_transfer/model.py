@@ -219,8 +219,9 @@ class Model:
         Returns:
             Columns `label` and `score`, the highest score first. Of a model of `classify` also `probability`, the
             highest first, and `known`, of the clip: the share of held-out clips of the classes that were less like
-            them, near 0 for what is unlike all that it has heard. For a list or batch also `clip` before them: 0 for
-            the first, 1 ...
+            them, near 0 for what is unlike all that it has heard; where clips can have several labels no `known`, and
+            `card.probe["thresholds"]` says from which probability on a clip has each. For a list or batch also `clip`
+            before them: 0 for the first, 1 ...
 
         Raises:
             InputError: a model without labels, a `top` that is not 1 to their number, and see `features`.
@@ -248,8 +249,9 @@ class Model:
         answers = self._answers(_scaled(clips, is_one), rate)
         order = answers.order()[:, :most]
         columns = {"label": labels[order].ravel(), "score": np.take_along_axis(answers.scores, order, axis=1).ravel()}
-        if answers.probabilities is not None and answers.known is not None:
+        if answers.probabilities is not None:
             columns["probability"] = np.take_along_axis(answers.probabilities, order, axis=1).ravel()
+        if answers.known is not None:
             columns["known"] = np.repeat(answers.known, order.shape[1])
         if not is_one:
             columns = {"clip": np.repeat(np.arange(len(clips)), order.shape[1]), **columns}

@@ -45,7 +45,8 @@ class Card:
         labels: of the scores, in order; none for a model without a head.
         multi_label: whether a clip can have several labels.
         scores_are: what the scores mean, where they are no probabilities.
-        probe: the SVM in the model: layers, channels, kernel, C, gamma, layer_weights, support_vectors.
+        probe: the SVM in the model: layers, channels, kernel, C, gamma, layer_weights, support_vectors; of several
+            labels a clip also thresholds, label -> probability from which on a clip has it.
         training_data: dataset, licence, citation, division, clips.
         transferred_from: the training data of the network that this one was made of.
         epochs_trained: with the data above.
@@ -215,7 +216,7 @@ class Card:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether a probe gives probabilities beside its scores, and says which clips are like those it heard."""
+        """Whether a probe gives probabilities beside its scores."""
         return "calibration" in (self.probe or {})
 
     def require_single_clips(self, model: Path, use: str) -> None:

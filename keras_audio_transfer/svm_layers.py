@@ -302,9 +302,6 @@ def layers_of_probe(scaler, svm, output: str = "scores") -> tuple[ChannelScaling
         raise InputError("svm: breaks ties by confidence; expected break_ties=False, SVC's default")
     n_channels, is_linear = scaler.n_features_in_, svm.kernel == "linear"
     n_support = [0] * len(svm.classes_) if is_linear else svm.n_support_
-    scaling = ChannelScaling(name=f"{SCORES}_scaling")
-    scaling.build((None, n_channels))
-    scaling.set_weights([scaler.mean_, scaler.scale_])
     gamma, name = None if is_linear else svm.gamma, SCORES if output == "scores" else f"{SCORES}_{output}"
     classifier = SupportVectorClassifier(n_support, svm.kernel, gamma, output, name=name)
     classifier.build((None, n_channels))
@@ -313,7 +310,21 @@ def layers_of_probe(scaler, svm, output: str = "scores") -> tuple[ChannelScaling
         classifier.set_weights([sign * svm.coef_, sign * svm.intercept_])
     else:
         classifier.set_weights([svm.support_vectors_, sign * svm.dual_coef_, sign * svm.intercept_])
-    return scaling, classifier
+    return _scaling(scaler), classifier
+
+
+def scaled_features(extractor: keras.Model, layer_names: Sequence[str], scaler) -> keras.KerasTensor:
+    """Some of an extractor's layers, concatenated and scaled by a fitted `StandardScaler`: (batch, channels)."""
+    features = [extractor.output[name] for name in layer_names]
+    x = features[0] if len(features) == 1 else keras.layers.Concatenate(name=f"{SCORES}_features")(features)
+    return _scaling(scaler)(x)
+
+
+def _scaling(scaler):
+    scaling = ChannelScaling(name=f"{SCORES}_scaling")
+    scaling.build((None, scaler.n_features_in_))
+    scaling.set_weights([scaler.mean_, scaler.scale_])
+    return scaling
 
 
 def add_probe(extractor: keras.Model, layer_names: Sequence[str], scaler, svm, certainty) -> keras.Model:
@@ -332,10 +343,8 @@ def add_probe(extractor: keras.Model, layer_names: Sequence[str], scaler, svm, c
     Raises:
         InputError: see `layers_of_probe`.
     """
-    features = [extractor.output[name] for name in layer_names]
-    x = features[0] if len(features) == 1 else keras.layers.Concatenate(name=f"{SCORES}_features")(features)
-    scaling, classifier = layers_of_probe(scaler, svm, "decision_values")
-    scaled, n_labels = scaling(x), len(svm.classes_)
+    _, classifier = layers_of_probe(scaler, svm, "decision_values")
+    scaled, n_labels = scaled_features(extractor, layer_names, scaler), len(svm.classes_)
     values = classifier(scaled)
     calibration, familiarity = certainty
     known = Familiarity(len(familiarity.means), len(familiarity.components), len(familiarity.distances), name=KNOWN)

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RATE = 16000
 DOCUMENTED = [
     *("", ".errors", ".layer_names", ".feature_table", ".array_audio", ".clip_inputs", ".model", ".api"),
-    *(".layer_features", ".demo_answer"),
+    *(".layer_features", ".demo_answer", ".probing.iterative_stratification", ".probing.label_thresholds"),
 ]
 
 

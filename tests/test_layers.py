@@ -39,9 +39,11 @@ CASES = {
     "Familiarity": ({"n_classes": 2, "n_components": 2, "n_clips": 3}, (2, 5), (None, 5), 1),
     "FramePadding": ({"n_fft": 8, "hop_length": 3, "frame_padding": "theano_half"}, (2, 31, 1), (None, None, 1), 1),
     "GlobalMeanStdPooling2D": ({}, MAPS, FREE_MAPS, 300),  # a variance that float16 does not have
+    "LabelProbabilities": ({}, (2, 3), (None, 3), 1),
     "Logarithm": ({"scale": 2.0, "offset": 0.1}, MAPS, (None,) * 4, 1),
     "MagnitudeToPower": ({}, MAPS, (None,) * 4, 1000),
     "MultiscaleDilatedConv2D": ({"filters": 2, "dilations": (1, 3), "activation": "elu"}, MAPS, FREE_MAPS, 1),
+    "OneVsRestSVM": ({"n_labels": 2, "n_vectors": 4, "gamma": 0.1}, (2, 5), (None, 5), 1),
     "PairProbabilities": ({"n_labels": 3, "slope": 1.0, "exponent": 0.5}, (2, 3), (None, 3), 1),
     "PairScores": ({"n_labels": 3}, (2, 3), (None, 3), 1),
     "PatchPadding": ({"audio": PATCHES.to_dict()}, (2, 31, 1), (None, None, 1), 1),
@@ -62,7 +64,7 @@ OF_OTHER_BATCHES = {"JoinedPatches", "Patches"}  # in test_published_front_ends.
 KEEPS = {
     **{"ApplyHtkFilterbank": "float32", "ChannelScaling": "float64", "MagnitudeToPower": "float32"},
     **{"SupportVectorClassifier": "float32", "PairScores": "float32", "PairProbabilities": "float32"},
-    "Familiarity": "float32",
+    **{"Familiarity": "float32", "LabelProbabilities": "float32", "OneVsRestSVM": "float32"},
 }
 POSITIVE = ("Logarithm", "PowerToRelativeDecibel")
 every_layer = pytest.mark.parametrize("name", CASES)

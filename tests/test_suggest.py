@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import datasets, extraction
-from keras_audio_transfer.commands import classify, cli
+from keras_audio_transfer.commands import classify, cli, own_sounds
 from keras_audio_transfer.datasets import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
@@ -274,7 +274,7 @@ def test_classify_hears_what_was_labelled(as_manifest, labelled, recordings, tmp
     (tmp_path / "a.csv").write_text("file,correct_label\nsounds/quiet/3.wav,=loud\nrecordings/3.wav,quiet")
     given = [sounds, "--labelled", tmp_path / "a.csv", "--output-dir", tmp_path / "new"]
     options = classify.arguments().parse_args([*map(str, given), "--quiet"])
-    clips, names, failures, _ = classify.load_clips(options, CONFIG, cli.Phases(options, "decoding"))
+    clips, names, failures, *_ = own_sounds.load(options, CONFIG, cli.Phases(options, "decoding"))
     assert (names, failures) == (LABELS, [])
     counts = {name: sum(clip.labels == (name,) for clip in clips) for name in names}
     assert counts == {"=loud": 7, "quiet": 6}

@@ -9,6 +9,8 @@ first, by nested cross-validation, where no clip that is scored has a part in an
 test, and perhaps validation, and class folders in each, test is scored instead.) The SVM that is exported is then
 chosen once more, on all the clips, and fitted on all of them.
 
+Where rows of a manifest have several labels (rain|wind), the model says of each label by itself whether a sound has it.
+
 The label with the largest of the model's scores is the one that scikit-learn predicts; `predict` shows them. Files that
 cannot be read are listed in failed.csv beside the output, the rest is used, and the exit code is 1.
 """
@@ -16,10 +18,11 @@ cannot be read are listed in failed.csv beside the output, the rest is used, and
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from keras_audio_transfer.answers import KNOWN_AT_LEAST
 from keras_audio_transfer.clip_inputs import clips_below
-from keras_audio_transfer.commands import cli, estimates, own_sounds, places
-from keras_audio_transfer.datasets import folder
+from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
@@ -157,25 +160,12 @@ def card_of(options, name, candidates, source, config, prober, fitted, limits, s
             "calibration": certainty.calibration._asdict(),
             "accepts": limits,
         },
-        training_data={
-            "dataset": "manifest" if options.folder.is_file() else "folder",
-            "licence": folder.LICENSE,
-            "citation": folder.CITATION,
-            "division": f"{prober.description}; then chosen once more and fitted on all clips",
-            "clips": {"all": len(features.labels)},
-            "clips_by_label": {name: int((features.labels == i).sum()) for i, name in enumerate(names)},
-        },
+        training_data=own_sounds.training_data(
+            options, prober.description, np.eye(len(names), dtype=int)[features.labels], names
+        ),
         transferred_from=source.lineage(),
         scores=scores,
-        settings={
-            "model": name,
-            "candidates": [*candidates],
-            "clip_seconds": options.clip_seconds,
-            "layer_weights": options.layer_weights,
-            "group_by": options.group_by,
-            "unknown": options.unknown and options.unknown.name,
-            "labelled": options.labelled and options.labelled.name,
-        },
+        settings=own_sounds.settings(options, name, candidates),
         seed=options.seed,
     )
 
@@ -251,13 +241,16 @@ def main(options):
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
     unknown = ["unknown sounds"] * len(titles) if options.unknown else []
-    phases = cli.Phases(options, "decoding", *titles, *unknown, *PHASES)
+    several = own_sounds.have_several_labels(options)
+    phases = cli.Phases(options, "decoding", *titles, *unknown, *(classify_tags.PHASES if several else PHASES))
     first, *others = sources
     own = own_sounds.load(options, sources[first][1].audio, phases)
     configs = {first: own.config}
     for name in others:
         configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
     features = extract(options, sources, own.clips, own.names, configs, phases)
+    if several:
+        return classify_tags.classify(options, sources, configs, features, own, phases)
     foreign = (
         extract(options, sources, clips_below([options.unknown]), [], configs, phases) if options.unknown else None
     )

@@ -165,9 +165,17 @@ def in_words(by_class):
     """The table of classes with each measure and its interval in one column."""
     words = by_class[["label", "clips"]].copy()
     for name in ("precision", "recall", "f1"):
-        ends = zip(*(by_class[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        words[name] = [f"{value:.3f} ({low:.3f} to {high:.3f})" if value == value else "-" for value, low, high in ends]
+        words[name] = with_intervals(by_class, name)
     return words
+
+
+def with_intervals(table, name):
+    """A measure and its interval in words, row by row."""
+    ends = zip(*(table[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+    return [
+        "-" if np.isnan(value) else f"{value:.3f}" + ("" if np.isnan(low) else f" ({low:.3f} to {high:.3f})")
+        for value, low, high in ends
+    ]
 
 
 def curve_of(prober, row, phases):

@@ -11,11 +11,13 @@ from keras_audio_transfer.answers import NONE_OF_THESE
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
-from keras_audio_transfer.datasets import groups
+from keras_audio_transfer.datasets import folder, groups
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
+
+OF_ONE_LABEL = ("labelled", "unknown", "precision", "coverage")
 
 
 class OwnSounds(NamedTuple):
@@ -26,7 +28,7 @@ class OwnSounds(NamedTuple):
         names: of their labels.
         failures: (clip id, reason) of those that cannot.
         config: the front end for their length.
-        warnings: of `health`.
+        warnings: of `health`, whose words are of classes: none where clips have several labels.
         groups_without_names: the group of each clip, str (clips,), were what their names say ignored; None where they
             say nothing.
     """
@@ -37,6 +39,44 @@ class OwnSounds(NamedTuple):
     config: AudioConfig
     warnings: list[str]
     groups_without_names: np.ndarray | None
+
+
+def have_several_labels(options):
+    """Whether clips of a manifest have several labels, separated by '|'; refuses the flags that are of one label."""
+    if not options.folder.is_file() or all(len(clip.labels) < 2 for clip in datasets.load_own(options.folder)):
+        return False
+    for name in OF_ONE_LABEL:
+        if getattr(options, name) is not None:
+            raise InputError(
+                f"{name}: is of clips with one label; {options.folder} has some with several; leave it out"
+            )
+    return True
+
+
+def training_data(options, division, labels, label_names):
+    """What the card says of the sounds; `labels`: 0 or 1, (clips, labels)."""
+    counts = labels.sum(axis=0)
+    return {
+        "dataset": "manifest" if options.folder.is_file() else "folder",
+        "licence": folder.LICENSE,
+        "citation": folder.CITATION,
+        "division": f"{division}; then chosen once more and fitted on all clips",
+        "clips": {"all": len(labels)},
+        "clips_by_label": {name: int(count) for name, count in zip(label_names, counts, strict=True)},
+    }
+
+
+def settings(options, name, candidates):
+    """What the card says of the run: which of the models was built on, and the flags."""
+    return {
+        "model": name,
+        "candidates": [*candidates],
+        "clip_seconds": options.clip_seconds,
+        "layer_weights": options.layer_weights,
+        "group_by": options.group_by,
+        "unknown": options.unknown and options.unknown.name,
+        "labelled": options.labelled and options.labelled.name,
+    }
 
 
 def load(options, config, phases):
@@ -67,7 +107,8 @@ def load(options, config, phases):
         raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
     from keras_audio_transfer import health
 
-    warnings = health.warnings(clips, names, config.sample_rate, options.seed)
+    several = any(len(clip.labels) > 1 for clip in clips)
+    warnings = [] if several else health.warnings(clips, names, config.sample_rate, options.seed)
     for line in warnings:
         cli.show(f"warning: {line}")
     ignored = None if without is None else np.array([clip.group for clip in without])
@@ -95,10 +136,10 @@ def check_enough(options, clips, names):
     from keras_audio_transfer.probing.cross_validation import outer_folds
 
     try:
-        folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed)
+        folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed, several_labels=True)
     except InputError as error:
         raise InputError(f"{options.folder}: {error}") from error
-    fitted = Counter(clips[i].labels[0] for i in folds[0].outer.fit)
+    fitted = Counter(label for i in folds[0].outer.fit for label in clips[i].labels)
     for name in names:
         if not fitted[name]:
             raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")

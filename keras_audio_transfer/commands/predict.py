@@ -7,7 +7,8 @@
 Of each file come the --top labels, best first. A score is a probability where `train` trained the model. A model of
 `classify` gives probabilities beside its scores (its card.json says what these are), and `known`, which is near 0 for
 what is unlike all that it has heard: below --known-at-least the label is "(none of these)", and so it is where the best
-one has less than --probability-at-least. Neither Keras nor scikit-learn is needed.
+one has less than --probability-at-least. Where clips can have several labels (`classify` with a manifest), all come
+whose probability reaches their threshold, or "(none of these)". Neither Keras nor scikit-learn is needed.
 
 With --hop-seconds recordings of any length are heard in windows, and of each come segments: where which label is heard.
 Their scores can be smoothed; a segment's are at least --lower-threshold throughout, and --threshold somewhere. Where
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.answers import Answers, limits_of
+from keras_audio_transfer.answers import Answers, limits_of, thresholds_of
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, cell, write_failures
@@ -48,7 +49,9 @@ def arguments():
         "file; json: the model, what its scores are, and for each file its labels, scores and notes; audacity, raven: "
         "a label track or a selection table for each recording, in the folder --output",
     )
-    parser.add_argument("--top", type=cli.positive_int, metavar="N", help="labels a file (default: 1)")
+    parser.add_argument(
+        "--top", type=cli.positive_int, metavar="N", help="labels a file, at most (default: 1, or all of several)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: standard output)")
     parser.add_argument(
         "--hop-seconds", type=cli.hop, metavar="S", help="segments, from windows of the model's length so far apart"
@@ -88,8 +91,9 @@ def check(options, card):
     """What the scores are; refuses what cannot end well, before any work is done."""
     check_segments(options)
     for name in OF_PROBABILITIES:
-        if getattr(options, name) is not None and not card.has_probabilities:
-            raise InputError(f"{name}: {options.model_dir} gives no probabilities beside its scores; leave it out")
+        if getattr(options, name) is not None and (card.multi_label or not card.has_probabilities):
+            why = "has a threshold a label" if card.has_probabilities else "gives no probabilities beside its scores"
+            raise InputError(f"{name}: {options.model_dir} {why}; leave it out")
     if options.format in TRACKS:
         if options.output is None:
             raise InputError(f"--format: {options.format} writes a file a recording; name their folder by --output")
@@ -267,7 +271,10 @@ def accepted(options, card, answers):
 def show_files(options, card, result, scores_are):
     """The labels of whole files."""
     answers = Answers.of(result.layers, card.labels)
-    labels = answers.rows(options.top or 1, accepted(options, card, answers))
+    if (thresholds := thresholds_of(card)) is None:
+        labels = answers.rows(options.top or 1, accepted(options, card, answers))
+    else:
+        labels = answers.above(thresholds, options.top)
     notes = [""] * len(labels) if result.notes is None else [*map(str, result.notes)]
     show_text(options, as_text(options, [*map(str, result.clip_ids)], answers, labels, notes, scores_are))
     cli.say_notes(options, [said.split("; ") if said else () for said in notes])

@@ -51,6 +51,8 @@ def check(options, card):
         raise InputError(f"--output: {options.output} exists, and may hold labels; name another file, or remove it")
     if not (card.probe or {}).get("layers"):
         raise InputError(f"{options.model_dir}: has no probe; expected a model folder that 'classify' wrote")
+    if card.multi_label:
+        raise InputError(f"{options.model_dir}: gives clips several labels; expected a model of one label a clip")
 
 
 def to_label(options, card):

@@ -135,7 +135,7 @@ class Signatures:
         `waveform` float32 (batch, samples) at the model's sample rate -> every layer's features by name (batch,
         channels), `features` (all of them in order) and, where there is a head, `scores` (batch, labels) and `labels`
         string (batch,): the one with the highest score. Of a model of `classify` also `probabilities` (batch, labels),
-        and `known` (batch,): the share of held-out clips of the classes that were less like them.
+        and, of one label a clip, `known` (batch,): the share of held-out clips of the classes that were less like them.
         """
         return self.network(_checked(waveform, *_batch_checks("waveform"), *_clip_checks(self.audio)))
 

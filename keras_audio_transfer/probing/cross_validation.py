@@ -10,6 +10,7 @@ from keras_audio_transfer.datasets import stratified_group_folds
 from keras_audio_transfer.datasets.clip import SPLITS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.iterative_stratification import iterative_folds
 
 NESTED, CHOI2017 = PROTOCOLS = ("nested", "choi2017")
 UNOFFICIAL_FOLDS = {NESTED: 5, CHOI2017: 10}
@@ -38,11 +39,14 @@ class Fold:
         return self.outer.name
 
 
-def outer_folds(features: FeatureTable, seed: int = 0, protocol: str = NESTED) -> tuple[list[Fold], str]:
+def outer_folds(
+    features: FeatureTable, seed: int = 0, protocol: str = NESTED, several_labels: bool = False
+) -> tuple[list[Fold], str]:
     """The data set's own evaluation, and a sentence that describes it.
 
     With splits: fit on train and validation, score on test. With folds: each fold scored once. With neither:
-    k-fold, stratified by class unless the labels are numbers; clips of one group stay together.
+    k-fold, stratified by class unless the labels are numbers; clips of one group stay together. Clips that may have
+    `several_labels` are divided by `iterative_folds`, under the nested protocol only.
 
     Nested: parameters are chosen inside each outer fold, on the validation split where there is one, on each other fold
     in turn where there are three or more, and otherwise by cross-validation of the clips to fit on; without folds there
@@ -50,14 +54,18 @@ def outer_folds(features: FeatureTable, seed: int = 0, protocol: str = NESTED) -
     without folds there are ten, unshuffled.
 
     Raises:
-        InputError: labels missing, several a clip, or too few; a split without train or test clips; folds as in 2017
-            that would divide a group.
+        InputError: labels missing, several a clip unless those are expected, or too few; a split without train or test
+            clips; folds as in 2017 that would divide a group.
     """
-    _check_labels(features)
+    _check_labels(features, several_labels)
     folds, description = (_nested_folds if protocol == NESTED else _choi2017_folds)(features, seed)
     for fold in folds:
         for part in (fold.outer, *fold.inner):
             _check_part(features, fold.name, part)
+    if features.labels.ndim == 2:
+        for name, parts in (*((fold.name, fold.inner) for fold in folds), ("the model", final_parts(features, seed))):
+            rows = np.concatenate([part.score for part in parts])
+            _check_both(features, rows, f"{name} leaves to choose by")
     return folds, description
 
 
@@ -81,11 +89,24 @@ def final_parts(features: FeatureTable, seed: int = 0) -> list[Part]:
 
 
 def _check_part(features, fold_name, part):
-    if features.is_regression:
+    if features.labels.ndim == 2:
+        _check_both(features, part.fit, f"{fold_name} leaves to fit on")
+    elif features.is_regression:
         if len(part.fit) < 2 or len(part.score) < 2:
             raise InputError(f"labels: {fold_name} leaves fewer than two clips to fit on or to score; add clips")
     elif len(np.unique(features.labels[part.fit])) < 2:
         raise InputError(f"labels: {fold_name} leaves one class to fit on; expected at least two classes in every part")
+
+
+def _check_both(features, rows, which):
+    """Of each of several labels there have to be clips with and without it."""
+    for name, share in zip(features.label_names, features.labels[rows].mean(axis=0), strict=True):
+        if share in (0, 1):
+            what = "none has" if share == 0 else "all have"
+            raise InputError(
+                f"labels: of the clips that {which} {what} {name!r}; expected some with and some without it; add "
+                "clips, or leave the label out"
+            )
 
 
 def _check_groups(features, parts):
@@ -97,18 +118,20 @@ def _check_groups(features, parts):
             )
 
 
-def _check_labels(features):
+def _check_labels(features, several_labels):
     labels = features.labels
     if labels.ndim != 1 and features.is_regression:
         targets = ", ".join(features.label_names)
         raise InputError(f"labels: the file has several numbers a clip; name one as `target`: {targets}")
-    if labels.ndim != 1:
+    if labels.ndim != 1 and not several_labels:
         raise InputError("labels: the clips carry several labels each; a probe needs one label a clip")
     if not len(labels):
         raise InputError("labels: there are no clips; a probe needs some to fit on and some to score")
     if features.is_regression:
         if (labels == labels[0]).all():
             raise InputError(f"labels: every clip's is {labels[0]:g}; expected different numbers")
+        return
+    if labels.ndim == 2:
         return
     if (labels < 0).any():
         clip = features.clip_ids[labels < 0][0]
@@ -190,6 +213,8 @@ def _shuffled_parts(features, rows, name, seed, fewer=False):
     from sklearn.model_selection import KFold, StratifiedKFold  # takes a second to import
 
     labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
+    if labels.ndim == 2:
+        return _parts_of_several_labels(features, rows, name, seed, fewer)
     if features.groups is not None:
         return _grouped_parts(features, rows, name, seed, fewer)
     if features.is_regression:
@@ -207,9 +232,7 @@ def _grouped_parts(features, rows, name, seed, fewer):
     """As `_shuffled_parts`, but no group is divided."""
     from sklearn.model_selection import KFold
 
-    labels, n_folds = features.labels[rows], UNOFFICIAL_FOLDS[NESTED]
-    own = [f"{group}" or f"\0{row}" for group, row in zip(features.groups[rows], rows, strict=True)]
-    _, groups = np.unique(own, return_inverse=True)
+    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], _groups_of(features, rows)
     classes = [np.full(len(rows), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
     smallest = min(classes, key=lambda of_class: len(np.unique(groups[of_class])))
     n_groups = len(np.unique(groups[smallest]))
@@ -222,6 +245,29 @@ def _grouped_parts(features, rows, name, seed, fewer):
     else:
         pairs = stratified_group_folds(labels, groups, n_folds, seed)
     return tuple(Part(f"{name}, {number}", rows[fit], rows[score]) for number, (fit, score) in enumerate(pairs, 1))
+
+
+def _parts_of_several_labels(features, rows, name, seed, fewer):
+    """As `_grouped_parts`, of clips with several labels; a clip without a group is one."""
+    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], _groups_of(features, rows)
+    n_groups = [len(np.unique(groups[of_label == 1])) for of_label in labels.T]
+    n_folds = max(2, min(n_folds, *n_groups)) if fewer else n_folds
+    if min(n_groups) < n_folds:
+        label, number = features.label_names[np.argmin(n_groups)], min(n_groups)
+        what = "clips" if features.groups is None else "groups of clips"
+        raise InputError(
+            f"labels: {what} with {label!r}: {number}, and {n_folds}-fold cross-validation needs {n_folds}; add some, "
+            "or leave the label out"
+        )
+    folds = iterative_folds(labels, groups, n_folds, seed)
+    return tuple(Part(f"{name}, {fold + 1}", rows[folds != fold], rows[folds == fold]) for fold in range(n_folds))
+
+
+def _groups_of(features, rows):
+    """The number of each clip's group, from 0; a clip without one has its own."""
+    groups = np.full(len(rows), "") if features.groups is None else features.groups[rows]
+    own = [f"{group}" or f"\0{row}" for group, row in zip(groups, rows, strict=True)]
+    return np.unique(own, return_inverse=True)[1]
 
 
 def _refuse_groups(features, rows, n_groups, n_folds):

@@ -81,6 +81,17 @@ def within_sources(names: Sequence[str], evaluate: Evaluate) -> Combination:
     return _best(scores)
 
 
+def single_or_all(names: Sequence[str], evaluate: Evaluate) -> Combination:
+    """The best of each name alone and all names of each source together: of names SOURCE/LAYER, of all sources."""
+    return _best(evaluate(all_single_or_all(names)))
+
+
+def all_single_or_all(names: Sequence[str]) -> list[Combination]:
+    """Each name, and all names of each source; the fewest names first."""
+    found = [*((name,) for name in names), *map(tuple, _by_source(names).values())]
+    return sorted(dict.fromkeys(found), key=len)
+
+
 def _by_source(names):
     result: dict[str, list[str]] = {}
     for name in names:
