@@ -284,7 +284,7 @@ def test_a_table_without_keras_and_scikit_learn(classified, sounds):
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     header, *rows = (line.split() for line in run.stdout.splitlines())
-    assert header == ["file", "label", "score"]
+    assert header == ["file", "label", "score", "probability", "known"]
     clips = [files[0], *sorted((sounds / "click").iterdir())]
     assert [row[0] for row in rows] == [str(path) for path in clips]
     by_id = {str(clip.path): clip for clip in load("folder", sounds)}
@@ -305,11 +305,13 @@ def test_csv_to_a_file_with_bad_files_among_the_good(classified, run_script, sou
     assert run.stderr.endswith(f"1 failed, see {tmp_path / 'out' / 'failed.csv'}\n")
     assert [row[0] for row in csv.reader((tmp_path / "out" / "failed.csv").open())] == ["clip", f"{tmp_path}/text.wav"]
     header, *rows = csv.reader((tmp_path / "out" / "classes.csv").open())
-    assert header == ["file", "label", "score", "notes"]
+    assert header == ["file", "label", "score", "probability", "known", "notes"]
     assert [row[0] for row in rows] == [str(good)] * 3
     assert {row[1] for row in rows} == {"click", "noise", "tone"}
-    scores = [float(row[2]) for row in rows]
-    assert scores == sorted(scores, reverse=True)
+    probabilities = [float(row[3]) for row in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert len({row[4] for row in rows}) == 1
     again = run_script("predict", *arguments)
     assert again.returncode == 1
     assert again.stderr.endswith("\n1 failed\n")  # there is no file beside which to list them
