@@ -458,6 +458,17 @@ def test_sub_folders_are_recordings_where_a_pattern_says_so(model_dir, tmp_path)
         quietly("classify", tmp_path / "mine", *how, "--group-by", pattern)
 
 
+def test_a_class_in_one_fold_only_is_refused(model_dir, sounds, tmp_path):
+    rows = [
+        f"{sounds}/{kind}/{kind}{n}.wav,{kind},{1 if kind == 'tone' else n % 3}"
+        for kind in ("tone", "noise", "click")
+        for n in range(6)
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,fold", *rows]))
+    with pytest.raises(InputError, match=r"mine.csv: 'tone' has no clip for training where fold_1 is scored; add some"):
+        quietly("classify", tmp_path / "mine.csv", "--model", model_dir, "--output-dir", tmp_path / "out")
+
+
 def test_classes_of_copies_only_are_refused(model_dir, tmp_path):
     for kind in ("a", "b"):
         write_sounds(tmp_path / "mine" / kind, "tone", [1])

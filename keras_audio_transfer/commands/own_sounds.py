@@ -1,6 +1,5 @@
 """A person's own sounds as clips: which can be read, of which class, of which recording."""
 
-from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -161,7 +160,11 @@ def check_enough(options, clips, names):
         folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed, several_labels=True)
     except InputError as error:
         raise InputError(f"{options.folder}: {error}") from error
-    fitted = Counter(label for i in folds[0].outer.fit for label in clips[i].labels)
-    for name in names:
-        if not fitted[name]:
-            raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
+    has_folds = clips[0].fold >= 0
+    for fold in folds if has_folds else folds[:1]:
+        fitted = {label for i in fold.outer.fit for label in clips[i].labels}
+        where = f" where {fold.name} is scored" if has_folds else ""
+        for name in names:
+            if name not in fitted:
+                what = f"{name!r} has no clip for training{where}; add some, or leave the class out"
+                raise InputError(f"{options.folder}: {what}")
