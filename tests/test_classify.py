@@ -521,6 +521,8 @@ def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
     refused("card.json: names no labels, so there are no scores; expected a classifier", model=unlabelled)
     batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
     refused("batch: its features depend on the whole batch, which a file alone does not have", model=batch)
+    edited = copy_with_card(model_dir, tmp_path / "edited", lambda card: card.update(probe={"accepts": [0.5]}))
+    refused(r"card.json: probe.accepts is \[0.5\]; expected numbers", model=edited, clip=tmp_path / "empty")
 
 
 @pytest.mark.parametrize("limits", [None, [], {"known_at_least": 5}, {"probability_at_least": float("nan")}])
