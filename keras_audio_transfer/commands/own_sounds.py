@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_audio_transfer import datasets, health
+from keras_audio_transfer import datasets
 from keras_audio_transfer.answers import NONE_OF_THESE
-from keras_audio_transfer.audio import WaveformStore, readable_clips
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
@@ -120,6 +119,8 @@ def load(options, config, phases):
 
 def foreign(options, own, config, phases):
     """The clips of `--unknown`, and (clip id, reason) of those that cannot be read."""
+    from keras_audio_transfer.audio import WaveformStore, readable_clips
+
     clips, store = clips_below([options.unknown]), WaveformStore(config.with_clip_seconds(options.clip_seconds))
     clips, failures, _ = readable_clips(clips, store, phases.bar("decoding unknown sounds", len(clips)))
     write_failures(options.output_dir, own.failures + failures)
