@@ -17,14 +17,17 @@ def limits_of(card: Card) -> dict[str, float]:
     """What a clip has to reach to be of one of the labels, as `Answers.accepted` takes it: the card's own limits.
 
     Raises:
-        InputError: the card's are no numbers.
+        InputError: the card's are no numbers from 0 to 1.
     """
     limits = {"known_at_least": KNOWN_AT_LEAST, "probability_at_least": 0.0}
     said = (card.probe or {}).get("accepts", {})
     try:
-        return {name: float(said.get(name, value)) for name, value in limits.items()}
+        limits = {name: float(said.get(name, value)) for name, value in limits.items()}
+        if all(0 <= value <= 1 for value in limits.values()):
+            return limits
     except (AttributeError, TypeError, ValueError):
-        raise InputError(f"card.json: probe.accepts is {said!r}; expected numbers; export the model again") from None
+        pass
+    raise InputError(f"card.json: probe.accepts is {said!r}; expected numbers from 0 to 1; export the model again")
 
 
 def thresholds_of(card: Card) -> npt.NDArray[np.float64] | None:

@@ -56,6 +56,7 @@ def answer(
     max_seconds: float = 600.0,
     hop_seconds: float | None = None,
     known_at_least: float = KNOWN_AT_LEAST,
+    probability_at_least: float = 0.0,
 ) -> Answer:
     """Let a model hear an audio file: as one clip, or a long recording in windows.
 
@@ -68,6 +69,7 @@ def answer(
         max_seconds: what comes later is not heard, and a note says so.
         hop_seconds: from window to window; None for half a window.
         known_at_least: a window with a lower `known` lies in no segment, where scores are probabilities.
+        probability_at_least: nor does one whose best label has less than that, of a model that says `known`.
 
     Raises:
         InputError: see `audio_files.open_audio` and `Model.predict`; or more samples a second than any recording has.
@@ -84,7 +86,7 @@ def answer(
     waveform, notes = _heard(path, config, max_seconds)
     if len(waveform) > config.sample_rate * max(LONG_SECONDS, 2 * config.clip_seconds):
         hop = hop_seconds or config.clip_seconds / 2
-        return _in_windows(waveform, notes, model, hop, known_at_least)
+        return _in_windows(waveform, notes, model, hop, known_at_least, probability_at_least)
     if len(waveform) > config.n_samples and config.long_clips != "whole":
         part = "first" if config.long_clips == "start" else "middle"
         notes = (*notes, f"the model hears only its {part} {config.clip_seconds:g} s")
@@ -107,7 +109,7 @@ def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndar
     return waveform[:n_samples], notes
 
 
-def _in_windows(waveform, notes, model, hop_seconds, known_at_least) -> Answer:
+def _in_windows(waveform, notes, model, hop_seconds, known_at_least, probability_at_least) -> Answer:
     """A long recording; what is kept of each window is its scores."""
     import pandas as pd
 
@@ -116,11 +118,12 @@ def _in_windows(waveform, notes, model, hop_seconds, known_at_least) -> Answer:
         scores.append(_scores(table).set_index("label")["score"].loc[model.labels].to_numpy())
         known.append(table["known"].iloc[0] if "known" in table else 1.0)
     values, is_unknown = np.stack(scores), np.array(known) < known_at_least  # (windows, labels), (windows,)
+    is_nothing = is_unknown | ("known" in table and values.max(axis=1) < probability_at_least)
     scores_are, are_probabilities = _meaning(table, model)
     if is_unknown.any():
         notes = (*notes, f"{is_unknown.sum()} of {len(values)} windows are unlike everything the model was trained on")
     rule = SegmentRule() if are_probabilities else SegmentRule(threshold=None)
-    heard = np.where(is_unknown[:, np.newaxis], 0.0, values) if are_probabilities else values
+    heard = np.where(is_nothing[:, np.newaxis], 0.0, values) if are_probabilities else values
     segments = rule.segments(heard, hop_seconds, model.labels)
     means = _scores(pd.DataFrame({"label": model.labels, "score": values.mean(axis=0)}))
     mean_known = float(np.mean(known)) if "known" in table else None

@@ -1,6 +1,7 @@
 """The page that `demo` shows: drop or record a sound, see what the model says. Gradio is imported by `build`."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -28,25 +29,26 @@ GONE = "It has been deleted in the meantime: drop it or record it again."
 NOTHING = "Nothing was recorded or dropped yet. To record, allow this page to use the microphone."
 
 
-def build(model: Model, top: int, max_file_mib: int, known_at_least: float, **hearing) -> "gradio.Blocks":
+def build(model: Model, top: int, max_file_mib: int, limits: Mapping[str, float], **hearing) -> "gradio.Blocks":
     """The page of a model.
 
     Args:
         model: with labels.
         top: labels that are shown, the best ones.
         max_file_mib: what the page says of the largest file; `launch` is what refuses a larger one.
-        known_at_least: see `demo_answer.answer`; a recording with a lower `known` is said to be unlike everything.
+        limits: known_at_least and probability_at_least, see `demo_answer.answer`; of a recording below one it is said
+            that it is probably none of the labels.
         **hearing: `max_seconds` and `hop_seconds` of `demo_answer.answer`.
     """
     import gradio
 
-    hear = partial(page_of, model=model, top=top, known_at_least=known_at_least, **hearing)
-    limits = f"Up to {hearing['max_seconds']:g} seconds and {max_file_mib} MiB"
+    hear = partial(page_of, model=model, top=top, limits=limits, **hearing)
+    up_to = f"Up to {hearing['max_seconds']:g} seconds and {max_file_mib} MiB"
     with gradio.Blocks(title=model.path.name, analytics_enabled=False, delete_cache=(30, KEPT_SECONDS)) as page:
         gradio.HTML(_heading(model))
         with gradio.Row():
             with gradio.Column(scale=2):
-                sound = gradio.Audio(type="filepath", sources=["upload", "microphone"], label=limits, buttons=[])
+                sound = gradio.Audio(type="filepath", sources=["upload", "microphone"], label=up_to, buttons=[])
                 button = gradio.Button("What is it?", variant="primary")
             with gradio.Column(scale=3):
                 shown = gradio.HTML(_paragraph(NOTHING))
@@ -62,28 +64,29 @@ def build(model: Model, top: int, max_file_mib: int, known_at_least: float, **he
     return page
 
 
-def page_of(file: str | None, model: Model, top: int, known_at_least: float, **hearing) -> str:
+def page_of(file: str | None, model: Model, top: int, limits: Mapping[str, float], **hearing) -> str:
     """What the page shows of a file, as HTML: the answer, or one sentence for what cannot be heard."""
     if file is None:
         return _paragraph(NOTHING)
     path = Path(file)
     if not path.exists():
         return _paragraph(GONE)
-    heard = or_reason(
-        lambda clip: answer(clip.path, model, known_at_least=known_at_least, **hearing), Clip(path.name, path)
-    )
+    heard = or_reason(lambda clip: answer(clip.path, model, **limits, **hearing), Clip(path.name, path))
     if isinstance(heard, str):  # names the file where Gradio keeps it
         return _paragraph(heard.replace(file, path.name))
-    return as_html(heard, model, top, known_at_least)
+    return as_html(heard, model, top, **limits)
 
 
-def as_html(heard: Answer, model: Model, top: int, known_at_least: float) -> str:
+def as_html(heard: Answer, model: Model, top: int, known_at_least: float, probability_at_least: float = 0.0) -> str:
     """Labels with bars, what scores are, notes, the picture, and the segments."""
     from keras_audio_transfer.demo_picture import picture
 
     parts = []
     if heard.known is not None and heard.known < known_at_least:
         parts.append(_paragraph("This is unlike everything the model was trained on.", bold=True))
+    elif heard.known is not None and heard.labels["score"].max() < probability_at_least:
+        rule = f"no label has a probability of {probability_at_least:.3f}, the model's limit"
+        parts.append(_paragraph(f"This is probably none of the labels: {rule}.", bold=True))
     if heard.notes:
         parts.append(_paragraph(f"Notes: {'; '.join(heard.notes)}."))
     parts.append(_table(_label_rows(heard.labels.head(top), heard.are_probabilities)))

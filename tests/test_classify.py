@@ -18,7 +18,9 @@ import pytest
 import soundfile
 import tensorflow as tf
 from conftest import read_card, run_main
+from sounds import CONFIG
 
+from keras_audio_transfer.answers import limits_of
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
@@ -423,6 +425,60 @@ def test_arguments_that_cannot_be(model_dir, sounds, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
+    def refused(message, unknown, *arguments, output=tmp_path / "mine"):
+        how = "--model", model_dir, "--output-dir", output, "--unknown", unknown
+        with pytest.raises(InputError, match=message):
+            quietly("classify", sounds, *how, *arguments)
+
+    (tmp_path / "none").mkdir()
+    refused("none: holds no audio", tmp_path / "none")
+    (tmp_path / "none" / "bad.wav").write_text("not audio")
+    refused("^--unknown: none of the 1 files of .*none can be read; .*bad.wav: cannot be decoded", tmp_path / "none")
+    assert (tmp_path / "failed.csv").read_text().count("cannot be decoded") == 1
+    alike = "^--unknown: .*tone0.wav sounds as .*tone0.wav, which is of a class; expected sounds of none of the classes"
+    refused(alike, sounds / "tone" / "tone0.wav")
+    copy_with_card(model_dir, tmp_path / "old", lambda card: None)
+    (tmp_path / "none").rename(tmp_path / "old" / "none")
+    refused(
+        "holds an input, .*none, which would be lost", tmp_path / "old" / "none", "--overwrite", output=tmp_path / "old"
+    )
+    assert not (tmp_path / "mine").exists()
+
+
+def test_sub_folders_are_recordings_where_a_pattern_says_so(model_dir, tmp_path):
+    for kind in ("tone", "noise"):
+        write_sounds(tmp_path / "mine" / kind / "ann", kind, range(3))
+        write_sounds(tmp_path / "mine" / kind / "bob", kind, range(3, 6))
+    how = "--model", model_dir, "--output-dir", tmp_path / "out"
+    with pytest.raises(InputError, match=r"sub-folders; .*pass --group-by '(.+)'$") as error:
+        quietly("classify", tmp_path / "mine", *how)
+    pattern = re.search("--group-by '(.+)'", str(error.value))[1]
+    with pytest.raises(InputError, match=r"is of 2 groups only \(ann, bob\), and 5 folds"):
+        quietly("classify", tmp_path / "mine", *how, "--group-by", pattern)
+
+
+def test_a_class_in_one_fold_only_is_refused(model_dir, sounds, tmp_path):
+    rows = [
+        f"{sounds}/{kind}/{kind}{n}.wav,{kind},{1 if kind == 'tone' else n % 3}"
+        for kind in ("tone", "noise", "click")
+        for n in range(6)
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["path,label,fold", *rows]))
+    with pytest.raises(InputError, match=r"mine.csv: 'tone' has no clip for training where fold_1 is scored; add some"):
+        quietly("classify", tmp_path / "mine.csv", "--model", model_dir, "--output-dir", tmp_path / "out")
+
+
+def test_classes_of_copies_only_are_refused(model_dir, tmp_path):
+    for kind in ("a", "b"):
+        write_sounds(tmp_path / "mine" / kind, "tone", [1])
+        for number in range(5):
+            shutil.copy(tmp_path / "mine" / kind / "tone1.wav", tmp_path / "mine" / kind / f"copy{number}.wav")
+    how = "--model", model_dir, "--output-dir", tmp_path / "out", "--allow-duplicates"
+    with pytest.raises(InputError, match=r"class 'a' is of one group only .*leave the class out$"):
+        quietly("classify", tmp_path / "mine", *how)
+
+
 @pytest.mark.parametrize("name", ["a+b", "a; b"])
 def test_of_several_models_none_is_called_as_layers_are_joined(name, model_dir, sounds, tmp_path):
     shutil.copytree(model_dir, tmp_path / "real" / name)
@@ -465,6 +521,15 @@ def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
     refused("card.json: names no labels, so there are no scores; expected a classifier", model=unlabelled)
     batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
     refused("batch: its features depend on the whole batch, which a file alone does not have", model=batch)
+    edited = copy_with_card(model_dir, tmp_path / "edited", lambda card: card.update(probe={"accepts": [0.5]}))
+    refused(r"card.json: probe.accepts is \[0.5\]; expected numbers", model=edited, clip=tmp_path / "empty")
+
+
+@pytest.mark.parametrize("limits", [None, [], {"known_at_least": 5}, {"probability_at_least": float("nan")}])
+def test_limits_of_a_card_that_cannot_be(limits):
+    card = Card(CONFIG, probe={"accepts": limits})
+    with pytest.raises(InputError, match=r"^card.json: probe.accepts is .*; expected numbers from 0 to 1; export"):
+        limits_of(card)
 
 
 def test_a_saved_model_without_scores(source, run_script, sounds):

@@ -43,7 +43,7 @@ def stand_in(scores_are=None, **columns):
     return SimpleNamespace(card=card, labels=card.labels, path=Path("mine"), predict=predict)
 
 
-page_of = partial(demo_page.page_of, top=5, known_at_least=0.05, max_seconds=600.0, hop_seconds=None)
+page_of = partial(demo_page.page_of, top=5, limits={"known_at_least": 0.05}, max_seconds=600.0, hop_seconds=None)
 
 
 def written(folder, *parts, name="a.wav"):
@@ -85,6 +85,9 @@ def test_windows_that_are_unlike_everything_lie_in_no_segment(tmp_path):
     assert heard.notes == ("79 of 160 windows are unlike everything the model was trained on",)
     assert heard.known == pytest.approx(0.5, abs=0.01)
     assert heard.scores_are == "probabilities"
+    unsure = stand_in(probability=lambda scores: scores * 0.6, known=lambda scores: 1.0)
+    found = [answer(tmp_path / "a.wav", unsure, probability_at_least=limit).segments for limit in (0.0, 0.7)]
+    assert [len(segments) for segments in found] == [2, 0]
 
 
 def test_what_is_not_heard_is_said(tmp_path):
@@ -155,7 +158,10 @@ def test_a_page_shows_probabilities_and_what_is_unknown(tmp_path):
     model = stand_in("votes", probability=lambda scores: scores * 0.5, known=lambda scores: 0.01)
     text = shown_text(page_of(str(written(tmp_path, (0.25, 0.5))), model))
     assert text.startswith("This is unlike everything the model was trained on. loud 0.500")
-    assert "unlike" not in page_of(str(tmp_path / "a.wav"), model, known_at_least=0.01)
+    assert "unlike" not in page_of(str(tmp_path / "a.wav"), model, limits={"known_at_least": 0.01})
+    limits = {"known_at_least": 0.01, "probability_at_least": 0.6}
+    said = "This is probably none of the labels: no label has a probability of 0.600, the model's limit."
+    assert shown_text(page_of(str(tmp_path / "a.wav"), model, limits=limits)).replace("&#x27;", "'").startswith(said)
 
 
 def test_a_page_lists_segments_and_says_what_scores_are(tmp_path):

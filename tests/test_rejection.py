@@ -1,8 +1,11 @@
 """Thresholds for a precision or a coverage, and what they keep of clips by which they were not chosen."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from keras_audio_transfer.commands.estimates import accepts
 from keras_audio_transfer.probing.rejection import (
     COVERAGES,
     LEVELS,
@@ -85,3 +88,10 @@ def test_a_row_a_coverage():
     assert rows["probability_at_least"].is_monotonic_increasing
     assert rows["kept"].is_monotonic_decreasing
     assert rows["precision"].iloc[-1] > rows["precision"].iloc[0] + 0.1
+
+
+def test_the_limit_of_a_card_is_one_that_float32_can_tell():
+    sure = decided()._replace(probabilities=np.full(2000, 1 - 1e-9))
+    limits = accepts(SimpleNamespace(precision=None, coverage=0.5), sure)
+    assert limits == {"known_at_least": 0.02, "probability_at_least": 0.999999, "coverage_wanted": 0.5}
+    assert np.float32(1 - 1e-7) >= limits["probability_at_least"]

@@ -198,6 +198,15 @@ def test_clips_that_are_gone_are_said_to_be_left_out(labelled, tmp_path, capsys)
     )
 
 
+def test_a_folder_whose_name_begins_with_a_space(labelled, tmp_path):
+    folder, sounds = labelled
+    (sounds / "quiet").rename(sounds / " quiet")
+    listed = folder / "predictions.csv"
+    listed.write_text(listed.read_text().replace("quiet/", " quiet/"))
+    run_main("suggest", folder, sounds, "--predictions", "--output", tmp_path / "a.csv")
+    assert [row["file"] for row in rows_of(tmp_path / "a.csv")] == ["sounds/ quiet/3.wav", "sounds/=loud/8.wav"]
+
+
 def test_with_probabilities_the_surest_mistake_comes_first(labelled, tmp_path):
     folder, sounds = labelled
     table = pd.read_csv(folder / "predictions.csv")

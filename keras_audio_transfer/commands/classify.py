@@ -84,6 +84,7 @@ def check(options):
         raise InputError("--precision: a threshold has either this or a --coverage; leave one out")
     if options.unknown is not None:
         places.check_audio([options.unknown])
+        clips_below([options.unknown])  # a folder has to hold audio
     sources = {}
     for name, path in places.by_name("--model", options.model or [imported.best()]).items():
         card = Card.read(path)
@@ -190,6 +191,7 @@ def write(options, path, card, fitted, found, own):
         rejection.table(found.decided, KNOWN_AT_LEAST).to_csv(partial / "kept.csv", index=False)
         with cli.picture():
             draw(options, partial, card, found, certain)
+        with cli.picture():
             write_report(options, partial, found, own, certain, health_table)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
@@ -240,20 +242,22 @@ def main(options):
     if not options.model:
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
-    unknown = ["unknown sounds"] * len(titles) if options.unknown else []
+    unknown = ["decoding unknown sounds"] + ["unknown sounds"] * len(titles) if options.unknown else []
     several = own_sounds.have_several_labels(options)
-    phases = cli.Phases(options, "decoding", *titles, *unknown, *(classify_tags.PHASES if several else PHASES))
+    of_kind = classify_tags.PHASES if several else PHASES
+    phases = cli.Phases(options, "decoding", *unknown[:1], *titles, *unknown[1:], *of_kind)
     first, *others = sources
-    own = own_sounds.load(options, sources[first][1].audio, phases)
+    own, unknown_clips = own_sounds.load(options, sources[first][1].audio, phases), []
+    if options.unknown:
+        unknown_clips, unread = own_sounds.foreign(options, own, sources[first][1].audio, phases)
+        own = own._replace(failures=own.failures + unread)
     configs = {first: own.config}
     for name in others:
         configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
     features = extract(options, sources, own.clips, own.names, configs, phases)
     if several:
         return classify_tags.classify(options, sources, configs, features, own, phases)
-    foreign = (
-        extract(options, sources, clips_below([options.unknown]), [], configs, phases) if options.unknown else None
-    )
+    foreign = extract(options, sources, unknown_clips, [], configs, phases) if options.unknown else None
 
     from keras_audio_transfer.probing.layer_selection import within_sources
     from keras_audio_transfer.probing.prober import Prober

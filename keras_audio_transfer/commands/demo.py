@@ -86,7 +86,7 @@ def loaded(options):
     return model
 
 
-def serve(options, model, stopped):
+def serve(options, model, limits, stopped):
     """Serve the page until `stopped` is set. What was uploaded is in a folder of its own, which goes with the page."""
     from keras_audio_transfer.demo_page import build
 
@@ -97,8 +97,8 @@ def serve(options, model, stopped):
             "GRADIO_TEMP_DIR": folder,
             "NO_PROXY": "*",  # Gradio asks for its own page when it is up, which no proxy can answer
         }
-        names = ("top", "max_file_mib", "max_seconds", "hop_seconds", "known_at_least")
-        page = build(model, **{name: getattr(options, name) for name in names})
+        names = ("top", "max_file_mib", "max_seconds", "hop_seconds")
+        page = build(model, limits=limits, **{name: getattr(options, name) for name in names})
         page.queue(max_size=options.max_waiting, api_open=False)
         page.launch(
             server_name=f"[{options.host}]" if ":" in options.host else options.host,
@@ -123,9 +123,10 @@ def main(options):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     cli.say_licences(options, card)
-    if options.known_at_least is None:
-        options.known_at_least = limits_of(card)["known_at_least"]
+    limits = limits_of(card)
+    if options.known_at_least is not None:
+        limits["known_at_least"] = options.known_at_least
     if options.host not in LOOPBACK:
         cli.say(options, f"--host: whoever reaches {options.host} can use the page; it asks for no password")
-    serve(options, loaded(options), stopped)
+    serve(options, loaded(options), limits, stopped)
     return cli.DONE

@@ -146,7 +146,8 @@ def accepts(options, decided):
             if np.isnan(limit):
                 cli.show(f"{name}: no threshold makes {wanted:g} of the labels right; none is set")
                 continue
-            limits |= {"probability_at_least": limit, f"{name}_wanted": wanted}
+            least = np.floor(limit * 1e6) / 1e6  # what float32 can tell, and `predict` shows
+            limits |= {"probability_at_least": float(least), f"{name}_wanted": wanted}
             kept = rejection.estimated(decided, choose(wanted), KNOWN_AT_LEAST)
             show_kept(f"and what is less probable than {limit:.3f}, for a {name} of {wanted:g}", kept)
     return limits

@@ -1,6 +1,5 @@
 """A person's own sounds as clips: which can be read, of which class, of which recording."""
 
-from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.answers import NONE_OF_THESE
+from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
@@ -16,6 +16,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import write_failures
 
 OF_ONE_LABEL = ("labelled", "unknown", "precision", "coverage")
 
@@ -82,7 +83,7 @@ def settings(options, name, candidates):
 def load(options, config, phases):
     """The sounds of a folder or a manifest, for a front end, decoded once."""
     clips = datasets.load_own(options.folder)
-    if clips[0].dataset == "folder":
+    if clips[0].dataset == "folder" and options.group_by is None:
         check_folders(options.folder, clips)
     clips = relabelled(clips, options.labelled)
     pattern = options.group_by or groups.found(clips)
@@ -104,7 +105,8 @@ def load(options, config, phases):
     try:
         check_enough(options, clips, names)
     except InputError as error:
-        raise InputError(f"{error}; {len(failures)} files cannot be read, the first: {failures[0][1]}") from error
+        unread = f"; {len(failures)} files cannot be read, the first: {failures[0][1]}" if failures else ""
+        raise InputError(f"{error}{unread}") from error
     from keras_audio_transfer import health
 
     several = any(len(clip.labels) > 1 for clip in clips)
@@ -113,6 +115,25 @@ def load(options, config, phases):
         cli.show(f"warning: {line}")
     ignored = None if without is None else np.array([clip.group for clip in without])
     return OwnSounds(clips, names, failures, config, warnings, ignored)
+
+
+def foreign(options, own, config, phases):
+    """The clips of `--unknown`, and (clip id, reason) of those that cannot be read."""
+    from keras_audio_transfer.audio import WaveformStore, readable_clips
+
+    clips, store = clips_below([options.unknown]), WaveformStore(config.with_clip_seconds(options.clip_seconds))
+    clips, failures, _ = readable_clips(clips, store, phases.bar("decoding unknown sounds", len(clips)))
+    write_failures(options.output_dir, own.failures + failures)
+    if not clips:
+        raise InputError(
+            f"unknown: none of the {len(failures)} files of {options.unknown} can be read; {failures[0][1]}"
+        )
+    of_classes = {clip.checksum: clip for clip in own.clips if clip.checksum}
+    for clip in clips:
+        if clip.checksum in of_classes:
+            what = f"{clip.clip_id} sounds as {of_classes[clip.checksum].clip_id}, which is of a class"
+            raise InputError(f"unknown: {what}; expected sounds of none of the classes; remove one of the two")
+    return clips, failures
 
 
 def check_folders(root, clips):
@@ -127,7 +148,8 @@ def check_folders(root, clips):
         if not holds:
             raise InputError(
                 f"{class_folder}: has audio only in its sub-folders; expected the audio of one class in it; name the "
-                "folder whose sub-folders are the classes, or move the audio up"
+                "folder whose sub-folders are the classes, move the audio up, or, where they are recordings or "
+                "speakers, pass --group-by '/([^/]+)/[^/]+$'"
             )
 
 
@@ -139,7 +161,11 @@ def check_enough(options, clips, names):
         folds, _ = outer_folds(FeatureTable.of_clips({}, clips, names), options.seed, several_labels=True)
     except InputError as error:
         raise InputError(f"{options.folder}: {error}") from error
-    fitted = Counter(label for i in folds[0].outer.fit for label in clips[i].labels)
-    for name in names:
-        if not fitted[name]:
-            raise InputError(f"{options.folder}: {name!r} has no clip for training; add some, or leave the class out")
+    has_folds = clips[0].fold >= 0
+    for fold in folds if has_folds else folds[:1]:
+        fitted = {label for i in fold.outer.fit for label in clips[i].labels}
+        where = f" where {fold.name} is scored" if has_folds else ""
+        for name in names:
+            if name not in fitted:
+                what = f"{name!r} has no clip for training{where}; add some, or leave the class out"
+                raise InputError(f"{options.folder}: {what}")

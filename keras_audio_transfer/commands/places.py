@@ -119,7 +119,7 @@ def check_model_folder(options: argparse.Namespace) -> None:
     if os.path.ismount(folder):
         raise InputError(f"--output-dir: {folder} is mounted, and cannot be replaced; name a folder in it")
     models = getattr(options, "model", None)  # `classify` takes several
-    given = [getattr(options, name, None) for name in ("folder", "repository", "file", "labelled")]
+    given = [getattr(options, name, None) for name in ("folder", "repository", "file", "labelled", "unknown")]
     given += models if isinstance(models, list) else [models]
     check_holds_no_input("--output-dir", folder, [data_dir, *given])
     check_no_input("--output-dir", folder, [data_dir])

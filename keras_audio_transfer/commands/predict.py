@@ -101,6 +101,7 @@ def check(options, card):
     elif options.output is not None:
         places.check_file("--output", options.output, [*options.inputs, *places.model_files(options.model_dir)])
     scores_are = card.meaning_of_scores(options.model_dir)
+    limits_of(card)  # refuses such as are none
     n_labels = len(card.labels)
     if options.top is not None and options.top > n_labels:
         raise InputError(f"--top: {options.top} is not allowed; expected 1 to {n_labels}, the model's labels")
