@@ -63,6 +63,14 @@ def test_classes_that_a_part_was_not_fitted_on():
     assert found == alone
 
 
+@pytest.mark.parametrize("n_clips", [12, 1200])
+def test_nothing_is_certain_where_nothing_is_mistaken(n_clips):
+    labels = np.arange(n_clips) % 2
+    values = PairValues(np.where(labels == 0, 1.0, -1.0)[:, np.newaxis], np.array([0, 1]))
+    found = calibration.fit([(values, labels)]).probabilities(values, 2).max(axis=1)
+    np.testing.assert_allclose(found, 1 - 1 / (n_clips + 2), atol=1e-3)
+
+
 def test_votes_are_libsvms():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(0, 1, (80, 3)), np.arange(80) % 4

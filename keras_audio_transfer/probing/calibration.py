@@ -81,6 +81,9 @@ class Calibration(NamedTuple):
 def fit(held_out: Sequence[tuple[PairValues, np.ndarray]]) -> Calibration:
     """The calibration with the least log loss.
 
+    As in Platt 1999, none is certain where none is mistaken: of n clips the true class counts as 1 - 1 / (n + 2), and the
+    others share the rest.
+
     Args:
         held_out: decision values, and the labels (clips,), of clips that the SVMs were fitted without, part by part.
             Clips of labels that the SVMs were not fitted on are left out.
@@ -93,13 +96,14 @@ def fit(held_out: Sequence[tuple[PairValues, np.ndarray]]) -> Calibration:
         columns = np.searchsorted(values.classes, labels[known])
         parts.append((values.values[known], len(values.classes), columns))
 
+    doubt = 1 / (sum(len(columns) for *_, columns in parts) + 2)
+
     def log_loss(logarithms):
-        losses = [
-            -np.log(
-                np.maximum(_coupled(values, n_classes, *np.exp(logarithms))[np.arange(len(columns)), columns], 1e-15)
-            )
-            for values, n_classes, columns in parts
-        ]
+        losses = []
+        for values, n_classes, columns in parts:
+            logs = np.log(np.maximum(_coupled(values, n_classes, *np.exp(logarithms)), 1e-15))
+            of_true = logs[np.arange(len(columns)), columns]
+            losses.append(-(1 - doubt) * of_true - doubt * (logs.sum(axis=1) - of_true) / (n_classes - 1))
         return np.concatenate(losses).mean()
 
     n_classes = max(n_classes for _, n_classes, _ in parts)
