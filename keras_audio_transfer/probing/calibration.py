@@ -81,8 +81,8 @@ class Calibration(NamedTuple):
 def fit(held_out: Sequence[tuple[PairValues, np.ndarray]]) -> Calibration:
     """The calibration with the least log loss.
 
-    As in Platt 1999, none is certain where none is mistaken: of n clips the true class counts as 1 - 1 / (n + 2), and the
-    others share the rest.
+    As in Platt 1999, none is certain where none is mistaken: of n clips the true class counts as 1 - 1 / (n + 2), and
+    the others share the rest.
 
     Args:
         held_out: decision values, and the labels (clips,), of clips that the SVMs were fitted without, part by part.
