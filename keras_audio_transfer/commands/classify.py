@@ -183,14 +183,14 @@ def write(options, path, card, fitted, found, own):
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        predictions.write(partial, found.prober.features, found.held_out)
+        counts = predictions.write(partial, found.prober.features, found.held_out)
         health_table = health.table(own.clips, card.labels)
         health.write(partial, health_table)
         certain = estimates.reliability(found.prober, found.held_out)
         certain.to_csv(partial / "calibration.csv", index=False)
         rejection.table(found.decided, KNOWN_AT_LEAST).to_csv(partial / "kept.csv", index=False)
         with cli.picture():
-            draw(options, partial, card, found, certain)
+            draw(options, partial, card, found, counts, certain)
         with cli.picture():
             write_report(options, partial, found, own, certain, health_table)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
@@ -198,13 +198,12 @@ def write(options, path, card, fitted, found, own):
     cli.say_licences(options, card)
 
 
-def draw(options, folder, card, found, certain):
+def draw(options, folder, card, found, counts, certain):
     """The pictures."""
     from keras_audio_transfer import picture_labels, plots
 
     (part,), name = card.scores, options.output_dir.name
-    counts, about = found.prober.confusion(found.row), picture_labels.of_row(found.row)
-    plots.confusion(counts, card.labels, folder / "confusion.*", f"{name}, {part}", about)
+    plots.confusion(counts, card.labels, folder / "confusion.*", f"{name}, {part}", picture_labels.of_row(found.row))
     plots.reliability(certain, folder / "calibration.*", f"{name}, {part}")
     plots.more_clips(found.curve, folder / "more_clips.*", name)
 

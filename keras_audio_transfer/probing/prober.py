@@ -76,6 +76,7 @@ class Prober:
         self.scale = SCALED[self.protocol] if self.scale is None else self.scale
         self.record = {} if self.record is None else self.record
         self._last_search = None
+        self._certainties = {}  # of each outer fold's SVM: `held_out` and `unheard` want the same
 
     def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
         """How often `step` will be called."""
@@ -277,7 +278,12 @@ class Prober:
         return self._certainty(self._search(), final_parts(self.features, self.seed), whole, layers, params)
 
     def _certainty(self, search, inner, outer, *how):
-        """Of the SVM fitted on the clips of `outer`, from those that the parts in it score."""
+        """Of the SVM fitted on the clips of `outer`, from those that the parts in it score; computed once."""
+        if (outer.name, how) not in self._certainties:
+            self._certainties[outer.name, how] = self._fitted_certainty(search, inner, outer, *how)
+        return self._certainties[outer.name, how]
+
+    def _fitted_certainty(self, search, inner, outer, *how):
         labels, held_out, distances = self.features.labels, [], []
         for part in inner:
             held_out.append((search.pair_values(part, *how), labels[part.score]))
