@@ -153,11 +153,12 @@ LEFT_OUT = {
     ),
     "network: parts": (
         "network",
-        [],
+        ["tests/test_package.py"],
         ['CITATION = "A. Author: A network of two convolutions. 2026, https://example.org/minicnn"\n', "name=name"],
         [
             "backbones/minicnn.py has no CITATION",
             "block1: a tap is an inner layer of the same name; pass name='block1'",
+            "name backbones.minicnn in WITH_TENSORFLOW",
         ],
     ),
     "pooling: in one place only": (
@@ -166,6 +167,7 @@ LEFT_OUT = {
         (),
         [
             "config.POOLINGS does not name rms",
+            "CASES in test_layers.py lacks {'GlobalRootMeanSquarePooling2D'}",
             "the table of docs/layers.md lacks GlobalRootMeanSquarePooling2D; add a row",
         ],
     ),

@@ -67,7 +67,7 @@ def test_every_pooling_is_known_everywhere(pooling):
 
 def test_the_poolings():
     assert {"mean", "max", "mean_deviation"} <= set(POOLINGS)
-    assert [*POOLINGS] == [*config.POOLINGS]
+    assert [*POOLINGS] == [*config.POOLINGS], "extractor.POOLINGS and config.POOLINGS differ; name both in one order"
 
 
 def test_unknown_pooling():

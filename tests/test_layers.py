@@ -98,7 +98,9 @@ def test_all_layers_are_in_one_place_and_tested_here():
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         if isinstance(node, ast.ClassDef) and any(getattr(d, "id", "") == "_register" for d in node.decorator_list)
     }
-    assert registered == set(layers.__all__) == {*CASES} | OF_OTHER_BATCHES
+    named, tested = {*layers.__all__}, {*CASES} | OF_OTHER_BATCHES
+    assert registered == named, f"__all__ lacks {registered - named}, @_register {named - registered}; add it"
+    assert tested == named, f"CASES in test_layers.py lacks {named - tested}, and __all__ {tested - named}; add it"
     assert [*layers.__all__] == sorted(layers.__all__), "sort __all__ of layers.py"
 
 

@@ -78,7 +78,11 @@ def brought():
 @pytest.mark.parametrize("module", [name for name in MODULES if name.partition(".")[2] not in WITH_TENSORFLOW])
 def test_works_without_tensorflow(module, brought):
     """Of commands, too: help and most errors come at once."""
-    assert brought.get(module, []) == []
+    found = brought.get(module, [])
+    assert not found, (
+        f"{module} brings in {', '.join(found)}: import it inside functions, or name {module.partition('.')[2]} in "
+        "WITH_TENSORFLOW"
+    )
 
 
 def test_the_others_do_import_it(brought):
