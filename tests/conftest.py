@@ -1,5 +1,6 @@
 """What several test modules share: the scripts as a user runs them, and one exported model."""
 
+import gc
 import json
 import os
 import pickle
@@ -14,6 +15,9 @@ from filelock import FileLock
 # Before anything imports TensorFlow. The kernels are those that the scripts choose, see `commands.cli`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# A core for each of xdist's two processes: threads that wait for one another cost a tenth of the processor's time.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What the user has imported is not what is built on where no model is named.
 os.environ["KERAS_AUDIO_TRANSFER_MODELS"] = os.devnull + "/none"
 
@@ -62,6 +66,8 @@ def pytest_collection_finish(session):
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and not session.config.option.all:
         tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    gc.collect()
+    gc.freeze()  # the modules that were imported stay to the end: no need to look for garbage among them
 
 
 def some_quick(values, quick):

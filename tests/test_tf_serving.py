@@ -314,7 +314,7 @@ def not_a_server():
         answer = content
 
     with socketserver.ThreadingTCPServer(("localhost", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield f"http://localhost:{server.server_address[1]}", answering
         server.shutdown()
 
