@@ -77,7 +77,7 @@ def call(loaded):
 
 
 def assert_same(row, clip_outputs, atol=1e-5):
-    """The outputs for one clip of a batch are those of a batch of one; how single precision rounds follows the cores."""
+    """The outputs for one clip of a batch are those of a batch of one, but for rounding, which follows the cores."""
     assert set(row) == set(clip_outputs)
     for name, values in row.items():
         if values.dtype == tf.string:
