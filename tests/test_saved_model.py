@@ -376,10 +376,19 @@ def test_a_card_that_the_saved_model_contradicts_is_not_exported(model_dir, tmp_
         with pytest.raises(InputError, match=rf"{said} files of one$"):
             export_script(model, "--output-dir", tmp_path / "served", *arguments)
     assert not (tmp_path / "served").exists()
-    # A model that was trained on since may have labels of its own, and an export is the remedy for what cannot be read.
-    trained_on = {**card, "labels": ["x", "y", "z"], "weights_sha256": "of before"}
-    (source / "card.json").write_text(json.dumps(trained_on))
-    assert load_described(Card.read(source), source / "model.keras").output.keys() >= {"scores"}
+    # Another hash beside other labels does not make it a model that was trained on since.
+    other_labels = {**card, "labels": [f"other {label}" for label in card["labels"]]}
+    (source / "card.json").write_text(json.dumps(other_labels | {"weights_sha256": "of before"}))
+    with pytest.raises(InputError, match=r"card\.json: weights_sha256 is of before, but the SavedModel 1 beside"):
+        load_described(Card.read(source), source / "model.keras")
+    # One that was may have labels of its own, and an export is the remedy for what cannot be read.
+    trained_on = keras.models.load_model(source / "model.keras")
+    trained_on.get_layer("scores").bias.assign_add([1.0] * len(card["labels"]))
+    trained_on.save(source / "trained_on.keras")
+    (source / "card.json").write_text(json.dumps(other_labels))
+    model, its_card = load_described(Card.read(source), source / "trained_on.keras")
+    assert weights_hash(model) == weights_hash(trained_on)
+    assert [*its_card.labels] == other_labels["labels"]
     (source / "card.json").write_text(json.dumps(card))
     (source / "1" / "saved_model.pb").write_bytes(b"")
     assert load_described(Card.read(source), source / "model.keras")
