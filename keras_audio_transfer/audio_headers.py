@@ -74,7 +74,7 @@ class Extent(NamedTuple):
 
 
 def extent_of(path: Path) -> Extent:
-    """Where a file is over: of RIFF and the like, AIFF, CAF, MP4, AU, NIST SPHERE, WebM, WMA and Ogg; of others its size.
+    """Where a file is over: of RIFF, W64, AIFF, CAF, MP4, AU, NIST SPHERE, WebM, WMA and Ogg; of others its size.
 
     Raises:
         InputError: its sound, or what describes it, is longer than the file, or a part of it is missing.
