@@ -1,5 +1,6 @@
 """What is exported is checked in a fresh process, and what can be loaded is what was meant."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -10,15 +11,19 @@ import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from conftest import read_card, run_main
+from matplotlib.figure import Figure
 from networks import LABELS, small_classifier
 from sounds import CONFIG, LAYERS, noise
 
+from keras_audio_transfer.commands import train
 from keras_audio_transfer.commands.export import load_described
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
@@ -343,6 +348,21 @@ def test_script_refuses_a_version_older_than_the_newest(model_dir, tmp_path):
     with pytest.raises(InputError, match=r"^--version: 3 is older than 7, which .*served has; expected a newer one"):
         export_script(model_dir, "--output-dir", tmp_path / "served", "--version", 3)
     assert contents(tmp_path / "served") == before
+
+
+def test_a_disk_that_is_full_when_the_picture_is_drawn_costs_no_model(tmp_path, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    options = SimpleNamespace(output_dir=tmp_path / "mine", quiet=True)
+    job = SimpleNamespace(run_dir=tmp_path / "run")
+    job.run_dir.mkdir()
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.2, 0.3]})
+    train.write(options, job, small_classifier(), Card(FEW_SIGNATURES, labels=LABELS), history)
+    assert capsys.readouterr().err == "no picture (No space left on device)\n"
+    kept = {path.name for path in options.output_dir.iterdir()}
+    assert kept == {"1", "card.json", "model.keras", "history.csv"}
 
 
 def saved_beside_a_card(model, model_dir, folder, **changes):

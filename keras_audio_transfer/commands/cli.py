@@ -369,8 +369,10 @@ def picture() -> Iterator[None]:
     """For the drawing of a picture beside a result: where it fails, that is said, and the result stays."""
     try:
         yield
-    except (InputError, OSError):
+    except InputError:
         raise
+    except OSError as error:  # the disk is full
+        print(f"no picture ({printable(error.strerror or str(error))})", file=sys.stderr)
     except Exception as error:
         first, *_ = f"{error}".splitlines() or [""]
         print(f"no picture ({type(error).__name__}: {printable(first[:200])}); please report it", file=sys.stderr)

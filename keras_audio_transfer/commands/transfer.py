@@ -438,7 +438,8 @@ def main(options):
 
     rows = results.read([table.path])
     show(rows, table.key)
-    draw(options, rows, table.key)
+    with cli.picture():
+        draw(options, rows, table.key)
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
     return cli.report_failures(failures, table.path)
