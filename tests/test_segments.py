@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import forked
@@ -119,15 +120,19 @@ def test_tracks_of_other_programs():
     assert second.startswith("2\tSpectrogram 1\t1\t3.000\t4.250\t0\t8000\train\t")
 
 
+def names_of(*files):
+    return {file: path.name for file, path in predict.track_places(Path("t"), files).items()}
+
+
 def test_each_track_has_a_name_of_its_own():
-    assert predict.track_names(["n/a.wav"]) == {"n/a.wav": "a"}
-    assert predict.track_names(["n/1/a.wav", "n/2/a.wav"]) == {"n/1/a.wav": "1_a", "n/2/a.wav": "2_a"}
-    assert len({*predict.track_names(["/x/a.wav", "b.wav"]).values()}) == 2  # absolute beside relative
+    assert names_of("n/a.wav") == {"n/a.wav": "a.txt"}
+    assert names_of("n/1/a.wav", "n/2/a.wav") == {"n/1/a.wav": "1_a.txt", "n/2/a.wav": "2_a.txt"}
+    assert len({*names_of("/x/a.wav", "b.wav").values()}) == 2  # absolute beside relative
     files = ["n/a.flac", "n/a.wav", "n/A.wav", "n/b/c.wav", "n/b_c.wav", "n/d.wav"]
-    names = predict.track_names(files)
-    assert names["n/d.wav"] == "d"
+    names = names_of(*files)
+    assert names["n/d.wav"] == "d.txt"
     assert len({name.casefold() for name in names.values()}) == len(files)
-    assert predict.track_names(files[::-1]) == names
+    assert names_of(*files[::-1]) == names
 
 
 def test_what_failed_has_a_part_in_the_names_of_tracks(tmp_path):

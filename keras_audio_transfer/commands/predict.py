@@ -149,6 +149,10 @@ def scores_of(options, config):
     saved_model, clips = latest_saved_model(options.model_dir), clips_below(options.inputs)
     if options.output is not None:
         places.check_beside_clips(options.output, clips)
+    if options.format in TRACKS:
+        for place in track_places(options.output, [clip.clip_id for clip in clips]).values():
+            if place.exists():
+                raise InputError(f"--output: {place} exists, and may hold labels; name another folder, or remove it")
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 
@@ -163,8 +167,8 @@ def scores_of(options, config):
     return extract_windows(extractor, names, clips, [], config, options.hop_seconds, options.workers, progress=progress)
 
 
-def track_names(files):
-    """File -> the name of its track: its path below the folder of all in one word; where two are alike, with a hash."""
+def track_places(folder, files):
+    """File -> its track, named by its path below the folder of all in one word; where two are alike, with a hash."""
     paths = [Path(file).absolute() for file in files]  # some may be, and have nothing in common with the others
     root = os.path.commonpath([path.parent for path in paths])
     below = {file: path.relative_to(root) for file, path in zip(files, paths, strict=True)}
@@ -173,7 +177,7 @@ def track_names(files):
     for file, name in names.items():
         if alike[name.casefold()] > 1:
             names[file] = f"{name}.{sha256(os.fsencode(below[file])).hexdigest()[:8]}"
-    return names
+    return {file: beside(folder / name, ".txt") for file, name in names.items()}
 
 
 def as_text(options, files, answers, labels, notes, scores_are):
@@ -243,11 +247,11 @@ def segments_as_text(options, found, rule, scores_are, score):
 
 def write_tracks(options, found, failures, config):
     """A label track or a selection table a recording; those that failed have a part in the names of the others."""
-    names = track_names([*found, *(file for file, _ in failures)])
+    tracks = track_places(options.output, [*found, *(file for file, _ in failures)])
     options.output.mkdir(parents=True, exist_ok=True)
     for file, (segments, _) in found.items():
         text = as_audacity(segments) if options.format == "audacity" else as_raven(segments, config.mel_f_max)
-        with atomic_write(beside(options.output / names[file], ".txt")) as partial:
+        with atomic_write(tracks[file]) as partial:
             partial.write_text(text, encoding="utf-8")
     cli.show(f"written: {options.output}, {len(found)} files")
 
