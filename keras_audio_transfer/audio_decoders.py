@@ -33,7 +33,6 @@ _MP3_BEFORE = 1 << 16
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
 DAMAGED = "damaged: some of its bytes are no frame of an mp3, and the sound around them may be wrong"
 GOES_ON = "goes on behind the end that its header tells: what follows there was not read"
-
 SEVERAL = "holds several sounds: the first was read"
 
 

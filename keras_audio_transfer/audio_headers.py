@@ -172,13 +172,15 @@ def _segment_of_matroska(content, begin):
 
 
 def _data_of_asf(content, begin):
-    """Where the data object of an ASF file (WMA) begins and ends; the same place twice if that is unknown.
+    """Where the data object of an ASF file (WMA) begins and ends; if that is unknown, where the file does.
 
     ASF specification, section 2.1: an object begins with 16 bytes that name it, and its length.
     """
     start = begin + int.from_bytes(content[begin + 16 : begin + 24], "little")
     head = content[start : start + 24]
-    return start, start + (int.from_bytes(head[16:], "little") if head[:16] == _DATA_OF_ASF else 0)
+    if head[:16] != _DATA_OF_ASF:
+        return begin, len(content)
+    return start, start + int.from_bytes(head[16:], "little")
 
 
 def _extent_of_sound(path, content, begin, first, length):

@@ -588,6 +588,14 @@ def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
                 assert opened.notes == (GOES_ON,)
 
 
+def test_a_wma_file_that_does_not_say_where_its_sound_is(tmp_path):
+    (content,) = [content for kind, content in of_ffmpeg() if kind == ".wma"]
+    (tmp_path / "a.wma").write_bytes(content[:16] + b"\xff" * 8 + content[24:])
+    with open_audio(tmp_path / "a.wma") as opened:
+        assert len(opened.read()) > 1.15 * 16000
+        assert opened.notes == ()
+
+
 def test_a_webm_file_that_says_how_long_it_is_in_seconds_alone(tmp_path):
     (content,) = [content for kind, content in of_ffmpeg() if kind == ".webm" and b"OpusHead" in content]
     length = content.index(b"\x18\x53\x80\x67") + 4

@@ -574,6 +574,6 @@ def test_a_picture_that_fails_costs_no_model(capsys):
     assert capsys.readouterr().err == "no picture (RuntimeError: no such glyph); please report it\n"
     with cli.picture():
         raise OSError(errno.ENOSPC, "No space left on device", "confusion.png")
-    assert capsys.readouterr().err == "no picture (No space left on device)\n"
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device: 'confusion.png')\n"
     with pytest.raises(InputError), cli.picture():
         raise InputError("mine")

@@ -601,6 +601,13 @@ def test_no_path_is_not_the_current_folder(words, argument, tmp_path, monkeypatc
     assert str(error.value) == f"{argument}: '' is no path; expected the name of a file or folder; see --help"
 
 
+def test_what_the_encoding_of_a_pipe_lacks_is_shown_by_its_number():
+    code = "from keras_audio_transfer.commands import cli; cli.run(lambda: cli.show('\u65e5.wav'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "\\u65e5.wav\n", "")
+
+
 # ---- outputs that would destroy something
 
 

@@ -16,6 +16,7 @@ from keras_audio_transfer.datasets import folder, load
 from keras_audio_transfer.datasets.clip import Clip, split_of, with_unique_ids
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, audio_below, text_of
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_failures
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 
@@ -85,6 +86,10 @@ def test_names_that_are_no_utf8_are_read_by_their_bytes(tmp_path):
     assert reasons(clips) == (ids(clips), {})
     for clip_id in ids(clips):
         clip_id.encode()
+    os.truncate(clips[0].path, 0)
+    _, failed = reasons(clips)
+    write_failures(tmp_path / "o.npz", [*failed.items()])
+    assert "dog/caf\\xe9.wav: empty file (0 bytes)" in (tmp_path / "failed.csv").read_text()
 
 
 def test_two_spellings_of_a_name_are_one_class_and_two_clips(tmp_path):
