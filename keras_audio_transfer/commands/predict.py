@@ -27,7 +27,7 @@ import numpy as np
 
 from keras_audio_transfer.answers import Answers, limits_of, thresholds_of
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.files import atomic_write, beside, cell, write_failures
 from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card, latest_saved_model
 from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven, seconds_inside
@@ -199,7 +199,7 @@ def as_object(columns, row):
 
 
 def as_json(options, scores_are, **content):
-    content = {"model": str(options.model_dir), "scores_are": scores_are, **content}
+    content = {"model": readable(str(options.model_dir)), "scores_are": scores_are, **content}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
