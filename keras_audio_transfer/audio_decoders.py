@@ -33,6 +33,7 @@ _MP3_BEFORE = 1 << 16
 UNCLOSED = "never closed: its header says that it is empty, and it was read to its end"
 DAMAGED = "damaged: some of its bytes are no frame of an mp3, and the sound around them may be wrong"
 GOES_ON = "goes on behind the end that its header tells: what follows there was not read"
+SEVERAL = "holds several sounds: the first was read"
 
 
 class Decoder:
@@ -273,6 +274,7 @@ class _FFmpeg(Decoder):
                 if not container.streams.audio:
                     raise InputError(f"{path}: cannot be decoded (it has no sound); {EXPECTED}; remove it")
                 self._stream = container.streams.audio[0]
+                self.notes += (SEVERAL,) * (len(container.streams.audio) > 1)
                 codec = self._stream.codec_context
                 if codec is None or not codec.sample_rate:
                     raise self._undecodable("format not recognised")

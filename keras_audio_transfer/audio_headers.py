@@ -24,6 +24,8 @@ _STREAMED = {4: 0x7FFFF000, 8: 1 << 62}
 _GUIDS_OF_W64 = (bytes.fromhex("2e91cf11a5d628db04c10000"), bytes.fromhex("f3acd3118cd100c04f8edb8a"))
 _WITH_DS64 = (b"RF64", b"BW64")
 _TO_THE_END = b"\xff\xff\xff\xff"  # of AU, and of RF64 and BW64: the length of the sound is in the chunk ds64
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_ASF, _DATA_OF_ASF = bytes.fromhex("3026b275"), bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _DESCRIPTIONS = (b"moov", b"moof")  # without them, an MP4 file cannot be read
 
 
@@ -72,7 +74,7 @@ class Extent(NamedTuple):
 
 
 def extent_of(path: Path) -> Extent:
-    """Where a file is over: of WAV, RF64, BW64, W64, AIFF, CAF, MP4, AU, NIST SPHERE and Ogg; of others its size.
+    """Where a file is over: of RIFF, W64, AIFF, CAF, MP4, AU, NIST SPHERE, WebM, WMA and Ogg; of others its size.
 
     Raises:
         InputError: its sound, or what describes it, is longer than the file, or a part of it is missing.
@@ -89,6 +91,14 @@ def extent_of(path: Path) -> Extent:
             return _extent_of_sound(path, content, begin, first, length if is_known else -1)
         if kind == b"NIST":
             return _extent_of_sound(path, content, begin, *_sound_of_nist(content[begin : begin + 1024]))
+        if kind == _EBML:
+            start, end = _segment_of_matroska(content, begin)
+            _check_is_there(path, len(content), start, end, "audio")
+            return Extent(begin, end, _goes_on(content, end))
+        if kind == _ASF:
+            start, end = _data_of_asf(content, begin)
+            _check_is_there(path, len(content), start, end, "audio")
+            return Extent(begin, len(content), content.find(content[begin : begin + 16], end) >= 0)  # an index is none
         if kind in _KINDS:
             return _extent_of_chunks(path, content, kind, begin)
         return Extent(0, len(content), patches=_size_for_mpg123(content, begin))
@@ -143,16 +153,54 @@ def _sound_of_nist(head):
         return 0, -1
 
 
+def _segment_of_matroska(content, begin):
+    """Where the segment of a Matroska file (WebM) begins and ends; if that is unknown, where the file does.
+
+    RFC 8794, section 4: a length has as many bytes as zeros before its first one, and one; if all bits behind that are
+    set, it is unknown.
+    """
+    end = begin
+    for name in (_EBML, _SEGMENT):
+        first = content[end + 4 : end + 5]
+        width = 9 - first[0].bit_length() if first else 9
+        start = end + 4 + width
+        length, mask = int.from_bytes(content[start - width : start], "big"), (1 << 7 * width) - 1
+        if content[end : end + 4] != name or width > 8 or length & mask in (0, mask):
+            return begin, len(content)
+        end = start + (length & mask)
+    return start, end
+
+
+def _data_of_asf(content, begin):
+    """Where the data object of an ASF file (WMA) begins and ends; if that is unknown, where the file does.
+
+    ASF specification, section 2.1: an object begins with 16 bytes that name it, and its length.
+    """
+    start = begin + int.from_bytes(content[begin + 16 : begin + 24], "little")
+    head = content[start : start + 24]
+    if head[:16] != _DATA_OF_ASF:
+        return begin, len(content)
+    return start, start + int.from_bytes(head[16:], "little")
+
+
 def _extent_of_sound(path, content, begin, first, length):
     """Of a file that has nothing but a header and a sound, which begins behind `first` bytes."""
     size, start = len(content), begin + first
     if length == 0 and size - start > _FILLING:  # only AU files are read by their length
-        is_au = content[begin : begin + 4] in _LENGTH_OF_AU
-        return Extent(begin, size, is_unclosed=True, patches=((begin + 8, _TO_THE_END),) if is_au else ())
+        is_au, end = content[begin : begin + 4] in _LENGTH_OF_AU, _end_of_streamed(content, begin, start)
+        return Extent(begin, end, end < size, True, patches=((begin + 8, _TO_THE_END),) if is_au else ())
     if length < 0:
-        return Extent(begin, size)
+        end = _end_of_streamed(content, begin, start)
+        return Extent(begin, end, end < size)
     _check_is_there(path, size, start, start + length, "audio")
     return Extent(begin, start + length, _goes_on(content, start + length))
+
+
+def _end_of_streamed(content, begin, start):
+    """Where a sound of unknown length is over: where the file is, or another one of its kind begins in it."""
+    header = re.escape(content[begin : begin + 4]) + b"(?s:.{4})" + re.escape(content[begin + 8 : begin + 16])
+    another = re.compile(header).search(content, start)
+    return another.start() if another else len(content)
 
 
 def _extent_of_chunks(path, content, kind, begin):
@@ -167,16 +215,17 @@ def _extent_of_chunks(path, content, kind, begin):
     over = chunks[-1][-1]
     name, _, start, end = sounds[0]
     # libsndfile believes the length in a W64 file, whatever it is, and decodes silence up to there.
-    is_endless = kind == b"riff" and end == size and content[start - 8 : start] != struct.pack("<q", size - start + 24)
+    is_endless = kind == b"riff" and content[start - 8 : start] != struct.pack("<q", end - start + 24)
     is_unclosed = not is_mp4 and end - start <= how.besides and _is_unclosed(content, over, kind)
     if is_unclosed or is_endless:
+        end = _end_of_streamed(content, begin, start)
         in_ds64 = [place + 8 for name, _, place, _ in chunks if name == b"ds64" and kind in _WITH_DS64]
         form = "<q" if in_ds64 else how.length
         width = struct.calcsize(form)
-        length = size - start + (24 if kind == b"riff" else 0)  # W64 counts the chunk's head, too
+        length = end - start + (24 if kind == b"riff" else 0)  # W64 counts the chunk's head, too
         place = in_ds64[0] if in_ds64 else start - width
         patches = ((place, struct.pack(form, length)),) if length < 1 << 8 * width else ()
-        return Extent(begin, size, is_unclosed=is_unclosed, patches=patches)
+        return Extent(begin, end, end < size, is_unclosed, patches=patches)
     if not is_mp4 and len(sounds) > 1:  # the first one counts
         return Extent(begin, sounds[1][1], True)
     goes_on = _goes_on(content, over)
@@ -220,13 +269,15 @@ def _chunks(content, kind, begin):
             length_of_rf64 = int.from_bytes(content[start + 8 : start + 16], "little", signed=True)
         if kind in _WITH_DS64 and name == b"data" and head[4:8] == _TO_THE_END:
             end = start + (length_of_rf64 if 0 < length_of_rf64 < _STREAMED[8] else 0)
+        if end < 0:
+            end = _end_of_streamed(content, begin, start)
         yield name, place, start, end
         # Not all writers fill up, and another file may follow at once.
         place = end if kind in content[end : end + 12] else end + -end % how.padding
 
 
 def _chunk(kind, head, place, size):
-    """Name, begin and end of a chunk that begins with these bytes. An unknown length means: up to the file's end."""
+    """Name, begin and end of a chunk that begins with these bytes; -1 as the end where the length is unknown."""
     head, form = head.ljust(24, b"\0"), _KINDS[kind].length
     name, behind = head[:4], 4 + struct.calcsize(form)
     if kind == b"ftyp":  # ISO 14496-12, section 4.2
@@ -239,7 +290,7 @@ def _chunk(kind, head, place, size):
         (length,) = struct.unpack(form, head[4:behind])
     end = place + behind + length
     is_unknown = length < 0 or (end > size and length >= _STREAMED[struct.calcsize(form)])
-    return name, place + behind, size if is_unknown else end
+    return name, place + behind, -1 if is_unknown else end
 
 
 def is_opus_of_unknown_rate(path: Path) -> bool:

@@ -12,6 +12,15 @@ class InputError(ValueError):
     """
 
 
+def readable(text: str) -> str:
+    r"""Text that can be written: of a name that is no UTF-8, the bytes are written out.
+
+    >>> readable("caf\udce9.wav")
+    'caf\\xe9.wav'
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def reason_of(error: Exception, clip_id: str) -> str:
     """Why a clip is set aside, in one line, whatever went wrong with it.
 
@@ -24,11 +33,11 @@ def reason_of(error: Exception, clip_id: str) -> str:
     'b/a.wav: cannot be read (Permission denied); expected an audio file; check the path and its permissions'
     """
     if isinstance(error, InputError):
-        return str(error)
+        return readable(str(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         raise error
     if isinstance(error, OSError) and error.strerror:
-        where = error.filename or clip_id
+        where = readable(str(error.filename or clip_id))
         return f"{where}: cannot be read ({error.strerror}); expected an audio file; check the path and its permissions"
     first, *_ = f"{error}".splitlines() or [""]
     return f"{clip_id}: failed ({type(error).__name__}: {first[:200]}); leave it out, and report it if the clip is good"

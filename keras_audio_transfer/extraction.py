@@ -105,14 +105,20 @@ def check_card(saved_model: Path, loaded: Any) -> None:
     Raises:
         InputError: they are of two models, as when files of two models are copied together, or one was changed.
     """
-    folder = saved_model.parent
-    if "info" not in loaded.signatures or not (folder / "card.json").is_file():
+    folder, own = saved_model.parent, own_card(saved_model, loaded)
+    if own is None or not (folder / "card.json").is_file():
         return
-    text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
-    own = Card.from_dict(json.loads(text), str(saved_model))
     for name, here, there in Card.read(folder).differences(own):
         what = f"{name} is {here}, but the SavedModel {saved_model.name} beside it says {there}"
         raise InputError(f"{folder / 'card.json'}: {what}; they are of two models; put back the files of one")
+
+
+def own_card(saved_model: Path, loaded: Any) -> Card | None:
+    """The card that a SavedModel carries (signature `info`); None of one without. Arguments: as of `check_card`."""
+    if "info" not in loaded.signatures:
+        return None
+    text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
+    return Card.from_dict(json.loads(text), str(saved_model))
 
 
 def _is_as_saved(saved_model):

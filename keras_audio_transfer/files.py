@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import platform
 import re
@@ -288,6 +289,15 @@ def cell(value: object) -> object:
     ("'=HYPERLINK(1)", 'a.wav', -1.5)
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def number_in(text: str) -> float:
+    """The number that a cell holds; NaN for none. `float` would read more: `1_0`, digits of other scripts, `inf`.
+
+    >>> number_in("-1.5e-3"), number_in("1_0")
+    (-0.0015, nan)
+    """
+    return float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) else math.nan
 
 
 def write_table(path: Path, header: list[str], rows: list[list]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import number_in
 from keras_audio_transfer.finetuning_config import STRATEGIES, fraction_name
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width
 
@@ -27,13 +28,13 @@ NOT_OF_A_PROBE = ("loss", "validation_accuracy", "epochs")
 
 
 def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """The rows of several tables as `scripts/transfer.py` writes them.
+    """The rows of several tables as `scripts/transfer.py` writes them; the index says in which table each stands.
 
     Raises:
         InputError: a file that is not there, is no such table, has been edited or cut, or holds a row that another one
             holds, too; or the seeds of one cell were trained on different numbers of clips.
     """
-    rows, keys, train_clips = [], set(), {}
+    rows, index, keys, train_clips = [], [], set(), {}
     for path in paths:
         for where, row in _rows(path):
             key = tuple(row[name] for name in KEY)
@@ -47,7 +48,8 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
                     f"({_words(row, CELL)}) has {before}; expected as many for all; summarise them apart"
                 )
             rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+            index.append(path)
+    return pd.DataFrame(rows, index, COLUMNS)
 
 
 def _words(row, names):
@@ -99,7 +101,7 @@ def _whole(text):
 
 def _number(is_allowed: Callable[[float], bool]) -> Callable[[str], float | None]:
     def of(text):
-        number = float(text) if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", text) else np.nan
+        number = number_in(text)
         return number if is_allowed(number) else None
 
     return of

@@ -264,8 +264,11 @@ def _grpc(client):
             else:
                 reason = error.details()
             raise client.error(reason) from error
-        outputs = {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
-        return {name: np.char.decode(v.astype(bytes)) if v.dtype == object else v for name, v in outputs.items()}
+        try:
+            outputs = {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
+            return {name: np.char.decode(v.astype(bytes)) if v.dtype == object else v for name, v in outputs.items()}
+        except Exception as error:  # tensors of a type, a shape or a content that cannot be
+            raise client.error("answers, but not as TensorFlow Serving does; expected its gRPC port") from error
 
     return ask
 

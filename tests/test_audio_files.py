@@ -14,7 +14,7 @@ from encoded_sounds import joined, of_ffmpeg
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.audio_decoders import DAMAGED, GOES_ON, UNCLOSED, open_decoder
+from keras_audio_transfer.audio_decoders import DAMAGED, GOES_ON, SEVERAL, UNCLOSED, open_decoder
 from keras_audio_transfer.audio_files import open_audio, read_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
@@ -176,14 +176,14 @@ def test_a_sound_whose_times_begin_later(tmp_path):
     assert len(samples) / rate == pytest.approx(1.2, abs=0.05)
 
 
-def of_pyav(container, codec, rate, begin=0.0):
+def of_pyav(container, codec, rate, begin=0.0, streams=1):
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate, layout="mono")
         frame = av.AudioFrame.from_ndarray(noise(1, int(1.2 * rate)), format="fltp", layout="mono")
         frame.sample_rate, frame.pts = rate, round(begin * rate)
-        for part in (frame, None):
-            output.mux(stream.encode(part))
+        for stream in [output.add_stream(codec, rate=rate, layout="mono") for _ in range(streams)]:
+            for part in (frame, None):
+                output.mux(stream.encode(part))
     return file.getvalue()
 
 
@@ -198,10 +198,14 @@ NOTES = {
     "never closed": (unclosed(SOUND), (UNCLOSED,)),
     "two sounds in a file": (wav() + wav()[36:], (GOES_ON,)),
     "and another": (2 * wav(), (GOES_ON,)),
+    "streamed and another": (2 * wav(0xFFFFFFFF), (GOES_ON,)),
+    "never closed and another": (2 * unclosed(SOUND), (UNCLOSED, GOES_ON)),
     "of fewer bytes": (wav(1000), (GOES_ON,)),
     "au of fewer bytes": (au_of(1000), (GOES_ON,)),
     "au": (encoded("AU"), ()),
     "au to its end": (au_of(0xFFFFFFFF), ()),
+    "au to its end and another": (2 * au_of(0xFFFFFFFF), (GOES_ON,)),
+    "two tracks": (of_pyav("webm", "libopus", 48000, streams=2), (SEVERAL,)),
     "aiff and another": (2 * encoded("AIFF"), (GOES_ON,)),
     **{f"{kind} and another": (2 * encoded(kind), (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
     **{f"{kind} and noise": (encoded(kind) + wav()[-1000:], (GOES_ON,)) for kind in ("W64", "RF64", "CAF")},
@@ -268,6 +272,7 @@ FIRST_OF_JOINED = {
     **{f"CAF, {subtype}": encoded("CAF", ODD, subtype=subtype) for subtype in ("ALAC_16", "PCM_S8")},
     "AIFF": encoded("AIFF", ODD, subtype="DWVW_16"),
     "8SVX": encoded("SVX", ODD),
+    **{suffix: content for suffix, content in of_ffmpeg() if suffix in (".webm", ".wma")},
 }
 
 
@@ -562,7 +567,7 @@ def test_a_codec_that_cannot_seek(tmp_path):
     np.testing.assert_array_equal(read_audio(tmp_path / "a.aiff", 0.2, 1)[0][:, 0], part_of(whole, RATE, 1))
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".m4a"])
+@pytest.mark.parametrize("suffix", [".webm", ".m4a", ".wma"])
 def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
     file = tmp_path / f"a{suffix}"
     for content in [content for kind, content in of_ffmpeg() if kind == suffix and b"vorbis" not in content]:
@@ -571,8 +576,7 @@ def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
         assert 1.15 < len(samples) / rate < 1.4
         assert len(read_audio(file, 0.5)[0]) >= rate // 2
         file.write_bytes(content[: len(content) * 6 // 10])
-        said = r"\d+ of \d+ bytes of audio" if suffix == ".m4a" else r"0\.\d+ of 1\.2\d s"
-        with pytest.raises(InputError, match=rf"a\{suffix}: truncated: {said} are there; copy the file again$"):
+        with pytest.raises(InputError, match=rf"a\{suffix}: truncated: \d+ of \d+ bytes of audio are there; copy the"):
             read_audio(file)
         if suffix == ".m4a":
             file.write_bytes(content[:-100])
@@ -582,6 +586,26 @@ def test_what_ffmpeg_reads_and_is_truncated(tmp_path, suffix):
             with open_audio(file) as opened:
                 np.testing.assert_array_equal(opened.read(), samples)
                 assert opened.notes == (GOES_ON,)
+
+
+def test_a_wma_file_that_does_not_say_where_its_sound_is(tmp_path):
+    (content,) = [content for kind, content in of_ffmpeg() if kind == ".wma"]
+    (tmp_path / "a.wma").write_bytes(content[:16] + b"\xff" * 8 + content[24:])
+    with open_audio(tmp_path / "a.wma") as opened:
+        assert len(opened.read()) > 1.15 * 16000
+        assert opened.notes == ()
+
+
+def test_a_webm_file_that_says_how_long_it_is_in_seconds_alone(tmp_path):
+    (content,) = [content for kind, content in of_ffmpeg() if kind == ".webm" and b"OpusHead" in content]
+    length = content.index(b"\x18\x53\x80\x67") + 4
+    assert content[length] == 1  # eight bytes
+    unknown = content[:length] + b"\x01" + b"\xff" * 7 + content[length + 8 :]
+    (tmp_path / "a.webm").write_bytes(unknown)
+    assert len(read_audio(tmp_path / "a.webm")[0]) > 1.15 * 48000
+    (tmp_path / "a.webm").write_bytes(unknown[: len(content) * 6 // 10])
+    with pytest.raises(InputError, match=r"a\.webm: truncated: 0\.\d+ of 1\.2\d s are there; copy the file again$"):
+        read_audio(tmp_path / "a.webm")
 
 
 def test_what_ffmpeg_finds_cut_while_it_decodes(tmp_path):

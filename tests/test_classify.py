@@ -1,6 +1,7 @@
 """A folder of classes becomes a model folder that names what scikit-learn names; predict.py shows it."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -571,5 +572,8 @@ def test_a_picture_that_fails_costs_no_model(capsys):
     with cli.picture():
         raise RuntimeError("no such glyph\nsecond line")
     assert capsys.readouterr().err == "no picture (RuntimeError: no such glyph); please report it\n"
+    with cli.picture():
+        raise OSError(errno.ENOSPC, "No space left on device", "confusion.png")
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device: 'confusion.png')\n"
     with pytest.raises(InputError), cli.picture():
         raise InputError("mine")

@@ -601,6 +601,13 @@ def test_no_path_is_not_the_current_folder(words, argument, tmp_path, monkeypatc
     assert str(error.value) == f"{argument}: '' is no path; expected the name of a file or folder; see --help"
 
 
+def test_what_the_encoding_of_a_pipe_lacks_is_shown_by_its_number():
+    code = "from keras_audio_transfer.commands import cli; cli.run(lambda: cli.show('\u65e5.wav'))"
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "\\u65e5.wav\n", "")
+
+
 # ---- outputs that would destroy something
 
 
@@ -613,6 +620,8 @@ def precious(folder_of, clips):
     shutil.copytree(root / "sounds", root / "voices.training")
     shutil.copytree(root / "sounds", root / "moved" / "unfinished")
     shutil.copytree(root / "sounds", root / "t.csv.unfinished")
+    for name in ("sounds/a/0.txt", "mine/predictions.csv"):
+        shutil.copy(clips, root / name)
     os.link(root / "0.wav", root / "hard.csv")
     (root / "soft.csv").symlink_to(root / "0.wav")
     shutil.copy(root / "0.wav", root / "sound.npz")
@@ -634,6 +643,8 @@ DESTROY = {
     "predict mine sounds --output sounds/a/0.wav": "--output: sounds/a/0.wav is an input, sounds/a/0.wav, and",
     "predict mine 0.wav --output mine/card.json": "--output: mine/card.json is an input, mine/card.json, and",
     "predict mine 0.wav --output mine/1/saved_model.pb": "--output: mine/1/saved_model.pb is an input, ",
+    "predict mine 0.wav --output mine/predictions.csv": "--output: mine/predictions.csv is an input, ",
+    "predict mine sounds --hop-seconds 1 --format raven --output sounds/a": "--output: sounds/a/0.txt exists, and may",
     "suggest mine sounds --output mine/card.json": "--output: mine/card.json is an input, mine/card.json, and",
     "suggest mine sounds --output sounds/a/0.wav": "--output: sounds/a/0.wav exists, and may hold labels; name another",
     "extract mine sound.npz --output sound.npz": "--output: sound.npz is an input, sound.npz, and",

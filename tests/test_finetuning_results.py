@@ -173,9 +173,12 @@ def test_fraction_text(values, text):
 
 
 def test_read_joins_tables(tmp_path):
-    for number, rows in enumerate((FACTORIAL[:3], FACTORIAL[3:])):
-        rows.to_csv(tmp_path / f"{number}.csv", index=False)
-    pd.testing.assert_frame_equal(results.read([tmp_path / "0.csv", tmp_path / "1.csv"]), FACTORIAL)
+    paths = [tmp_path / "1.csv", tmp_path / "0.csv"]
+    for path, rows in zip(paths, (FACTORIAL[:3], FACTORIAL[3:]), strict=True):
+        rows.to_csv(path, index=False)
+    table = results.read(paths)
+    pd.testing.assert_frame_equal(table.reset_index(drop=True), FACTORIAL)
+    assert [*table.index] == paths[:1] * 3 + paths[1:] * (len(FACTORIAL) - 3)
 
 
 def test_read_refuses_what_is_no_table(tmp_path):

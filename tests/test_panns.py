@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -249,6 +250,20 @@ def test_other_files(tmp_path):
     with path.open("wb") as large:
         large.truncate(2**30)
     refused(path, "is too large for this network")
+
+
+def test_more_than_the_file_holds_is_not_read(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    plain, packed = checkpoint(tmp_path / "plain.pth", {}), tmp_path / "packed.pth"
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for record in source.infolist():
+            target.writestr(record.filename, source.read(record))
+        target.writestr("archive/data/0", bytes(2**24))
+    views = tmp_path / "views.pth"
+    torch.save({"model": {"bn0.weight": torch.zeros(1).expand(2**40)}}, views)
+    refused(views, r"is not the published network \(its arrays are larger than the network's\)")
+    monkeypatch.setattr(torch, "load", None)
+    refused(packed, r"is not the published network \(its records are compressed, or overlap\)")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -1,5 +1,6 @@
 """probe.py as a user runs it: its files, a baseline, a run that is killed and continued, and settings that changed."""
 
+import errno
 import json
 import shutil
 import signal
@@ -9,6 +10,8 @@ import forked
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_main
+from matplotlib.figure import Figure
 
 from keras_audio_transfer import picture_labels
 from keras_audio_transfer.feature_table import FeatureTable
@@ -187,3 +190,15 @@ def test_the_argument_that_changed_is_named(arguments, name, finished, features,
 
 def test_help_shows_no_default_that_says_nothing(run_script):
     assert "[]" not in run_script("probe", "--help").stdout
+
+
+def full(*arguments, **options):
+    """What takes the place of `Figure.savefig` where the disk is full."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_when_pictures_are_drawn_costs_no_table(features, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Figure, "savefig", full)
+    assert run_main("probe", features, "--output-dir", tmp_path, "--quiet", "--jobs", 1) == 0
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "predictions.csv", "classes.csv", "config.json"}

@@ -1,5 +1,6 @@
 """What is exported is checked in a fresh process, and what can be loaded is what was meant."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -10,15 +11,19 @@ import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from conftest import read_card, run_main
+from matplotlib.figure import Figure
 from networks import LABELS, small_classifier
 from sounds import CONFIG, LAYERS, noise
 
+from keras_audio_transfer.commands import train
 from keras_audio_transfer.commands.export import load_described
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
@@ -345,6 +350,21 @@ def test_script_refuses_a_version_older_than_the_newest(model_dir, tmp_path):
     assert contents(tmp_path / "served") == before
 
 
+def test_a_disk_that_is_full_when_the_picture_is_drawn_costs_no_model(tmp_path, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    options = SimpleNamespace(output_dir=tmp_path / "mine", quiet=True)
+    job = SimpleNamespace(run_dir=tmp_path / "run")
+    job.run_dir.mkdir()
+    history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.2, 0.3]})
+    train.write(options, job, small_classifier(), Card(FEW_SIGNATURES, labels=LABELS), history)
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
+    kept = {path.name for path in options.output_dir.iterdir()}
+    assert kept == {"1", "card.json", "model.keras", "history.csv"}
+
+
 def saved_beside_a_card(model, model_dir, folder, **changes):
     folder.mkdir()
     card = json.loads((model_dir / "card.json").read_text())
@@ -376,10 +396,19 @@ def test_a_card_that_the_saved_model_contradicts_is_not_exported(model_dir, tmp_
         with pytest.raises(InputError, match=rf"{said} files of one$"):
             export_script(model, "--output-dir", tmp_path / "served", *arguments)
     assert not (tmp_path / "served").exists()
-    # A model that was trained on since may have labels of its own, and an export is the remedy for what cannot be read.
-    trained_on = {**card, "labels": ["x", "y", "z"], "weights_sha256": "of before"}
-    (source / "card.json").write_text(json.dumps(trained_on))
-    assert load_described(Card.read(source), source / "model.keras").output.keys() >= {"scores"}
+    # Another hash beside other labels does not make it a model that was trained on since.
+    other_labels = {**card, "labels": [f"other {label}" for label in card["labels"]]}
+    (source / "card.json").write_text(json.dumps(other_labels | {"weights_sha256": "of before"}))
+    with pytest.raises(InputError, match=r"card\.json: weights_sha256 is of before, but the SavedModel 1 beside"):
+        load_described(Card.read(source), source / "model.keras")
+    # One that was may have labels of its own, and an export is the remedy for what cannot be read.
+    trained_on = keras.models.load_model(source / "model.keras")
+    trained_on.get_layer("scores").bias.assign_add([1.0] * len(card["labels"]))
+    trained_on.save(source / "trained_on.keras")
+    (source / "card.json").write_text(json.dumps(other_labels))
+    model, its_card = load_described(Card.read(source), source / "trained_on.keras")
+    assert weights_hash(model) == weights_hash(trained_on)
+    assert [*its_card.labels] == other_labels["labels"]
     (source / "card.json").write_text(json.dumps(card))
     (source / "1" / "saved_model.pb").write_bytes(b"")
     assert load_described(Card.read(source), source / "model.keras")

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import forked
@@ -13,6 +15,7 @@ from conftest import ROOT, read_card, run_main
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sounds import CONFIG
 
 from keras_audio_transfer.commands import predict
 from keras_audio_transfer.errors import InputError
@@ -117,12 +120,29 @@ def test_tracks_of_other_programs():
     assert second.startswith("2\tSpectrogram 1\t1\t3.000\t4.250\t0\t8000\train\t")
 
 
+def names_of(*files):
+    return {file: path.name for file, path in predict.track_places(Path("t"), files).items()}
+
+
 def test_each_track_has_a_name_of_its_own():
-    assert predict.track_names(["n/a.wav"]) == {"n/a.wav": "a.txt"}
-    assert predict.track_names(["n/1/a.wav", "n/2/a.wav"]) == {"n/1/a.wav": "1_a.txt", "n/2/a.wav": "2_a.txt"}
-    assert len({*predict.track_names(["/x/a.wav", "b.wav"]).values()}) == 2  # absolute beside relative
-    with pytest.raises(InputError, match=r"^n/a\.wav: its track would be a\.txt, as that of n/a\.flac; rename one$"):
-        predict.track_names(["n/a.flac", "n/a.wav"])
+    assert names_of("n/a.wav") == {"n/a.wav": "a.txt"}
+    assert names_of("n/1/a.wav", "n/2/a.wav") == {"n/1/a.wav": "1_a.txt", "n/2/a.wav": "2_a.txt"}
+    assert len({*names_of("/x/a.wav", "b.wav").values()}) == 2  # absolute beside relative
+    files = ["n/a.flac", "n/a.wav", "n/A.wav", "n/b/c.wav", "n/b_c.wav", "n/d.wav"]
+    names = names_of(*files)
+    assert names["n/d.wav"] == "d.txt"
+    assert len({name.casefold() for name in names.values()}) == len(files)
+    assert names_of(*files[::-1]) == names
+
+
+def test_what_failed_has_a_part_in_the_names_of_tracks(tmp_path):
+    options = SimpleNamespace(output=tmp_path, format="audacity")
+    long = f"n/{'x' * 240}/{'y' * 240}.wav"
+    found = dict.fromkeys(["n/1/a.wav", long], ([], 1))
+    predict.write_tracks(options, found, [("n/2/a.wav", "n/2/a.wav: empty")], CONFIG)
+    alone, of_long = sorted((path.name for path in tmp_path.iterdir()), key=len)
+    assert alone == "1_a.txt"
+    assert re.fullmatch(r"[0-9a-f]{32}\.txt", of_long)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from keras_audio_transfer.commands import classify, cli, own_sounds
 from keras_audio_transfer.datasets import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.suggestions import label_errors, to_label
 
@@ -122,6 +123,13 @@ def recordings(tmp_path):
 def rows_of(path):
     with path.open(encoding="utf-8", newline="") as file:
         return [*csv.DictReader(file)]
+
+
+def test_of_two_at_once_one_is_refused(model, recordings):
+    output = recordings / "to_label.csv"
+    with only_writer(output), pytest.raises(InputError, match=r"to_label\.csv: another run writes there; wait"):
+        run_main("suggest", model, recordings, "--output", output)
+    assert not output.exists()
 
 
 def test_unlabelled_audio(model, recordings, capsys):

@@ -102,6 +102,14 @@ def test_settings_that_are_none(tmp_path):
         summarise(table)
 
 
+def test_a_table_is_read_once(tmp_path, monkeypatch):
+    read, asked = results.read, []
+    monkeypatch.setattr(results, "read", lambda paths: asked.extend(paths) or read(paths))
+    tables = [transfer(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    summarise(*tables)
+    assert asked == tables
+
+
 def test_every_picture_has_a_name_of_its_own(tmp_path, drawn):
     summarise(*(transfer(tmp_path / str(i), name=name) for i, name in enumerate(["a-b", "a+b", "A_b", "plain"])))
     assert len({name.casefold() for name in drawn}) == 4

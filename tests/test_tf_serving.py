@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import wave
+from concurrent import futures
 from functools import partial
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import soundfile
@@ -23,8 +25,9 @@ from google.protobuf import text_format
 from live_server import live
 from serving_stub import Model, grpc_server, request_by_tensor, rest_server, signatures_of
 from sounds import CONFIG, noise
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.python.tools import saved_model_cli
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from keras_audio_transfer.config import AudioConfig
@@ -366,6 +369,33 @@ def test_answers_that_the_client_does_not_take(what, not_a_server):
     answering(answers_of({"outputs": ONE_CLIP}))
     (row,) = Client(address, "m").predict([noise(500)])
     assert (row["labels"], row["scores"].tolist()) == ("a", [0.5, 0.5])
+
+
+TENSOR = tensor_pb2.TensorProto
+ODD_TENSORS = {
+    "of no type": TENSOR(dtype=999),
+    "of a type without values": TENSOR(dtype=types_pb2.DT_VARIANT),
+    "too short": TENSOR(dtype=types_pb2.DT_FLOAT, tensor_content=b"123"),
+    "too large": TENSOR(
+        dtype=types_pb2.DT_FLOAT, float_val=[1.0], tensor_shape=tf.TensorShape([2**31, 2**20]).as_proto()
+    ),
+    "no UTF-8": tf.make_tensor_proto([b"\xff"]),
+}
+
+
+@pytest.mark.parametrize("what", [*ODD_TENSORS, "no message"])
+def test_messages_that_the_client_does_not_take(what):
+    answer = predict_pb2.PredictResponse(outputs={"scores": ODD_TENSORS[what]}) if what in ODD_TENSORS else None
+    content = b"\xff" if answer is None else answer.SerializeToString()
+    predict = grpc.unary_unary_rpc_method_handler(lambda request, context: content)
+    handlers = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": predict})
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[handlers])
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    said = "Exception deserializing response!" if answer is None else "answers, but not as TensorFlow Serving does; exp"
+    with pytest.raises(ServingError, match=rf"^grpc://localhost:{port}, model m: {said}[^\n]*$"):
+        Client(f"grpc://localhost:{port}", "m").predict([noise(500)])
+    server.stop(None)
 
 
 @pytest.mark.parametrize("content", [{}, None, [], ["{"], ["[]"], [5], {"card": "x"}, {"scores": ["{}"]}, ["[" * 9999]])

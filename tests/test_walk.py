@@ -1,9 +1,11 @@
 """One walk over folders: what is taken, what is left out and said, and what clips and labels are called."""
 
+import json
 import logging
 import os
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +13,13 @@ import soundfile
 
 from keras_audio_transfer.audio import WaveformStore, readable_clips
 from keras_audio_transfer.clip_inputs import clips_below
+from keras_audio_transfer.commands import own_sounds, predict
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import folder, load
 from keras_audio_transfer.datasets.clip import Clip, split_of, with_unique_ids
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, audio_below, text_of
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_failures
 
 CONFIG = AudioConfig(2000, 0.25, n_fft=64, hop_length=32, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)
 
@@ -85,6 +89,19 @@ def test_names_that_are_no_utf8_are_read_by_their_bytes(tmp_path):
     assert reasons(clips) == (ids(clips), {})
     for clip_id in ids(clips):
         clip_id.encode()
+    os.truncate(clips[0].path, 0)
+    _, failed = reasons(clips)
+    write_failures(tmp_path / "o.npz", [*failed.items()])
+    assert "dog/caf\\xe9.wav: empty file (0 bytes)" in (tmp_path / "failed.csv").read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text there")
+def test_a_place_whose_name_is_no_utf8_can_be_written():
+    place = Path(os.fsdecode(b"caf\xe9"))
+    options = SimpleNamespace(unknown=place, labelled=place, clip_seconds=1, layer_weights="", group_by=None)
+    settings = own_sounds.settings(options, "m", ["m"])
+    assert settings["unknown"] == settings["labelled"] == "caf\\xe9"
+    assert json.loads(predict.as_json(SimpleNamespace(model_dir=place), ""))["model"] == "caf\\xe9"
 
 
 def test_two_spellings_of_a_name_are_one_class_and_two_clips(tmp_path):

@@ -41,7 +41,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; a bug
 # (EX_SOFTWARE); interrupted.
 DONE, SOME_FAILED, NOT_DONE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-SUPPRESS = argparse.SUPPRESS
 
 
 # ---- arguments: the parser, and what a value may be
@@ -120,7 +119,7 @@ def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
 
 def _with_flags(message, parser):
     """`name: ...` at the beginning, and `name` in backticks, as the flag of that argument where there is one."""
-    shown = [action for action in parser._actions if action.option_strings and action.help is not SUPPRESS]
+    shown = [action for action in parser._actions if action.option_strings and action.help is not argparse.SUPPRESS]
     flags = {action.dest: action.option_strings[-1] for action in shown}
     return re.sub(r"^(\w+)(?=: )|`(\w+)`", lambda match: flags.get(match[1] or match[2], match[0]), message)
 
@@ -369,11 +368,12 @@ def picture() -> Iterator[None]:
     """For the drawing of a picture beside a result: where it fails, that is said, and the result stays."""
     try:
         yield
-    except (InputError, OSError):
+    except InputError:
         raise
     except Exception as error:
         first, *_ = f"{error}".splitlines() or [""]
-        print(f"no picture ({type(error).__name__}: {printable(first[:200])}); please report it", file=sys.stderr)
+        remedy = "" if isinstance(error, OSError) else "; please report it"  # a full disk is no bug
+        print(f"no picture ({type(error).__name__}: {printable(first[:200])}){remedy}", file=sys.stderr)
 
 
 def say_notes(options: argparse.Namespace, notes: Iterable[Sequence[str]]) -> None:
@@ -415,6 +415,8 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no TensorFlow chatter; set before it is imported
     logging.getLogger("tensorflow").setLevel("ERROR")
+    if hasattr(sys.stdout, "reconfigure"):  # a name may have letters that a pipe's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(_OneLine())
     name = name or Path(sys.argv[0]).name
@@ -424,8 +426,7 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
-        what = _not_a_bug(error)
-        if what is not None:
+        if (what := _not_a_bug(error)) is not None:
             print(f"{name}: error: {printable(' '.join(what.split()))}", file=sys.stderr)
             sys.exit(NOT_DONE)
         traceback.print_exc()

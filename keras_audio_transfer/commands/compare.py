@@ -12,7 +12,6 @@ when it is started again.
 
 import itertools
 import math
-import re
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -27,6 +26,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import (
     atomic_write,
     failures_beside,
+    number_in,
     read_json,
     scratch_folder,
     write_failures,
@@ -285,13 +285,9 @@ def read_scores(path):
 
 
 def _number(text):
-    """The number that was written, which not every version of pandas finds to the last digit; NaN for none.
-
-    Python would read more than what pandas writes: `1_0`, digits of other scripts, `inf`.
-    """
-    if not re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?", text, re.ASCII):
-        return math.nan
-    return int(text) if text.isdecimal() else float(text)
+    """The number that was written, which not every version of pandas finds to the last digit; NaN for none."""
+    number = number_in(text)
+    return int(text) if text.isdecimal() and math.isfinite(number) else number
 
 
 def fold_columns(scores):

@@ -59,25 +59,28 @@ def read_model(path):
 
 
 def load_described(card, file):
-    """The Keras model, once the card is known to describe it.
+    """The Keras model, once the card is known to describe it, and the card for its weights.
 
     A card that says something else than the SavedModel beside it would become the truth with the export. Of a model
-    that was trained on since, the card may name labels of its own; and of a SavedModel that is damaged, the export is
-    the remedy.
+    that was trained on since, whose weights are no longer those of the SavedModel, the card may name labels of its own;
+    and of a SavedModel that is damaged, the export is the remedy.
     """
-    from keras_audio_transfer.extraction import check_card, load_whole
+    from keras_audio_transfer.extraction import check_card, load_whole, own_card
     from keras_audio_transfer.extractor import load_model
     from keras_audio_transfer.training import weights_hash
 
     model = load_model(file)
-    if card.weights_sha256 in (None, weights_hash(model)):
-        try:
-            newest = latest_saved_model(file.parent)
-            loaded = load_whole(newest)
-        except InputError:
-            return model
+    weights_sha256 = weights_hash(model)
+    described = model, card.trained_on(weights_sha256)
+    try:
+        newest = latest_saved_model(file.parent)
+        loaded = load_whole(newest)
+        own = own_card(newest, loaded)
+    except InputError:
+        return described
+    if weights_sha256 in (card.weights_sha256 or weights_sha256, own and own.weights_sha256):
         check_card(newest, loaded)
-    return model
+    return described
 
 
 def check_tflite(options, card, path):
@@ -98,7 +101,7 @@ def write_tflite(options, card, file):
 
     from keras_audio_transfer.export import tflite
 
-    model = load_described(card, file)
+    model, _ = load_described(card, file)
     with atomic_write(path) as partial:
         difference = tflite.write_tflite(partial, model, config)
     cli.show(f"run in a fresh process: largest difference {difference:.1e}")
@@ -135,10 +138,8 @@ def write_version(options, card, file):
     check_version(options, card, version_dir)
 
     from keras_audio_transfer.export import saved_model
-    from keras_audio_transfer.training import weights_hash
 
-    model = load_described(card, file)
-    card = card.trained_on(weights_hash(model))
+    model, card = load_described(card, file)
     with atomic_publish(options.output_dir, options.overwrite) as partial:
         difference = saved_model.write_model(partial, model, card, number)
         if options.serving:

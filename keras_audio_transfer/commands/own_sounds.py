@@ -14,7 +14,7 @@ from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets import folder, groups
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import write_failures
 
@@ -75,8 +75,8 @@ def settings(options, name, candidates):
         "clip_seconds": options.clip_seconds,
         "layer_weights": options.layer_weights,
         "group_by": options.group_by,
-        "unknown": options.unknown and options.unknown.name,
-        "labelled": options.labelled and options.labelled.name,
+        "unknown": options.unknown and readable(options.unknown.name),
+        "labelled": options.labelled and readable(options.labelled.name),
     }
 
 

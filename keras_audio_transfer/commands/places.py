@@ -176,8 +176,8 @@ def check_beside_clips(output: Path, clips: Iterable[Clip]) -> None:
 
 
 def model_files(model_dir: Path) -> list[Path]:
-    """What a model folder cannot do without, as inputs."""
-    return [model_dir / "card.json", model_dir / "model.keras", *(p for v in versions(model_dir) for p in v.rglob("*"))]
+    """What is in a model folder, as inputs: the card, the models, and what is known of them."""
+    return [*model_dir.rglob("*")]
 
 
 def _check_writable(flag, place):

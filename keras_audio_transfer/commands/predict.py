@@ -19,14 +19,16 @@ Files that cannot be read are named on stderr, and listed in failed.csv beside -
 import json
 import os
 import time
+from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from keras_audio_transfer.answers import Answers, limits_of, thresholds_of
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, cell, write_failures
+from keras_audio_transfer.errors import InputError, readable
+from keras_audio_transfer.files import atomic_write, beside, cell, write_failures
 from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card, latest_saved_model
 from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven, seconds_inside
 
@@ -148,7 +150,9 @@ def scores_of(options, config):
     if options.output is not None:
         places.check_beside_clips(options.output, clips)
     if options.format in TRACKS:
-        track_names([clip.clip_id for clip in clips])
+        for place in track_places(options.output, [clip.clip_id for clip in clips]).values():
+            if place.exists():
+                raise InputError(f"--output: {place} exists, and may hold labels; name another folder, or remove it")
 
     from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 
@@ -163,20 +167,17 @@ def scores_of(options, config):
     return extract_windows(extractor, names, clips, [], config, options.hop_seconds, options.workers, progress=progress)
 
 
-def track_names(files):
-    """File -> the name of its track: its path below the folder that all are in, in one word."""
+def track_places(folder, files):
+    """File -> its track, named by its path below the folder of all in one word; where two are alike, with a hash."""
     paths = [Path(file).absolute() for file in files]  # some may be, and have nothing in common with the others
     root = os.path.commonpath([path.parent for path in paths])
-    names = {
-        file: f"{'_'.join(path.relative_to(root).with_suffix('').parts)}.txt"
-        for file, path in zip(files, paths, strict=True)
-    }
-    first = {}
+    below = {file: path.relative_to(root) for file, path in zip(files, paths, strict=True)}
+    names = {file: "_".join(path.with_suffix("").parts) for file, path in below.items()}
+    alike = Counter(name.casefold() for name in names.values())
     for file, name in names.items():
-        if name in first:
-            raise InputError(f"{file}: its track would be {name}, as that of {first[name]}; rename one")
-        first[name] = file
-    return names
+        if alike[name.casefold()] > 1:
+            names[file] = f"{name}.{sha256(os.fsencode(below[file])).hexdigest()[:8]}"
+    return {file: beside(folder / name, ".txt") for file, name in names.items()}
 
 
 def as_text(options, files, answers, labels, notes, scores_are):
@@ -198,7 +199,7 @@ def as_object(columns, row):
 
 
 def as_json(options, scores_are, **content):
-    content = {"model": str(options.model_dir), "scores_are": scores_are, **content}
+    content = {"model": readable(str(options.model_dir)), "scores_are": scores_are, **content}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -244,13 +245,13 @@ def segments_as_text(options, found, rule, scores_are, score):
     return as_table(options, rows, ["file", *columns])
 
 
-def write_tracks(options, found, config):
-    """A label track or a selection table a recording."""
-    names = track_names([*found])
+def write_tracks(options, found, failures, config):
+    """A label track or a selection table a recording; those that failed have a part in the names of the others."""
+    tracks = track_places(options.output, [*found, *(file for file, _ in failures)])
     options.output.mkdir(parents=True, exist_ok=True)
     for file, (segments, _) in found.items():
         text = as_audacity(segments) if options.format == "audacity" else as_raven(segments, config.mel_f_max)
-        with atomic_write(options.output / names[file]) as partial:
+        with atomic_write(tracks[file]) as partial:
             partial.write_text(text, encoding="utf-8")
     cli.show(f"written: {options.output}, {len(found)} files")
 
@@ -281,11 +282,11 @@ def show_files(options, card, result, scores_are):
     cli.say_notes(options, [said.split("; ") if said else () for said in notes])
 
 
-def show_segments(options, card, result, rule, scores_are, seconds):
+def show_segments(options, card, result, failures, rule, scores_are, seconds):
     """The segments of recordings, and how much was heard."""
     found = segments_of(options, card, result, rule)
     if options.format in TRACKS:
-        write_tracks(options, found, card.audio)
+        write_tracks(options, found, failures, card.audio)
     else:
         score = "probability" if card.has_probabilities else "score"
         show_text(options, segments_as_text(options, found, rule, scores_are, score))
@@ -306,7 +307,7 @@ def main(options):
         if rule is None:
             show_files(options, card, result, scores_are)
         else:
-            show_segments(options, card, result, rule, scores_are, time.monotonic() - began)
+            show_segments(options, card, result, failures, rule, scores_are, time.monotonic() - began)
         cli.say(options, f"scores are {scores_are}")
         cli.say_licences(options, card)
     elif options.output is not None:

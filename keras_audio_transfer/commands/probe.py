@@ -275,16 +275,17 @@ def draw(options, scores, prober, picture):
     counts = predictions.write(options.output_dir, prober.features, held_out)
     tasks = {options.features.stem: scores, **dict(picture.beside)}
     columns = {name: table.set_index("layers")["score"] for name, table in tasks.items()}
-    if picture.beside:
-        plots.heat_map(plots.side_by_side(columns), options.output_dir / "tasks.*", "Layers x tasks")
-    plots.ranked(scores, options.output_dir / "scores.*", picture.title, lines)
-    if len(named) > 1:
-        plots.against_dimensions(named, options.output_dir / "dimensions.*", picture.title, lines)
-    if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
-        plots.depth(named, options.output_dir / "depth.*", picture.title, lines)
-    if counts is not None:
-        path, about = options.output_dir / "confusion.*", picture_labels.of_row(shown, len(named))
-        plots.confusion(counts, prober.features.label_names, path, options.features.stem, about)
+    with cli.picture():
+        if picture.beside:
+            plots.heat_map(plots.side_by_side(columns), options.output_dir / "tasks.*", "Layers x tasks")
+        plots.ranked(scores, options.output_dir / "scores.*", picture.title, lines)
+        if len(named) > 1:
+            plots.against_dimensions(named, options.output_dir / "dimensions.*", picture.title, lines)
+        if (~named["layers"].str.contains("+", regex=False)).sum() > 1:
+            plots.depth(named, options.output_dir / "depth.*", picture.title, lines)
+        if counts is not None:
+            path, about = options.output_dir / "confusion.*", picture_labels.of_row(shown, len(named))
+            plots.confusion(counts, prober.features.label_names, path, options.features.stem, about)
 
 
 @cli.command(arguments)

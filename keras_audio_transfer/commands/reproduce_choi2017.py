@@ -215,7 +215,8 @@ def main(options):
     cli.show("As in the paper, parameters were chosen on the reported folds: published and ours are optimistic.")
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
-        draw(options.pictures, tables, {task: published for task, (_, published) in tasks.items()})
+        with cli.picture():
+            draw(options.pictures, tables, {task: published for task, (_, published) in tasks.items()})
     shutil.rmtree(journals)
     cli.show(f"written: {options.output}")
     return cli.DONE

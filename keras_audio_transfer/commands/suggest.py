@@ -47,6 +47,7 @@ def check(options, card):
     """Refuse what cannot end well, before any work is done. What a person has filled in is never replaced."""
     places.check_audio([options.folder])
     places.check_file("--output", options.output, [options.folder, *places.model_files(options.model_dir)])
+    places.lock(options.output, "file")
     if options.output.exists():
         raise InputError(f"--output: {options.output} exists, and may hold labels; name another file, or remove it")
     if not (card.probe or {}).get("layers"):
@@ -133,6 +134,7 @@ def main(options):
     card = Card.read(options.model_dir)
     check(options, card)
     rows, failures = (to_check(options, card), []) if options.predictions else to_label(options, card)
+    write_failures(options.output, failures)  # before the table, which a second run does not replace
     if rows or options.predictions:
         table = [
             [rank, file_text(path, options.output), label, "" if score is None else round(float(score), 6), *rest, ""]
@@ -143,5 +145,4 @@ def main(options):
         cli.say(options, f"fill in its column {LABEL}; then: classify ... --labelled {options.output}")
     else:
         cli.say_not_written(options.output)
-    write_failures(options.output, failures)
     return cli.report_failures(failures, options.output)

@@ -41,17 +41,17 @@ def arguments():
     return parser
 
 
-def check_settings(paths):
+def check_settings(table):
     """Refuse tables that hold seeds of one cell, but of other settings: their mean would be of nothing that was run."""
     from keras_audio_transfer import finetuning_results as results
 
     of_cell = {}
-    for path in paths:
+    for path, rows in table.groupby(level=0, sort=False):
         file = path.with_name(SETTINGS)
         if not file.is_file():
             continue
         settings = read_settings(file)
-        for cell in results.read([path])[results.CELL].drop_duplicates().itertuples(index=False):
+        for cell in rows[results.CELL].drop_duplicates().itertuples(index=False):
             first, before = of_cell.setdefault(cell, (path, settings))
             if found := difference_but_for_seeds(before, settings):
                 what = f"holds seeds of a cell that {first} holds seeds of, with another setting ({found})"
@@ -91,7 +91,7 @@ def main(options):
     from keras_audio_transfer import finetuning_results as results
 
     table = results.read(options.tables)
-    check_settings(options.tables)
+    check_settings(table)
     text = pages.with_tables(options.page, results.tables(table), TITLES)
     with atomic_write(options.page) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -366,7 +366,8 @@ def write(options, job, model, card, history):
         difference = saved_model.write_model(partial, model, card)
         history.to_csv(partial / "history.csv", index=False)
         title = f"{options.output_dir.name}: {training_plots.of_card(card)}, seed {card.seed}"
-        training_plots.learning_curves(history, partial / "training.png", title)
+        with cli.picture():
+            training_plots.learning_curves(history, partial / "training.png", title)
         if (job.run_dir / "tensorboard").exists():
             shutil.move(job.run_dir / "tensorboard", partial / "tensorboard")
     shutil.rmtree(job.run_dir)

@@ -16,6 +16,7 @@ results.csv gets a row a training, at once: a killed run continues with the same
 more strategies, fractions or seeds adds to it. transfer.png shows accuracy against the fraction of the training clips.
 """
 
+import argparse
 import multiprocessing
 import os
 import shutil
@@ -128,8 +129,8 @@ def add_training_arguments(group):
         type=cli.positive,
         action=cli.DeprecatedFlag,
         const="--backbone-learning-rate-factor",
-        default=cli.SUPPRESS,
-        help=cli.SUPPRESS,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
     )
     group.add_argument("--finetune-from", metavar="LAYER", help="finetune: the lowest layer to train (default: all)")
     group.add_argument("--layers", metavar="NAME+...", help="probe: such as stage1+stage3 (default: all)")
@@ -438,7 +439,8 @@ def main(options):
 
     rows = results.read([table.path])
     show(rows, table.key)
-    draw(options, rows, table.key)
+    with cli.picture():
+        draw(options, rows, table.key)
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
     return cli.report_failures(failures, table.path)

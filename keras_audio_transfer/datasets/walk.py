@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from keras_audio_transfer.errors import readable
+
 # What libsndfile reads, and then what FFmpeg reads.
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".opus", ".oga", ".caf", ".w64", ".rf64"),
@@ -82,7 +84,7 @@ def text_of(path: PurePath | str) -> str:
     True
     """
     text = path.as_posix() if isinstance(path, PurePath) else path
-    return unicodedata.normalize("NFC", text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+    return unicodedata.normalize("NFC", readable(text))
 
 
 def label_of(name: str) -> str:

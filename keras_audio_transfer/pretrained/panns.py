@@ -6,6 +6,7 @@ Dropout, which does nothing but in training, is left out.
 """
 
 import pickle
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -182,8 +183,11 @@ def read(name: str, path: Path) -> Weights:
     except ImportError as error:
         raise InputError(f"{path}: cannot be read without the package torch; {INSTALL}") from error
     try:
+        _check_not_packed(path)
         with torch.serialization.safe_globals(_of_numpy()):
             tensors = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        if sum(tensor.numel() for tensor in tensors.values()) * 4 > _LARGEST:  # views of one number have any shape
+            raise ValueError("its arrays are larger than the network's")
         stored = {tensor_name: tensor.numpy() for tensor_name, tensor in tensors.items()}
         layers = [*_LAYERS[name]()]
         weights = {layer: _taken(stored, published_name, shape) for layer, published_name, shape in layers}
@@ -196,6 +200,14 @@ def read(name: str, path: Path) -> Weights:
     shapes |= {layer: [*shapes[layer], shapes[layer][0][1:]] for layer in ("embedding", HEAD)}
     check_arrays(path, weights, shapes)
     return weights
+
+
+def _check_not_packed(path):
+    """Refuse what would become larger than the file is: PyTorch does not compress."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if sum(record.file_size for record in file.infolist()) > path.stat().st_size:
+                raise ValueError("its records are compressed, or overlap")
 
 
 def _of_numpy():
