@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_audio_transfer.certainty_layers import Familiarity, LabelProbabilities, PairProbabilities, PairScores
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.one_vs_rest_layers import LabelProbabilities, OneVsRestSVM
+from keras_audio_transfer.one_vs_rest_layers import OneVsRestSVM
 from keras_audio_transfer.resampling import SincResampling
 from keras_audio_transfer.spectrogram import (
     ApplyHtkFilterbank,
@@ -21,13 +22,7 @@ from keras_audio_transfer.spectrogram import (
     SeparateWindows,
     widened,
 )
-from keras_audio_transfer.svm_layers import (
-    ChannelScaling,
-    Familiarity,
-    PairProbabilities,
-    PairScores,
-    SupportVectorClassifier,
-)
+from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
 
 __all__ = [
     "ApplyHtkFilterbank",

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_audio_transfer.certainty_layers import LabelProbabilities, fixed_weight
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import PROBABILITIES, SCORES
 from keras_audio_transfer.svm_layers import KERNELS, scaled_features
@@ -50,10 +51,10 @@ class OneVsRestSVM(keras.layers.Layer):
         for RBF `support_vectors`, (vectors, channels).
         """
         n_columns = input_shape[-1] if self.kernel == "linear" else self.n_vectors
-        self.coefficients = _weight(self, "coefficients", (self.n_labels, n_columns))
-        self.intercepts = _weight(self, "intercepts", (self.n_labels,))
+        self.coefficients = fixed_weight(self, "coefficients", (self.n_labels, n_columns))
+        self.intercepts = fixed_weight(self, "intercepts", (self.n_labels,))
         if self.kernel == "rbf":
-            self.support_vectors = _weight(self, "support_vectors", (self.n_vectors, input_shape[-1]))
+            self.support_vectors = fixed_weight(self, "support_vectors", (self.n_vectors, input_shape[-1]))
 
     def call(self, features):
         """Return the decision values."""
@@ -73,31 +74,6 @@ class OneVsRestSVM(keras.layers.Layer):
         """Return the constructor's arguments."""
         names = ("n_labels", "n_vectors", "kernel", "gamma")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-@_register
-class LabelProbabilities(keras.layers.Layer):
-    """Decision values -> probabilities, label by label: `probing.label_thresholds.LabelCalibration`.
-
-    Shapes: (batch, labels) -> float32 (batch, labels), in [0, 1], which have no sum; whatever the global policy.
-    """
-
-    def __init__(self, dtype="float32", **kwargs):
-        super().__init__(dtype=dtype, autocast=False, **kwargs)
-
-    def build(self, input_shape):
-        """Make the weights, `slopes` and `intercepts`, (labels,) each."""
-        self.slopes = _weight(self, "slopes", (input_shape[-1],))
-        self.intercepts = _weight(self, "intercepts", (input_shape[-1],))
-
-    def call(self, values):
-        """Return the probabilities."""
-        logits = self.slopes * ops.cast(values, "float64") + self.intercepts
-        return ops.cast(ops.sigmoid(logits), self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        """Return the input's shape."""
-        return input_shape
 
 
 def layer_of_svms(svms: Sequence) -> OneVsRestSVM:
@@ -140,7 +116,3 @@ def add_label_probe(extractor: keras.Model, layer_names: Sequence[str], probe) -
     of_head = {SCORES: values, PROBABILITIES: calibrated(values)}
     calibrated.set_weights([probe.calibration.slopes, probe.calibration.intercepts])
     return keras.Model(extractor.input, {**extractor.output, **of_head}, name=extractor.name)
-
-
-def _weight(layer, name, shape):
-    return layer.add_weight(name=name, shape=shape, initializer="zeros", dtype="float64", trainable=False)

@@ -157,6 +157,27 @@ def test_a_flat_curve_is_not_worth_more_clips():
     assert twice["score"] == pytest.approx(0.9, abs=0.001)
 
 
+@pytest.mark.parametrize("last", [0.84, 0.80, 0.83])
+def test_twice_as_many_clips_never_give_less_than_the_score_at_hand(last):
+    """Whether the last score lies above the curve of the others, below or on it."""
+    scores = [0.5, 0.6, 0.7, 0.76, 0.8, last]
+    twice, sentence = extrapolated(scores, deviation=0.005)
+    assert last < twice["score"] <= last + (last - 0.5)
+    assert sentence.startswith(f"twice as many clips: {twice['score']:.3f} (")
+    assert f" instead of {last:.3f}; " in sentence
+
+
+@pytest.mark.parametrize(
+    ("scores", "why"),
+    [
+        ([0.9, 0.89, 0.88, 0.88, 0.87, 0.87], "is as good with fewer clips"),
+        ([0.6, 0.7, 0.8, 0.9, 1, 1], "cannot be better"),
+    ],
+)
+def test_no_gain_is_foretold_where_the_score_does_not_rise(scores, why):
+    assert extrapolated(scores) == (None, f"no gain from more clips can be foretold: the score {why}")
+
+
 def test_where_nothing_follows_nothing_is_said():
     rng = np.random.default_rng(0)
     matrices = [rng.uniform(0.3, 0.9, (1, 5)) for _ in module.FRACTIONS]
@@ -164,7 +185,7 @@ def test_where_nothing_follows_nothing_is_said():
     sizes = pd.DataFrame({"clips": clips, "clips_a_class": clips, "score": [values.mean() for values in matrices]})
     assert module._extrapolated(sizes, matrices, 0) == (
         None,
-        "the folds differ too much to say whether more clips would help",
+        "no gain from more clips can be foretold: the folds differ too much",
     )
     assert extrapolated([0.8, 0.85, 0.9]) == (None, "too few clips to say whether more would help")
 

@@ -535,16 +535,21 @@ def test_scores_of_weighted_layers_are_those_of_features_weighted_by_hand(layer_
     )
 
 
+@pytest.fixture
+def fitted(monkeypatch):
+    """The C of each SVM that libsvm is asked for."""
+    all_c, fit = [], precomputed_kernels._by_libsvm
+
+    def recording(fit_kernel, score_kernel, labels, c, *others):
+        all_c.append(c)
+        return fit(fit_kernel, score_kernel, labels, c, *others)
+
+    monkeypatch.setattr(precomputed_kernels, "_by_libsvm", recording)
+    return all_c
+
+
 @pytest.mark.parametrize("layer_weights", ["equal", "chosen"])
-def test_weights_change_nothing_for_one_layer_and_layers_of_one_width(layer_weights, monkeypatch, small_grid):
-    fitted = []
-
-    class Recorder(SVC):
-        def fit(self, *arguments):
-            fitted.append(self)
-            return super().fit(*arguments)
-
-    monkeypatch.setattr(precomputed_kernels, "_SVC", Recorder)
+def test_weights_change_nothing_for_one_layer_and_layers_of_one_width(layer_weights, fitted, small_grid):
     labels, layers = knowing()
     features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
     wanted = [("a",), ("b", "d")]
@@ -569,15 +574,7 @@ def test_of_equal_points_the_one_that_grid_search_tries_first_wins():
     assert row["parameters"].split("; ")[0] == str(SVMParams(best["kernel"], best["C"], best.get("gamma")))
 
 
-def test_a_machine_that_no_c_holds_back_is_not_fitted_again(monkeypatch):
-    fitted = []
-
-    class Recorder(SVC):
-        def fit(self, *arguments):
-            fitted.append(self.C)
-            return super().fit(*arguments)
-
-    monkeypatch.setattr(precomputed_kernels, "_SVC", Recorder)
+def test_a_machine_that_no_c_holds_back_is_not_fitted_again(fitted):
     x = separable(LABELS).astype(float)
     products = x[:36] @ x[:36].T, x[36:] @ x[:36].T, (x[36:] ** 2).sum(axis=1)
     points = [SVMParams("linear", c) for c in (0.1, 2.0, 8.0, 32.0)]

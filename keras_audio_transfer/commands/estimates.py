@@ -36,11 +36,12 @@ class Estimate(NamedTuple):
 def floors(options, clips, names, phases):
     """What plain features alone would have given, by the same nested estimate: name -> accuracy."""
     from keras_audio_transfer.mfcc import FLOORS
-    from keras_audio_transfer.probing.prober import Prober
+    from keras_audio_transfer.probing.prober import Prober, one_thread
 
     scores = {}
     for name, extract_floor in FLOORS.items():
-        table, _ = extract_floor(clips, names, options.workers, phases.bar(f"floor {name}", len(clips)))
+        progress = phases.bar(f"floor {name}", len(clips))
+        table, _ = one_thread(extract_floor)(clips, names, options.workers, progress)
         (row,) = Prober(table, seed=options.seed, n_jobs=options.jobs).rows([(name,)])
         scores[name] = float(row["score"])
     return scores

@@ -1,11 +1,11 @@
 """What SVMs decide of pairs of classes -> probabilities of classes. Without TensorFlow."""
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from keras_audio_transfer.class_pairs import first_and_second
 from keras_audio_transfer.intervals import wilson
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class PairValues(NamedTuple):
 
     def votes(self) -> np.ndarray:
         """How many pairs each class wins: int64 (clips, n_classes)."""
-        first, second = _pairs(len(self.classes))
+        first, second = first_and_second(len(self.classes))
         for_first = (self.values > 0).astype(np.int64)
         return for_first @ first.astype(np.int64) + (1 - for_first) @ second.astype(np.int64)
 
@@ -143,13 +143,8 @@ def expected_calibration_error(table: "pd.DataFrame") -> float:
     return float(np.average((table["probability"] - table["share_right"]).abs(), weights=table["clips"]))
 
 
-def _pairs(n_classes):
-    """Which class is the first, and which the second of each pair: (pairs, classes) each, of 0 and 1."""
-    return np.eye(n_classes)[np.array([*combinations(range(n_classes), 2)]).T]
-
-
 def _coupled(values, n_classes, slope, exponent):
-    first, second = _pairs(n_classes)
+    first, second = first_and_second(n_classes)
     logits = -exponent * (np.logaddexp(0, -slope * values) @ first + np.logaddexp(0, slope * values) @ second)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)

@@ -145,7 +145,6 @@ class GridSearch:
             layers: f"{part.name}{_others(points[layers]) if more else ''}: {'+'.join(layers)}" for layers in points
         }
         missing = [layers for layers in points if len(points[layers]) and keys[layers] not in self.record]
-        self._products.hold(*part, (layer for layers in missing for layer in layers))
 
         def scores(layers):
             if layers in missing:
@@ -159,6 +158,7 @@ class GridSearch:
 
         # Each combination has its thread; more of them for its small matrices would cost more than they gain.
         with self._threads.limit(limits=1), ThreadPoolExecutor(self.n_jobs) as pool:
+            self._products.hold(*part, (layer for layers in missing for layer in layers))
             yield from pool.map(scores, points)
 
     def _fitted_scores(self, part, layers, points):

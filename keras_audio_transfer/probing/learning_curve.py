@@ -11,7 +11,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width, wilson
 from keras_audio_transfer.probing.cross_validation import NESTED, Rows
 from keras_audio_transfer.probing.grid_search import GridSearch
-from keras_audio_transfer.probing.prober import Prober
+from keras_audio_transfer.probing.prober import Prober, one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,7 @@ class LearningCurve(NamedTuple):
     sentence: str
 
 
+@one_thread
 def learning_curve(prober: Prober, row: Mapping, progress=iter) -> LearningCurve:
     """Fit the probe of a row on fractions of the clips, and score it on the clips that it is always scored on.
 
@@ -47,9 +48,10 @@ def learning_curve(prober: Prober, row: Mapping, progress=iter) -> LearningCurve
     are as many as hold all the clips together.
 
     The error is taken for an inverse power law, a + b * clips ** -c with c up to 1 (Cortes et al. 1994: Learning
-    curves: asymptotic values and rate of convergence, NIPS 6); each size counts in proportion to its clips. The
-    interval is Student's t times the standard deviation of the law's values over resampled subsets and folds (of a
-    single fold: its clips). It does not know whether the law holds, nor whether new clips will be like these.
+    curves: asymptotic values and rate of convergence, NIPS 6); each size counts in proportion to its clips. What it
+    gains with twice as many clips, 0 at least, is added to the row's own score. The interval is Student's t times the
+    standard deviation of that sum over resampled subsets and folds (of a single fold: its clips). It does not know
+    whether the law holds, nor whether new clips will be like these.
 
     Args:
         prober: of classes, with the nested protocol.
@@ -150,35 +152,39 @@ def _extrapolated(sizes, scores, seed):
         return None, "too few clips to say whether more would help"
     now, clips, rng = sizes.iloc[-1], sizes["clips"].to_numpy(), np.random.default_rng(seed)
     clips = clips / clips[-1]
-    resampled = np.empty((RESAMPLED, 2))
+    resampled = np.empty((RESAMPLED, 2))  # the score with twice as many clips, the gain
     for number in range(RESAMPLED):
         units = rng.integers(n_units, size=n_units)
         means = [values[rng.integers(len(values), size=len(values))][:, units].mean() for values in scores]
-        resampled[number] = _once_and_twice(clips, means)
-    once, twice = _once_and_twice(clips, sizes["score"].to_numpy())
+        gain = _gain_of_twice(clips, means)
+        resampled[number] = means[-1] + gain, gain
+    gain = _gain_of_twice(clips, sizes["score"].to_numpy())
+    twice = now["score"] + gain
     # A standard deviation over resampled folds is that of n, not of n - 1.
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, n_units - 1) * np.sqrt(n_units / (n_units - 1))
-    half = quantile * resampled[:, 1].std()
-    gain, half_gain = twice - once, quantile * (resampled[:, 1] - resampled[:, 0]).std()
+    half, half_gain = quantile * resampled.std(axis=0)
+    if not gain:
+        why = "is as good with fewer clips" if now["score"] < 1 else "cannot be better"
+        return None, f"no gain from more clips can be foretold: the score {why}"
     if gain >= MATTERS and gain > half_gain:
         verdict = "is likely to help"
     elif gain + half_gain < 2 * MATTERS:
         verdict = "is not likely to help much"
     else:
-        return None, "the folds differ too much to say whether more clips would help"
+        return None, "no gain from more clips can be foretold: the folds differ too much"
     low, high = max(twice - half, 0.0), min(twice + half, 1.0)
     row = {"clips": 2 * now["clips"], "clips_a_class": 2 * now["clips_a_class"], "score": twice}
     said = f"twice as many clips: {twice:.3f} ({low:.3f} to {high:.3f}) instead of {now['score']:.3f}"
     return {**row, "interval_low": low, "interval_high": high}, f"{said}; adding clips {verdict}"
 
 
-def _once_and_twice(clips, scores):
-    """The law's scores with all clips and with twice as many; `clips` are fractions of all."""
+def _gain_of_twice(clips, scores):
+    """What the law gains with twice as many clips, up to a score of 1; `clips` are fractions of all."""
     from scipy.optimize import nnls
 
     weights, best = np.sqrt(clips), (np.inf,)
     for exponent in EXPONENTS:
         terms = np.stack([np.ones_like(clips), clips**-exponent], axis=1)
-        (a, b), residual = nnls(terms * weights[:, np.newaxis], (1 - np.asarray(scores)) * weights)
-        best = min(best, (residual, 1 - a - b, 1 - a - b * 2**-exponent))
-    return best[1:]
+        (_, b), residual = nnls(terms * weights[:, np.newaxis], (1 - np.asarray(scores)) * weights)
+        best = min(best, (residual, b * (1 - 2**-exponent)))
+    return min(best[1], 1 - scores[-1])

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
-from threadpoolctl import ThreadpoolController
 
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.layer_names import check_joinable
@@ -21,7 +20,7 @@ from keras_audio_transfer.probing.label_thresholds import LabelCalibration
 from keras_audio_transfer.probing.layer_selection import Combination, all_single_or_all, single_or_all
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.probing.precomputed_kernels import PAIR_VALUES, GramMatrices, SVMParams, predictions
-from keras_audio_transfer.probing.prober import fit_svm
+from keras_audio_transfer.probing.prober import fit_svm, one_thread
 
 
 class HeldOutLabels(NamedTuple):
@@ -95,7 +94,6 @@ class MultiLabelProber:
         self.folds, self.description = outer_folds(self.features, self.seed, several_labels=True)
         self.grid = [point for point in grid_of(self.layer_weights) if point.gamma in (None, "auto")]
         self._products = GramMatrices(self.features.layers, scale=True)
-        self._threads = ThreadpoolController()
 
     @property
     def n_steps(self) -> int:
@@ -103,6 +101,7 @@ class MultiLabelProber:
         n_parts = sum(len(fold.inner) for fold in self.folds) + len(final_parts(self.features, self.seed))
         return n_parts * len(all_single_or_all([*self.features.layers]))
 
+    @one_thread
     def held_out(self) -> HeldOutLabels:
         """The nested estimate: each fold's clips, by SVMs that were chosen, calibrated and fitted without them."""
         found, chosen = [], {}
@@ -116,6 +115,7 @@ class MultiLabelProber:
             chosen[fold.name] = layers, params
         return HeldOutLabels(*map(np.concatenate, zip(*found, strict=True)), chosen)
 
+    @one_thread
     def fit(self) -> LabelProbe:
         """The SVMs for use: chosen and calibrated on `final_parts`, and fitted on all clips."""
         layers, params, calibration = self._chosen(final_parts(self.features, self.seed))
@@ -148,7 +148,7 @@ class MultiLabelProber:
             self.step()
             return [np.nanmean(average_precisions(expected, of_point)) for of_point in values]
 
-        with self._threads.limit(limits=1), ThreadPoolExecutor(self.n_jobs) as pool:
+        with ThreadPoolExecutor(self.n_jobs) as pool:
             yield from pool.map(scores, combinations)
 
     def _values_of(self, part, layers, params):

@@ -10,10 +10,9 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
-import sklearn
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVC, _libsvm
 
 from keras_audio_transfer.probing import linear_svm
 from keras_audio_transfer.probing.calibration import PairValues
@@ -29,6 +28,9 @@ _ROWS = 64  # of inner products that are added up at a time
 # proportion: there the published scores of Choi et al. 2017 are libsvm's own, short of the optimum.
 LIBSVM_WORK = 1e9
 PREDICT, PAIR_VALUES = "predict", "pair_values"
+# As SVC and SVR call libsvm, with their defaults.
+_SVC, _SVR = ({"svm_type": number, "kernel": "precomputed", "cache_size": 200.0} for number in (0, 3))
+_libsvm.set_verbosity_wrap(0)
 
 
 class SVMParams(NamedTuple):
@@ -190,16 +192,13 @@ def predictions(
 
 def _at_each_c(fit_kernel, score_kernel, labels, numbers, wanted, features=None):
     """The same kernel for each C of {C: numbers of params}; with `features`, the linear kernel of what they return."""
-    svm_class = _SVR if labels.dtype.kind == "f" else _SVC
     largest, last_c, gave_up = np.inf, 0.0, False  # of the last SVM: coefficients, C, whether it was not found
     for c in sorted(numbers):
         # An SVM none of whose coefficients reaches its C is also the SVM of every greater C.
         if largest >= last_c and not gave_up:
             most = -1 if features is None else min(int(LIBSVM_WORK / (len(labels) * min(c, 1))), 2**31 - 1)
-            with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # saves a tenth
-                svm = svm_class(kernel="precomputed", C=c, max_iter=most).fit(fit_kernel, labels)
-                predicted = getattr(svm, wanted)(score_kernel)
-            largest, last_c, gave_up = np.abs(svm.dual_coef_).max(initial=0.0), c, bool(svm.fit_status_)
+            predicted, largest, gave_up = _by_libsvm(fit_kernel, score_kernel, labels, c, most, wanted)
+            last_c = c
         if gave_up:  # greater C are harder still
             of_fit, of_score = features()
             predicted = getattr(linear_svm, wanted)(of_fit, labels, of_score, c)
@@ -207,20 +206,20 @@ def _at_each_c(fit_kernel, score_kernel, labels, numbers, wanted, features=None)
             yield number, predicted
 
 
-class _Silent:
-    """Does not warn when libsvm gives up: that is looked at."""
+def _by_libsvm(fit_kernel, score_kernel, labels, c, most, wanted):
+    """What is wanted, the largest coefficient, and whether libsvm gave up after `most` iterations.
 
-    def _warn_from_fit_status(self):
-        pass
-
-
-class _SVC(_Silent, SVC):
-    def pair_values(self, kernel):
-        return pair_values(self, kernel)
-
-
-class _SVR(_Silent, SVR):
-    pass
+    Not by SVC and SVR themselves: with a few hundred clips they take as long again to check what they are given.
+    """
+    is_regression = labels.dtype.kind == "f"
+    classes, targets = (None, labels) if is_regression else np.unique(labels, return_inverse=True)
+    how = _SVR if is_regression else _SVC
+    *svm, status, _ = _libsvm.fit(fit_kernel, targets.astype(np.float64), C=c, max_iter=most, **how)
+    largest, gave_up = np.abs(svm[3]).max(initial=0.0), status != 0
+    if wanted == PAIR_VALUES:
+        return PairValues(_libsvm.decision_function(score_kernel, *svm, **how), classes), largest, gave_up
+    predicted = _libsvm.predict(score_kernel, *svm, **how)
+    return predicted if is_regression else classes[predicted.astype(np.intp)], largest, gave_up
 
 
 def pair_values(svm: SVC, x: np.ndarray) -> PairValues:

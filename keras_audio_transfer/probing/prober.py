@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer.errors import unknown
 from keras_audio_transfer.feature_table import FeatureTable
@@ -25,6 +26,7 @@ from keras_audio_transfer.probing.predictions import HeldOut, confusion
 
 SCALED = {NESTED: True, CHOI2017: False}  # unless asked otherwise
 CHOSEN_ON = {NESTED: "training parts", CHOI2017: "reported folds"}
+one_thread = threadpool_limits.wrap(limits=1)  # the matrices are small: more threads would wait for one another
 
 
 class Certainty(NamedTuple):
@@ -225,6 +227,7 @@ class Prober:
         """`predictions.confusion` of a row of `rows`, over all outer folds."""
         return confusion(self.features, self.held_out(row))
 
+    @one_thread
     def held_out(self, row: Mapping, probabilities: bool = False) -> HeldOut:
         """What was predicted for the clips of each outer fold by the SVM that was fitted without them.
 
@@ -235,13 +238,15 @@ class Prober:
         """
         search, answers = self._search(), []
         for fold, how in zip(self.outer_folds, self.chosen(row), strict=True):
-            answer = fold.outer.score, search.predict(fold.outer, *how), np.full(len(fold.outer.score), fold.name)
+            name = np.full(len(fold.outer.score), fold.name)
             if probabilities and fold.inner and not self.features.is_regression:
                 certainty = self._certainty(search, fold.inner, fold.outer, *how)
                 values, (_, joined) = search.pair_values(fold.outer, *how), search.joined(fold.outer, *how)
                 of_labels = certainty.calibration.probabilities(values, len(self.features.label_names))
-                answer = *answer, of_labels, certainty.familiarity.known(joined)
-            answers.append(answer)
+                known = certainty.familiarity.known(joined)
+                answers.append((fold.outer.score, values.predicted(), name, of_labels, known))
+            else:
+                answers.append((fold.outer.score, search.predict(fold.outer, *how), name))
         return HeldOut(*map(np.concatenate, zip(*answers, strict=True)))
 
     def chosen(self, row: Mapping) -> list[tuple[Combination, SVMParams]]:
@@ -251,6 +256,7 @@ class Prober:
         points = {str(point): point for point in grid_of(self.layer_weights)}
         return [(tuple(choice.split("+")), points[text]) for choice, text in zip(choices, params, strict=True)]
 
+    @one_thread
     def unheard(self, row: Mapping, others: FeatureTable) -> HeldOut:
         """What is predicted for clips of none of the classes, by the SVMs of the outer folds in turn.
 
@@ -271,6 +277,7 @@ class Prober:
             answers.append((rows, values.predicted(), names, of_labels, known))
         return HeldOut(*map(np.concatenate, zip(*answers, strict=True)))
 
+    @one_thread
     def certainty(self, layers: Combination, params: SVMParams) -> Certainty:
         """Of an SVM for use, fitted on all clips; from the held-out ones of `cross_validation.final_parts`."""
         everything = np.arange(len(self.features.labels))
