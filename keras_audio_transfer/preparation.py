@@ -50,7 +50,7 @@ def prepare(
         The rows of the index, and how many of them were there before.
 
     Raises:
-        InputError: the folder holds another data set, or other things.
+        InputError: the folder holds another data set, or other things, or what would be lost.
     """
     _check(clips, folder, sample_rate)
     index, unfinished = folder / INDEX, folder / UNFINISHED
@@ -61,6 +61,7 @@ def prepare(
     if index.exists():
         if len(kept) == len(before) and n_before == len(clips):
             return rows, n_before
+        _check_sources(clips[n_before:], folder, before[len(kept) :])
         index.rename(unfinished)
     unfinished.mkdir(parents=True, exist_ok=True)
     for part in parts(unfinished)[len(kept) :]:
@@ -98,6 +99,15 @@ def _check(clips, folder, sample_rate):
         elif theirs == ours:
             return
         raise InputError(f"output_dir: {folder} {what}; name another folder, or remove it")
+
+
+def _check_sources(clips, folder, dropped):
+    """Refuse to read clips again that are stored in shards that are dropped, and are nowhere else any more."""
+    stored = {row["clip_id"] for part in dropped for row in rows_of(part) if row["samples"]}
+    for clip in clips:
+        if clip.clip_id in stored and clip.path is not None and not clip.path.exists():
+            what = f"{clip.path} is gone, and what {folder} holds of it would be lost, as clips before it have changed"
+            raise InputError(f"output_dir: {what}; put it back, or name another folder")
 
 
 # ---- what is there
@@ -140,13 +150,13 @@ def _is_current(sample_rate, row, clip):
 
 def _write_shard(records, folder, number, shard_bytes):
     """Write the next clips as a shard, then its part of the index; their rows, none where no clip is left."""
+    first = next(records, None)
+    if first is None:
+        return []
     import pyarrow as pa
     import pyarrow.parquet
     import tensorflow as tf
 
-    first = next(records, None)
-    if first is None:
-        return []
     rows, size = [], 0
     shard = folder / _shard(number)
     with atomic_write(shard) as partial, tf.io.TFRecordWriter(os.fsencode(partial)) as writer:
