@@ -66,7 +66,7 @@ class Decoder:
         raise NotImplementedError
 
 
-class Samples(Decoder):
+class StoredSamples(Decoder):
     """What `prepare` has stored of a clip: samples in a shard, whose checksum its index knows."""
 
     def __init__(self, path: Path, stored: Stored):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.audio_decoders import BLOCK, EXPECTED, Decoder, Samples, open_decoder
+from keras_audio_transfer.audio_decoders import BLOCK, EXPECTED, Decoder, StoredSamples, open_decoder
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.errors import InputError
@@ -86,7 +86,7 @@ def open_audio(path: Path, start_seconds: int = 0, stored: Stored | None = None)
         raise InputError(f"{path}: {gone if stored else _why_no_file(path)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty file (0 bytes); {EXPECTED}; copy the file again")
-    with closing(Samples(path, stored) if stored else open_decoder(path)) as decoder:
+    with closing(StoredSamples(path, stored) if stored else open_decoder(path)) as decoder:
         rate = decoder.sample_rate
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             expected = f"expected {LOWEST_RATE} to {HIGHEST_RATE} Hz"

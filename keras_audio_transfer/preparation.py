@@ -8,10 +8,10 @@ nobody takes a part for the whole. Samples are float32, so that nothing is lost 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ _NOTHING = {
 
 
 def prepare(
-    clips: Sequence[Clip], folder: Path, sample_rate: int, workers: int = 2, shard_bytes: int = 1 << 27, progress=iter
+    clips: Sequence[Clip],
+    folder: Path,
+    sample_rate: int,
+    workers: int = 2,
+    shard_bytes: int = 1 << 27,
+    progress: Callable[[int], Callable] = lambda total: iter,
 ) -> tuple[list[dict[str, Any]], int]:
     """Decode and resample clips, and write them to a folder.
 
@@ -44,7 +49,7 @@ def prepare(
         sample_rate: of the samples, in Hz.
         workers: clips worked on at the same time.
         shard_bytes: a shard ends behind the clip that makes it this large.
-        progress: wraps the iterator of the clips, e.g. `tqdm`.
+        progress: from how many clips have to be read to what wraps their iterator, e.g. `tqdm`.
 
     Returns:
         The rows of the index, and how many of them were there before.
@@ -58,20 +63,18 @@ def prepare(
     kept = [*_kept(clips, folder, before, sample_rate)]
     rows = [row for of_shard in kept for row in of_shard]
     n_before = len(rows)
+    if index.exists() and len(kept) == len(before) and n_before == len(clips):
+        return rows, n_before
+    rest = clips[n_before:]
+    _check_sources(rest, folder, before[len(kept) :])
     if index.exists():
-        if len(kept) == len(before) and n_before == len(clips):
-            return rows, n_before
-        _check_sources(clips[n_before:], folder, before[len(kept) :])
         index.rename(unfinished)
     unfinished.mkdir(parents=True, exist_ok=True)
     for part in parts(unfinished)[len(kept) :]:
         part.unlink()
     for shard in {*folder.glob(_shard("*"))} - {folder / _shard(f"{number:05}") for number in range(len(kept))}:
         shard.unlink()
-    made = ordered_map(partial(_record, sample_rate), clips[n_before:], workers)
-    records = iter(progress(chain(rows.copy(), made)))
-    for _ in islice(records, n_before):  # what is there is progress, too
-        pass
+    records = iter(progress(len(rest))(ordered_map(partial(_record, sample_rate), rest, workers)))
     number = len(kept)
     while of_shard := _write_shard(records, folder, f"{number:05}", shard_bytes):
         rows += of_shard

@@ -7,6 +7,7 @@ compressed files. What is there of an earlier run stays as long as its sources d
 command goes on, and where everything is there it does nothing.
 """
 
+from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
@@ -44,7 +45,7 @@ def main(options):
     failures_beside(folder)
     places.lock(folder)
     clips = cli.load_clips(options)
-    progress = cli.Phases(options, "preparing").bar("preparing", len(clips))
+    progress = partial(cli.Phases(options, "preparing").bar, "preparing")
     how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress
 
     from keras_audio_transfer.preparation import prepare
