@@ -38,7 +38,8 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
     Returns:
         float32 (samples,), at least one.
     """
-    mono = samples if samples.ndim == 1 else samples.mean(axis=1)
+    is_mono = samples.ndim == 1 or samples.shape[1] == 1  # the mean of one channel takes as long as that of many
+    mono = samples.reshape(-1) if is_mono else samples.mean(axis=1)
     if from_rate == to_rate:
         return mono
     resampled = soxr.resample(mono, from_rate, to_rate, quality="HQ")
@@ -85,10 +86,18 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
     else:
         skipped = max(0, math.floor(clip.start_seconds - MARGIN_SECONDS))
         length = None if wanted is None else clip.start_seconds - skipped + wanted + MARGIN_SECONDS
-        with open_audio(clip.path, skipped) as file:
-            samples, from_rate, of_file = file.read(length), file.sample_rate, file.notes
+        with open_audio(clip.path, skipped, clip.stored) as file:
+            # What is stored is read to its end, where it is checked.
+            samples = file.read(None if clip.stored else length)
+            from_rate, of_file = file.sample_rate, file.notes
     waveform = mix_and_resample(samples, from_rate, sample_rate)
-    notes = (*of_file, *_notes(samples, waveform, from_rate, sample_rate))
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    recorded_rate = from_rate
+    if clip.stored is None:
+        of_file += tuple(_notes(samples, waveform))
+    else:
+        recorded_rate, channels, _ = clip.stored.recorded
+    of_rate = low_rate(min(recorded_rate, from_rate), sample_rate)
     if clip.is_segment:
         start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
         first = round(start * sample_rate) - offset
@@ -96,11 +105,17 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
         check_start(clip, first, waveform)
         waveform = waveform[first : max(end, first + 1)]
     length = len(waveform) / sample_rate
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
-    return Sound(waveform, notes, Recorded(from_rate, channels, length if wanted is None else min(length, wanted)))
+    recorded = Recorded(recorded_rate, channels, length if wanted is None else min(length, wanted))
+    return Sound(waveform, of_file + of_rate, recorded)
 
 
-def _notes(samples, waveform, from_rate, to_rate):
+def low_rate(from_rate: int, to_rate: int) -> tuple[str, ...]:
+    """The note on a sample rate that leaves half of a model's bands empty or more; none on any other."""
+    note = f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"
+    return (note,) if 2 * from_rate <= to_rate else ()
+
+
+def _notes(samples, waveform):
     """What is to be heard, or not, in samples as they are in the file and as the model gets them."""
     sizes = np.abs(samples)
     loudest = sizes.max()
@@ -110,8 +125,6 @@ def _notes(samples, waveform, from_rate, to_rate):
         yield SILENT[1]
     if np.mean(sizes >= _FULL_SCALE) > _OFTEN:
         yield CLIPPED
-    if 2 * from_rate <= to_rate:
-        yield f"its sample rate, {from_rate} Hz, is far below the model's, {to_rate} Hz"
 
 
 def seconds_needed(config: AudioConfig) -> float | None:
@@ -218,6 +231,8 @@ class WaveformStore:
         key = (clip.path.resolve(), status.st_size, status.st_mtime_ns, self.sample_rate, self.seconds)
         if clip.is_segment:
             key += (clip.start_seconds, clip.duration_seconds)
+        if clip.stored:
+            key += (clip.stored,)
         path = self.folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
         said = path.with_suffix(".txt")
         if not path.exists():

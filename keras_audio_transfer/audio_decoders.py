@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import soundfile
 
 from keras_audio_transfer import audio_headers
+from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
 
@@ -63,6 +65,34 @@ class Decoder:
     def close(self) -> None:
         """Close the file."""
         raise NotImplementedError
+
+
+class StoredSamples(Decoder):
+    """What `prepare` has stored of a clip: samples in a shard, whose checksum its index knows."""
+
+    def __init__(self, path: Path, stored: Stored):
+        self._path, self._stored, self._left, self._hash = path, stored, stored.samples, sha256()
+        self.sample_rate, self.notes = stored.sample_rate, stored.notes
+        self._file = path.open("rb")
+        self._file.seek(stored.offset)
+
+    def read(self, samples: int) -> np.ndarray:
+        """See `Decoder`."""
+        block = self._file.read(4 * min(samples, self._left))
+        self._hash.update(block)
+        n_read = len(block) // 4
+        self._left -= n_read
+        return np.frombuffer(block, "<f4", n_read).astype(np.float32, copy=False)[:, np.newaxis]
+
+    def check_end(self) -> None:
+        """Raise InputError where the samples are not those that were stored."""
+        if self._hash.hexdigest() != self._stored.sha256:
+            what = "is cut short" if self._left else "holds other samples than its index says"
+            raise InputError(f"{self._path}: {what}; remove it, and run `prepare` once more")
+
+    def close(self) -> None:
+        """See `Decoder`."""
+        self._file.close()
 
 
 def open_decoder(path: Path) -> Decoder:

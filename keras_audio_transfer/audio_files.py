@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.audio_decoders import BLOCK, EXPECTED, Decoder, open_decoder
+from keras_audio_transfer.audio_decoders import BLOCK, EXPECTED, Decoder, StoredSamples, open_decoder
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
+from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.errors import InputError
 
 # What the largest integer format holds, in case a float file was never scaled. More overflows inside a network.
@@ -69,21 +70,23 @@ class AudioFile:
 
 
 @contextmanager
-def open_audio(path: Path, start_seconds: int = 0) -> Iterator[AudioFile]:
+def open_audio(path: Path, start_seconds: int = 0, stored: Stored | None = None) -> Iterator[AudioFile]:
     """Open an audio file for reading.
 
     Args:
         path: see `datasets.walk.AUDIO_SUFFIXES`; any sample format, rate and number of channels.
         start_seconds: where to start; whole seconds, which are whole numbers of samples at any rate.
+        stored: where in a shard a clip's samples lie that `prepare` has stored. They are checked where they end.
 
     Raises:
         InputError: not there, not audio, or of no rate that a recording has.
     """
     if not path.is_file():
-        raise InputError(f"{path}: {_why_no_file(path)}")
+        gone = "does not exist; put it back, or run `prepare` once more"
+        raise InputError(f"{path}: {gone if stored else _why_no_file(path)}")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: empty file (0 bytes); {EXPECTED}; copy the file again")
-    with closing(open_decoder(path)) as decoder:
+    with closing(StoredSamples(path, stored) if stored else open_decoder(path)) as decoder:
         rate = decoder.sample_rate
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
             expected = f"expected {LOWEST_RATE} to {HIGHEST_RATE} Hz"

@@ -219,4 +219,4 @@ def _content(clip: Clip) -> Hashable:
         status = path.stat()
     except (OSError, ValueError):  # the decoder says what is wrong
         return path
-    return path.resolve(), status.st_size, status.st_mtime_ns, clip.start_seconds, clip.duration_seconds
+    return path.resolve(), status.st_size, status.st_mtime_ns, clip.start_seconds, clip.duration_seconds, clip.stored

@@ -76,7 +76,7 @@ def _blocks(clip, sample_rate, seconds):
     start = clip.start_seconds
     end = math.inf if clip.duration_seconds is None else start + clip.duration_seconds
     skipped = math.floor(max(start - MARGIN_SECONDS, 0))  # whole seconds, as in `load_waveform`
-    with open_audio(clip.path, skipped) as file:
+    with open_audio(clip.path, skipped, clip.stored) as file:
         rate = file.sample_rate
         samples = None if end == math.inf else round((end - skipped + MARGIN_SECONDS) * rate) + 1
         pieces = (block.mean(axis=1) for block in file.blocks(samples))

@@ -7,10 +7,13 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import soundfile
 from damage import choose, damaged, damaged_arrays, damaged_json, damaged_table, with_ogg_checksums
 from encoded_sounds import joined, of_ffmpeg, of_libsndfile, written
@@ -19,7 +22,7 @@ from sounds import CONFIG
 from keras_audio_transfer.audio import load_waveform, mix_and_resample, or_reason
 from keras_audio_transfer.audio_files import LARGEST_SAMPLE, read_audio
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
-from keras_audio_transfer.datasets import label_names, load
+from keras_audio_transfer.datasets import label_names, load, prepared
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES
@@ -415,4 +418,54 @@ class State(Kind):
             assert repr(dict(journal)) == repr({**result, "new": [1.0]})
 
 
-KINDS = {kind.name: kind for kind in (Audio, CardFile, Manifest, Labelled, Features, State, Wav)}
+class Prepared(Kind):
+    """The index of a prepared data set, beside a shard of zeros, whose checksum it knows."""
+
+    name = "prepared"
+
+    def __init__(self):
+        data = bytes(4 * 100)
+        self.row = {name: 0 for name in ("source_bytes", "source_mtime_ns", "start_seconds", "fold", "offset")}
+        self.row |= {name: 1 for name in ("duration_seconds", "recorded_rate", "recorded_channels", "seconds")}
+        self.row |= {name: "" for name in ("source", "source_sha256", "split", "group", "dataset", "failure")}
+        self.row |= {"labels": ["dog", "cat"], "targets": [0.5], "notes": ["clipped"], "shard": "a.tfrecord"}
+        self.row |= {"samples": 100, "sample_rate": CONFIG.sample_rate, "checksum": sha256(data).hexdigest()}
+        rows = [{**self.row, "clip_id": f"{number}.wav"} for number in range(20)]
+        self.shard = data
+        self.seeds = [("00000.parquet", self._content(rows)), ("00000.parquet", self._content(rows[:1]))]
+
+    @staticmethod
+    def _content(rows):
+        file = io.BytesIO()
+        table = pa.Table.from_pylist(rows, prepared.schema())
+        pyarrow.parquet.write_table(table, file, write_page_checksum=True)
+        return file.getvalue()
+
+    def mutated(self, rng):
+        if rng.random() < 0.7:
+            return super().mutated(rng)
+        wrong = choose(
+            rng, (0, 1, -1, 2**62, -(2**63), 16000, math.nan, math.inf, "", "test", "../a.tfrecord", "\0", [], [""])
+        )
+        row = {**self.row, "clip_id": "a.wav", choose(rng, [*self.row]): wrong}
+        try:
+            return "00000.parquet", self._content([row])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):  # of another type than its column
+            return super().mutated(rng)
+
+    def read(self, path):
+        index = path.parent / prepared.INDEX
+        index.mkdir(exist_ok=True)
+        (path.parent / "a.tfrecord").write_bytes(self.shard)
+        (index / path.name).write_bytes(path.read_bytes())
+        return load("prepared", path.parent)
+
+    def examine(self, path, result):
+        for clip in result:
+            assert clip.split in ("", *SPLITS)
+            assert clip.fold >= -1
+            waveform = or_reason(lambda clip: load_waveform(clip, CONFIG.sample_rate), clip)
+            assert isinstance(waveform, str) or np.isfinite(waveform).all()
+
+
+KINDS = {kind.name: kind for kind in (Audio, CardFile, Manifest, Labelled, Features, Prepared, State, Wav)}

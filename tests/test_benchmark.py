@@ -54,6 +54,18 @@ def test_what_cannot_be_measured_is_refused_first(yamnet_folder, tmp_path):
         assert str(error.value).startswith(why)
 
 
+def test_reading_a_prepared_data_set(tmp_path, capsys):
+    write_esc50(tmp_path)
+    name = f"esc10:{tmp_path}"
+    assert run_main("benchmark", "--reading", name, "--quiet") == 0
+    figures = json.loads(capsys.readouterr().out)[f"reading_{name}"]
+    assert figures["equal"]
+    assert (figures["clips"], figures["megabytes_of_samples"]) == (5, pytest.approx(5 * 1600 * 4 / 1e6))
+    assert figures["ratio"] == figures["prepared"]["clips_a_second"] / figures["files"]["clips_a_second"]
+    with pytest.raises(InputError, match=r"^esc10: no folder given; pass "):
+        run_main("benchmark", "--reading", "esc10")
+
+
 def test_why_a_program_is_not_run(monkeypatch, tmp_path):
     monkeypatch.setattr(own_programs, "find_spec", lambda name: None)
     assert own_programs.why_not("yamnet", None, False) == "--published-dir is not given"

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,13 +46,15 @@ URBANSOUND8K_HEADER = "slice_file_name,fsID,start,end,salience,fold,classID,clas
 def write_tree(root, files):
     """Write {relative path: text} below `root`; '' makes an empty file, which no data set module ever opens.
 
-    Instead of a text it can be a list of rows of numbers, for a .npy file.
+    Instead of a text it can be a list of rows of numbers, for a .npy file, or a table, for one of Parquet.
     """
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, str):
             path.write_text(content, encoding="utf-8")
+        elif isinstance(content, pa.Table):
+            pa.parquet.write_table(content, path)
         else:
             np.save(path, np.array(content))
     return root
@@ -70,6 +74,17 @@ def msd_tags(*rows):
     return [[float(tag in tags) for tag in TAGS[1]] for tags in rows]
 
 
+# Rows of an index: each column's value is one of its type.
+PREPARED = [
+    {
+        **{name: 0 for name in ("source_bytes", "source_mtime_ns", "start_seconds", "fold", "offset")},
+        **{name: 1 for name in ("duration_seconds", "recorded_rate", "recorded_channels", "samples", "seconds")},
+        **{name: "" for name in ("source", "source_sha256", "split", "group", "checksum", "failure")},
+        **{"clip_id": name, "dataset": "", "labels": ["dog"], "targets": [], "notes": [], "sample_rate": 16000},
+        "shard": "clips-00000.tfrecord",
+    }
+    for name in ("a.wav", "b.wav")
+]
 TINY = {
     "synthetic": {},
     "esc50": {
@@ -159,6 +174,7 @@ TINY = {
     },
     "folder": {"dog/a.wav": "", "dog/deep/er/b.FLAC": "", "Käse/c.aif": "", "dog/notes.txt": "", ".git/x/d.wav": ""},
     "manifest": {"clips.csv": "path,label,split,group\nb.wav,dog,test,1\nsub/a.wav,cat|dog,train,2\n"},
+    "prepared": {"index.parquet/00000.parquet": pa.Table.from_pylist(PREPARED, DATASETS["prepared"].schema())},
 }
 
 
@@ -518,7 +534,7 @@ def test_an_empty_folder_is_told_what_it_lacks_and_where_to_get_it(name, tmp_pat
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted({*NOT_DOWNLOADABLE} - {"synthetic", "folder", "manifest"}))
+@pytest.mark.parametrize("name", sorted({*NOT_DOWNLOADABLE} - {"synthetic", "folder", "manifest", "prepared"}))
 def test_without_a_download_an_empty_folder_is_told_where_to_get_it(name, tmp_path):
     with pytest.raises(InputError, match=rf"^{name}: .* has no [a-zA-Z0-9_/.]+.*; get .*https?://") as error:
         load(name, tmp_path)

@@ -8,6 +8,7 @@ extraction   the way of `extract` from wav files to the features of all five lay
 memory       the highest memory use of `extract` with few and with four times as many files.
 recordings   the highest memory use and the time of `extract` with recordings of noise, every second the features of
              the 4 s around it.
+reading      waveforms at 16 kHz of the first clips of a data set, from its files and from what `prepare` makes of them.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
 training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
@@ -33,8 +34,8 @@ sources      for each imported model folder, from wav files to the features of a
              whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
              an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each.
 
-Each part whose data folder is not given is left out; recordings, training, serving and rest need none, but have to be
-asked for. With --sources, extraction and memory are left out.
+Each part whose data folder is not given is left out; recordings, reading, training, serving and rest have to be asked
+for. With --sources, extraction and memory are left out.
 """
 
 import json
@@ -53,7 +54,10 @@ from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
-PARTS = ("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "training", "serving", "rest", "sources")
+PARTS = (
+    *("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "reading", "training", "serving", "rest"),
+    "sources",
+)
 
 
 def arguments():
@@ -77,7 +81,7 @@ def arguments():
         type=cli.positive_int,
         metavar="N",
         default=60,
-        help="wav files for extraction and sources; memory also takes four times as many",
+        help="files for extraction, reading and sources; memory also takes four times as many",
     )
     parser.add_argument("--epochs", type=cli.positive_int, metavar="N", default=5, help="epochs of each kind")
     parser.add_argument("--epoch-clips", type=cli.positive_int, metavar="N", default=640, help="clips in an epoch")
@@ -91,6 +95,9 @@ def arguments():
         default=[],
         metavar="N",
         help="lengths, for recordings",
+    )
+    parser.add_argument(
+        "--reading", nargs="+", default=[], metavar="DATASET:DIR", help="such as esc10:data/ESC-50, for reading"
     )
     parser.add_argument(
         "--steps", type=cli.positive_int, metavar="N", default=20, help="timed batches of 32 clips, for training"
@@ -130,6 +137,8 @@ def check(options):
         load("urbansound8k", options.urbansound_dir)
     if options.choi2017_dir is not None:
         find_tasks(options.choi2017_dir, "gtzan_genre")
+    for name in options.reading:
+        load(*dataset_of(name))
     for name in options.training:
         check_network(name)
     for name in options.serving:
@@ -161,6 +170,12 @@ def check_sources(options):
         raise InputError(f"--sources: {twice} is the name of two folders; rename one")
 
 
+def dataset_of(name):
+    """The data set and the folder in `DATASET:DIR`."""
+    dataset, _, data_dir = name.partition(":")
+    return dataset, data_dir or None
+
+
 def check_network(name):
     network, _, preset_name = name.partition(":")
     if network not in BACKBONES:
@@ -175,7 +190,7 @@ def parts_of(options, model_dir):
         options: of the command.
         model_dir: a model folder for extraction, memory and recordings.
     """
-    from keras_audio_transfer.commands.benchmarks import extraction, probes, rest, serving, sources, training
+    from keras_audio_transfer.commands.benchmarks import extraction, probes, reading, rest, serving, sources, training
 
     parts = {}
     if options.sources:
@@ -190,6 +205,8 @@ def parts_of(options, model_dir):
         parts["epoch_with_augmentation"] = partial(training.epoch, options, augmented=True)
     if options.choi2017_dir is not None:
         parts["probes"] = partial(probes.probes, options)
+    for name in options.reading:
+        parts[f"reading_{name}"] = partial(reading.reading, options, *dataset_of(name))
     for name in options.training:
         network, _, preset_name = name.partition(":")
         parts[f"training_{network}_{preset_name}"] = partial(training.training, options, network, preset_name)

@@ -303,13 +303,13 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
 
         return clips_below(options.inputs), []
     clips = load_clips(options)
-    return clips, label_names(options, clips)
+    return clips, label_names(clips)
 
 
-def label_names(options: argparse.Namespace, clips: list[Clip]) -> list[str]:
+def label_names(clips: list[Clip]) -> list[str]:
     """The names of the labels (or targets) of the clips that `load_clips` gave."""
-    names = datasets.target_names(options.dataset)
-    return names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
+    dataset = clips[0].dataset  # of a prepared one, that which was prepared
+    return datasets.target_names(dataset) or datasets.label_names(clips, datasets.DATASETS[dataset].LABELS)
 
 
 # ---- outputs; what they may be is in `places`

@@ -351,7 +351,7 @@ def main(options):
     sources = sources_of(options)
     check(options, sources)
     clips = cli.load_clips(options)
-    label_names = cli.label_names(options, clips)
+    label_names = cli.label_names(clips)
     check_clips(options, clips, label_names)
     options.output_dir.mkdir(parents=True, exist_ok=True)
     cards = {name: path and Card.read(path) for name, path in sources.items()}

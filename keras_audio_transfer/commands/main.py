@@ -17,6 +17,7 @@ VERBS = {
     "train": "Train a network on a data set and export it as a model folder.",
     "extract": "Compute the features of every layer for a data set, or for audio files and folders.",
     "mfcc": "Compute the MFCC baseline of Choi et al. 2017 for a data set, or for audio files and folders.",
+    "prepare": "Prepare a data set: decode, check and resample its clips once, into shards of TFRecord with an index.",
     "probe": "Fit SVM probes on a features file: what does each layer know of the task?",
     "compare": "Which source? Probe several networks on the same clips, layer by layer and joined, beside the floors.",
     "transfer": "Transfer a trained network to another data set, and compare that with doing without.",

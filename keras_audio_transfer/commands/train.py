@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from keras_audio_transfer.backbones import BACKBONES, IMAGENET, backbone, check_weights
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import POOLINGS, PRESETS, AudioConfig, preset
-from keras_audio_transfer.datasets import DATASETS, label_names, target_names
+from keras_audio_transfer.datasets import target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, beside, read_json, write_json
 from keras_audio_transfer.model_folder import Card
@@ -242,7 +242,7 @@ def decode(options, run_dir, phases):
     name, output = options.dataset, options.output_dir
     config = preset(options.preset)
     clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
-    names = label_names(clips, DATASETS[options.dataset].LABELS)
+    names = cli.label_names(clips)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
     earlier = interrupted(options, run_dir) or {}
     if earlier.get(FINGERPRINT) not in (None, splits.fingerprint()):  # None: of an older version
@@ -348,7 +348,7 @@ def card_of(options, job, epochs_trained, scores):
         pooling=options.pooling,
         labels=job.names,
         multi_label=job.multi_label,
-        training_data=training_data(options.dataset, job.splits),
+        training_data=training_data(job.splits.train[0].dataset, job.splits),
         epochs_trained=epochs_trained,
         scores=scores,
         settings={name: value for name, value in settings_of(options).items() if name != "data_dir"},

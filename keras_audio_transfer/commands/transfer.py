@@ -30,7 +30,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.datasets import DATASETS, label_names, target_names
+from keras_audio_transfer.datasets import DATASETS, target_names
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig, Trial, fraction_name
@@ -205,10 +205,10 @@ def decode(options, clips, config, phases):
     )
     config = for_whole_clips(options, clips, store, config)
     splits = divide(clips, options.test_fold, options.validation_fraction, options.seed)
-    names = label_names(clips, DATASETS[options.dataset].LABELS)
+    names = cli.label_names(clips)
     check_splits(options, splits, names)
     spectrograms = options.output_dir / UNFINISHED / "spectrograms.npy"
-    return finetuning.Task(options.dataset, splits, names, config, spectrograms), store, failures
+    return finetuning.Task(clips[0].dataset, splits, names, config, spectrograms), store, failures
 
 
 def for_whole_clips(options, clips, store, config):

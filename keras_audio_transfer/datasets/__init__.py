@@ -40,6 +40,7 @@ from keras_audio_transfer.datasets import (
     magnatagatune,
     manifest,
     msd_lastfm50,
+    prepared,
     speech_commands,
     synthetic,
     urbansound8k,
@@ -67,6 +68,7 @@ DATASETS = {
     "msd_lastfm50": msd_lastfm50,
     "folder": folder,
     "manifest": manifest,
+    "prepared": prepared,
 }
 _DATA_DIR = "the path of the folder that the data are in, or of a manifest"
 
@@ -88,7 +90,8 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
     clips = module.clips(folder)
     if not clips:
         raise InputError(f"{name}: {data_dir} lists no clips; expected one at least, check that the data are complete")
-    return with_unique_ids([replace(clip, dataset=name) for clip in clips])
+    # A prepared one's clips know which data set they are of.
+    return with_unique_ids([replace(clip, dataset=clip.dataset or name) for clip in clips])
 
 
 def load_own(place: Path) -> list[Clip]:

@@ -32,6 +32,26 @@ class Recorded(NamedTuple):
     seconds: float
 
 
+class Stored(NamedTuple):
+    """Where in its file the samples of a clip lie that `prepare` has stored, and what was found when it read them.
+
+    Attributes:
+        offset: of the first sample, in bytes.
+        samples: float32, little-endian, mono; at least one.
+        sample_rate: of these, in Hz.
+        sha256: of their bytes.
+        recorded: how the clip was recorded.
+        notes: what was found.
+    """
+
+    offset: int
+    samples: int
+    sample_rate: int
+    sha256: str
+    recorded: Recorded
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Clip:
     """One labelled sound.
@@ -39,7 +59,7 @@ class Clip:
     Attributes:
         clip_id: unique in its data set and the same on every machine: the file's path below the data set's folder, in
             POSIX form; for a part of a file followed by where it starts (`segment_id`).
-        path: the audio file; None where `synthesise` makes the sound.
+        path: the audio file, or where the clip is `stored` the shard; None where `synthesise` makes the sound.
         labels: none (unlabelled, or `targets`), one (classification) or several (tagging) label names.
         fold: the data set's own fold number; -1 where it has no folds.
         split: 'train', 'validation' or 'test'; '' where the data set has no splits.
@@ -52,6 +72,7 @@ class Clip:
         notes: what was found when it was read, such as 'digital silence'.
         recorded: how, as was seen when it was decoded; None of what was not, or came from a cache on the disk.
         checksum: SHA-256 of what was heard of it when it was read; '' of silence, and of what was not read.
+        stored: for clips of a prepared data set, where in the shard their samples lie; None of audio files.
     """
 
     clip_id: str
@@ -68,6 +89,7 @@ class Clip:
     notes: tuple[str, ...] = field(default=(), compare=False)
     recorded: Recorded | None = field(default=None, compare=False)
     checksum: str = field(default="", compare=False)
+    stored: Stored | None = None
 
     @property
     def is_segment(self) -> bool:

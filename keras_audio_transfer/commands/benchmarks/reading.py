@@ -1,0 +1,44 @@
+"""Reading: a prepared data set against the files that it was made of."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from keras_audio_transfer.audio import load_waveform, ordered_map
+from keras_audio_transfer.commands.benchmarks.measuring import speed
+from keras_audio_transfer.datasets import load
+from keras_audio_transfer.preparation import prepare
+
+SAMPLE_RATE, WORKERS = 16000, 2
+
+
+def reading(options, dataset, data_dir):
+    """Speed of both ways to waveforms at 16 kHz, the ratios, and whether the waveforms are equal."""
+    files = load(dataset, data_dir)[: options.clips]
+    with tempfile.TemporaryDirectory() as folder:
+        rows, _ = prepare(files, Path(folder) / "prepared", SAMPLE_RATE, WORKERS)
+        files = [clip for clip, row in zip(files, rows, strict=True) if not row["failure"]]
+        prepared = load("prepared", Path(folder) / "prepared")
+        seconds = sum(row["seconds"] for row in rows)
+        of_files, of_prepared = (speed(_read, clips, seconds, WORKERS) for clips in (files, prepared))
+        equal = all(map(_are_equal, files, prepared))
+    return {
+        "clips": len(files),
+        "megabytes_of_files": sum(row["source_bytes"] for row in rows) / 1e6,
+        "megabytes_of_samples": sum(4 * row["samples"] for row in rows) / 1e6,
+        "files": of_files,
+        "prepared": of_prepared,
+        "ratio": of_prepared["clips_a_second"] / of_files["clips_a_second"],
+        "ratio_by_time_of_cores": of_files["core_milliseconds_a_clip"] / of_prepared["core_milliseconds_a_clip"],
+        "equal": equal,
+    }
+
+
+def _read(clips):
+    for _ in ordered_map(partial(load_waveform, sample_rate=SAMPLE_RATE), clips, WORKERS):
+        pass
+
+
+def _are_equal(*clips):
+    first, second = (load_waveform(clip, SAMPLE_RATE) for clip in clips)
+    return first.tobytes() == second.tobytes()

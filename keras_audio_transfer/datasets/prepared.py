@@ -1,0 +1,127 @@
+"""What `prepare` has made of another data set: its clips decoded and resampled, in shards of TFRecord, and an index.
+
+`data_dir` is the folder that it wrote, see `preparation`. Labels, folds, splits and groups are those of the data set
+that was prepared, whose name the clips keep as their `dataset`; clips that could not be read are left out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
+from keras_audio_transfer.datasets.clip import SPLITS, Clip, Recorded, Stored
+from keras_audio_transfer.errors import InputError
+
+CITATION = "That of the data set that was prepared."
+LICENSE = "That of the data set that was prepared."
+REMOTES = {}
+# Folders with a file a shard; the second while one is missing.
+INDEX = "index.parquet"
+UNFINISHED = "index.unfinished"
+LABELS = ()
+
+
+def clips(data_dir: Path) -> list[Clip]:
+    """Return the clips in the index of `data_dir` that could be read, in the order of the data set that was prepared.
+
+    Raises:
+        InputError: no folder of `prepare`, one that is not complete, or an index that is damaged. Whether a shard is
+            there and holds what it should shows when a clip is read.
+    """
+    if not data_dir.is_dir():
+        raise InputError(f"prepared: {data_dir} is not a folder; pass the one that `prepare` has written")
+    if (data_dir / UNFINISHED).exists():
+        what = "is not complete: `prepare` writes there, or was ended before"
+        raise InputError(f"prepared: {data_dir} {what}; wait for it, or run it once more")
+    if not (data_dir / INDEX).is_dir():
+        raise InputError(f"prepared: {data_dir} has no {INDEX}; pass the folder that `prepare` has written")
+    rows = [row for part in parts(data_dir / INDEX) for row in rows_of(part)]
+    return [_clip(data_dir, row) for row in rows if not row["failure"]]
+
+
+def schema() -> Any:
+    """The columns of the index, and their types in Arrow."""
+    import pyarrow as pa
+
+    text, whole, number = pa.string(), pa.int64(), pa.float64()
+    columns = {
+        "clip_id": text,
+        "dataset": text,
+        "source": text,  # absolute path; '' of a sound that is computed
+        "source_bytes": whole,
+        "source_mtime_ns": whole,
+        "source_sha256": text,
+        "start_seconds": number,  # of the clip in its source
+        "duration_seconds": number,  # inf: to the source's end
+        "recorded_rate": whole,  # of the source, Hz
+        "recorded_channels": whole,
+        "labels": pa.list_(text),
+        "targets": pa.list_(number),
+        "split": text,
+        "fold": whole,
+        "group": text,
+        "sample_rate": whole,  # of the samples that are stored, Hz
+        "samples": whole,
+        "seconds": number,
+        "shard": text,
+        "offset": whole,  # of the first sample in the shard, bytes
+        "checksum": text,  # SHA-256 of the samples
+        "notes": pa.list_(text),
+        "failure": text,  # why the clip could not be read; then there are no samples
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
+
+
+def parts(index: Path) -> list[Path]:
+    """The files of an index, in the order of their shards."""
+    return sorted(index.glob("*.parquet"))
+
+
+def rows_of(part: Path) -> list[dict[str, Any]]:
+    """The clips of a shard: a dict each of what `schema` has.
+
+    Raises:
+        InputError: not there, or damaged.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(part, page_checksum_verification=True) as file:
+            table = file.read()
+        if not table.schema.equals(schema()):
+            raise ValueError("its columns are others")
+        if not (rows := table.to_pylist()):
+            raise ValueError("it has no rows")
+        for row in rows:
+            _check(row)
+    except PermissionError:
+        raise
+    except Exception as error:  # there are as many kinds as ways to damage a file
+        first, *_ = f"{error}".splitlines() or [""]
+        what = f"is no part of an index, or damaged ({first[:200]})"
+        raise InputError(f"{part}: {what}; remove it, and run `prepare` once more") from error
+    return rows
+
+
+def _check(row):
+    """Refuse what no run has written, and nothing later would notice; the samples have their checksum."""
+    holds = [row["shard"] == Path(row["shard"]).name, row["split"] in ("", *SPLITS), row["fold"] >= -1]
+    if not row["failure"]:
+        holds += [row["samples"] >= 1, row["offset"] >= 0, LOWEST_RATE <= row["sample_rate"] <= HIGHEST_RATE]
+    if not all(holds) or None in (*row["labels"], *row["targets"], *row["notes"]):
+        raise ValueError(f"what it says of {row['clip_id']} cannot be")
+
+
+def _clip(data_dir, row):
+    recorded = Recorded(row["recorded_rate"], row["recorded_channels"], row["seconds"])
+    samples = row["offset"], row["samples"], row["sample_rate"], row["checksum"]
+    return Clip(
+        row["clip_id"],
+        data_dir / row["shard"],
+        labels=tuple(row["labels"]),
+        fold=row["fold"],
+        split=row["split"],
+        group=row["group"],
+        targets=tuple(row["targets"]),
+        dataset=row["dataset"],
+        stored=Stored(*samples, recorded, tuple(row["notes"])),
+    )
