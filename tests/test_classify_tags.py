@@ -162,6 +162,13 @@ def test_flags_of_one_label_are_refused(flag, source, tmp_path):
         run_main("classify", manifest, "--model", source, "--output-dir", tmp_path / "x", flag, manifest, "--quiet")
 
 
+def test_the_background_is_of_one_label(source, tmp_path):
+    manifest = write_mixtures(tmp_path, 6)
+    manifest.write_text(manifest.read_text().replace("0.wav,low,", "0.wav,_background,"))
+    with pytest.raises(InputError, match="'_background' is of clips with one label, and some have several; leave its"):
+        run_main("classify", manifest, "--model", source, "--output-dir", tmp_path / "x", "--quiet")
+
+
 def test_a_label_of_few_clips_is_refused_before_any_work(source, tmp_path):
     manifest = write_mixtures(tmp_path, 12)
     table = pd.read_csv(manifest).drop(columns="fold")
