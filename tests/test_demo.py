@@ -199,7 +199,7 @@ def test_what_cannot_be_served_is_refused_first(monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(
-            InputError, match=rf"^--port: 127.0.0.1 has no free port {port} \(.+\); name another --port"
+            InputError, match=rf"^--port: {port} at 127.0.0.1 cannot be listened at \(.+\); name another --port"
         ):
             run_main("demo", "default", "--port", port)
     Card(CONFIG).write(tmp_path)
