@@ -30,7 +30,7 @@ class OwnSounds(NamedTuple):
         names: of their labels.
         failures: (clip id, reason) of those that cannot.
         config: the front end for their length.
-        warnings: of `health`, whose words are of classes: none where clips have several labels.
+        warnings: of `health`.
         groups_without_names: the group of each clip, str (clips,), were what their names say ignored; None where they
             say nothing.
     """
@@ -130,8 +130,7 @@ def load(options, clips, config, phases):
         raise InputError(f"{error}{unread}") from error
     from keras_audio_transfer import health
 
-    several = any(len(clip.labels) > 1 for clip in clips)
-    warnings = [] if several else health.warnings(clips, names, config.sample_rate, options.seed)
+    warnings = health.warnings(clips, names, config.sample_rate, options.seed)
     for line in warnings:
         cli.show(f"warning: {line}")
     ignored = None if without is None else np.array([clip.group for clip in without])
