@@ -64,7 +64,7 @@ def test_segments_are_of_clips_that_were_not_learnt(tmp_path):
     assert segments.heard_before(tmp_path, tmp_path / "esc") == []
     Card(source.source("yamnet").config, labels=[*esc10.LABELS]).write(tmp_path)
     (tmp_path / "predictions.csv").unlink()
-    with pytest.raises(InputError, match="has no predictions.csv, as 'classify' writes it"):
+    with pytest.raises(InputError, match=r"has no predictions\.csv, as 'classify' writes it"):
         segments.heard_before(tmp_path, tmp_path / "esc")
     (tmp_path / "predictions.csv").write_text("clip,true\ndog/5.wav,dog\n")
     with pytest.raises(InputError, match=r"^--segments: .* has learnt from 5\.wav, of fold 5; fit it without$"):
