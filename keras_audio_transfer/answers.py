@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card
+from keras_audio_transfer.segments import SegmentRule
 
 NONE_OF_THESE = "(none of these)"
 KNOWN_AT_LEAST = 0.02  # of clips like those heard one in fifty is less; docs/classify.md has what other limits give
@@ -46,6 +47,29 @@ def thresholds_of(card: Card) -> npt.NDArray[np.float64] | None:
         raise InputError(f"card.json: {what}; export the model again") from None
 
 
+def segment_rule(card: Card, **given) -> SegmentRule:
+    """How the scores of windows become segments: see `Answers.values`.
+
+    Where a label has a threshold of its own, a segment of it has that somewhere; where scores are no probabilities,
+    segments have no threshold. `lower_threshold` is half of `threshold` where it is not given.
+
+    Args:
+        card: of the model.
+        given: attributes of the rule.
+
+    Raises:
+        InputError: see `SegmentRule` and `thresholds_of`.
+    """
+    if card.scores_are is not None and not card.has_probabilities:
+        return SegmentRule(**given | {"threshold": None})
+    thresholds = thresholds_of(card)
+    if thresholds is not None:
+        given = {"threshold": thresholds.tolist()} | given
+    if "threshold" in given:
+        given = {"lower_threshold": np.divide(given["threshold"], 2).tolist()} | given
+    return SegmentRule(**given)
+
+
 @dataclass(frozen=True)
 class Answers:
     """The outputs of a classifier for some clips.
@@ -74,18 +98,26 @@ class Answers:
         optional = {"probability": self.probabilities, "known": self.known}
         return ("label", "score", *(name for name, values in optional.items() if values is not None))
 
+    @property
+    def values(self) -> npt.NDArray[np.floating]:
+        """The probabilities, or the scores of a model that has none: (clips, labels)."""
+        return self.scores if self.probabilities is None else self.probabilities
+
     def order(self) -> npt.NDArray[np.int64]:
         """The numbers of the labels, the best first: by probability, then by score, then as they stand."""
-        by = self.scores if self.probabilities is None else self.probabilities
-        return np.lexsort((-self.scores, -by), axis=1)
+        return np.lexsort((-self.scores, -self.values), axis=1)
+
+    def heard(self, accepted: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
+        """`values` for segments: a clip, here a window, that is not `accepted` has none of the labels."""
+        return self.values * accepted[:, np.newaxis]
 
     def accepted(
         self, known_at_least: float = KNOWN_AT_LEAST, probability_at_least: float = 0.0
     ) -> npt.NDArray[np.bool_]:
         """Which clips are of one of the labels: like those heard, and of a label that is probable enough."""
-        if self.probabilities is None or self.known is None:
+        if self.known is None:
             return np.full(len(self.scores), True)
-        return (self.known >= known_at_least) & (self.probabilities.max(axis=1) >= probability_at_least)
+        return (self.known >= known_at_least) & (self.values.max(axis=1) >= probability_at_least)
 
     def rows(self, top: int, accepted: npt.NDArray[np.bool_] | None = None) -> list[list[tuple]]:
         """For each clip its `top` best labels, as `columns` has them; `NONE_OF_THESE` first where not accepted."""

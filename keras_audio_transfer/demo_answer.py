@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_audio_transfer.answers import KNOWN_AT_LEAST
+from keras_audio_transfer.answers import KNOWN_AT_LEAST, Answers, segment_rule
 from keras_audio_transfer.audio import load_sound
 from keras_audio_transfer.audio_files import open_audio
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.segments import Segment, SegmentRule
+from keras_audio_transfer.segments import Segment
 from keras_audio_transfer.sliding_windows import windows
 
 if TYPE_CHECKING:
@@ -113,21 +113,28 @@ def _in_windows(waveform, notes, model, hop_seconds, known_at_least, probability
     """A long recording; what is kept of each window is its scores."""
     import pandas as pd
 
-    scores, known = [], []
-    for table in _tables_of_windows(waveform, model, hop_seconds):
-        scores.append(_scores(table).set_index("label")["score"].loc[model.labels].to_numpy())
-        known.append(table["known"].iloc[0] if "known" in table else 1.0)
-    values, is_unknown = np.stack(scores), np.array(known) < known_at_least  # (windows, labels), (windows,)
-    is_nothing = is_unknown | ("known" in table and values.max(axis=1) < probability_at_least)
-    scores_are, are_probabilities = _meaning(table, model)
-    if is_unknown.any():
-        notes = (*notes, f"{is_unknown.sum()} of {len(values)} windows are unlike everything the model was trained on")
-    rule = SegmentRule() if are_probabilities else SegmentRule(threshold=None)
-    heard = np.where(is_nothing[:, np.newaxis], 0.0, values) if are_probabilities else values
-    segments = rule.segments(heard, hop_seconds, model.labels)
-    means = _scores(pd.DataFrame({"label": model.labels, "score": values.mean(axis=0)}))
-    mean_known = float(np.mean(known)) if "known" in table else None
-    return Answer(means, scores_are, are_probabilities, mean_known, segments, len(values), notes, waveform)
+    tables = [*_tables_of_windows(waveform, model, hop_seconds)]
+    answers = _answers_of(tables, model.labels)
+    scores_are, are_probabilities = _meaning(tables[0], model)
+    if answers.known is not None and (n := int((answers.known < known_at_least).sum())):
+        notes = (*notes, f"{n} of {len(tables)} windows are unlike everything the model was trained on")
+    heard = answers.heard(answers.accepted(known_at_least, probability_at_least))
+    segments = segment_rule(model.card).segments(heard, hop_seconds, model.labels)
+    means = _scores(pd.DataFrame({"label": model.labels, "score": answers.values.mean(axis=0)}))
+    known = None if answers.known is None else float(answers.known.mean())
+    return Answer(means, scores_are, are_probabilities, known, segments, len(tables), notes, waveform)
+
+
+def _answers_of(tables, labels) -> Answers:
+    """What the tables of windows, whose rows are in any order, say."""
+
+    def of(column):
+        if column in tables[0]:
+            return np.stack([table.set_index("label")[column].loc[labels].to_numpy() for table in tables])
+        return None
+
+    known = of("known")
+    return Answers(labels, of("score"), of("probability"), None if known is None else known[:, 0])
 
 
 def _tables_of_windows(waveform, model, hop_seconds) -> Iterator["pd.DataFrame"]:

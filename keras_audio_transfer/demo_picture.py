@@ -1,7 +1,6 @@
 """The picture of a recording: its mel spectrogram, and below it where which label is heard. Without TensorFlow."""
 
 import io
-import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,47 +8,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.log_mel import log_mel
 from keras_audio_transfer.plots import BLUE
 from keras_audio_transfer.segments import Segment
 
 COLUMNS = 1000  # of the picture, at most
 MOST_LABELS = 10  # that segments are drawn of: those heard longest
-_BLOCK = 64  # columns that are computed at a time
 _QUIET = -20.0  # dB: what is all below is dark as a whole, so that silence is black
 _GREY = "#808080"  # is read on white and on black: the page has both
 
 
-def log_mel(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
-    """A mel spectrogram in decibels, of few columns also where the recording is long.
-
-    Args:
-        waveform: float32 (samples,) at `config.sample_rate`.
-        config: frames, hop and mel bands are those of the front end.
-
-    Returns:
-        (mels, columns): decibels re the loudest cell, or re `_QUIET` where that is louder; -80 at least. A column is
-        the maximum of as many frames as needed for no more than `COLUMNS`.
+def below_loudest(waveform: np.ndarray, config: AudioConfig) -> np.ndarray:
+    """A mel spectrogram, (mels, columns): decibels re the loudest cell, or re `_QUIET` where that is louder; at least
+    -80. See `log_mel`; there are `COLUMNS` at most, also where the recording is long.
     """
-    import librosa  # takes a second
-
-    per_column = math.ceil(len(waveform) / config.hop_length / COLUMNS)
-    step = per_column * config.hop_length
-    padded = np.pad(waveform, config.n_fft // 2)  # frames are centred
-    columns = []
-    for start in range(0, len(waveform), _BLOCK * step):
-        power = librosa.feature.melspectrogram(
-            y=padded[start : start + _BLOCK * step + config.n_fft - config.hop_length],
-            sr=config.sample_rate,
-            n_fft=config.n_fft,
-            hop_length=config.hop_length,
-            n_mels=config.n_mels,
-            fmin=config.mel_f_min,
-            fmax=config.mel_f_max,
-            htk=config.mel_scale == "htk",
-            center=False,
-        )
-        columns.append(np.maximum.reduceat(power, range(0, power.shape[1], per_column), axis=1))
-    decibels = 10 * np.log10(np.maximum(np.concatenate(columns, axis=1), 1e-10))
+    decibels = log_mel(waveform, config, COLUMNS)
     return np.maximum(decibels - max(decibels.max(), _QUIET), -80.0)
 
 
@@ -86,7 +59,7 @@ def _draw_spectrogram(axis, waveform, config):
     import librosa
 
     end = len(waveform) / config.sample_rate
-    values = log_mel(waveform, config)
+    values = below_loudest(waveform, config)
     axis.imshow(values, origin="lower", aspect="auto", cmap="magma", vmin=-80, vmax=0, extent=(0, end, 0, len(values)))
     centres = librosa.mel_frequencies(
         len(values) + 2, fmin=config.mel_f_min, fmax=config.mel_f_max, htk=config.mel_scale == "htk"

@@ -60,7 +60,8 @@ class SavedExtractor:
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """FeatureTable of float32 (batch, samples), at the model's sample rate: output name -> (batch, channels)."""
         outputs = self.frozen(tf.constant(waveforms))
-        return {name: output.numpy() for name, output in zip(self.names, outputs, strict=True)}
+        shape = len(waveforms), -1  # `known` is one number a clip
+        return {name: output.numpy().reshape(shape) for name, output in zip(self.names, outputs, strict=True)}
 
 
 def load_saved_model(saved_model: Path) -> Any:
@@ -211,7 +212,7 @@ def _features_of_batch(extractor, layer_names, heard):
         return [reason_of(error, clip.clip_id) for clip, _ in heard]
     result = []
     for i, (clip, _) in enumerate(heard):
-        features = {name: np.atleast_1d(outputs[name][i]) for name in layer_names}
+        features = {name: outputs[name][i] for name in layer_names}
         is_finite = all(np.isfinite(values).all() for values in features.values())
         result.append(features if is_finite else f"{clip.clip_id}: its features are not finite; leave it out")
     return result
@@ -264,4 +265,4 @@ def extract_windows(
 def _features_of_window(extractor, layer_names, window):
     time, waveform = window
     outputs = extractor(waveform[np.newaxis])
-    return time, {name: np.atleast_1d(outputs[name][0]) for name in layer_names}
+    return time, {name: outputs[name][0] for name in layer_names}

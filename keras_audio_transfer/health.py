@@ -44,7 +44,7 @@ def table(clips: Sequence[Clip], label_names: Sequence[str]) -> "pd.DataFrame":
     """How the clips of each class are recorded.
 
     Args:
-        clips: with one label each, as they were decoded (`audio.readable_clips`).
+        clips: with labels, as they were decoded (`audio.readable_clips`).
         label_names: the classes.
 
     Returns:
@@ -57,7 +57,7 @@ def table(clips: Sequence[Clip], label_names: Sequence[str]) -> "pd.DataFrame":
     copied = {clip.clip_id for several in copies_of([*clips]) for clip in several}
     rows = []
     for label in label_names:
-        of_class = [clip for clip in clips if clip.labels == (label,)]
+        of_class = [clip for clip in clips if label in clip.labels]
         seconds = [clip.recorded.seconds for clip in of_class] or [np.nan]
         rows.append(
             {
@@ -150,23 +150,26 @@ def _told(clips, label_names, seed):
     features = FeatureTable.of_clips({}, [*clips], [*label_names])
     parts = final_parts(features, seed)  # of clips without official folds or splits, those of the estimate
     sizes = Counter(map(_group, clips))
+    exclusive = [] if any(len(clip.labels) > 1 for clip in clips) else label_names
+    of_class = {label: np.array([label in clip.labels for clip in clips]) for label in label_names}
     weights = np.array([1 / sizes[_group(clip)] for clip in clips])  # the clips of a recording together count as one
     tried = [[name] for name in properties] + [[*properties]] * (len(properties) > 1)
     for names in tried:
         if lines and len(names) > 1:
             break
         values = np.stack([properties[name] for name in names], axis=1)
-        told = [_try(label, values, features.labels == i, parts, weights) for i, label in enumerate(label_names)]
+        told = [_try(label, values, is_class, parts, weights) for label, is_class in of_class.items()]
         highest = _CHANCE / len(tried) / len(label_names)
         told = [one for one in told if one.balanced >= _TELLS and one.by_chance < highest]
         if told:
-            lines.append(_said(names, sorted(told, key=lambda one: -one.balanced), label_names))
+            lines.append(_said(names, sorted(told, key=lambda one: -one.balanced), exclusive))
     return lines
 
 
-def _said(names, told, label_names):
+def _said(names, told, exclusive):
+    """A line; `exclusive`: the labels, where each clip has one of them."""
     best = told[0]
-    others = [name for name in label_names if name != best.label]
+    others = [name for name in exclusive if name != best.label]
     if len(others) == 1:
         whom = f"{best.label!r} from {others[0]!r}"
     else:
@@ -212,10 +215,10 @@ def _try(label, values, is_class, parts, weights):
 
 
 def _copies(clips):
-    across = [several for several in copies_of([*clips]) if len({clip.labels for clip in several}) > 1]
+    across = [several for several in copies_of([*clips]) if len({frozenset(clip.labels) for clip in several}) > 1]
     if across:
         first, *others = across[0]
-        other = next(clip for clip in others if clip.labels != first.labels)
+        other = next(clip for clip in others if {*clip.labels} != {*first.labels})
         more = f" ({len(across)} such recordings)" if len(across) > 1 else ""
         yield f"{other.clip_id} is a copy of {first.clip_id} in another class{more}; remove the wrong ones"
 

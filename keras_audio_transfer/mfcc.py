@@ -5,14 +5,18 @@ from functools import partial
 import numpy as np
 
 from keras_audio_transfer.audio import as_heard, load_sound, or_reason, ordered_map
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.log_mel import log_mel
 
 SAMPLE_RATE = 12000
 SECONDS = 29.0
 N_SAMPLES = round(SECONDS * SAMPLE_RATE)
 COEFFICIENTS = 20
-LOG_MEL_RATE = 16000
+LOG_MEL = AudioConfig(
+    sample_rate=16000, clip_seconds=1.0, n_fft=1024, hop_length=512, n_mels=64, mel_f_min=0.0, mel_f_max=8000.0
+)
 SHORTEST = 1024  # samples: three frames, so that second differences exist
 
 
@@ -40,26 +44,8 @@ def mfcc_features(waveform: np.ndarray) -> np.ndarray:
     return np.concatenate(statistics).astype(np.float32)
 
 
-def log_mel(waveform: np.ndarray) -> np.ndarray:
-    """A spectrogram in decibels: 64 mel bands up to 8 kHz (librosa's defaults: Slaney scale and norm).
-
-    Args:
-        waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; padded with half a frame of zeros on each side.
-
-    Returns:
-        float32 (64, frames), of 1,024 samples every 512; a power below 1e-10 counts as that.
-    """
-    import librosa
-
-    waveform = np.pad(waveform, 512)  # as librosa does if asked to, but it would warn of less than 1,024 samples
-    power = librosa.feature.melspectrogram(
-        y=waveform, sr=LOG_MEL_RATE, n_fft=1024, hop_length=512, n_mels=64, center=False
-    )
-    return 10 * np.log10(np.maximum(power, 1e-10))
-
-
 def log_mel_features(waveform: np.ndarray) -> np.ndarray:
-    """The plainest summary of a spectrogram: mean and standard deviation over time of each band of `log_mel`.
+    """The plainest summary of a spectrogram: mean and standard deviation over time of each band of `LOG_MEL`.
 
     Args:
         waveform: float32 (samples,) at 16,000 Hz, in [-1, 1]; all of it is heard.
@@ -67,7 +53,7 @@ def log_mel_features(waveform: np.ndarray) -> np.ndarray:
     Returns:
         float32 (128,): 64 means, then 64 standard deviations.
     """
-    decibels = log_mel(waveform)
+    decibels = log_mel(waveform, LOG_MEL)
     return np.concatenate([decibels.mean(axis=1), decibels.std(axis=1)]).astype(np.float32)
 
 
@@ -97,7 +83,7 @@ def extract_log_mel(
 
 FLOORS = {"mfcc": extract_mfcc, "log_mel": extract_log_mel}
 # Layer -> its sample rate, the seconds that are heard (None: all), and what is computed of them.
-_KINDS = {"mfcc": (SAMPLE_RATE, SECONDS, mfcc_features), "log_mel": (LOG_MEL_RATE, None, log_mel_features)}
+_KINDS = {"mfcc": (SAMPLE_RATE, SECONDS, mfcc_features), "log_mel": (LOG_MEL.sample_rate, None, log_mel_features)}
 
 
 def _extract(layer, clips, label_names, workers, progress):

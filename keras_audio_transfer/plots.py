@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 
 from keras_audio_transfer import picture_labels
 from keras_audio_transfer.files import atomic_write
@@ -292,6 +293,38 @@ def reliability(table: pd.DataFrame, path: Path, title: str) -> None:
     axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     axis.set(xlabel="probability of the label predicted", ylabel="share of clips that were right")
     axis.legend(loc="upper left")
+    add_title(figure, title)
+    save(figure, path)
+
+
+def kept(table: pd.DataFrame, path: Path, title: str) -> None:
+    """What is kept where the answer may be "none of these": how right it is, and the unknown sounds that get a label.
+
+    Args:
+        table: of `probing.rejection.table`.
+        path: of the PNG or SVG file; `NAME.*` for both.
+        title: above the picture.
+    """
+    figure, axis = plt.subplots(figsize=(5.2, 4.6), layout="constrained")
+    by_known, by_probability = table[table["coverage"].isna()], table[table["coverage"].notna()]
+    for name, colour, what in (
+        ("precision", BLUE, "labels that are right"),
+        ("false_alarms", VERMILION, "unknown sounds that get a label"),
+    ):
+        for rows, marker, line, limit in (
+            (by_probability, "o", "-", "the probability"),
+            (by_known, "s", "--", "what is known"),
+        ):
+            if rows[name].notna().any():
+                look = {"color": colour, "marker": marker, "linestyle": line, "label": f"{what}, limit on {limit}"}
+                axis.plot(rows["kept"], rows[name], **look)
+    low, high = by_probability["precision_low"], by_probability["precision_high"]
+    axis.fill_between(by_probability["kept"], low, high, color=BLUE, alpha=0.12, linewidth=0, label="95 % interval")
+    axis.set(xlabel="sounds of the classes that get a label", ylabel="share", ylim=(-0.02, 1.02))
+    for each in (axis.xaxis, axis.yaxis):
+        each.set_major_formatter(PercentFormatter(1))
+    axis.grid(alpha=0.3)
+    _legend(figure, axis.get_legend_handles_labels()[0], 1, "")
     add_title(figure, title)
     save(figure, path)
 

@@ -34,8 +34,8 @@ class SegmentRule:
 
     Attributes:
         threshold: a segment has a smoothed score of at least this somewhere; None where scores are no probabilities:
-            then a segment is where the smoothed score of one label is the highest.
-        lower_threshold: and of at least this throughout.
+            then a segment is where the smoothed score of one label is the highest. A number for each label, or one.
+        lower_threshold: and of at least this throughout; likewise.
         smooth: an odd number of windows; a window's smoothed score is the mean over so many around it, at the ends of a
             recording over those that are there.
         shortest_seconds: shorter segments are left out.
@@ -52,17 +52,19 @@ class SegmentRule:
         [(0.5, 3.5)]
     """
 
-    threshold: float | None = 0.5
-    lower_threshold: float = 0.25
+    threshold: float | Sequence[float] | None = 0.5
+    lower_threshold: float | Sequence[float] = 0.25
     smooth: int = 1
     shortest_seconds: float = 0.0
 
     def __post_init__(self):
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise InputError(f"threshold: {self.threshold:g} is not allowed; expected more than 0 and less than 1")
-        if self.threshold is not None and not 0 < self.lower_threshold <= self.threshold:
-            most = f"expected more than 0 and at most `threshold`, {self.threshold:g}"
-            raise InputError(f"lower_threshold: {self.lower_threshold:g} is not allowed; {most}")
+        pairs = () if self.threshold is None else np.broadcast(self.threshold, self.lower_threshold)
+        for threshold, lower in pairs:
+            if not 0 < threshold < 1:
+                raise InputError(f"threshold: {threshold:g} is not allowed; expected more than 0 and less than 1")
+            if not 0 < lower <= threshold:
+                most = f"expected more than 0 and at most `threshold`, {threshold:g}"
+                raise InputError(f"lower_threshold: {lower:g} is not allowed; {most}")
         if self.smooth < 1 or self.smooth % 2 == 0:
             raise InputError(f"smooth: {self.smooth} is not allowed; expected an odd number of windows, 1 for none")
         if not 0 <= self.shortest_seconds < np.inf:
@@ -100,8 +102,8 @@ class SegmentRule:
             inside = scores.argmax(axis=1) == column
             decided = inside
         else:
-            inside = scores[:, column] >= self.lower_threshold
-            decided = scores[:, column] >= self.threshold
+            least = (np.broadcast_to(of, scores.shape[1])[column] for of in (self.lower_threshold, self.threshold))
+            inside, decided = (scores[:, column] >= of_label for of_label in least)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
         for first, behind in edges.reshape(-1, 2):
             if decided[first:behind].any():

@@ -11,12 +11,14 @@ import soundfile
 from conftest import run_main
 from sounds import noise
 
-from keras_audio_transfer.commands.benchmarks import eight_bit, measuring, own_programs, rest, sources
+from keras_audio_transfer.commands.benchmarks import eight_bit, measuring, own_programs, rest, segments, sources
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process
+from keras_audio_transfer.datasets import esc10
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained import source
+from keras_audio_transfer.segments import Segment
 
 PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED")
 needs_published = pytest.mark.skipif(not PUBLISHED, reason="KAT_TEST_PRETRAINED does not name a folder")
@@ -47,6 +49,8 @@ def test_what_cannot_be_measured_is_refused_first(yamnet_folder, tmp_path):
         (here[:2], "--sources: needs files; give ESC-50's folder as --esc-dir"),
         ([*here[2:], "--published-dir", tmp_path], "--published-dir: belongs to --sources; leave it out, or give"),
         ([*here, "--published-dir", tmp_path], f"{tmp_path / 'yamnet.tflite'}: does not exist; expected the published"),
+        (["--segments", yamnet_folder], "--segments: needs files; give ESC-50's folder as --esc-dir"),
+        (["--segments", yamnet_folder, *here[2:]], f"--segments: {yamnet_folder} is of other labels; expected a class"),
         ([*here[:2], yamnet_folder, *here[2:]], f"--sources: {yamnet_folder.name} is the name of two folders"),
     ):
         with pytest.raises(InputError) as error:
@@ -64,6 +68,32 @@ def test_reading_a_prepared_data_set(tmp_path, capsys):
     assert figures["ratio"] == figures["prepared"]["clips_a_second"] / figures["files"]["clips_a_second"]
     with pytest.raises(InputError, match=r"^esc10: no folder given; pass "):
         run_main("benchmark", "--reading", "esc10")
+
+
+def test_segments_are_of_clips_that_were_not_learnt(tmp_path):
+    write_esc50(tmp_path / "esc")
+    (tmp_path / "predictions.csv").write_text("clip,true\ndog/4.wav,dog\n")
+    assert segments.heard_before(tmp_path, tmp_path / "esc") == []
+    Card(source.source("yamnet").config, labels=[*esc10.LABELS]).write(tmp_path)
+    (tmp_path / "predictions.csv").unlink()
+    with pytest.raises(InputError, match=r"has no predictions\.csv, as 'classify' writes it"):
+        segments.heard_before(tmp_path, tmp_path / "esc")
+    (tmp_path / "predictions.csv").write_text("clip,true\ndog/5.wav,dog\n")
+    with pytest.raises(InputError, match=r"^--segments: .* has learnt from 5\.wav, of fold 5; fit it without$"):
+        run_main("benchmark", "--segments", tmp_path, "--esc-dir", tmp_path / "esc")
+
+
+def test_segments_are_compared_with_where_the_clips_are():
+    truths = [[Segment(0, 5, "dog", 1.0), Segment(5, 10, "rain", 1.0)], [Segment(0, 5, "dog", 1.0)]]
+    found = [[Segment(0.5, 5, "dog", 0.9), Segment(4, 6, "rain", 0.9), Segment(8, 12, "rain", 0.9)], []]
+    figures = segments.compared(truths, found, ["dog", "rain"])
+    right, said = 4.5 + 1 + 2, 4.5 + 2 + 2  # seconds, to the recording's end
+    assert figures["precision"] == pytest.approx(right / said)
+    assert figures["recall"] == pytest.approx(right / 15)
+    assert figures["f1"] == pytest.approx(2 * right / (said + 15))
+    assert (figures["clips"], figures["clips_found"]) == (3, 2)
+    assert figures["onset_error_seconds_median"] == pytest.approx((0.5 + 1) / 2)
+    assert segments.compared(truths, [[], []], ["dog", "rain"])["onset_error_seconds_median"] is None
 
 
 def test_why_a_program_is_not_run(monkeypatch, tmp_path):

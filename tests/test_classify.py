@@ -22,7 +22,7 @@ from conftest import read_card, run_main
 from sounds import CONFIG
 
 from keras_audio_transfer.answers import limits_of
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import classify, cli, own_sounds, places
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
@@ -151,7 +151,8 @@ def test_what_it_says_and_writes(classified, source):
         "confusion.png",
         "confusion.svg",
         *("predictions.csv", "classes.csv", "calibration.csv", "kept.csv", "health.csv"),
-        *("calibration.png", "calibration.svg", "more_clips.png", "more_clips.svg", "report.html"),
+        *("calibration.png", "calibration.svg", "kept.png", "kept.svg", "more_clips.png", "more_clips.svg"),
+        "report.html",
     }
     predicted = pd.read_csv(folder / "predictions.csv")
     assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(
@@ -235,13 +236,15 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     for split, numbers in (("train", range(6)), ("validation", range(6, 9)), ("test", range(9, 14))):
         for kind in ("tone", "click"):
             write_sounds(root / split / kind, kind, numbers)
+    write_sounds(root / "train" / "_background" / "deep", "noise", range(3))
+    write_sounds(tmp_path / "foreign", "noise", range(3, 5))
     (root / "train" / "tone" / "text.wav").write_text("not audio")
     (root / "train" / "tone" / "phone.m4a").write_bytes(b"of another kind")
     (root / "notes.txt").write_text("no sound")
     (root / ".hidden").write_text("no matter")
     shutil.copytree(classified[1], out)
     arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1, "--layer-weights", "equal")
-    run = run_script("classify", *arguments, "--overwrite")
+    run = run_script("classify", *arguments, "--overwrite", "--unknown", tmp_path / "foreign")
     assert run.returncode == 1, run.stderr
     left_out, *failed, last = run.stderr.splitlines()
     assert left_out.startswith("folder: left out: 1 file that is not .wav, ")
@@ -260,6 +263,9 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     assert card["training_data"]["clips"] == {"all": 28}
     assert card["transferred_from"] == {**before["training_data"], "transferred_from": before["transferred_from"]}
     assert re.search(r"^click +\d +\d$", run.stdout, re.MULTILINE)
+    assert (card["settings"]["unknown"], card["settings"]["unknown_clips"]) == ("foreign", 5)
+    assert pd.read_csv(out / "kept.csv")["false_alarms"].iloc[0] == 1  # no limit
+    assert "Of the 5 unknown sounds" in (out / "report.html").read_text()
 
 
 # ---- predict.py
@@ -435,7 +441,7 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
     (tmp_path / "none").mkdir()
     refused("none: holds no audio", tmp_path / "none")
     (tmp_path / "none" / "bad.wav").write_text("not audio")
-    refused("^--unknown: none of the 1 files of .*none can be read; .*bad.wav: cannot be decoded", tmp_path / "none")
+    refused("^--unknown: none of the 1 unknown sounds can be read; .*bad.wav: cannot be decoded", tmp_path / "none")
     assert (tmp_path / "failed.csv").read_text().count("cannot be decoded") == 1
     alike = "^--unknown: .*tone0.wav sounds as .*tone0.wav, which is of a class; expected sounds of none of the classes"
     refused(alike, sounds / "tone" / "tone0.wav")
@@ -445,6 +451,32 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
         "holds an input, .*none, which would be lost", tmp_path / "old" / "none", "--overwrite", output=tmp_path / "old"
     )
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("name", own_sounds.BACKGROUND)
+@pytest.mark.parametrize("as_manifest", [False, True])
+def test_sounds_of_the_background_are_of_no_class(name, as_manifest, sounds, tmp_path, capsys):
+    for kind in ("tone", "click"):
+        shutil.copytree(sounds / kind, tmp_path / "own" / kind)
+    write_sounds(tmp_path / "own" / name / "deep", "noise", range(3))
+    place = tmp_path / "own"
+    if as_manifest:
+        rows = [f"{clip.path},{clip.labels[0]}" for clip in load("folder", place)]
+        place = tmp_path / "own.csv"
+        place.write_text("\n".join(["path,label", *rows]))
+    given = [place, "--output-dir", tmp_path / "mine", "--unknown", sounds / "noise"]
+    clips, foreign, _ = own_sounds.found(classify.arguments().parse_args([*map(str, given)]))
+    said = "3 unknown sounds: those of _background and _background_noise_, which are no classes\n"
+    assert said in capsys.readouterr().err
+    assert {clip.labels for clip in clips} == {("tone",), ("click",)}
+    assert [clip.path.parent.name for clip in foreign] == ["deep"] * 3 + ["noise"] * 7
+    assert not any(clip.labels for clip in foreign)
+
+
+def test_the_background_alone_is_refused(model_dir, tmp_path):
+    write_sounds(tmp_path / "own" / "_background", "noise", range(3))
+    with pytest.raises(InputError, match=r"own: has unknown sounds \(_background\) only; add a folder for each class"):
+        quietly("classify", tmp_path / "own", "--model", model_dir, "--output-dir", tmp_path / "mine")
 
 
 def test_sub_folders_are_recordings_where_a_pattern_says_so(model_dir, tmp_path):

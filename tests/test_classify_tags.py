@@ -70,7 +70,7 @@ def test_what_it_says_and_writes(classified, source):
     run, folder, _ = classified
     card, before = read_card(folder), read_card(source)
     assert {path.name for path in folder.iterdir()} == {
-        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv")
+        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv", "health.csv")
     }
     assert card["labels"] == ["high", "low", "middle"]
     assert card["multi_label"] is True
@@ -128,6 +128,11 @@ def test_predict_names_the_labels_that_reach_their_thresholds(classified, run_sc
     assert [row["label"] for row in rows] == (expected or [NONE_OF_THESE])
     (file,) = json.loads(predict("--format", "json", "--top", "1").stdout)["files"]
     assert [row["label"] for row in file["labels"]] == [rows[0]["label"]]
+    segments = json.loads(predict("--format", "json", "--hop-seconds", "1").stdout)
+    assert segments["threshold"] == [thresholds[label] for label in read_card(folder)["labels"]]
+    (file,) = segments["files"]
+    assert file["windows"] == 1
+    assert all(segment["probability"] >= thresholds[segment["label"]] for segment in file["segments"])
     refused = predict("--known-at-least", "0.5")
     assert refused.returncode == 2
     assert "--known-at-least: " in refused.stderr
@@ -160,6 +165,13 @@ def test_flags_of_one_label_are_refused(flag, source, tmp_path):
     manifest = write_mixtures(tmp_path, 6)
     with pytest.raises(InputError, match=f"{flag.strip('-')}: is of clips with one label; .* leave it out"):
         run_main("classify", manifest, "--model", source, "--output-dir", tmp_path / "x", flag, manifest, "--quiet")
+
+
+def test_the_background_is_of_one_label(source, tmp_path):
+    manifest = write_mixtures(tmp_path, 6)
+    manifest.write_text(manifest.read_text().replace("0.wav,low,", "0.wav,_background,"))
+    with pytest.raises(InputError, match="'_background' is of clips with one label, and some have several; leave its"):
+        run_main("classify", manifest, "--model", source, "--output-dir", tmp_path / "x", "--quiet")
 
 
 def test_a_label_of_few_clips_is_refused_before_any_work(source, tmp_path):

@@ -115,7 +115,7 @@ def test_the_mel_spectrogram_is_librosas():
     waveform = noise(40_001)  # several blocks, a column a frame
     power = librosa.feature.melspectrogram(y=waveform, sr=RATE, n_fft=64, hop_length=32, n_mels=8, fmin=0, fmax=1000)
     expected = 10 * np.log10(power / power.max())
-    found = demo_picture.log_mel(waveform[:30_001], CONFIG)
+    found = demo_picture.below_loudest(waveform[:30_001], CONFIG)
     assert found.shape == (8, 938)
     inside = slice(2, -2)  # at the end there is more sound in one than in the other
     difference = found[:, inside] - expected[:, :938][:, inside]
@@ -124,7 +124,7 @@ def test_the_mel_spectrogram_is_librosas():
 
 @pytest.mark.parametrize("n_samples", [1, RATE])
 def test_silence_is_black(n_samples):
-    found = demo_picture.log_mel(np.zeros(n_samples, np.float32), CONFIG)
+    found = demo_picture.below_loudest(np.zeros(n_samples, np.float32), CONFIG)
     assert found.shape == (8, 1 + n_samples // 32)
     assert (found == -80).all()
 
@@ -132,7 +132,7 @@ def test_silence_is_black(n_samples):
 def test_a_click_in_a_long_recording_is_seen():
     waveform = np.zeros(600 * RATE, np.float32)
     waveform[123 * RATE] = 1
-    found = demo_picture.log_mel(waveform, CONFIG)
+    found = demo_picture.below_loudest(waveform, CONFIG)
     assert 900 < found.shape[1] <= demo_picture.COLUMNS
     assert found.max(axis=0).argmax() == pytest.approx(123 / 600 * found.shape[1], abs=1)
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_served_is_refused_first(monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(
-            InputError, match=rf"^--port: 127.0.0.1 has no free port {port} \(.+\); name another --port"
+            InputError, match=rf"^--port: {port} at 127.0.0.1 cannot be listened at \(.+\); name another --port"
         ):
             run_main("demo", "default", "--port", port)
     Card(CONFIG).write(tmp_path)

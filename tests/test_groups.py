@@ -185,6 +185,15 @@ def test_names_of_which_one_says_nothing_or_most_are_of_one_group():
     assert found([*clips, *clips_named("ann_{take}.wav", take=range(10, 30))]) is None
 
 
+def test_of_several_labels_each_has_to_be_divided():
+    clips = [replace(clip, labels=("x", "y")) for clip in clips_named("{who}_{take}.wav", who=WHO, take=TAKES)]
+    kept = grouped(clips, found(clips))
+    assert {clip.group for clip in kept} == {*map(str, WHO)}
+    assert are_enough(kept)
+    of_one = [replace(clip, labels=("x", "rare") if clip.group == "ann" else ("x",)) for clip in kept]
+    assert not are_enough(of_one)
+
+
 @pytest.mark.parametrize("given", [{"group": "a"}, {"split": "train"}, {"fold": 1}, {"labels": ()}])
 def test_nothing_is_found_where_the_data_set_says_more(given):
     clips = clips_named("{who}_{take}.wav", who=WHO, take=TAKES)

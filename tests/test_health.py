@@ -100,6 +100,18 @@ def test_several_classes_and_two_classes_are_told():
     assert line.startswith("sample rate alone tells 'a' from 'b' (100 % of the clips of 'a' are found, 0 % of others")
 
 
+def test_of_several_labels_each_is_looked_at():
+    owls = [replace(clip, labels=("owl", "bat")[: 1 + (i > 4)]) for i, clip in enumerate(clips_of("owl", 20, 48000))]
+    first, *bats = clips_of("bat", 21)
+    clips = [*owls, replace(first, notes=("digital silence",)), *bats]
+    (line,) = health.warnings(clips, ["bat", "owl"], 16000)
+    assert line.startswith("sample rate alone tells 'owl' from the others (100 % of the clips of 'owl' are found, 0 %")
+    rows = health.table(clips, ["bat", "owl"]).set_index("label")
+    assert rows["clips"].to_dict() == {"bat": 36, "owl": 20}
+    assert rows["sample_rates"].to_dict() == {"bat": "16000 (21), 48000 (15)", "owl": "48000 (20)"}
+    assert rows["silent"].to_dict() == {"bat": 1, "owl": 0}
+
+
 def test_only_together_they_tell_a_class():
     others = [(48000, 1), (16000, 2), (16000, 1)]
     mixed = clips_of("bat", 60, lambda i: others[i % 3][0], lambda i: others[i % 3][1])

@@ -7,7 +7,7 @@ import soundfile
 from sounds import noise
 
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.mfcc import LOG_MEL_RATE, SAMPLE_RATE, log_mel_features, mfcc_features
+from keras_audio_transfer.mfcc import LOG_MEL, SAMPLE_RATE, log_mel_features, mfcc_features
 
 
 @pytest.mark.parametrize("seconds", [0.2, 5.0, 31.0])
@@ -40,7 +40,7 @@ def test_statistics_of_a_log_mel_spectrogram(n_samples, recwarn):
     padded = np.pad(waveform, 512)
     frames = [padded[start : start + 1024] for start in range(0, n_samples + 1, 512)]
     spectra = np.abs(np.fft.rfft(np.array(frames) * np.hanning(1025)[:-1])) ** 2
-    power = spectra @ librosa.filters.mel(sr=LOG_MEL_RATE, n_fft=1024, n_mels=64).T
+    power = spectra @ librosa.filters.mel(sr=LOG_MEL.sample_rate, n_fft=1024, n_mels=64).T
     decibels = 10 * np.log10(np.maximum(power, 1e-10))
     np.testing.assert_allclose(got, [*decibels.mean(axis=0), *decibels.std(axis=0)], rtol=1e-4, atol=1e-4)
 

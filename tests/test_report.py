@@ -17,6 +17,7 @@ import soundfile
 from browser import CHROMIUM, Browser
 from sounds import CONFIG, noise
 
+from keras_audio_transfer import plots
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.files import cell
 from keras_audio_transfer.model_folder import Card
@@ -97,6 +98,18 @@ def made(tmp_path, content, **how):
     return Page(tmp_path / "report.html")
 
 
+KEPT = pd.DataFrame(
+    {
+        "known_at_least": [0.0, 0.02],
+        "coverage": [np.nan, 0.8],
+        "probability_at_least": [0.0, 0.625],
+        "kept": [1.0, 0.81],
+        "precision": [0.5, 0.93],
+        "precision_low": [0.4, 0.87],
+        "precision_high": [0.6, 0.97],
+        "false_alarms": [1.0, 0.24],
+    }
+)
 EVERYTHING = {
     "chosen": "layer1; layer2",
     "learning_curve": pd.DataFrame(
@@ -105,6 +118,8 @@ EVERYTHING = {
     "more_clips": "twice as many clips: 0.6 instead of 0.5",
     "calibration": pd.DataFrame({"probability": [0.3, 0.9], "share_right": [0.25, 1.0], "clips": [4, 6]}),
     "calibration_error": 0.04,
+    "kept": KEPT,
+    "n_unknown": 2,
     "health": pd.DataFrame({"label": NAMES, "clips": [4, 3, 2, 1], "seconds": [0.3, 0.3, 0.3, np.nan]}),
     "warnings": [f"{HOSTILE}: 3 clips are silent"],
     "failures": [("x.wav", f"x.wav{HOSTILE}: is empty")],
@@ -143,6 +158,7 @@ def test_what_stands_on_the_page_in_order(page):
         "Right, with the least certainty",
         "Would more clips help?",
         "Can the probabilities be believed?",
+        "When is the answer “none of these”?",
         "The clips",
         "Files that could not be read: 1",
         "How it was made",
@@ -152,6 +168,16 @@ def test_what_stands_on_the_page_in_order(page):
     for text in ("5 folds", "layers: layer1; C: 32.0", "numpy: 2.0", "mine; urban, CC BY-NC", "me & you", "Salamon"):
         assert text in page.text
     assert "clip_seconds" not in page.text
+
+
+def test_what_is_kept_is_drawn_and_listed(page, tmp_path):
+    assert "Of the 2 unknown sounds, which are of none of the classes" in page.text
+    assert "0.02 0.625 81 % 93 % (87 to 97) 24 %" in page.text.replace("\N{NO-BREAK SPACE}", " ")
+    plots.kept(KEPT, tmp_path / "kept.png", "mine")
+    drawn = made(tmp_path, report(kept=KEPT, kept_picture=tmp_path / "kept.png"))  # of classes only
+    assert "unknown sounds" not in drawn.text
+    (picture,) = (attributes for attributes, _ in drawn.all("img") if attributes.get("class") == "picture")
+    assert base64.b64decode(picture["src"].partition(",")[2]) == (tmp_path / "kept.png").read_bytes()
 
 
 def test_what_is_not_known_is_left_out(tmp_path):

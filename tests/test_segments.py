@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sounds import CONFIG
 
+from keras_audio_transfer.answers import segment_rule
 from keras_audio_transfer.commands import predict
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card
@@ -60,6 +61,18 @@ def test_labels_overlap_and_are_sorted_by_their_start():
     assert first.score == pytest.approx(np.mean([0.8, 0.8, 0.9]))
 
 
+def test_each_label_has_its_own_thresholds():
+    scores = np.array([[0.1, 0.1], [0.3, 0.3], [0.4, 0.4], [0.1, 0.1]])
+    rule = SegmentRule(threshold=(0.5, 0.35), lower_threshold=(0.25, 0.35))
+    assert rule.segments(scores, 1.0, ["owl", "rain"]) == [Segment(1.5, 2.5, "rain", 0.4)]
+    card = Card(CONFIG, labels=["owl", "rain"], scores_are="x", probe={"calibration": {}, "thresholds": {}})
+    card.probe["thresholds"].update(owl=0.6, rain=0.2)
+    rule = segment_rule(card, smooth=3)
+    assert (rule.threshold, rule.lower_threshold, rule.smooth) == ([0.6, 0.2], [0.3, 0.1], 3)
+    rule = segment_rule(card, threshold=0.7)
+    assert (rule.threshold, rule.lower_threshold) == (0.7, 0.35)
+
+
 def test_without_probabilities_a_segment_is_where_one_label_is_highest():
     rule = SegmentRule(threshold=None, smooth=1)
     scores = np.array([[3.0, 2.0], [2.0, 3.0], [2.0, 4.0], [5.0, 4.0]])
@@ -91,6 +104,8 @@ BAD_RULES = [
         "lower_threshold: 0.6 is not allowed; expected more than 0 and at most `threshold`, 0.5",
     ),
     ({"lower_threshold": -1}, "lower_threshold: -1 is not"),
+    ({"threshold": (0.5, 0.2)}, "lower_threshold: 0.25 is not allowed; expected more than 0 and at most .*, 0.2"),
+    ({"threshold": (0.5, 1.5)}, "threshold: 1.5 is not"),
     ({"smooth": 2}, "smooth: 2 is not allowed; expected an odd number of windows, 1 for none"),
     ({"smooth": -1}, "smooth: -1 is not"),
     ({"shortest_seconds": np.inf}, "shortest_seconds: inf is not allowed; expected 0 or more"),

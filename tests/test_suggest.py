@@ -291,7 +291,8 @@ def test_classify_hears_what_was_labelled(as_manifest, labelled, recordings, tmp
     (tmp_path / "a.csv").write_text("file,correct_label\nsounds/quiet/3.wav,=loud\nrecordings/3.wav,quiet")
     given = [sounds, "--labelled", tmp_path / "a.csv", "--output-dir", tmp_path / "new"]
     options = classify.arguments().parse_args([*map(str, given), "--quiet"])
-    clips, names, failures, *_ = own_sounds.load(options, CONFIG, cli.Phases(options, "decoding"))
+    found, *_ = own_sounds.found(options)
+    clips, names, failures, *_ = own_sounds.load(options, found, CONFIG, cli.Phases(options, "decoding"))
     assert (names, failures) == (LABELS, [])
     counts = {name: sum(clip.labels == (name,) for clip in clips) for name in names}
     assert counts == {"=loud": 7, "quiet": 6}

@@ -11,6 +11,7 @@ import pytest
 import sounds
 import tensorflow as tf
 from conftest import run_main
+from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sounds import LAYERS, noise
@@ -21,8 +22,11 @@ from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.one_vs_rest_layers import add_label_probe
 from keras_audio_transfer.probing import familiarity
 from keras_audio_transfer.probing.calibration import Calibration
+from keras_audio_transfer.probing.label_thresholds import LabelCalibration
+from keras_audio_transfer.probing.multi_label import LabelProbe
 from keras_audio_transfer.probing.prober import Certainty
 from keras_audio_transfer.svm_layers import add_probe
 
@@ -132,6 +136,27 @@ def test_a_probe_names_the_same_class(machine, n_labels, tmp_path):
     for name in ("probabilities", "known"):
         np.testing.assert_allclose(answer[name], expected[name], atol=1e-3)
     assert len({*classes}) == n_labels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [SVC(kernel="linear", C=0.1), SVC(gamma=0.005, C=8.0)], ids=["linear", "rbf"])
+def test_a_probe_of_several_labels_says_the_same(machine, tmp_path):
+    extractor = new_extractor()
+    waveforms = noise(40, CONFIG.n_samples) * np.float32(1 + np.arange(40) % 3)[:, None]
+    features = extractor(waveforms, training=False)["layer2"].numpy()
+    scaler = StandardScaler().fit(features)
+    x, level = scaler.transform(features), np.arange(40) % 3
+    labels = [level == 2, level > 0, np.arange(40) % 2]
+    svms = [clone(machine).fit(x, of_label) for of_label in labels]
+    calibration = LabelCalibration(np.array([2.0, 1.5, 3.0]), np.array([0.1, -0.4, 0.0]), np.full(3, 0.5))
+    model = add_label_probe(extractor, ["layer2"], LabelProbe(("layer2",), None, scaler, svms, calibration))
+    assert tflite.write_tflite(tmp_path / "model.tflite", model, CONFIG) <= 1e-3
+    runner = tf.lite.Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("serving_default")
+    answers = [runner(waveform=waveform[None]) for waveform in waveforms[:6]]
+    expected = np.stack([svm.decision_function(x[:6]) for svm in svms], axis=1)
+    np.testing.assert_allclose(np.concatenate([answer["scores"] for answer in answers]), expected, atol=1e-3)
+    probabilities = np.concatenate([answer["probabilities"] for answer in answers])
+    np.testing.assert_allclose(probabilities, calibration.probabilities(expected), atol=1e-3)
 
 
 @pytest.mark.slow

@@ -33,9 +33,12 @@ sources      for each imported model folder, from wav files to the features of a
              given out. Clips a second, times real time, milliseconds of a core, milliseconds of a clip alone, memory;
              whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
              an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each.
+segments     for each model folder of `classify` that was fitted without the fold 5 of ESC-10: its 80 clips one behind
+             the other, in four recordings, as `predict --hop-seconds 1` hears them, and with --smooth 3: F1, precision
+             and recall of time; how many clips are found; the median distance of where a segment and its clip begin.
 
 Each part whose data folder is not given is left out; recordings, reading, training, serving and rest have to be asked
-for. With --sources, extraction and memory are left out.
+for. With --sources or --segments, extraction and memory are left out.
 """
 
 import json
@@ -47,7 +50,7 @@ from pathlib import Path
 from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.commands import cli, serve
 from keras_audio_transfer.config import preset
-from keras_audio_transfer.datasets import load
+from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import write_json
 from keras_audio_transfer.model_folder import Card
@@ -55,15 +58,18 @@ from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
 PARTS = (
-    *("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "reading", "training", "serving", "rest"),
-    "sources",
+    *("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "reading"),
+    *("training", "serving", "rest", "sources", "segments"),
 )
 
 
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument(
-        "--esc-dir", type=Path, metavar="DIR", help="ESC-50's folder, for extraction and memory, or sources"
+        "--esc-dir",
+        type=Path,
+        metavar="DIR",
+        help="ESC-50's folder, for extraction and memory, or sources, segments",
     )
     parser.add_argument("--urbansound-dir", type=Path, metavar="DIR", help="UrbanSound8K's folder, for epoch")
     parser.add_argument(
@@ -119,6 +125,9 @@ def arguments():
     parser.add_argument(
         "--published-dir", type=Path, metavar="DIR", help="the published files, for the own programs of sources"
     )
+    parser.add_argument(
+        "--segments", nargs="+", type=Path, default=[], metavar="MODEL_DIR", help="classifiers of ESC-10, for segments"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write the figures here, too")
     return parser
 
@@ -131,6 +140,7 @@ def check(options):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
     check_sources(options)
+    check_segments(options)
     if options.esc_dir is not None:
         load("esc10", options.esc_dir)
     if options.urbansound_dir is not None:
@@ -176,6 +186,21 @@ def dataset_of(name):
     return dataset, data_dir or None
 
 
+def check_segments(options):
+    from keras_audio_transfer.commands.benchmarks import segments
+
+    if options.segments and options.esc_dir is None:
+        raise InputError("--segments: needs files; give ESC-50's folder as --esc-dir")
+    for model_dir in options.segments:
+        labels = Card.read(model_dir).labels
+        if {*labels} != {*esc10.LABELS}:
+            raise InputError(f"--segments: {model_dir} is of other labels; expected a classifier of ESC-10's ten")
+        if heard := segments.heard_before(model_dir, options.esc_dir):
+            raise InputError(
+                f"--segments: {model_dir} has learnt from {heard[0]}, of fold {segments.FOLD}; fit it without"
+            )
+
+
 def check_network(name):
     network, _, preset_name = name.partition(":")
     if network not in BACKBONES:
@@ -190,12 +215,21 @@ def parts_of(options, model_dir):
         options: of the command.
         model_dir: a model folder for extraction, memory and recordings.
     """
-    from keras_audio_transfer.commands.benchmarks import extraction, probes, reading, rest, serving, sources, training
+    from keras_audio_transfer.commands.benchmarks import (
+        extraction,
+        probes,
+        reading,
+        rest,
+        segments,
+        serving,
+        sources,
+        training,
+    )
 
     parts = {}
     if options.sources:
         parts["sources"] = partial(sources.sources, options)
-    elif options.esc_dir is not None:
+    elif options.esc_dir is not None and not options.segments:
         parts["extraction"] = partial(extraction.extraction, options, model_dir)
         parts["memory"] = partial(extraction.memory, options, model_dir)
     if options.recording_minutes:
@@ -214,6 +248,8 @@ def parts_of(options, model_dir):
         parts[f"serving_{name}"] = partial(serving.serving, options, name)
     for model_dir in options.rest:
         parts[f"rest_{model_dir}"] = partial(rest.rest, options, model_dir)
+    for model_dir in options.segments:
+        parts[f"segments_{model_dir}"] = partial(segments.segments, options, model_dir)
     return parts
 
 

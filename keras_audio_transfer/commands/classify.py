@@ -7,7 +7,8 @@ The sounds become features of every layer of the network, and a support vector m
 and with those parameters, that score best in cross-validation. How good such a choice is on new sounds is found out
 first, by nested cross-validation, where no clip that is scored has a part in any choice. (With the folders train and
 test, and perhaps validation, and class folders in each, test is scored instead.) The SVM that is exported is then
-chosen once more, on all the clips, and fitted on all of them.
+chosen once more, on all the clips, and fitted on all of them. A folder called _background or _background_noise_ among
+the classes is none: its sounds are taken as those of --unknown.
 
 Where rows of a manifest have several labels (rain|wind), the model says of each label by itself whether a sound has it.
 
@@ -21,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.answers import KNOWN_AT_LEAST
-from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
@@ -84,7 +84,6 @@ def check(options):
         raise InputError("--precision: a threshold has either this or a --coverage; leave one out")
     if options.unknown is not None:
         places.check_audio([options.unknown])
-        clips_below([options.unknown])  # a folder has to hold audio
     sources = {}
     for name, path in places.by_name("--model", options.model or [imported.best()]).items():
         card = Card.read(path)
@@ -140,10 +139,10 @@ def fit(prober, method, phases):
     return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm, certainty
 
 
-def card_of(options, name, candidates, source, config, prober, fitted, limits, scores):
+def card_of(options, name, candidates, source, config, found, fitted, limits, scores):
     from keras_audio_transfer import svm_layers
 
-    features, (_, layers, params, scaler, svm, certainty) = prober.features, fitted
+    features, (_, layers, params, scaler, svm, certainty) = found.prober.features, fitted
     names = features.label_names
     return replace(
         source.of_network(),
@@ -162,11 +161,11 @@ def card_of(options, name, candidates, source, config, prober, fitted, limits, s
             "accepts": limits,
         },
         training_data=own_sounds.training_data(
-            options, prober.description, np.eye(len(names), dtype=int)[features.labels], names
+            options, found.prober.description, np.eye(len(names), dtype=int)[features.labels], names
         ),
         transferred_from=source.lineage(),
         scores=scores,
-        settings=own_sounds.settings(options, name, candidates),
+        settings=own_sounds.settings(options, name, candidates, int(found.decided.is_foreign.sum())),
         seed=options.seed,
     )
 
@@ -188,32 +187,34 @@ def write(options, path, card, fitted, found, own):
         health.write(partial, health_table)
         certain = estimates.reliability(found.prober, found.held_out)
         certain.to_csv(partial / "calibration.csv", index=False)
-        rejection.table(found.decided, KNOWN_AT_LEAST).to_csv(partial / "kept.csv", index=False)
+        kept = rejection.table(found.decided, KNOWN_AT_LEAST)
+        kept.to_csv(partial / "kept.csv", index=False)
         with cli.picture():
-            draw(options, partial, card, found, counts, certain)
+            draw(options, partial, card, found, counts, certain, kept)
         with cli.picture():
-            write_report(options, partial, found, own, certain, health_table)
+            write_report(options, partial, found, own, certain, kept, health_table)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
 
 
-def draw(options, folder, card, found, counts, certain):
+def draw(options, folder, card, found, counts, certain, kept):
     """The pictures."""
     from keras_audio_transfer import picture_labels, plots
 
     (part,), name = card.scores, options.output_dir.name
     plots.confusion(counts, card.labels, folder / "confusion.*", f"{name}, {part}", picture_labels.of_row(found.row))
     plots.reliability(certain, folder / "calibration.*", f"{name}, {part}")
+    plots.kept(kept, folder / "kept.*", f"{name}, {part}")
     plots.more_clips(found.curve, folder / "more_clips.*", name)
 
 
-def write_report(options, folder, found, own, certain, health_table):
+def write_report(options, folder, found, own, certain, kept, health_table):
     """The page that says it all."""
     from keras_audio_transfer.probing import predictions
     from keras_audio_transfer.report import page
 
-    card = Card.read(folder)
+    card, picture = Card.read(folder), folder / "kept.png"
     (scores,) = card.scores.values()
     content = page.Report(
         options.output_dir.name,
@@ -225,6 +226,9 @@ def write_report(options, folder, found, own, certain, health_table):
         more_clips=found.curve.sentence,
         calibration=certain,
         calibration_error=scores["calibration_error"],
+        kept=kept,
+        kept_picture=picture if picture.is_file() else None,
+        n_unknown=int(found.decided.is_foreign.sum()),
         health=health_table,
         warnings=own.warnings,
         failures=own.failures,
@@ -241,14 +245,15 @@ def main(options):
     if not options.model:
         say_default(options, *sources)
     titles = [title(name, sources) for name in sources]
-    unknown = ["decoding unknown sounds"] + ["unknown sounds"] * len(titles) if options.unknown else []
-    several = own_sounds.have_several_labels(options)
+    clips, foreign_clips, several = own_sounds.found(options)
+    unknown = ["decoding unknown sounds"] + ["unknown sounds"] * len(titles) if foreign_clips else []
     of_kind = classify_tags.PHASES if several else PHASES
     phases = cli.Phases(options, "decoding", *unknown[:1], *titles, *unknown[1:], *of_kind)
     first, *others = sources
-    own, unknown_clips = own_sounds.load(options, sources[first][1].audio, phases), []
-    if options.unknown:
-        unknown_clips, unread = own_sounds.foreign(options, own, sources[first][1].audio, phases)
+    own = own_sounds.load(options, clips, sources[first][1].audio, phases)
+    if foreign_clips:
+        how = own, sources[first][1].audio, phases
+        foreign_clips, unread = own_sounds.readable_foreign(options, foreign_clips, *how)
         own = own._replace(failures=own.failures + unread)
     configs = {first: own.config}
     for name in others:
@@ -256,7 +261,7 @@ def main(options):
     features = extract(options, sources, own.clips, own.names, configs, phases)
     if several:
         return classify_tags.classify(options, sources, configs, features, own, phases)
-    foreign = extract(options, sources, unknown_clips, [], configs, phases) if options.unknown else None
+    foreign = extract(options, sources, foreign_clips, [], configs, phases) if foreign_clips else None
 
     from keras_audio_transfer.probing.layer_selection import within_sources
     from keras_audio_transfer.probing.prober import Prober
@@ -277,7 +282,7 @@ def main(options):
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
-    card = card_of(options, name, sources, source, configs[name], prober, fitted, limits, {part: scores | plain})
     found = estimates.Estimate(prober, row, held_out, decided, curve)
+    card = card_of(options, name, sources, source, configs[name], found, fitted, limits, {part: scores | plain})
     write(options, path, card, fitted, found, own)
     return cli.report_failures(own.failures, options.output_dir)

@@ -39,7 +39,7 @@ def classify(options, sources, configs, features, own, phases):
     name = probe.layers[0].rpartition("/")[0] or next(iter(sources))
     path, source = sources[name]
     card = card_of(options, name, sources, source, configs[name], prober, probe, {part: scores | plain})
-    write(options, path, card, prober.features, held_out, probe, labels)
+    write(options, path, card, prober.features, held_out, probe, labels, own)
     return cli.report_failures(own.failures, options.output_dir)
 
 
@@ -101,9 +101,9 @@ def card_of(options, name, candidates, source, config, prober, probe, scores):
     )
 
 
-def write(options, path, card, features, held_out, probe, labels):
+def write(options, path, card, features, held_out, probe, labels, own):
     """Write the model folder, with what was predicted for each clip before the SVMs were fitted on all of them."""
-    from keras_audio_transfer import one_vs_rest_layers
+    from keras_audio_transfer import health, one_vs_rest_layers
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import label_results
@@ -113,6 +113,7 @@ def write(options, path, card, features, held_out, probe, labels):
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
         label_results.write(partial, features, held_out, labels)
+        health.write(partial, health.table(own.clips, card.labels))
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)

@@ -11,29 +11,23 @@ Long recordings are heard in windows, whose scores become segments, as by `predi
 """
 
 import os
-import signal
-import socket
 import tempfile
 import threading
 from importlib.util import find_spec
 
 from keras_audio_transfer.answers import limits_of
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import addresses, cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import SCORES, Card
 
 INSTALL = "pip install 'keras_audio_transfer[demo]'"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-port = cli.number(int, lambda value: 1 <= value <= 65535, "1 to 65535")
 
 
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_model_argument(parser, "model folder with scores")
-    parser.add_argument(
-        "--host", metavar="ADDRESS", default="127.0.0.1", help="of this machine: where the page is served"
-    )
-    parser.add_argument("--port", type=port, metavar="N", default=7860, help="on it")
+    addresses.add_arguments(parser, 7860)
     parser.add_argument("--top", type=cli.positive_int, metavar="N", default=5, help="labels that are shown")
     parser.add_argument("--hop-seconds", type=cli.hop, metavar="S", help="between windows (default: half a window)")
     parser.add_argument(
@@ -66,13 +60,9 @@ def check(options):
     card.require_single_clips(options.model_dir, "a file alone does not have")
     if find_spec("gradio") is None:
         raise InputError(f"demo: needs Gradio; {INSTALL}")
-    try:
-        family, *_ = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
-        socket.create_server((options.host, options.port), family=family).close()
-    except OSError as error:
-        why = str(error.strerror).partition(" (")[0]  # Python says the address once more in brackets
-        what = f"{options.host} has no free port {options.port} ({why})"
-        raise InputError(f"port: {what}; name another --port, or a --host of this machine") from error
+    listener, _ = addresses.listening(options.host, options.port)
+    with listener:  # Gradio makes its own
+        options.port = listener.getsockname()[1]
     return card
 
 
@@ -120,8 +110,7 @@ def serve(options, model, limits, stopped):
 def main(options):
     card = check(options)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    addresses.at_end(stopped.set)
     cli.say_licences(options, card)
     limits = limits_of(card)
     if options.known_at_least is not None:

@@ -12,12 +12,13 @@ from keras_audio_transfer.commands import cli
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets import folder, groups
-from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.clip import Clip, with_unique_ids
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import write_failures
 
+BACKGROUND = ("_background", "_background_noise_")  # classes of such a name hold sounds of none of the classes
 OF_ONE_LABEL = ("labelled", "unknown", "precision", "coverage")
 
 
@@ -29,7 +30,7 @@ class OwnSounds(NamedTuple):
         names: of their labels.
         failures: (clip id, reason) of those that cannot.
         config: the front end for their length.
-        warnings: of `health`, whose words are of classes: none where clips have several labels.
+        warnings: of `health`.
         groups_without_names: the group of each clip, str (clips,), were what their names say ignored; None where they
             say nothing.
     """
@@ -42,16 +43,39 @@ class OwnSounds(NamedTuple):
     groups_without_names: np.ndarray | None
 
 
-def have_several_labels(options):
-    """Whether clips of a manifest have several labels, separated by '|'; refuses the flags that are of one label."""
-    if not options.folder.is_file() or all(len(clip.labels) < 2 for clip in datasets.load_own(options.folder)):
-        return False
+def found(options):
+    """The clips of a folder or a manifest, those of none of its classes (of `BACKGROUND` and of --unknown), and whether
+    some have several labels, separated by '|'.
+    """
+    clips = datasets.load_own(options.folder)
+    several = any(len(clip.labels) > 1 for clip in clips)
+    if several:
+        check_several_labels(options, clips)
+    if clips[0].dataset == "folder" and options.group_by is None:
+        check_folders(options.folder, clips)
+    clips = relabelled(clips, options.labelled)
+    foreign = [replace(clip, labels=()) for clip in clips if clip.labels[0] in BACKGROUND]
+    clips = [clip for clip in clips if clip.labels[0] not in BACKGROUND]
+    if not clips:
+        raise InputError(f"{options.folder}: has unknown sounds ({BACKGROUND[0]}) only; add a folder for each class")
+    if foreign:
+        cli.say(options, f"{len(foreign)} unknown sounds: those of {' and '.join(BACKGROUND)}, which are no classes")
+    if options.unknown is not None:
+        foreign = with_unique_ids(foreign + clips_below([options.unknown]))
+    return clips, foreign, several
+
+
+def check_several_labels(options, clips):
+    """Refuse what is of clips with one label."""
     for name in OF_ONE_LABEL:
         if getattr(options, name) is not None:
             raise InputError(
                 f"{name}: is of clips with one label; {options.folder} has some with several; leave it out"
             )
-    return True
+    for name in BACKGROUND:
+        if any(name in clip.labels for clip in clips):
+            what = f"the label {name!r} is of clips with one label, and some have several"
+            raise InputError(f"{options.folder}: {what}; leave its rows out")
 
 
 def training_data(options, division, labels, label_names):
@@ -67,8 +91,8 @@ def training_data(options, division, labels, label_names):
     }
 
 
-def settings(options, name, candidates):
-    """What the card says of the run: which of the models was built on, and the flags."""
+def settings(options, name, candidates, n_foreign=0):
+    """What the card says of the run: which of the models was built on, the flags, and the unknown sounds heard."""
     return {
         "model": name,
         "candidates": [*candidates],
@@ -76,16 +100,13 @@ def settings(options, name, candidates):
         "layer_weights": options.layer_weights,
         "group_by": options.group_by,
         "unknown": options.unknown and readable(options.unknown.name),
+        "unknown_clips": n_foreign or None,
         "labelled": options.labelled and readable(options.labelled.name),
     }
 
 
-def load(options, config, phases):
-    """The sounds of a folder or a manifest, for a front end, decoded once."""
-    clips = datasets.load_own(options.folder)
-    if clips[0].dataset == "folder" and options.group_by is None:
-        check_folders(options.folder, clips)
-    clips = relabelled(clips, options.labelled)
+def load(options, clips, config, phases):
+    """The sounds that `found` has found, for a front end, decoded once."""
     pattern = options.group_by or groups.found(clips)
     clips = groups.grouped(clips, pattern)
     names = datasets.label_names(clips)
@@ -109,25 +130,23 @@ def load(options, config, phases):
         raise InputError(f"{error}{unread}") from error
     from keras_audio_transfer import health
 
-    several = any(len(clip.labels) > 1 for clip in clips)
-    warnings = [] if several else health.warnings(clips, names, config.sample_rate, options.seed)
+    warnings = health.warnings(clips, names, config.sample_rate, options.seed)
     for line in warnings:
         cli.show(f"warning: {line}")
     ignored = None if without is None else np.array([clip.group for clip in without])
     return OwnSounds(clips, names, failures, config, warnings, ignored)
 
 
-def foreign(options, own, config, phases):
-    """The clips of `--unknown`, and (clip id, reason) of those that cannot be read."""
+def readable_foreign(options, clips, own, config, phases):
+    """The unknown sounds that can be read, and (clip id, reason) of those that cannot."""
     from keras_audio_transfer.audio import WaveformStore, readable_clips
 
-    clips, store = clips_below([options.unknown]), WaveformStore(config.with_clip_seconds(options.clip_seconds))
+    store = WaveformStore(config.with_clip_seconds(options.clip_seconds))
     clips, failures, _ = readable_clips(clips, store, phases.bar("decoding unknown sounds", len(clips)))
     write_failures(options.output_dir, own.failures + failures)
     if not clips:
-        raise InputError(
-            f"unknown: none of the {len(failures)} files of {options.unknown} can be read; {failures[0][1]}"
-        )
+        where = options.folder if options.unknown is None else "unknown"
+        raise InputError(f"{where}: none of the {len(failures)} unknown sounds can be read; {failures[0][1]}")
     of_classes = {clip.checksum: clip for clip in own.clips if clip.checksum}
     for clip in clips:
         if clip.checksum in of_classes:
@@ -143,7 +162,8 @@ def check_folders(root, clips):
     for clip in clips:
         parts = clip.path.relative_to(root).parts
         class_folder = root.joinpath(*parts[:depth])
-        holds_audio[class_folder] = holds_audio.get(class_folder, False) or len(parts) == depth + 1
+        holds = len(parts) == depth + 1 or clip.labels[0] in BACKGROUND
+        holds_audio[class_folder] = holds_audio.get(class_folder, False) or holds
     for class_folder, holds in holds_audio.items():
         if not holds:
             raise InputError(

@@ -25,12 +25,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.answers import Answers, limits_of, thresholds_of
+from keras_audio_transfer.answers import Answers, limits_of, segment_rule, thresholds_of
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.files import atomic_write, beside, cell, write_failures
-from keras_audio_transfer.model_folder import KNOWN, PROBABILITIES, SCORES, Card, latest_saved_model
-from keras_audio_transfer.segments import SegmentRule, as_audacity, as_raven, seconds_inside
+from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
+from keras_audio_transfer.segments import as_audacity, as_raven, seconds_inside
 
 TRACKS = ("audacity", "raven")
 FORMATS = ("table", "csv", "json", *TRACKS)
@@ -59,7 +59,10 @@ def arguments():
         "--hop-seconds", type=cli.hop, metavar="S", help="segments, from windows of the model's length so far apart"
     )
     parser.add_argument(
-        "--threshold", type=cli.probability, metavar="P", help="probability that a segment has somewhere (default: 0.5)"
+        "--threshold",
+        type=cli.probability,
+        metavar="P",
+        help="probability that a segment has somewhere (default: 0.5, or each label's own threshold)",
     )
     parser.add_argument(
         "--lower-threshold", type=cli.probability, metavar="P", help="and throughout (default: half of --threshold)"
@@ -136,10 +139,7 @@ def rule_of(options, card):
                 raise InputError(
                     f"{name}: needs probabilities; this model's scores are {card.scores_are}; leave it out"
                 )
-        return SegmentRule(**given | {"threshold": None})
-    if "threshold" in given:
-        given.setdefault("lower_threshold", given["threshold"] / 2)
-    return SegmentRule(**given)
+    return segment_rule(card, **given)
 
 
 def scores_of(options, config):
@@ -221,9 +221,8 @@ def segments_of(options, card, table, rule):
     """File -> its segments and the number of its windows."""
     files, hop_seconds = table.groups, options.hop_seconds  # of each window; those of a recording are in a row
     starts = [0, *np.flatnonzero(files[1:] != files[:-1]) + 1]
-    scores = table.layers.get(PROBABILITIES, table.layers[SCORES])
-    if KNOWN in table.layers:  # a window that is none of the labels has none of them
-        scores = scores * accepted(options, card, Answers.of(table.layers, card.labels))[:, np.newaxis]
+    answers = Answers.of(table.layers, card.labels)
+    scores = answers.heard(accepted(options, card, answers))
     parts = zip(starts, np.split(scores, starts[1:]), strict=True)
     return {
         str(files[start]): (rule.segments(scores, hop_seconds, card.labels), len(scores)) for start, scores in parts

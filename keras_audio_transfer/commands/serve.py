@@ -13,10 +13,8 @@ or SIGTERM ends it, with exit code 0.
 import argparse
 import importlib.util
 import re
-import signal
-import socket
 
-from keras_audio_transfer.commands import cli
+from keras_audio_transfer.commands import addresses, cli
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.tf_serving import example_requests, served_name
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -36,11 +34,7 @@ def arguments():
     parser.add_argument(
         "--name", type=url_name, metavar="NAME", help="of the model in the address (default: the folder's)"
     )
-    parser.add_argument(
-        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other computers ask"
-    )
-    port = cli.number(int, lambda value: 0 <= value <= 65535, "0 to 65535; 0 for one that is free")
-    parser.add_argument("--port", type=port, metavar="N", default=8501, help="port to listen at")
+    addresses.add_arguments(parser, 8501)
     parser.add_argument(
         "--max-request-mib", type=cli.positive_int, metavar="N", default=64, help="the largest request, in MiB"
     )
@@ -65,22 +59,6 @@ def arguments():
     return parser
 
 
-def listening(host, port):
-    """A socket at that address, and the address as a URL."""
-    try:
-        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(place, family=family, backlog=2048)
-        # Its connections have it, too; asyncio sets it for other sockets. Without it an answer takes 40 ms more.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except (OSError, ValueError) as error:  # the latter for what is no name of a host
-        why = f"{getattr(error, 'strerror', None) or error}".partition(" (")[0]
-        raise InputError(
-            f"--port: {port} at {host} cannot be listened at ({why}); name another --port or --host"
-        ) from error
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return listener, f"http://{shown}:{listener.getsockname()[1]}"
-
-
 def check_installed():
     missing = [name for name in ("orjson", "starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
@@ -92,7 +70,7 @@ def main(options):
     check_installed()
     card, saved_model = Card.read(options.model_dir), latest_saved_model(options.model_dir)
     card.require_single_clips(options.model_dir, "a server puts together anew")
-    listener, address = listening(options.host, options.port)
+    listener, address = addresses.listening(options.host, options.port)
     with listener:
         import uvicorn
 
@@ -116,8 +94,7 @@ def main(options):
         config = uvicorn.Config(
             app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=_SECONDS_TO_END
         )
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends at them, and then raises them once more
-            signal.signal(number, lambda *_: None)
+        addresses.at_end(lambda: None)  # uvicorn ends at these signals, and then raises them once more
         cli.show(f"serving {model.version} of {options.model_dir} at {address}/v1/models/{name}")
         uvicorn.Server(config).run(sockets=[listener])
     return cli.DONE

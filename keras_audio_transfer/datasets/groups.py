@@ -81,7 +81,7 @@ def found(clips: Sequence[Clip]) -> str | None:
     least half of all clips have to be in a group with another of their class; of known names, two.
 
     Args:
-        clips: with one label each; of the data set `folder`, or others whose ids begin with a folder.
+        clips: with labels; of the data set `folder`, or others whose ids begin with a folder.
 
     Returns:
         None where the clips have groups, splits or folds, or nothing is found.
@@ -92,7 +92,7 @@ def found(clips: Sequence[Clip]) -> str | None:
         >>> [clip.group for clip in grouped(clips, found(clips))][:4]
         ['ann', 'ann', 'bob', 'bob']
     """
-    if any(clip.group or clip.split or clip.fold >= 0 or len(clip.labels) != 1 for clip in clips):
+    if any(clip.group or clip.split or clip.fold >= 0 or not clip.labels for clip in clips):
         return None
     for name in _KNOWN:
         if groups := _groups(clips, pattern := _START + name + _SUFFIX):
@@ -144,14 +144,22 @@ def _is_of_class(clips, groups):
 
 def _are_enough(clips, groups):
     """Whether every class has five groups, none of them with more than half of its clips."""
-    for label in {clip.labels for clip in clips}:
-        sizes = Counter(group for clip, group in zip(clips, groups, strict=True) if clip.labels == label)
-        if len(sizes) < _LEAST_GROUPS or 2 * max(sizes.values()) > sizes.total():
+    pairs = _sizes(clips, groups)
+    for label in {label for label, _ in pairs}:
+        sizes = [size for (of, _), size in pairs.items() if of == label]
+        if len(sizes) < _LEAST_GROUPS or 2 * max(sizes) > sum(sizes):
             return False
     return True
 
 
 def _are_shared(clips, groups):
     """Whether at least half of the clips are in a group with another of their class."""
-    sizes = Counter((clip.labels, group) for clip, group in zip(clips, groups, strict=True))
-    return 2 * sum(size for size in sizes.values() if size > 1) >= len(clips)
+    sizes = _sizes(clips, groups)
+    shared = (any(sizes[label, group] > 1 for label in clip.labels) for clip, group in zip(clips, groups, strict=True))
+    return 2 * sum(shared) >= len(clips)
+
+
+def _sizes(clips, groups):
+    """How many clips there are of each label and group."""
+    pairs = zip(clips, groups, strict=True)
+    return Counter((label, group) for clip, group in pairs for label in clip.labels)

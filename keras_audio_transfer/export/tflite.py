@@ -16,6 +16,7 @@ from keras_audio_transfer.export import verification
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import native_messages_discarded
+from keras_audio_transfer.one_vs_rest_layers import LabelProbabilities, OneVsRestSVM
 from keras_audio_transfer.svm_layers import ChannelScaling, SupportVectorClassifier
 
 LARGEST_DIFFERENCE = 1e-3
@@ -53,13 +54,48 @@ class ClassifierInSinglePrecision(SupportVectorClassifier):
             coefficients, intercepts = self.of
             return ops.matmul(features, coefficients.T) + intercepts
         support_vectors, dual_coefficients, intercepts = self.of
-        distances = ops.sum(ops.square(features[:, None] - support_vectors), axis=2)  # (batch, support vectors)
-        return self._pair_values(ops.exp(-self.gamma * distances), dual_coefficients) + intercepts
+        return self._pair_values(_rbf(features, support_vectors, self.gamma), dual_coefficients) + intercepts
+
+
+class LabelsInSinglePrecision(OneVsRestSVM):
+    """What a `OneVsRestSVM` computes, in float32; see `ClassifierInSinglePrecision`."""
+
+    def __init__(self, of: OneVsRestSVM):
+        super().__init__(of.n_labels, of.n_vectors, of.kernel, of.gamma, name=of.name)
+        self.of = [np.float32(weight) for weight in of.get_weights()]
+
+    def build(self, input_shape):
+        """Make no weights: they are constants of the graph."""
+
+    def call(self, features):
+        """Return the decision values."""
+        coefficients, intercepts, *support_vectors = self.of
+        x = _rbf(features, *support_vectors, self.gamma) if support_vectors else features
+        return ops.matmul(x, coefficients.T) + intercepts
+
+
+class LabelProbabilitiesInSinglePrecision(keras.layers.Layer):
+    """What a `LabelProbabilities` computes, in float32."""
+
+    def __init__(self, of: LabelProbabilities):
+        super().__init__(name=of.name)
+        self.slopes, self.intercepts = (np.float32(weight) for weight in (of.slopes, of.intercepts))
+
+    def call(self, values):
+        """Return the probabilities."""
+        return ops.sigmoid(self.slopes * values + self.intercepts)
+
+
+def _rbf(features, support_vectors, gamma):
+    """(batch, support vectors)."""
+    return ops.exp(-gamma * ops.sum(ops.square(features[:, None] - support_vectors), axis=2))
 
 
 _IN_SINGLE_PRECISION = {
     ChannelScaling: ScalingInSinglePrecision,
     SupportVectorClassifier: ClassifierInSinglePrecision,
+    OneVsRestSVM: LabelsInSinglePrecision,
+    LabelProbabilities: LabelProbabilitiesInSinglePrecision,
 }
 
 

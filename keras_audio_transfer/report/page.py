@@ -18,7 +18,7 @@ from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.predictions import by_class
-from keras_audio_transfer.report.players import SECONDS, Player, player_of
+from keras_audio_transfer.report.players import SECONDS, Player, data_uri, player_of
 from keras_audio_transfer.report.verdict import IN_WORDS, verdict
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class Report:
         more_clips: what follows from it.
         calibration: `probability`, `share_right`, `clips`: a row a bin of probabilities.
         calibration_error: the expected calibration error, from 0 to 1.
+        kept: what is kept at which limits, as `rejection.table` returns it.
+        kept_picture: the PNG file of `plots.kept`.
+        n_unknown: sounds of none of the classes that `kept` says something of.
         health: a row a class, any columns.
         warnings: what the clips may have against the estimate.
         failures: (clip, reason) of the files that could not be read.
@@ -57,6 +60,9 @@ class Report:
     more_clips: str = ""
     calibration: "pd.DataFrame | None" = None
     calibration_error: float | None = None
+    kept: "pd.DataFrame | None" = None
+    kept_picture: Path | None = None
+    n_unknown: int = 0
     health: "pd.DataFrame | None" = None
     warnings: Sequence[str] = ()
     failures: Sequence[tuple[str, str]] = ()
@@ -128,6 +134,7 @@ def _content(report: Report) -> dict[str, Any]:
         "n_wrong": len(mistakes),
         "mistakes": mistakes[:MOST_MISTAKES],
         "unsure": sorted(right, key=lambda example: example.certainty)[:UNSURE],
+        "kept_picture": report.kept_picture and data_uri("image/png", report.kept_picture.read_bytes()),
         "left_out": 0,
         "player_seconds": SECONDS,
         "nan": np.nan,

@@ -8,7 +8,8 @@ import soundfile
 
 from keras_audio_transfer.audio import load_waveform
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.mfcc import LOG_MEL_RATE, log_mel
+from keras_audio_transfer.log_mel import log_mel
+from keras_audio_transfer.mfcc import LOG_MEL
 
 SECONDS = 10.0
 _DECIBELS = 80.0
@@ -41,18 +42,20 @@ def player_of(clip: Clip) -> Player:
     """
     from matplotlib.image import imsave  # takes a second
 
-    waveform = load_waveform(clip, LOG_MEL_RATE, SECONDS)
-    n_samples = round(SECONDS * LOG_MEL_RATE)
+    waveform = load_waveform(clip, LOG_MEL.sample_rate, SECONDS)
+    n_samples = round(SECONDS * LOG_MEL.sample_rate)
     is_cut, waveform = len(waveform) > n_samples, waveform[:n_samples]
     sound, picture = BytesIO(), BytesIO()
-    soundfile.write(sound, waveform, LOG_MEL_RATE, format="MP3", bitrate_mode="VARIABLE", compression_level=0.7)
-    decibels = log_mel(waveform)
+    soundfile.write(sound, waveform, LOG_MEL.sample_rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.7)
+    decibels = log_mel(waveform, LOG_MEL)
     loudest = decibels.max()
     imsave(picture, decibels, vmin=loudest - _DECIBELS, vmax=loudest, cmap="cividis", origin="lower", format="jpeg")
     return Player(
-        _data_uri("audio/mpeg", sound), _data_uri("image/jpeg", picture), len(waveform) / LOG_MEL_RATE, is_cut
+        *(data_uri("audio/mpeg", sound.getvalue()), data_uri("image/jpeg", picture.getvalue())),
+        *(len(waveform) / LOG_MEL.sample_rate, is_cut),
     )
 
 
-def _data_uri(kind: str, content: BytesIO) -> str:
-    return f"data:{kind};base64,{b64encode(content.getvalue()).decode()}"
+def data_uri(kind: str, content: bytes) -> str:
+    """The address of a content that is in the page itself; `kind`: its media type."""
+    return f"data:{kind};base64,{b64encode(content).decode()}"
