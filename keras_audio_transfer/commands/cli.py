@@ -32,8 +32,8 @@ from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
+    from keras_audio_transfer import feature_run
     from keras_audio_transfer.audio import WaveformStore
-    from keras_audio_transfer.feature_table import FeatureTable
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -280,15 +280,14 @@ def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
         "inputs", type=Path, nargs="*", default=[], metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
     )
     add_dataset_arguments(arguments)
-    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help="features file to write")
+    text = "features to write: a file (.npz), or a folder of Parquet files (.parquet) for many clips"
+    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help=text)
     add_workers_argument(arguments)
 
 
 def check_inputs(options: argparse.Namespace) -> None:
     """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
-    check_file("--output", options.output, [*options.inputs, options.data_dir])
-    if options.output.suffix != ".npz":
-        raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
+    places.check_features(options.output, [*options.inputs, options.data_dir])
     if bool(options.inputs) == bool(options.dataset):
         raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
     if options.dataset is None:
@@ -316,17 +315,29 @@ def label_names(options: argparse.Namespace, clips: list[Clip]) -> list[str]:
 # ---- outputs; what they may be is in `places`
 
 
-def write_features(options: argparse.Namespace, features: "FeatureTable", failures: list[tuple[str, str]]) -> int:
-    """Write the features file and `failed.csv` beside it; the exit code."""
-    write_failures(options.output, failures)
-    if features.notes is not None:
-        say_notes(options, [notes.split("; ") if notes else () for notes in map(str, features.notes)])
-    if len(features.clip_ids):
-        features.save(options.output)
-        show(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
+def write_features(
+    options: argparse.Namespace,
+    clips: list[Clip],
+    names: list[str],
+    settings: dict,
+    rows_of: "feature_run.RowsOf",
+    batch_clips: int = 1,
+) -> int:
+    """Compute the features, or go on where a run was killed, and write `failed.csv` beside them; the exit code.
+
+    See `feature_run.compute` for the arguments.
+    """
+    from keras_audio_transfer import feature_run
+
+    progress = Phases(options, "extracting").bar("extracting", len(clips))
+    found = feature_run.compute(options.output, clips, names, settings, rows_of, batch_clips, progress)
+    write_failures(options.output, found.failures)
+    say_notes(options, found.notes)
+    if n_rows := feature_run.publish(options.output):
+        show(f"written: {options.output} ({n_rows} clips, {len(settings['weights_sha256'])} layers)")
     else:
         say_not_written(options.output)
-    return report_failures(failures, options.output)
+    return report_failures(found.failures, options.output)
 
 
 # ---- what is said

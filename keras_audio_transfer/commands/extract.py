@@ -4,8 +4,10 @@
         --dataset esc10 --data-dir data/ESC-50 --output esc10.npz
     keras-audio-transfer extract saved_models/convnet5.urbansound8k recordings/ voice.mp3 --output mine.npz
     keras-audio-transfer extract saved_models/convnet5.urbansound8k night.flac --hop-seconds 1 --output night.npz
+    keras-audio-transfer extract saved_models/convnet5.urbansound8k archive --output archive.parquet
 
 Files that cannot be read are listed in failed.csv beside the output, the rest is processed, and the exit code is 1.
+Where a run was killed, the same command goes on.
 """
 
 from keras_audio_transfer.commands import cli, places
@@ -49,17 +51,16 @@ def main(options):
     clips, names = cli.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
+    from keras_audio_transfer import extraction
 
     workers = options.workers if batch_clips == 1 else 1
     if batch_clips == 1:
-        use_one_thread_a_clip(workers)
-    extractor = SavedExtractor(saved_model)
-    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
+        extraction.use_one_thread_a_clip(workers)
+    extractor = extraction.SavedExtractor(saved_model)
     if options.hop_seconds is None:
-        features, failures = extract(extractor, layers, clips, names, config, workers, batch_clips, progress)
+        rows_of = extraction.clip_rows(extractor, layers, config, workers, batch_clips)
     else:
-        how = options.hop_seconds, workers, progress
-        features, failures = extract_windows(extractor, layers, clips, names, config, *how)
+        rows_of = extraction.window_rows(extractor, layers, config, options.hop_seconds, workers)
+    settings = extraction.settings_of(extractor, layers, config, options.hop_seconds)
     cli.say_licences(options, card)
-    return cli.write_features(options, features, failures)
+    return cli.write_features(options, clips, names, settings, rows_of, batch_clips)

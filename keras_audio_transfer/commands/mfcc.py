@@ -21,8 +21,7 @@ def main(options):
     clips, names = cli.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    from keras_audio_transfer.mfcc import extract_mfcc
+    from keras_audio_transfer.mfcc import floor_rows
 
-    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
-    features, failures = extract_mfcc(clips, names, options.workers, progress)
-    return cli.write_features(options, features, failures)
+    settings = {"weights_sha256": {"mfcc": ""}}
+    return cli.write_features(options, clips, names, settings, floor_rows("mfcc", options.workers))
