@@ -101,17 +101,12 @@ def extract(
 
     from keras_audio_transfer import extraction  # TensorFlow, once all that can be checked without it has been
 
-    how = model.saved_model, names, config
-    if hop is None:
-        rows_of = extraction.clip_rows(*how, workers if batch_clips == 1 else 1, batch_clips)
-    else:
-        rows_of = extraction.window_rows(*how, hop, workers)
+    rows_of, settings = extraction.rows_and_settings(model.saved_model, names, config, hop, workers, batch_clips)
     bar = _bar("extracting", len(clips), progress)
     if place is None:
         table, failures = extraction.table_of(model.saved_model, bar(rows_of(clips)), of_labels)
     else:
         with only_writer(place):
-            settings = extraction.settings_of(*how, hop)
             failures = feature_run.compute(place, clips, of_labels, settings, rows_of, batch_clips, bar).failures
             n_rows = feature_run.publish(place)
             table = FeatureTable.load(place) if n_rows else FeatureTable.of_clips({}, [], of_labels)

@@ -208,18 +208,6 @@ def table_of(
     return replace(table, weights_sha256=dict.fromkeys(table.layers, extractor.weights_sha256)), failures
 
 
-def settings_of(
-    extractor: SavedExtractor, layer_names: list[str], config: AudioConfig, hop_seconds: float | None = None
-) -> dict[str, Any]:
-    """What features depend on besides the clips, for `feature_run`."""
-    return {
-        "model_sha256": extractor.sha256,
-        "weights_sha256": dict.fromkeys(layer_names, extractor.weights_sha256),
-        "audio": config.to_dict(),
-        "hop_seconds": hop_seconds,
-    }
-
-
 def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
     sounds = [or_reason(partial(_sound, config), clip) for clip in clips]
     heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if not isinstance(sound, str)]
@@ -292,6 +280,27 @@ def window_rows(
             yield [Row(clip, found)] if isinstance(found, str) else [_of_window(clip, *window) for window in found]
 
     return rows_of
+
+
+def rows_and_settings(
+    extractor: SavedExtractor,
+    layer_names: list[str],
+    config: AudioConfig,
+    hop_seconds: float | None = None,
+    workers: int = 2,
+    batch_clips: int = 1,
+) -> tuple[RowsOf, dict[str, Any]]:
+    """What `feature_run.compute` takes for the features of `extract`, or with a hop of `extract_windows`; see there."""
+    settings = {
+        "model_sha256": extractor.sha256,
+        "weights_sha256": dict.fromkeys(layer_names, extractor.weights_sha256),
+        "audio": config.to_dict(),
+        "hop_seconds": hop_seconds,
+    }
+    if hop_seconds is not None:
+        return window_rows(extractor, layer_names, config, hop_seconds, workers), settings
+    workers = workers if batch_clips == 1 else 1
+    return clip_rows(extractor, layer_names, config, workers, batch_clips), settings
 
 
 def _of_window(clip, time, features):

@@ -16,7 +16,7 @@ from keras_audio_transfer.files import atomic_write, read_json, write_json
 SUFFIX = ".parquet"
 INDEX, RUN = "_index.json", "_run.json"  # programs that read Parquet pass over names with an underscore
 UNFINISHED = ".unfinished"  # behind the name of the output of a run that has not ended
-CLIPS_A_SHARD, BYTES_A_SHARD = 256, 2**24
+CLIPS_A_SHARD, BYTES_A_SHARD = 128, 2**24
 _ABOUT = b"keras_audio_transfer"  # the key of what a shard says of itself
 _IS_SHARD = re.compile(r"part-\d{5,}\.parquet")
 _TEXTS = {"clip_id": "clip_ids", "split": "splits", "group": "groups", "notes": "notes"}  # column -> array

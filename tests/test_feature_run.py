@@ -442,6 +442,11 @@ def test_two_runs_at_once(tmp_path, name):
         run_main("mfcc", "--dataset", "synthetic", "--output", tmp_path / name)
 
 
+def test_parquet_is_imported_only_where_it_is_needed():
+    code = "import sys, keras_audio_transfer.commands.extract; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_memory_does_not_grow_with_the_clips(tmp_path):
     def wide(clips):
         return ([Row(clip, {"a": np.ones(20_000, np.float32)})] for clip in clips)

@@ -65,6 +65,15 @@ def test_with_a_baseline(features, run_script, tmp_path):
     assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
 
 
+def test_a_folder_of_features(features, run_script, tmp_path):
+    folder = tmp_path / "sounds.parquet"
+    FeatureTable.load(features).save(folder)
+    for name, path in (("file", features), ("folder", folder)):
+        run = run_script("probe", path, "--output-dir", tmp_path / name, "--combinations", "layer1")
+        assert run.returncode == 0, run.stderr
+    pd.testing.assert_frame_equal(scores_of(tmp_path / "folder"), scores_of(tmp_path / "file"))
+
+
 @pytest.mark.slow
 def test_regression(run_script, tmp_path):
     labels = np.linspace(0, 2, 60)

@@ -32,7 +32,6 @@ from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
-    from keras_audio_transfer import feature_run
     from keras_audio_transfer.audio import WaveformStore
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
@@ -274,70 +273,10 @@ def add_layer_weights_argument(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--layer-weights", metavar="NAME", choices=LAYER_WEIGHTS, default=CHANNELS, help=text)
 
 
-def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
-    """A data set, or audio files and folders; and the features file to write."""
-    arguments.add_argument(
-        "inputs", type=Path, nargs="*", default=[], metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
-    )
-    add_dataset_arguments(arguments)
-    text = "features to write: a file (.npz), or a folder of Parquet files (.parquet) for many clips"
-    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help=text)
-    add_workers_argument(arguments)
-
-
-def check_inputs(options: argparse.Namespace) -> None:
-    """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
-    places.check_features(options.output, [*options.inputs, options.data_dir])
-    if bool(options.inputs) == bool(options.dataset):
-        raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
-    if options.dataset is None:
-        for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
-            if given:
-                raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
-
-
-def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
-    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
-    if options.dataset is None:
-        from keras_audio_transfer.clip_inputs import clips_below
-
-        return clips_below(options.inputs), []
-    clips = load_clips(options)
-    return clips, label_names(options, clips)
-
-
 def label_names(options: argparse.Namespace, clips: list[Clip]) -> list[str]:
     """The names of the labels (or targets) of the clips that `load_clips` gave."""
     names = datasets.target_names(options.dataset)
     return names or datasets.label_names(clips, datasets.DATASETS[options.dataset].LABELS)
-
-
-# ---- outputs; what they may be is in `places`
-
-
-def write_features(
-    options: argparse.Namespace,
-    clips: list[Clip],
-    names: list[str],
-    settings: dict,
-    rows_of: "feature_run.RowsOf",
-    batch_clips: int = 1,
-) -> int:
-    """Compute the features, or go on where a run was killed, and write `failed.csv` beside them; the exit code.
-
-    See `feature_run.compute` for the arguments.
-    """
-    from keras_audio_transfer import feature_run
-
-    progress = Phases(options, "extracting").bar("extracting", len(clips))
-    found = feature_run.compute(options.output, clips, names, settings, rows_of, batch_clips, progress)
-    write_failures(options.output, found.failures)
-    say_notes(options, found.notes)
-    if n_rows := feature_run.publish(options.output):
-        show(f"written: {options.output} ({n_rows} clips, {len(settings['weights_sha256'])} layers)")
-    else:
-        say_not_written(options.output)
-    return report_failures(found.failures, options.output)
 
 
 # ---- what is said
