@@ -35,7 +35,7 @@ from keras_audio_transfer.feature_shards import (
     write_index,
     write_shard,
 )
-from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.feature_table import FeatureTable, Row, check_table
 from keras_audio_transfer.files import atomic_replace, atomic_write, beside, read_json, scratch_folder
 from keras_audio_transfer.resume import check_settings
 
@@ -171,6 +171,8 @@ class _Run:
             "notes": [row.clip.notes for row in rows if not isinstance(row.features, str)],
         }
         weights = {name: self.settings["weights_sha256"][name] for name in table.layers}
+        if len(table):
+            check_table(table, "table")
         write_shard(place, replace(table, weights_sha256=weights).to_arrays(), about)
         return about
 
@@ -192,7 +194,7 @@ class _Run:
 
     def _is_current(self, about, position):
         clips = self.clips[position : position + len(about["sources"])]
-        if about["position"] != position or about["clips_sha256"] != _sha256_of_clips(clips):
+        if not clips or about["position"] != position or about["clips_sha256"] != _sha256_of_clips(clips):
             return False
         return all(_is_same(clip, source) for clip, source in zip(clips, about["sources"], strict=True))
 

@@ -28,7 +28,8 @@ class Shard(NamedTuple):
 
     Attributes:
         columns: name -> a list of texts, None, or lists of texts; or numbers, (rows,) or (rows, channels).
-        about: `label_names`, `weights_sha256`, `columns` (name -> SHA-256 of its content), and what its run has added.
+        about: `label_names`, `weights_sha256`, `columns` (name -> SHA-256 of its content), what its run has added, and
+            `sha256`, of all that.
     """
 
     columns: dict[str, Any]
@@ -102,6 +103,7 @@ def _write(path, table, about):
     import pyarrow as pa
     from pyarrow import parquet
 
+    about |= {"sha256": _sha256_of_about(about)}
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     table = table.replace_schema_metadata({_ABOUT: json.dumps(about)})
     with atomic_write(path) as partial:
@@ -129,6 +131,7 @@ def read_shard(path: Path) -> Shard | None:
         about = json.loads(table.schema.metadata[_ABOUT])
         columns = {name: _values(table[name]) for name in table.column_names}
         is_whole = about["columns"] == {name: _sha256(values) for name, values in columns.items()}
+        is_whole = is_whole and about["sha256"] == _sha256_of_about(about)
     except PermissionError:
         raise
     except Exception:  # there are as many kinds as ways to damage a file
@@ -170,6 +173,10 @@ def _sha256(values: Any) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _sha256_of_about(about: dict[str, Any]) -> str:
+    return _sha256([[name, value] for name, value in about.items() if name != "sha256"])
+
+
 # ---- a folder of them
 
 
@@ -179,11 +186,10 @@ def write_index(folder: Path) -> int:
 
     shards = {}
     for path in shards_in(folder):
-        about = parquet.read_metadata(path)
-        if not about.num_rows:
+        if n_rows := parquet.read_metadata(path).num_rows:
+            shards[path.name] = [n_rows, read_about(path)["sha256"]]
+        else:
             path.unlink()
-            continue
-        shards[path.name] = [about.num_rows, hashlib.sha256(about.metadata[_ABOUT]).hexdigest()]
     write_json(folder / INDEX, {"shards": shards})
     return sum(rows for rows, _ in shards.values())
 
@@ -251,7 +257,10 @@ def read_folder(folder: Path) -> dict[str, Array]:
         shard = read_shard(path)
         if shard is None:
             raise InputError(f"{path}: is damaged, was changed, or is no shard of features; {_REMEDY}")
-        if row != [len(shard.columns["clip_id"]), hashlib.sha256(json.dumps(shard.about).encode()).hexdigest()]:
+        first = shards[0] if shards else shard
+        is_alike = all(first.about[what] == shard.about[what] for what in ("label_names", "weights_sha256"))
+        is_alike = is_alike and [*first.columns] == [*shard.columns]
+        if row != [len(shard.columns["clip_id"]), shard.about["sha256"]] or not is_alike:
             raise InputError(f"{path}: is of another table than {INDEX} says; {_REMEDY}")
         shards.append(shard)
     return _joined(shards)

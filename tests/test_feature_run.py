@@ -369,11 +369,17 @@ def edit(path):
     parquet.write_table(table.set_column(2, "fold", [[values[0] + 1, *values[1:]]]), path)
 
 
+def edit_metadata(path):
+    table = parquet.read_table(path)
+    ((key, text),) = table.schema.metadata.items()
+    parquet.write_table(table.replace_schema_metadata({key: text.replace(b'"position": 3', b'"position": 4')}), path)
+
+
 def strip(path):
     pd.read_parquet(path).to_parquet(path)
 
 
-@pytest.mark.parametrize("damage", [cut, flip, edit, strip, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("damage", [cut, flip, edit, edit_metadata, strip, lambda path: path.write_bytes(b"")])
 def test_a_damaged_shard(clips, tmp_path, caplog, damage):
     keep(tmp_path / "whole.parquet", clips)
     output = tmp_path / "f.parquet"

@@ -113,6 +113,7 @@ def check_features(place: Path, inputs: Iterable[Path | None]) -> None:
     """Refuse an `--output` that can be no features, or holds something else; keep others away. `inputs`: of the run."""
     inputs, unfinished = [*inputs], beside(place, UNFINISHED)
     if place.suffix == SUFFIX:
+        check_no_input("--output", place, inputs)
         check_folder("--output", place)
         check_replaceable(place)
     else:
