@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_audio_transfer import feature_run
 from keras_audio_transfer.array_audio import Waveform
 from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
 from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_once, label_clips, label_names_of
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig, checked_flag, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_shards import SUFFIX, check_replaceable
 from keras_audio_transfer.feature_table import FeatureTable, check_table
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model import Model, as_model, front_end
 from keras_audio_transfer.sliding_windows import check_hop
 
@@ -36,6 +39,7 @@ def extract(
     hop_seconds: float | None = None,
     labels: Iterable[Label] | None = None,
     label_names: Iterable[str] | None = None,
+    output: str | PathLike[str] | None = None,
     workers: int = 2,
     progress: bool = False,
 ) -> FeatureTable:
@@ -56,6 +60,8 @@ def extract(
         labels: of files and arrays, one a clip: a text or whole number names its class, a list of texts its tags; a
             float, or a list of them, is what a regression is to predict. `Clip`s have labels of their own.
         label_names: the labels in order, or the targets; None: in the order of the clips' data set, else sorted.
+        output: where to write the table, too: a file (`.npz`), or a folder of Parquet files (`.parquet`). It is written
+            piece by piece, and the same call goes on where one was killed.
         workers: clips worked on at the same time. The command also gives each one thread of TensorFlow's, for its whole
             process; so does `extraction.use_one_thread_a_clip`, called before anything is computed.
         progress: whether to show a progress bar on stderr.
@@ -67,7 +73,7 @@ def extract(
         `groups`; those with other labels, or in other splits or folds, are named in a warning that is logged.
 
     Raises:
-        InputError: an argument that cannot be, or no clip can be read.
+        InputError: an argument that cannot be, no clip can be read, or something else is at `output`, or another run.
 
     Examples:
         >>> import numpy as np
@@ -90,21 +96,37 @@ def extract(
     clips, again = each_once(clips_of(files_or_clips, model.sample_rate))
     if labels is not None:
         clips = label_clips(clips, labels, again)
-    what = model.saved_model, names, clips, label_names_of(clips, label_names), config
+    of_labels = label_names_of(clips, label_names)
+    place = None if output is None else _features_place(output)
 
     from keras_audio_transfer import extraction  # TensorFlow, once all that can be checked without it has been
 
+    rows_of, settings = extraction.rows_and_settings(model.saved_model, names, config, hop, workers, batch_clips)
     bar = _bar("extracting", len(clips), progress)
-    if hop is None:
-        table, failures = extraction.extract(*what, workers if batch_clips == 1 else 1, batch_clips, bar)
+    if place is None:
+        table, failures = extraction.table_of(model.saved_model, bar(rows_of(clips)), of_labels)
     else:
-        table, failures = extraction.extract_windows(*what, hop, workers, bar)
+        with only_writer(place):
+            failures = feature_run.compute(place, clips, of_labels, settings, rows_of, batch_clips, bar).failures
+            n_rows = feature_run.publish(place)
+            table = FeatureTable.load(place) if n_rows else FeatureTable.of_clips({}, [], of_labels)
     if failures:
         said = f"{len(failures)} of {len(clips)} clips cannot be read"
         if not len(table):
             raise InputError(f"files_or_clips: {said}; the first: {failures[0][1]}")
         warnings.warn(f"{said}, see `failures` of the table; the first: {failures[0][1]}", stacklevel=2)
     return replace(table, failures=failures)
+
+
+def _features_place(output: object) -> Path:
+    place = checked_path("output", output, "the path of the features file to write")
+    if place.suffix not in (".npz", SUFFIX):
+        raise InputError(f"output: {place} ends in neither .npz nor {SUFFIX}; name features to write")
+    if place.suffix == SUFFIX:
+        check_replaceable(place)
+    elif place.is_dir():
+        raise InputError(f"output: {place} is a folder; name a file")
+    return place
 
 
 def probe(

@@ -2,11 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from hashlib import sha256
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras_audio_transfer.audio import as_heard, crop_or_pad, load_for, or_reaso
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
+from keras_audio_transfer.feature_run import RowsOf
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
 from keras_audio_transfer.sliding_windows import windows
@@ -34,6 +36,7 @@ class SavedExtractor:
     Attributes:
         names: of the outputs.
         weights_sha256: what the card beside it says; '' where there is no card, or it does not say.
+        sha256: of its graph, and of the index of its weights, which has their checksums.
 
     Raises:
         InputError: see `load_saved_model`; or it takes no `waveform`.
@@ -49,6 +52,8 @@ class SavedExtractor:
         self.weights_sha256 = ""
         if (saved_model.parent / "card.json").is_file():
             self.weights_sha256 = Card.read(saved_model.parent).weights_sha256 or ""
+        files = saved_model / "saved_model.pb", saved_model / "variables" / "variables.index"
+        self.sha256 = sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
         with native_messages_discarded():
             self.frozen = convert_variables_to_constants_v2(signature)
 
@@ -183,14 +188,30 @@ def extract(
         The features of the clips that could be read, and (clip id, reason) of those that could not. Memory does not
         grow with the number of clips beyond their features.
     """
-    rows_of = partial(_rows_of_batch, extractor, layer_names, config)
-    batches = [clips[start : start + batch_clips] for start in range(0, len(clips), batch_clips)]
-    rows = chain.from_iterable(ordered_map(rows_of, batches, workers))
-    return _table_of(extractor, progress(rows), label_names)
+    rows = clip_rows(extractor, layer_names, config, workers, batch_clips)(clips)
+    return table_of(extractor, progress(rows), label_names)
 
 
-def _table_of(extractor, rows, label_names):
-    table, failures = FeatureTable.from_rows(rows, label_names)
+def clip_rows(
+    extractor: SavedExtractor, layer_names: list[str], config: AudioConfig, workers: int = 2, batch_clips: int = 1
+) -> RowsOf:
+    """What computes the rows of `extract`, one a clip, for a run that keeps them as they come; see there."""
+
+    def rows_of(clips: Iterable[Clip]) -> Iterator[list[Row]]:
+        clips = iter(clips)
+        batches = iter(lambda: [*islice(clips, batch_clips)], [])
+        of_batch = partial(_rows_of_batch, extractor, layer_names, config)
+        for rows in ordered_map(of_batch, batches, workers):
+            yield from ([row] for row in rows)
+
+    return rows_of
+
+
+def table_of(
+    extractor: SavedExtractor, rows: Iterable[list[Row]], label_names: list[str]
+) -> tuple[FeatureTable, list[tuple[str, str]]]:
+    """The table of what `clip_rows` or `window_rows` gives, and (clip id, reason) of the clips that failed."""
+    table, failures = FeatureTable.from_rows(chain.from_iterable(rows), label_names)
     return replace(table, weights_sha256=dict.fromkeys(table.layers, extractor.weights_sha256)), failures
 
 
@@ -199,7 +220,7 @@ def _rows_of_batch(extractor, layer_names, config, clips) -> list[Row]:
     heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if not isinstance(sound, str)]
     features = iter(_features_of_batch(extractor, layer_names, heard) if heard else ())
     return [
-        (clip, sound) if isinstance(sound, str) else (as_heard(clip, sound), next(features))
+        Row(clip, sound) if isinstance(sound, str) else Row(as_heard(clip, sound), next(features))
         for clip, sound in zip(clips, sounds, strict=True)
     ]
 
@@ -247,19 +268,51 @@ def extract_windows(
         The features, a row a window, with `times`; its `clip_ids` name recording and time (`segment_id`). And (clip id,
         reason) of the recordings that could not be read to their end.
     """
+    rows = window_rows(extractor, layer_names, config, hop_seconds, workers)(clips)
+    return table_of(extractor, progress(rows), label_names)
+
+
+def window_rows(
+    extractor: SavedExtractor, layer_names: list[str], config: AudioConfig, hop_seconds: float, workers: int = 2
+) -> RowsOf:
+    """What computes the rows of `extract_windows`, those of a recording at a time; see there."""
     features_of = partial(_features_of_window, extractor, layer_names)
-    rows, times, failures = [], [], []
-    for clip in progress(clips):
-        of_clip = or_reason(lambda clip: [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)], clip)
-        if isinstance(of_clip, str):
-            failures.append((clip.clip_id, of_clip))
-            continue
-        for time, features in of_clip:
-            window = replace(clip, clip_id=segment_id(clip.clip_id, time), group=clip.group or clip.clip_id)
-            rows.append((window, features))
-            times.append(time)
-    table, _ = _table_of(extractor, rows, label_names)
-    return replace(table, times=np.array(times, np.float64)), failures
+
+    def over_time(clip):
+        return [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)]
+
+    def rows_of(clips: Iterable[Clip]) -> Iterator[list[Row]]:
+        for clip in clips:
+            found = or_reason(over_time, clip)
+            yield [Row(clip, found)] if isinstance(found, str) else [_of_window(clip, *window) for window in found]
+
+    return rows_of
+
+
+def rows_and_settings(
+    extractor: SavedExtractor,
+    layer_names: list[str],
+    config: AudioConfig,
+    hop_seconds: float | None = None,
+    workers: int = 2,
+    batch_clips: int = 1,
+) -> tuple[RowsOf, dict[str, Any]]:
+    """What `feature_run.compute` takes for the features of `extract`, or with a hop of `extract_windows`; see there."""
+    settings = {
+        "model_sha256": extractor.sha256,
+        "weights_sha256": dict.fromkeys(layer_names, extractor.weights_sha256),
+        "audio": config.to_dict(),
+        "hop_seconds": hop_seconds,
+    }
+    if hop_seconds is not None:
+        return window_rows(extractor, layer_names, config, hop_seconds, workers), settings
+    workers = workers if batch_clips == 1 else 1
+    return clip_rows(extractor, layer_names, config, workers, batch_clips), settings
+
+
+def _of_window(clip, time, features):
+    window = replace(clip, clip_id=segment_id(clip.clip_id, time), group=clip.group or clip.clip_id)
+    return Row(window, features, time)
 
 
 def _features_of_window(extractor, layer_names, window):

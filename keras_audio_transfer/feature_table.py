@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +28,20 @@ from keras_audio_transfer.feature_arrays import (
     check_rows,
     texts_of,
 )
-from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, read_folder, write_folder
+from keras_audio_transfer.files import atomic_write, beside
 from keras_audio_transfer.layer_names import column_names, selected_layers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# A clip, and its features (layer name -> (channels,)) or the reason why it has none.
-Row = tuple[Clip, Mapping[str, Array] | str]
+
+class Row(NamedTuple):
+    """A clip, its features (layer name -> (channels,)) or the reason why it has none, and of a window its time."""
+
+    clip: Clip
+    features: Mapping[str, Array] | str
+    time: float | None = None
 
 
 @dataclass
@@ -97,32 +103,52 @@ class FeatureTable:
         return self.labels.dtype.kind == "f"
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Row], label_names: list[str]) -> tuple["FeatureTable", list[tuple[str, str]]]:
+    def from_rows(
+        cls, rows: Iterable[Row], label_names: list[str], is_tagged: bool | None = None, find_copies: bool = True
+    ) -> tuple["FeatureTable", list[tuple[str, str]]]:
         """The table of clips that have features, copies in a group, and (clip id, reason) of those that have none.
 
         Args:
-            rows: one a clip, in the order wanted.
+            rows: in the order wanted.
             label_names: the labels' names in the order wanted, or the targets'; empty for unlabelled clips.
+            is_tagged: see `of_clips`.
+            find_copies: whether copies become a group.
         """
-        clips, columns, failures = [], dict[str, list[Array]](), []
-        for clip, result in rows:
+        clips, columns, times, failures = [], dict[str, list[Array]](), [], []
+        for clip, result, time in rows:
             if isinstance(result, str):
                 failures.append((clip.clip_id, result))
                 continue
             clips.append(clip)
+            times.append(time)
             for name, values in result.items():
                 columns.setdefault(name, []).append(values)
         layers = {name: np.stack(values) for name, values in columns.items()}
-        return cls.of_clips(layers, keep_copies_together(clips, allow=True), label_names), failures
+        if find_copies:
+            clips = keep_copies_together(clips, allow=True)
+        table = cls.of_clips(layers, clips, label_names, is_tagged)
+        is_timed = any(time is not None for time in times)
+        return replace(table, times=np.array(times, np.float64) if is_timed else None), failures
 
     @classmethod
-    def of_clips(cls, layers: dict[str, Array], clips: list[Clip], label_names: list[str]) -> "FeatureTable":
-        """The features of those clips, row by row, with what the clips say of themselves."""
+    def of_clips(
+        cls, layers: dict[str, Array], clips: list[Clip], label_names: list[str], is_tagged: bool | None = None
+    ) -> "FeatureTable":
+        """The features of those clips, row by row, with what the clips say of themselves.
+
+        Args:
+            layers: see the attributes.
+            clips: a row each.
+            label_names: see the attributes.
+            is_tagged: whether clips can have several labels; None: where one has.
+        """
+        if is_tagged is None:
+            is_tagged = any(len(clip.labels) > 1 for clip in clips)
         index = {name: i for i, name in enumerate(label_names)}
         if any(clip.targets for clip in clips):
             targets = np.array([clip.targets for clip in clips], dtype=np.float64)
             labels = targets[:, 0] if len(label_names) == 1 else targets
-        elif any(len(clip.labels) > 1 for clip in clips):
+        elif is_tagged:
             labels = np.zeros((len(clips), len(label_names)), dtype=np.int64)
             for row, clip in zip(labels, clips, strict=True):
                 row[[index[label] for label in clip.labels]] = 1
@@ -200,56 +226,55 @@ class FeatureTable:
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a features file (`.npz`); it appears whole or not at all.
+        """Write a features file (`.npz`), or a folder of Parquet files (`.parquet`); it appears whole or not at all.
 
         Raises:
-            InputError: it would not be read again, see `load`; or a layer has the name of another array of the file.
+            InputError: it would not be read again, see `load`; a layer has the name of another array or column; or
+                something else than features is where the folder is to be.
         """
-        table = check_table(self, "table")
-        for name in self.layers:
-            if name in (*NOT_LAYERS, *OPTIONAL, "file"):
-                raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
-        about = {
-            "layer_names": np.array([*self.layers], dtype=str),
-            "clip_ids": table.clip_ids,
-            "labels": np.asarray(self.labels, dtype=np.float64 if self.is_regression else np.int64),
-            "label_names": np.array(self.label_names, dtype=str),
-            "folds": np.asarray(self.folds, dtype=np.int64),
-            "splits": table.splits,
-        }
-        about |= {name: getattr(table, name) for name in ("groups", "notes") if getattr(table, name) is not None}
-        if self.times is not None:
-            about["times"] = np.asarray(self.times, dtype=np.float64)
-        if any(self.weights_sha256.values()):
-            about["weights_sha256"] = np.array([self.weights_sha256.get(name, "") for name in self.layers], dtype=str)
-        layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
-        arrays: dict[str, Any] = {**layers, **about}
+        content = check_table(self, "table").to_arrays()
         path = checked_path("path", path, "the path of the features file to write")
+        if path.suffix == SUFFIX:
+            write_folder(path, content)
+            return
+        arrays: dict[str, Any] = content
         with atomic_write(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
 
+    def to_arrays(self) -> dict[str, Array]:
+        """The arrays of a features file, by their names there. Raises InputError where a layer has that of another."""
+        for name in self.layers:
+            if name in (*NOT_LAYERS, *OPTIONAL, "file"):
+                raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
+        arrays = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
+        arrays |= {
+            "layer_names": np.array([*self.layers], dtype=str),
+            "clip_ids": self.clip_ids,
+            "labels": np.asarray(self.labels, dtype=np.float64 if self.is_regression else np.int64),
+            "label_names": np.array(self.label_names, dtype=str),
+            "folds": np.asarray(self.folds, dtype=np.int64),
+            "splits": self.splits,
+        }
+        optional = {name: getattr(self, name) for name in ("groups", "notes", "times")}
+        arrays |= {name: values for name, values in optional.items() if values is not None}
+        if any(self.weights_sha256.values()):
+            arrays["weights_sha256"] = np.array([self.weights_sha256.get(name, "") for name in self.layers], dtype=str)
+        return arrays
+
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "FeatureTable":
-        """Read a features file.
+        """Read a features file (`.npz`), or a folder of Parquet files that `save` or `extract` has written.
 
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
-                layer twice, values that are not finite, or labels that `label_names` does not name.
+                layer twice, values that are not finite, or labels that `label_names` does not name; of a folder also
+                that it is not complete, or that a file of it is gone, damaged or of another table.
         """
         path = checked_path("path", path, "the path of a features file")
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise InputError(f"{path}: {what}; expected a features file; make one with `extract`")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
-        except PermissionError:
-            raise
-        except Exception as error:  # there are as many kinds as ways to damage a file
-            raise InputError(f"{path}: not a features file (.npz), or damaged; {SOURCE}") from error
+        content = read_folder(path) if path.is_dir() else _read_file(path)
         check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}
-        about = {name: content[name] for name in ABOUT_CLIPS}
+        about: dict[str, Any] = {name: content[name] for name in ABOUT_CLIPS}
         for name in OPTIONAL:
             if name in content and name not in layers:
                 check_array(content, name, *EXPECTED[name], path)
@@ -320,6 +345,20 @@ class FeatureTable:
                     f"{name}: {what} of {clip} are {there} there and {here} here ({differs.sum()} such clips); extract "
                     "it from the same clips"
                 )
+
+
+def _read_file(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        what = "is not finished" if beside(path, UNFINISHED).is_dir() else "does not exist"
+        remedy = "run the same command again, which goes on" if what == "is not finished" else "make one with `extract`"
+        raise InputError(f"{path}: {what}; expected a features file; {remedy}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except PermissionError:
+        raise
+    except Exception as error:  # there are as many kinds as ways to damage a file
+        raise InputError(f"{path}: not a features file (.npz), or damaged; {SOURCE}") from error
 
 
 def _texts_or_none(texts: list[str]) -> Array | None:

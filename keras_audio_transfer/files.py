@@ -43,11 +43,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
             there, new = ("folder", "file") if path.is_dir() else ("file", "folder")
             raise InputError(f"{path}: is a {there}; name another place for the {new} that is to be written")
         _sync(partial)
-        if path.is_dir():  # a folder cannot be renamed onto another
-            replaced.mkdir()
-            path.rename(replaced / path.name)
-        partial.replace(path)
-        _sync_entries(path.parent)
+        _put(partial, path, replaced)
+
+
+def atomic_replace(folder: Path, path: Path) -> None:
+    """Give a folder another name in its place. A folder of that name goes; after a kill between, it is back."""
+    _sync(folder)
+    with _temporaries(path.parent, path.name) as (_, replaced):
+        _put(folder, path, replaced)
+
+
+def _put(new, path, replaced):
+    if path.is_dir():  # a folder cannot be renamed onto another
+        replaced.mkdir()
+        path.rename(replaced / path.name)
+    new.replace(path)
+    _sync_entries(path.parent)
 
 
 @contextmanager

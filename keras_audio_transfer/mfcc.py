@@ -1,12 +1,14 @@
 """The floors: the MFCC baseline of Choi et al. 2017, and statistics of a log-mel spectrogram. Without TensorFlow."""
 
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
 from keras_audio_transfer.audio import as_heard, load_sound, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.feature_run import RowsOf
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.log_mel import log_mel
 
@@ -87,14 +89,19 @@ _KINDS = {"mfcc": (SAMPLE_RATE, SECONDS, mfcc_features), "log_mel": (LOG_MEL.sam
 
 
 def _extract(layer, clips, label_names, workers, progress):
-    return FeatureTable.from_rows(progress(ordered_map(partial(_row, layer), clips, workers)), label_names)
+    return FeatureTable.from_rows(chain.from_iterable(progress(floor_rows(layer, workers)(clips))), label_names)
+
+
+def floor_rows(layer: str, workers: int = 2) -> RowsOf:
+    """What computes the rows of `extract_mfcc` or `extract_log_mel`, for a run that keeps them as they come."""
+    return lambda clips: ([row] for row in ordered_map(partial(_row, layer), clips, workers))
 
 
 def _row(layer: str, clip: Clip) -> Row:
     sample_rate, seconds, features_of = _KINDS[layer]
     sound = or_reason(lambda clip: load_sound(clip, sample_rate, seconds), clip)
     if isinstance(sound, str):
-        return clip, sound
+        return Row(clip, sound)
     heard = sound.waveform if seconds is None else sound.waveform[: round(seconds * sample_rate)]
     features = or_reason(lambda _: {layer: features_of(sound.waveform)}, clip)
-    return as_heard(clip, sound._replace(waveform=heard)), features
+    return Row(as_heard(clip, sound._replace(waveform=heard)), features)

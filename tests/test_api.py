@@ -489,6 +489,42 @@ def test_a_table_is_what_the_command_writes(model, model_dir, sounds, run_script
     assert over_time.weights_sha256 == {"layer2": model.card.weights_sha256}
 
 
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+@pytest.mark.parametrize("hop", [None, 0.5])
+def test_a_table_that_is_kept_as_it_is_computed(model, sounds, tmp_path, name, hop):
+    how = {"model": model, "layers": ["layer5", "layer1"], "hop_seconds": hop}
+    clips = [sounds / "d.wav", sounds / "c.wav", sounds / "a.wav", (noise(999), RATE)]
+    with pytest.warns(UserWarning, match="1 of 4 clips cannot be read"):
+        expected, table = (kat.extract(clips, **how, **more) for more in ({}, {"output": tmp_path / name}))
+    assert table.failures == expected.failures
+    loaded = kat.FeatureTable.load(tmp_path / name)
+    for kept in (table, loaded):
+        assert [*kept.layers] == ["layer5", "layer1"]
+        assert_same(kept.layers, expected.layers)
+        assert (kept.weights_sha256, kept.clip_ids.tolist()) == (expected.weights_sha256, expected.clip_ids.tolist())
+        assert hop is None or kept.times.tolist() == expected.times.tolist()
+    if name == "f.parquet":
+        other = [*clips[:3], (noise(999, seed=1), RATE)]  # another sound of the same name
+        with pytest.warns(UserWarning, match="1 of 4 clips cannot be read"):
+            again = kat.extract(other, **how, output=str(tmp_path / name))
+        assert not np.array_equal(again.layers["layer1"][-1], table.layers["layer1"][-1])
+
+
+def test_places_that_no_table_can_be_kept_in(model, tmp_path):
+    (tmp_path / "f.npz").mkdir()
+    (tmp_path / "f.parquet").touch()
+    for name, message in (
+        ("f.csv", "output: .*f.csv ends in neither .npz nor .parquet; name features to write"),
+        ("f.npz", "output: .*f.npz is a folder; name a file"),
+        ("f.parquet", "f.parquet: is a file; expected a folder of features, or nothing; name another place"),
+    ):
+        with pytest.raises(kat.InputError, match=message):
+            kat.extract((noise(99), RATE), model, output=tmp_path / name)
+    with pytest.raises(kat.InputError, match="files_or_clips: 1 of 1 clips cannot be read; the first: "):
+        kat.extract((np.full(9, np.inf), RATE), model, output=tmp_path / "g.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.npz", "f.parquet"]
+
+
 def test_a_data_set_has_the_labels_that_the_command_writes(model):
     clips = kat.datasets.load("synthetic")[::25]
     table = kat.extract(clips, model, layers=["layer5", "layer1"])

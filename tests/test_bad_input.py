@@ -211,7 +211,7 @@ REFUSED = {
     "features with another ending": (
         "extract",
         "{model} {data}/good --output {out}/f.csv",
-        "--output: {out}/f.csv does not end in .npz; name a features file",
+        "--output: {out}/f.csv ends in neither .npz nor .parquet; name features to write",
     ),
     "features instead of a folder": (
         "extract",

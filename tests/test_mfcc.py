@@ -59,9 +59,15 @@ def test_silence_is_finite():
 def test_script(run_script, tmp_path):
     for number in range(2):
         soundfile.write(tmp_path / f"{number}.wav", noise(12000, seed=number), 12000, subtype="FLOAT")
-    run = run_script("mfcc", tmp_path / "0.wav", tmp_path / "1.wav", tmp_path / "2.wav", "--output", tmp_path / "m.npz")
+    files = [tmp_path / f"{number}.wav" for number in range(3)]
+    run = run_script("mfcc", *files, "--output", tmp_path / "m.npz")
     assert run.returncode == 1  # there is no third
     assert "2.wav: does not exist" in run.stderr
     features = FeatureTable.load(tmp_path / "m.npz")
     assert [*features.layers] == ["mfcc"]
     np.testing.assert_allclose(features.layers["mfcc"][1], mfcc_features(noise(12000, seed=1)), rtol=1e-5, atol=1e-5)
+    run = run_script("mfcc", *files, "--output", tmp_path / "m.parquet")
+    assert run.stdout == f"written: {tmp_path / 'm.parquet'} (2 clips, 1 layers)\n"
+    again = FeatureTable.load(tmp_path / "m.parquet")
+    assert again.clip_ids.tolist() == features.clip_ids.tolist()
+    np.testing.assert_array_equal(again.layers["mfcc"], features.layers["mfcc"])

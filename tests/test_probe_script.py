@@ -13,6 +13,7 @@ import pytest
 from conftest import run_main
 from matplotlib.figure import Figure
 
+import keras_audio_transfer as kat
 from keras_audio_transfer import picture_labels
 from keras_audio_transfer.feature_table import FeatureTable
 
@@ -66,6 +67,15 @@ def test_with_a_baseline(features, run_script, tmp_path):
     assert "known" not in pd.read_csv(out / "predictions.csv")  # nothing is left to calibrate on
     best = picture_labels.label(scores["score"].idxmax())
     assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
+
+
+def test_a_folder_of_features(features, run_script, tmp_path):
+    folder = tmp_path / "sounds.parquet"
+    FeatureTable.load(features).save(folder)
+    run = run_script("probe", folder, "--output-dir", tmp_path / "out", "--combinations", "layer1")
+    assert run.returncode == 0, run.stderr
+    (expected,) = kat.probe(features, ["layer1"])["score"]
+    assert scores_of(tmp_path / "out")["score"].tolist() == [pytest.approx(expected)]
 
 
 @pytest.mark.slow

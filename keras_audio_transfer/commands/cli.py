@@ -33,7 +33,6 @@ from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
     from keras_audio_transfer.audio import WaveformStore
-    from keras_audio_transfer.feature_table import FeatureTable
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -273,59 +272,10 @@ def add_layer_weights_argument(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--layer-weights", metavar="NAME", choices=LAYER_WEIGHTS, default=CHANNELS, help=text)
 
 
-def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
-    """A data set, or audio files and folders; and the features file to write."""
-    arguments.add_argument(
-        "inputs", type=Path, nargs="*", default=[], metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
-    )
-    add_dataset_arguments(arguments)
-    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help="features file to write")
-    add_workers_argument(arguments)
-
-
-def check_inputs(options: argparse.Namespace) -> None:
-    """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
-    check_file("--output", options.output, [*options.inputs, options.data_dir])
-    if options.output.suffix != ".npz":
-        raise InputError(f"--output: {options.output} does not end in .npz; name a features file")
-    if bool(options.inputs) == bool(options.dataset):
-        raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
-    if options.dataset is None:
-        for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
-            if given:
-                raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
-
-
-def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
-    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
-    if options.dataset is None:
-        from keras_audio_transfer.clip_inputs import clips_below
-
-        return clips_below(options.inputs), []
-    clips = load_clips(options)
-    return clips, label_names(clips)
-
-
 def label_names(clips: list[Clip]) -> list[str]:
     """The names of the labels (or targets) of the clips that `load_clips` gave."""
     dataset = clips[0].dataset  # of a prepared one, that which was prepared
     return datasets.target_names(dataset) or datasets.label_names(clips, datasets.DATASETS[dataset].LABELS)
-
-
-# ---- outputs; what they may be is in `places`
-
-
-def write_features(options: argparse.Namespace, features: "FeatureTable", failures: list[tuple[str, str]]) -> int:
-    """Write the features file and `failed.csv` beside it; the exit code."""
-    write_failures(options.output, failures)
-    if features.notes is not None:
-        say_notes(options, [notes.split("; ") if notes else () for notes in map(str, features.notes)])
-    if len(features.clip_ids):
-        features.save(options.output)
-        show(f"written: {options.output} ({len(features.clip_ids)} clips, {len(features.layers)} layers)")
-    else:
-        say_not_written(options.output)
-    return report_failures(failures, options.output)
 
 
 # ---- what is said

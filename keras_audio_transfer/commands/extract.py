@@ -4,11 +4,13 @@
         --dataset esc10 --data-dir data/ESC-50 --output esc10.npz
     keras-audio-transfer extract saved_models/convnet5.urbansound8k recordings/ voice.mp3 --output mine.npz
     keras-audio-transfer extract saved_models/convnet5.urbansound8k night.flac --hop-seconds 1 --output night.npz
+    keras-audio-transfer extract saved_models/convnet5.urbansound8k archive --output archive.parquet
 
 Files that cannot be read are listed in failed.csv beside the output, the rest is processed, and the exit code is 1.
+Where a run was killed, the same command goes on.
 """
 
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import cli, features, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -17,7 +19,7 @@ from keras_audio_transfer.model_folder import Card, latest_saved_model
 def arguments():
     parser = cli.parser(__doc__)
     cli.add_model_argument(parser, "model folder")
-    cli.add_input_arguments(parser)
+    features.add_input_arguments(parser)
     parser.add_argument("--layers", metavar="NAME,...", help="comma-separated names (default: all layers)")
     parser.add_argument(
         "--clip-seconds",
@@ -37,7 +39,7 @@ def arguments():
 
 @cli.command(arguments)
 def main(options):
-    cli.check_inputs(options)
+    features.check_inputs(options)
     card = Card.read(options.model_dir)
     saved_model = latest_saved_model(options.model_dir)
     config = card.audio.with_clip_seconds(options.clip_seconds)
@@ -46,20 +48,15 @@ def main(options):
     if options.hop_seconds is not None and batch_clips > 1:
         raise InputError(f"--hop-seconds: {options.model_dir} takes whole batches; import the calibrated version")
     places.check_audio(options.inputs)
-    clips, names = cli.load_inputs(options)
+    clips, names = features.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
+    from keras_audio_transfer import extraction
 
-    workers = options.workers if batch_clips == 1 else 1
     if batch_clips == 1:
-        use_one_thread_a_clip(workers)
-    extractor = SavedExtractor(saved_model)
-    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
-    if options.hop_seconds is None:
-        features, failures = extract(extractor, layers, clips, names, config, workers, batch_clips, progress)
-    else:
-        how = options.hop_seconds, workers, progress
-        features, failures = extract_windows(extractor, layers, clips, names, config, *how)
+        extraction.use_one_thread_a_clip(options.workers)
+    extractor = extraction.SavedExtractor(saved_model)
+    how = extractor, layers, config, options.hop_seconds, options.workers, batch_clips
+    rows_of, settings = extraction.rows_and_settings(*how)
     cli.say_licences(options, card)
-    return cli.write_features(options, features, failures)
+    return features.write_features(options, clips, names, settings, rows_of, batch_clips)

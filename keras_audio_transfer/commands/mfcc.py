@@ -5,24 +5,23 @@
 The features file has one layer, mfcc, of 120 numbers; `probe` takes it as --baseline, or alone.
 """
 
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import cli, features, places
 
 
 def arguments():
     parser = cli.parser(__doc__)
-    cli.add_input_arguments(parser)
+    features.add_input_arguments(parser)
     return parser
 
 
 @cli.command(arguments)
 def main(options):
-    cli.check_inputs(options)
+    features.check_inputs(options)
     places.check_audio(options.inputs)
-    clips, names = cli.load_inputs(options)
+    clips, names = features.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    from keras_audio_transfer.mfcc import extract_mfcc
+    from keras_audio_transfer.mfcc import floor_rows
 
-    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
-    features, failures = extract_mfcc(clips, names, options.workers, progress)
-    return cli.write_features(options, features, failures)
+    settings = {"weights_sha256": {"mfcc": ""}}
+    return features.write_features(options, clips, names, settings, floor_rows("mfcc", options.workers))

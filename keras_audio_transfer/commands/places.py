@@ -13,7 +13,8 @@ from pathlib import Path
 
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import failures_beside, only_writer
+from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, check_replaceable, check_unfinished
+from keras_audio_transfer.files import beside, failures_beside, only_writer
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
@@ -106,6 +107,23 @@ def check_folder(flag: str, place: Path) -> None:
     if place.exists() and not place.is_dir():
         raise InputError(f"{flag}: {place} is a file; name a folder")
     _check_writable(flag, place / "results")
+
+
+def check_features(place: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse an `--output` that can be no features, or holds something else; keep others away. `inputs`: of the run."""
+    inputs, unfinished = [*inputs], beside(place, UNFINISHED)
+    if place.suffix == SUFFIX:
+        check_no_input("--output", place, inputs)
+        check_folder("--output", place)
+        check_replaceable(place)
+    else:
+        check_file("--output", place, inputs)
+        if place.suffix != ".npz":
+            raise InputError(f"--output: {place} ends in neither .npz nor {SUFFIX}; name features to write")
+    for folder in (place, unfinished):
+        check_holds_no_input("--output", folder, inputs)
+    check_unfinished(unfinished)
+    lock(place, "file" if place.suffix == ".npz" else "folder")
 
 
 def check_model_folder(options: argparse.Namespace) -> None:

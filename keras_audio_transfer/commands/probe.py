@@ -14,6 +14,7 @@ from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS
@@ -185,7 +186,8 @@ def settings_of(options, prober):
 
 
 def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Of a features file; of a folder, of what has the checksums of all that is in it."""
+    return hashlib.sha256((path / INDEX if path.is_dir() else path).read_bytes()).hexdigest()
 
 
 def check_place(options):

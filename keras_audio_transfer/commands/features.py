@@ -1,0 +1,65 @@
+"""What `extract` and `mfcc` share: the sounds, and the features file or folder that they write. Without TensorFlow."""
+
+import argparse
+from pathlib import Path
+
+from keras_audio_transfer import feature_run
+from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_failures
+
+
+def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
+    """A data set, or audio files and folders; and the features file to write."""
+    arguments.add_argument(
+        "inputs", type=Path, nargs="*", default=[], metavar="FILE_OR_FOLDER", help="audio, instead of a data set"
+    )
+    cli.add_dataset_arguments(arguments)
+    text = "features to write: a file (.npz), or a folder of Parquet files (.parquet) for many clips"
+    arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help=text)
+    cli.add_workers_argument(arguments)
+
+
+def check_inputs(options: argparse.Namespace) -> None:
+    """Refuse what `add_input_arguments` asks for where it cannot end in a features file, before any work is done."""
+    places.check_features(options.output, [*options.inputs, options.data_dir])
+    if bool(options.inputs) == bool(options.dataset):
+        raise InputError("inputs: expected either files and folders or --dataset, not both and not neither")
+    if options.dataset is None:
+        for flag, given in (("--data-dir", options.data_dir), ("--download", options.download)):
+            if given:
+                raise InputError(f"{flag}: belongs to a data set; name it with --dataset, or leave {flag} out")
+
+
+def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
+    """The clips that `add_input_arguments` asked for, and the names of their labels (or targets)."""
+    if options.dataset is None:
+        from keras_audio_transfer.clip_inputs import clips_below
+
+        return clips_below(options.inputs), []
+    clips = cli.load_clips(options)
+    return clips, cli.label_names(clips)
+
+
+def write_features(
+    options: argparse.Namespace,
+    clips: list[Clip],
+    names: list[str],
+    settings: dict,
+    rows_of: feature_run.RowsOf,
+    batch_clips: int = 1,
+) -> int:
+    """Compute the features, or go on where a run was killed, and write `failed.csv` beside them; the exit code.
+
+    See `feature_run.compute` for the arguments.
+    """
+    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
+    found = feature_run.compute(options.output, clips, names, settings, rows_of, batch_clips, progress)
+    write_failures(options.output, found.failures)
+    cli.say_notes(options, found.notes)
+    if n_rows := feature_run.publish(options.output):
+        cli.show(f"written: {options.output} ({n_rows} clips, {len(settings['weights_sha256'])} layers)")
+    else:
+        cli.say_not_written(options.output)
+    return cli.report_failures(found.failures, options.output)
