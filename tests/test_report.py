@@ -227,7 +227,7 @@ def test_nothing_comes_from_elsewhere(page):
 
 def test_who_cannot_see_is_told(page):
     assert page.all("html")[0][0]["lang"] == "en"
-    assert len(page.texts("caption")) == len(page.texts("table")) == 6
+    assert len(page.texts("caption")) == len(page.texts("table")) == 7
     assert all("scope" in attributes for attributes, _ in page.all("th"))
     assert all(attributes["alt"].startswith("Mel spectrogram of ") for attributes, _ in page.all("img"))
     assert all(attributes["aria-label"] for attributes, _ in page.all("audio"))
