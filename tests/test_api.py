@@ -398,7 +398,7 @@ def test_a_model_of_whole_batches_gives_features_to_tables_only(model, model_dir
     batches = []
 
     class OfBatches:
-        weights_sha256 = ""
+        sha256 = weights_sha256 = ""
 
         def __call__(self, waveforms):
             batches.append(len(waveforms))
