@@ -22,7 +22,7 @@ from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
-from keras_audio_transfer.sliding_windows import windows
+from keras_audio_transfer.sliding_windows import Window, windows
 
 
 class SavedExtractor:
@@ -240,7 +240,7 @@ def extract_windows(
         The features, a row a window, with `times`; its `clip_ids` name recording and time (`segment_id`). And (clip id,
         reason) of the recordings that could not be read to their end.
     """
-    features_of = partial(_features_of_window, extractor, layer_names)
+    features_of = partial(features_of_window, extractor, layer_names)
     rows, times, failures = [], [], []
     for clip in progress(clips):
         of_clip = or_reason(lambda clip: [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)], clip)
@@ -255,7 +255,10 @@ def extract_windows(
     return replace(table, times=np.array(times, np.float64)), failures
 
 
-def _features_of_window(extractor, layer_names, window):
+def features_of_window(
+    extractor: SavedExtractor, layer_names: list[str], window: Window
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The time of a window of `sliding_windows`, and its features: output name -> (channels,)."""
     time, waveform = window
     outputs = extractor(waveform[np.newaxis])
     return time, {name: np.atleast_1d(outputs[name][0]) for name in layer_names}
