@@ -103,11 +103,12 @@ def _blocks(clip, sample_rate):
         return
     start, duration = clip.start_seconds, clip.duration_seconds
     skipped = math.floor(max(start - MARGIN_SECONDS, 0))  # whole seconds, as in `load_waveform`
-    first, last, passed = round(start * sample_rate) - skipped * sample_rate, None, 0
+    first, last, seconds, passed = round(start * sample_rate) - skipped * sample_rate, None, None, 0
     if duration is not None:
+        seconds = start + duration - skipped + MARGIN_SECONDS
         last = max(round((start + duration) * sample_rate) - skipped * sample_rate, first + 1)
     with open_audio(clip.path, skipped) as file:
-        for block in _resampled(file, sample_rate, duration and start + duration - skipped + MARGIN_SECONDS):
+        for block in _resampled(file, sample_rate, seconds):
             yield block[max(first - passed, 0) : None if last is None else max(last - passed, 0)]
             passed += len(block)
     check_start(clip, first, passed)
