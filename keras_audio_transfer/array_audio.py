@@ -77,6 +77,21 @@ def one_clip(audio: npt.ArrayLike, name: str) -> Samples:
     return _of_one_clip(array.T, name, array.shape)
 
 
+def one_chunk(audio: npt.ArrayLike, name: str) -> Samples:
+    """A piece of a sound, (samples,) or (samples, channels), of any length: a microphone may also have nothing new.
+
+    Raises:
+        InputError: no such array.
+    """
+    if isinstance(audio, bytes | bytearray | memoryview):
+        raise InputError(f"{name}: is bytes; expected an array; of 16-bit audio pass np.frombuffer(data, np.int16)")
+    array = _as_array(audio, name)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and not 1 <= array.shape[1] <= MOST_CHANNELS):
+        expected = f"expected (samples,), or (samples, channels) with at most {MOST_CHANNELS} channels"
+        raise InputError(f"{name}: has shape {array.shape}; {expected}; turn (channels, samples) round with .T")
+    return array
+
+
 def checked_rate(sample_rate: object, model_rate: int, name: str = "sample_rate") -> int:
     """A sample rate in Hz.
 

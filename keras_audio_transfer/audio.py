@@ -46,6 +46,36 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
     return resampled if len(resampled) else mono[:1]  # a few samples can round down to none
 
 
+class StreamResampler:
+    """`mix_and_resample` of a sound that comes in chunks: what is returned, joined, is what that gives for the whole.
+
+    soxr returns a sample when it has heard at most 1500 more, counted at the lower of the two rates.
+
+    Args:
+        from_rate, to_rate: in Hz.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int):
+        self._stream = None if from_rate == to_rate else soxr.ResampleStream(from_rate, to_rate, 1, quality="HQ")
+        self._first, self._has_returned = np.empty(0, np.float32), False
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What can be said of the sound after this chunk of it, float32 (samples,) or (samples, channels)."""
+        return self._next(samples if samples.ndim == 1 else samples.mean(axis=1))
+
+    def flush(self) -> np.ndarray:
+        """The rest. The sound is over then."""
+        rest = self._next(np.empty(0, np.float32), last=True)
+        return rest if self._has_returned else self._first
+
+    def _next(self, mono, last=False):
+        if not len(self._first):
+            self._first = mono[:1]
+        resampled = mono if self._stream is None else self._stream.resample_chunk(mono, last)
+        self._has_returned |= len(resampled) > 0
+        return resampled
+
+
 class Sound(NamedTuple):
     """A clip's waveform, float32 (samples,), what was found when it was read, in words, and how it was recorded."""
 
@@ -102,7 +132,7 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
         start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
         first = round(start * sample_rate) - offset
         end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
-        check_start(clip, first, waveform)
+        check_start(clip, first, len(waveform))
         waveform = waveform[first : max(end, first + 1)]
     length = len(waveform) / sample_rate
     recorded = Recorded(recorded_rate, channels, length if wanted is None else min(length, wanted))
@@ -151,9 +181,9 @@ def as_heard(clip: Clip, sound: Sound) -> Clip:
     return replace(clip, notes=sound.notes, recorded=sound.recorded, checksum=checksum_of(sound.waveform))
 
 
-def check_start(clip: Clip, first: int, waveform: np.ndarray) -> None:
-    """Refuse a clip whose first sample is not in its file's waveform."""
-    if first >= len(waveform):
+def check_start(clip: Clip, first: int, n_samples: int) -> None:
+    """Refuse a clip whose first sample is not among those of its file's waveform."""
+    if first >= n_samples:
         message = f"the file is over before {clip.start_seconds:g} s; correct the start of the clip"
         raise InputError(f"{clip.clip_id}: {message}")
 

@@ -24,7 +24,7 @@ from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_run import RowsOf
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
-from keras_audio_transfer.sliding_windows import windows
+from keras_audio_transfer.sliding_windows import Window, windows
 
 
 class SavedExtractor:
@@ -276,7 +276,7 @@ def window_rows(
     extractor: SavedExtractor, layer_names: list[str], config: AudioConfig, hop_seconds: float, workers: int = 2
 ) -> RowsOf:
     """What computes the rows of `extract_windows`, those of a recording at a time; see there."""
-    features_of = partial(_features_of_window, extractor, layer_names)
+    features_of = partial(features_of_window, extractor, layer_names)
 
     def over_time(clip):
         return [*ordered_map(features_of, windows(clip, config, hop_seconds), workers)]
@@ -315,7 +315,10 @@ def _of_window(clip, time, features):
     return Row(window, features, time)
 
 
-def _features_of_window(extractor, layer_names, window):
+def features_of_window(
+    extractor: SavedExtractor, layer_names: list[str], window: Window
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The time of a window of `sliding_windows`, and its features: output name -> (channels,)."""
     time, waveform = window
     outputs = extractor(waveform[np.newaxis])
     return time, {name: outputs[name][0] for name in layer_names}

@@ -22,6 +22,7 @@ from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
 from keras_audio_transfer.pretrained.imported import find
 from keras_audio_transfer.sliding_windows import check_hop
+from keras_audio_transfer.streaming import FeatureStream
 
 if TYPE_CHECKING:
     import keras
@@ -203,6 +204,46 @@ class Model:
             return over_time[0] if is_one else over_time
         rows = [self._of_whole(clip, rate, names) for clip in scaled.values()]
         return rows[0] if is_one else {name: np.stack([row[name] for row in rows]) for name in names}
+
+    def stream(
+        self, sample_rate: float, hop_seconds: float = 1.0, layers: str | Iterable[str] | None = None
+    ) -> FeatureStream:
+        """Features over time of a sound of any length that comes chunk by chunk, as from a microphone.
+
+        They are those of `features` with this `hop_seconds` for the whole sound, however it is cut into chunks. Memory
+        does not grow with the sound. The features of a window come with the chunk that completes it: half of
+        `card.audio.clip_seconds` after its centre (the first of them when a whole window was heard), and, where the
+        rate is not the model's, at most 1500 samples of the lower rate later (0.09 s at 16 kHz).
+
+        Args:
+            sample_rate: of the chunks, see `features`.
+            hop_seconds: see `features`.
+            layers: names, or one, in the order wanted; None for all layers. Of a classifier also 'scores', and of one
+                of `classify` 'probabilities' and 'known': see `predict`; labels are in the order of `labels`.
+
+        Raises:
+            InputError: see `features`.
+
+        Examples:
+            >>> import numpy as np
+            >>> import keras_audio_transfer as kat
+            >>> stream = kat.load_model().stream(44100, hop_seconds=2.0, layers=["layer5", "scores"])
+            >>> sine = np.sin(2 * np.pi * 440 * np.arange(5 * 44100) / 44100)
+            >>> for chunk in np.split(sine, 10):
+            ...     for time, features in stream.push(chunk):
+            ...         print(time, features["layer5"].shape, features["scores"].shape)
+            0.0 (64,) (10,)
+            2.0 (64,) (10,)
+            >>> [time for time, features in stream.flush()]
+            [4.0]
+        """
+        from keras_audio_transfer.extraction import features_of_window
+
+        self.card.require_single_clips(self.path, "a clip alone does not have")
+        rate, hop = checked_rate(sample_rate, self.sample_rate), check_hop(hop_seconds)
+        there = self.layer_names if layers is None else [*self.layer_names, *self.saved_model.of_head]
+        features_of = partial(features_of_window, self.saved_model, selected_layers(layers, there))
+        return FeatureStream(features_of, self.card.audio, rate, hop)
 
     def predict(self, audio: Audio, sample_rate: float | None = None, top: int | None = None) -> "pd.DataFrame":
         """The labels of one clip or of several, with their scores.

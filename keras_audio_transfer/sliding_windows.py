@@ -1,109 +1,124 @@
-"""Recordings of any length -> windows around regular times, read block by block. Without TensorFlow."""
+"""Recordings of any length -> windows around regular times, chunk by chunk. Without TensorFlow."""
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
-from keras_audio_transfer.audio import MARGIN_SECONDS, check_start, crop_or_pad, load_waveform, mix_and_resample
+from keras_audio_transfer.audio import MARGIN_SECONDS, StreamResampler, check_start, crop_or_pad, load_waveform
 from keras_audio_transfer.audio_files import open_audio
 from keras_audio_transfer.config import AudioConfig, number, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
-_BLOCK_SECONDS = 60
+Window = tuple[float, np.ndarray]
 
 
-def windows(clip: Clip, config: AudioConfig, hop_seconds: float) -> Iterator[tuple[float, np.ndarray]]:
-    """The windows of `config.clip_seconds` around every multiple of `hop_seconds` before the recording's end.
+class SlidingWindows:
+    """The windows of `config.clip_seconds` around every multiple of `hop_seconds` before a recording's end.
 
     At both ends the recording is reflected; one shorter than a window is padded first, as `config.short_clips` says.
-    The same as the signature `timestamps` of a SavedModel. Memory depends on the window only, not on the recording.
+    The same as the signature `timestamps` of a SavedModel. A window is returned when its last sample has come, the
+    first ones when a whole window has. Memory depends on the window and the chunks, not on the recording.
+
+    Args:
+        config: the front end.
+        hop_seconds: from window to window.
+    """
+
+    def __init__(self, config: AudioConfig, hop_seconds: float):
+        self._config, self._hop_seconds, self._hop = config, hop_seconds, hop_seconds * config.sample_rate
+        self._before = config.n_samples // 2
+        self._after = config.n_samples - self._before - 1
+        self._buffer = np.empty(0, np.float32)  # of the recording with its reflected ends, from `_first_sample` on
+        self._first_sample = self._number = self._n_samples = 0
+        self._has_begun = False
+
+    def push(self, waveform: np.ndarray) -> list[Window]:
+        """The windows that are whole after these samples, float32 (samples,), at the front end's rate.
+
+        Returns:
+            (seconds from the recording's start to the window's centre, float32 (config.n_samples,)) of each.
+        """
+        self._n_samples += len(waveform)
+        self._buffer = np.concatenate([self._buffer, waveform])
+        if not self._has_begun and self._n_samples < self._config.n_samples:
+            return []
+        if not self._has_begun:
+            self._has_begun = True
+            self._buffer = np.concatenate([self._buffer[self._before : 0 : -1], self._buffer])
+        return self._whole_windows()
+
+    def flush(self) -> list[Window]:
+        """The rest of the windows. The recording is over then."""
+        if self._has_begun:
+            reflected = self._buffer[-self._after - 1 : -1][::-1]
+            self._buffer = np.concatenate([self._buffer, reflected])
+        elif self._n_samples:
+            padded = crop_or_pad(self._buffer, self._config.n_samples, self._config.short_clips)
+            self._buffer = np.pad(padded, (self._before, self._after), mode="reflect")
+        return self._whole_windows()
+
+    def _whole_windows(self) -> list[Window]:
+        found = []
+        # The end itself is no time, whatever the rounding.
+        while self._number * self._hop < self._n_samples * (1 - 1e-7):
+            window = self._buffer[self._start() :][: self._config.n_samples]
+            if len(window) < self._config.n_samples:
+                break
+            found.append((self._number * self._hop_seconds, window))
+            self._number += 1
+        passed = min(self._start(), len(self._buffer))
+        self._buffer, self._first_sample = self._buffer[passed:], self._first_sample + passed
+        return found
+
+    def _start(self) -> int:
+        """Where the next window starts in the buffer."""
+        return max(min(round(self._number * self._hop), self._n_samples - 1) - self._first_sample, 0)
+
+
+def windows(clip: Clip, config: AudioConfig, hop_seconds: float) -> Iterator[Window]:
+    """The `SlidingWindows` of a recording, which is read block by block.
 
     Args:
         clip: the recording.
-        config: the front end.
-        hop_seconds: from window to window.
+        config, hop_seconds: see `SlidingWindows`.
 
     Yields:
-        (seconds from the recording's start to the window's centre, float32 (config.n_samples,)).
+        What `SlidingWindows.push` returns.
 
     Raises:
         InputError: see `audio.load_waveform`.
     """
-    hop, window = hop_seconds * config.sample_rate, config.n_samples
-    buffer, first_sample, number = np.empty(0, np.float32), 0, 0
-
-    def start_in_buffer(n_samples):
-        return min(round(number * hop), n_samples - 1) - first_sample
-
-    for piece, n_samples in _padded(clip, config):
-        buffer = np.concatenate([buffer, piece])
-        while number * hop < n_samples * (1 - 1e-7):  # the end itself is no time, whatever the rounding
-            start = start_in_buffer(n_samples)
-            if start + window > len(buffer):
-                break
-            yield number * hop_seconds, buffer[start : start + window]
-            number += 1
-        passed = min(max(start_in_buffer(n_samples), 0), len(buffer))
-        buffer, first_sample = buffer[passed:], first_sample + passed
+    sliding = SlidingWindows(config, hop_seconds)
+    for waveform in _blocks(clip, config.sample_rate):
+        yield from sliding.push(waveform)
+    yield from sliding.flush()
 
 
-def _padded(clip, config):
-    """The recording with its reflected ends, in pieces, each with the number of the recording's samples so far."""
-    before = config.n_samples // 2
-    after = config.n_samples - before - 1
-    blocks = _blocks(clip, config.sample_rate, max(_BLOCK_SECONDS, 2 * config.clip_seconds))
-    tail, n_samples = next(blocks), 0
-    if len(tail) < config.n_samples:  # then it is the only block
-        padded = crop_or_pad(tail, config.n_samples, config.short_clips)
-        yield np.pad(padded, (before, after), mode="reflect"), len(tail)
-        return
-    yield tail[before:0:-1], 0
-    yield tail, (n_samples := len(tail))
-    for block in blocks:
-        n_samples += len(block)
-        yield block, n_samples
-        tail = np.concatenate([tail, block])[-after - 1 :]
-    yield tail[-after - 1 : -1][::-1], n_samples
-
-
-def _blocks(clip, sample_rate, seconds):
-    """The recording's waveform in blocks of this number of seconds; the last one up to a second longer."""
+def _blocks(clip, sample_rate):
+    """The recording's waveform, a block of its file at a time."""
     if clip.synthesise is not None:
         yield load_waveform(clip, sample_rate)
         return
-    start = clip.start_seconds
-    end = math.inf if clip.duration_seconds is None else start + clip.duration_seconds
+    start, duration = clip.start_seconds, clip.duration_seconds
     skipped = math.floor(max(start - MARGIN_SECONDS, 0))  # whole seconds, as in `load_waveform`
+    first, last, seconds, passed = round(start * sample_rate) - skipped * sample_rate, None, None, 0
+    if duration is not None:
+        seconds = start + duration - skipped + MARGIN_SECONDS
+        last = max(round((start + duration) * sample_rate) - skipped * sample_rate, first + 1)
     with open_audio(clip.path, skipped, clip.stored) as file:
-        rate = file.sample_rate
-        samples = None if end == math.inf else round((end - skipped + MARGIN_SECONDS) * rate) + 1
-        pieces = (block.mean(axis=1) for block in file.blocks(samples))
-        held = np.empty(0, np.float32)  # from second `skipped` of the file on
-        while True:
-            stop = start + seconds
-            held = _filled(held, pieces, (stop + 1 - skipped) * rate)
-            is_last = len(held) < (stop + 1 - skipped) * rate or stop + 1 >= end
-            waveform = mix_and_resample(held, rate, sample_rate)
-            first = round(start * sample_rate) - skipped * sample_rate
-            if is_last:
-                last = len(waveform) if end == math.inf else round(end * sample_rate) - skipped * sample_rate
-                check_start(clip, first, waveform)
-                yield waveform[first : max(last, first + 1)]
-                return
-            yield waveform[first : round(stop * sample_rate) - skipped * sample_rate]
-            start, passed = stop, math.floor(stop - MARGIN_SECONDS)
-            held, skipped = held[(passed - skipped) * rate :], passed
+        for block in _resampled(file, sample_rate, seconds):
+            yield block[max(first - passed, 0) : None if last is None else max(last - passed, 0)]
+            passed += len(block)
+    check_start(clip, first, passed)
 
 
-def _filled(held, pieces, samples):
-    """What is held, and so many of the next pieces that it is at least this long, or all that there is."""
-    parts, length = [held], len(held)
-    while length < samples and (piece := next(pieces, None)) is not None:
-        parts.append(piece)
-        length += len(piece)
-    return np.concatenate(parts)
+def _resampled(file, sample_rate, seconds):
+    resampler = StreamResampler(file.sample_rate, sample_rate)
+    for block in file.blocks(None if seconds is None else round(seconds * file.sample_rate) + 1):
+        yield resampler.push(block)
+    yield resampler.flush()
 
 
 def check_hop(hop_seconds: object) -> float:

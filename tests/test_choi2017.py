@@ -204,12 +204,12 @@ def test_import_refused(run_script, tmp_path, arguments, begin):
     assert [*tmp_path.iterdir()] == []
 
 
-def download(url, path, _):
+def download(part, bar, url, path, _):
     Path(path).write_bytes(b"something")
 
 
 def test_a_download_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: download)
+    monkeypatch.setattr("keras_audio_transfer.download._download", download)
     monkeypatch.setitem(choi2017._CHECKSUMS, "v2", f"sha256:{hashlib.sha256(b'something').hexdigest()}")
     choi2017.download_weights(tmp_path / "mine", "v2", progress=False)
     assert (tmp_path / "mine" / choi2017.FILES["v2"]).read_bytes() == b"something"
@@ -218,7 +218,7 @@ def test_a_download_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("folder", ["", "keras2_model"])
 def test_of_a_download_with_another_checksum_nothing_is_kept(folder, tmp_path, monkeypatch):
     (tmp_path / folder).mkdir(exist_ok=True)
-    monkeypatch.setattr("pooch.core.choose_downloader", lambda *_, **__: download)
+    monkeypatch.setattr("keras_audio_transfer.download._download", download)
     with pytest.raises(InputError, match=r"weights: .*model_best.hdf5 does not have the checksum sha256:.*nothing was"):
         choi2017.download_weights(tmp_path, "v2", progress=False)
     assert [*tmp_path.rglob("*")] == ([tmp_path / folder] if folder else [])
@@ -226,6 +226,7 @@ def test_of_a_download_with_another_checksum_nothing_is_kept(folder, tmp_path, m
 
 def test_of_a_download_without_a_network_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("keras_audio_transfer.download.WAITS", ())
     monkeypatch.setattr(choi2017, "_URL", "http://127.0.0.1:9")
     with pytest.raises(InputError) as error:
         choi2017.download_weights(tmp_path / "mine", "v2", progress=False)

@@ -19,8 +19,9 @@ import pytest
 import soundfile
 import tensorflow as tf
 from conftest import read_card, run_main
-from sounds import CONFIG
+from sounds import CONFIG, noise
 
+import keras_audio_transfer as kat
 from keras_audio_transfer.answers import limits_of
 from keras_audio_transfer.commands import classify, cli, own_sounds, places
 from keras_audio_transfer.config import AudioConfig
@@ -209,6 +210,16 @@ def test_of_several_models_one_is_chosen_inside_the_training_parts(run_script, s
     compare(tmp_path / "mine", source, clips, clips)
     with pytest.raises(InputError, match=r"^--model: .*deaf is given twice; leave one out$"):
         run_main("classify", sounds, "--model", deaf, "--model", deaf, "--output-dir", tmp_path / "other")
+
+
+def test_a_stream_says_what_predict_says(classified):
+    model = kat.load_model(classified[1])
+    sound, half = noise(16_000, seed=3), model.card.audio.n_samples // 2
+    stream = model.stream(16000, hop_seconds=0.25, layers=["probabilities", "known"])
+    found = dict(stream.push(sound[:9999]) + stream.push(sound[9999:]))
+    table = model.predict(sound[8000 - half : 8000 + half], 16000).set_index("label")
+    np.testing.assert_allclose(found[0.5]["probabilities"], table["probability"][model.labels], atol=1e-6)
+    np.testing.assert_allclose(found[0.5]["known"], table["known"].iloc[:1], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -957,6 +957,7 @@ def test_download_with_a_wrong_checksum_leaves_nothing(server, tmp_path, monkeyp
     [("{server}/missing.zip", "404 File not found"), ("http://127.0.0.1:9/esc.zip", "ConnectionError")],
 )
 def test_download_that_fails_leaves_nothing(url, why, server, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_audio_transfer.download.WAITS", ())
     remote = Remote(url.format(server=server), "md5:" + "0" * 32, "top")
     monkeypatch.setattr(DATASETS["esc50"], "REMOTES", {"ESC-50": remote})
     with pytest.raises(InputError, match=rf"zip could not be downloaded \({why}\); check the network"):
@@ -1071,8 +1072,17 @@ def test_download_does_not_touch_data(tmp_path):
 
 @pytest.mark.parametrize("name", NOT_DOWNLOADABLE)
 def test_download_where_there_is_nothing(name, tmp_path):
-    with pytest.raises(InputError, match=rf"{name}: there is nothing to download"):
+    why = getattr(DATASETS[name], "NO_DOWNLOAD", "there is nothing to download")
+    with pytest.raises(InputError) as error:
         download(name, tmp_path / "new")
+    assert str(error.value) == f"{name}: cannot be downloaded: {why}; leave `download` out"
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_may_not_be_copied_is_not_downloaded():
+    for name, module in DATASETS.items():
+        if "all rights reserved" in module.LICENSE:
+            assert (module.REMOTES, "all rights" in module.NO_DOWNLOAD) == ({}, True), name
 
 
 def test_download_of_an_unknown_data_set(tmp_path):

@@ -15,7 +15,7 @@ from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.commands.progress import of_download
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, scratch_folder
+from keras_audio_transfer.files import atomic_write, beside, scratch_folder
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE, check, download
 from keras_audio_transfer.pretrained.imported import models_dir
@@ -53,7 +53,8 @@ def read_weights(options, source):
     if options.file is not None:
         return source.read(options.file), check(options.name, options.file)
     with scratch_folder(options.output_dir) as folder:
-        path, file = download(options.name, folder, of_download(options, options.name))
+        part = beside(options.output_dir, ".part")
+        path, file = download(options.name, folder, of_download(options, options.name), part)
         return source.read(path), file
 
 

@@ -98,7 +98,7 @@ class _Lines:
         return f", {a_step * steps:.0f} s left"
 
     def reset(self) -> None:
-        """Count from the start again: a download does so at its end, and then adds the whole."""
+        """Count from the start again: a download does so at each try, and then adds what it has."""
         self._done, self._first = 0, None
 
     def close(self) -> None:

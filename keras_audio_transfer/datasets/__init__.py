@@ -6,6 +6,7 @@ To add one, write a module with the same parts in the same order as its neighbou
     CITATION, LICENSE   str
     REMOTES             {name: Remote}: the archives it can be downloaded as; empty where there are none. With several,
                         the folder to download to has to be named like one of them
+    NO_DOWNLOAD         only where others might look for them in vain: why there are none
     LABELS              its label names in canonical order; () where the data define them, or where there are TARGETS
     TARGETS             only for regression: the names of the numbers to predict
     clips(data_dir)     its clips, in the order of their `clip_id` (a manifest's: of its rows); or an `InputError` that
@@ -48,7 +49,7 @@ from keras_audio_transfer.datasets import (
 from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique_ids
 from keras_audio_transfer.download import fetch, unpack
 from keras_audio_transfer.errors import InputError, unknown
-from keras_audio_transfer.files import scratch_folder
+from keras_audio_transfer.files import beside, scratch_folder
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -117,7 +118,8 @@ def target_names(name: str) -> list[str]:
 def download(name: str, data_dir: str | Path, *, progress: object = True) -> None:
     """Download a data set, check it against its checksum, and unpack it as the folder `data_dir`.
 
-    Nothing is left behind unless all of it worked. About twice the size of the data is needed on the disk meanwhile.
+    Nothing is left behind unless all of it worked, but for what has come of a download that broke off: the next call
+    goes on from there. About twice the size of the data is needed on the disk meanwhile.
 
     Args:
         name: a key of `DATASETS`.
@@ -132,7 +134,8 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
     data_dir = checked_path("data_dir", data_dir, "the path of the folder to make")
     remotes = _module(name).REMOTES
     if not remotes:
-        raise InputError(f"{name}: there is nothing to download; leave `download` out")
+        why = getattr(_module(name), "NO_DOWNLOAD", "there is nothing to download")
+        raise InputError(f"{name}: cannot be downloaded: {why}; leave `download` out")
     remote = remotes.get(data_dir.name) if len(remotes) > 1 else next(iter(remotes.values()))
     if remote is None:
         raise InputError(f"{name}: which one is {data_dir}? Name the folder {' or '.join(remotes)}")
@@ -142,7 +145,7 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
     # Beside the data, so that the last step is a rename on one disk: all of it or nothing.
     with scratch_folder(data_dir) as temporary:
         archive = temporary / PurePosixPath(remote.url).name
-        fetch(name, remote.url, remote.checksum, temporary, progress, fname=archive.name)
+        fetch(name, remote.url, remote.checksum, archive, progress, beside(data_dir, ".part"))
         unpack(f"{name}: {remote.url}", archive, temporary / "unpacked")
         if data_dir.exists():
             data_dir.rmdir()

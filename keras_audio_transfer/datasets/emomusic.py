@@ -5,8 +5,6 @@ may also lie in `data_dir` itself. The targets are the mean ratings divided by 9
 from 1/9 to 1. The split is that of the task in 2013: 619 excerpts for development are 'train', 125 for evaluation are
 'test'. Choi et al. do not use it, but plain 10-fold cross-validation. There are no groups: there is one excerpt of each
 song.
-
-The authors publish no checksums, so there is nothing to download.
 """
 
 from pathlib import Path
@@ -20,6 +18,7 @@ CITATION = (
 )
 LICENSE = "annotations: not stated; songs: Creative Commons, each its own"
 REMOTES = {}
+NO_DOWNLOAD = "the authors publish no checksums"
 LABELS = ()
 TARGETS = ("arousal", "valence")
 _HIGHEST_RATING = 9

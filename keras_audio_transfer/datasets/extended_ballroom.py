@@ -3,7 +3,7 @@
 Choi et al. 2017 score it by stratified 10-fold cross-validation: there are no official folds or splits. Repetitions of
 a song are listed in the authors' `extendedballroom_v1.1.xml`, which is not read: there are no groups.
 
-The authors publish no audio but a script that gets it from ballroomdancers.com, so there is nothing to download.
+The authors publish no audio but a script that gets it from ballroomdancers.com.
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from keras_audio_transfer.datasets.clip import Clip, clips_of_folders
 CITATION = "U. Marchand, G. Peeters. The Extended Ballroom Dataset. ISMIR 2016, late-breaking session."
 LICENSE = "audio: all rights reserved (ballroomdancers.com)"
 REMOTES = {}
+NO_DOWNLOAD = "all rights to the audio are reserved (ballroomdancers.com)"
 LABELS = (
     *("Chacha", "Foxtrot", "Jive", "Pasodoble", "Rumba", "Salsa", "Samba", "Slowwaltz", "Tango", "Viennesewaltz"),
     *("Waltz", "Wcswing", "Quickstep"),

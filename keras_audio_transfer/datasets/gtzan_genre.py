@@ -5,8 +5,8 @@ Choi et al. 2017 score it by stratified 10-fold cross-validation: there are no o
 as the authors do not say where an excerpt is from. Excerpts of one recording and one artist are in it, some twice
 (B. L. Sturm, arXiv:1306.1461, 2013), so scores are higher than they would be for new artists.
 
-The authors' server is gone, so there is nothing to download. mirdata gives MD5 5b3d6dddb579ab49814ab86dba69e7c7 for
-their `genres.tar.gz`. In a copy that is often used `jazz.00054.wav` is broken; it is then reported and left out.
+mirdata gives MD5 5b3d6dddb579ab49814ab86dba69e7c7 for the authors' `genres.tar.gz`. In a copy that is often used
+`jazz.00054.wav` is broken; it is then reported and left out.
 """
 
 from itertools import pairwise
@@ -21,6 +21,7 @@ CITATION = (
 )
 LICENSE = "not stated"
 REMOTES = {}
+NO_DOWNLOAD = "the authors' server is gone, and no licence is stated"
 LABELS = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
 
 

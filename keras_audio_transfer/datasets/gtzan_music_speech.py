@@ -3,8 +3,6 @@
 `data_dir` is the folder `music_speech` of the archive, which has `music_wav/` and `speech_wav/` in it, or the folder
 it is in. Choi et al. 2017 score it by stratified 10-fold cross-validation: there are no official folds or splits, and
 no groups.
-
-The authors' server is gone, so there is nothing to download.
 """
 
 from pathlib import Path
@@ -14,6 +12,7 @@ from keras_audio_transfer.datasets.clip import Clip, clips_of_folders
 CITATION = "G. Tzanetakis. GTZAN music/speech collection. http://marsyas.info/downloads/datasets.html, 1999."
 LICENSE = "not stated"
 REMOTES = {}
+NO_DOWNLOAD = "the authors' server is gone, and no licence is stated"
 LABELS = ("music", "speech")
 
 

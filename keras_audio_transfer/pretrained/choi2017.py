@@ -62,7 +62,7 @@ def download_weights(repository: Path, version: str, progress: object = True) ->
         InputError: no network, or another checksum.
     """
     path = repository / FILES[version]
-    fetch("weights", f"{_URL}/{FILES[version]}", _CHECKSUMS[version], path.parent, progress, fname=path.name)
+    fetch("weights", f"{_URL}/{FILES[version]}", _CHECKSUMS[version], path, progress)
 
 
 def read_weights(repository: Path, version: str) -> dict[str, list[np.ndarray]]:
