@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
@@ -30,6 +29,7 @@ from keras_audio_transfer.feature_arrays import (
 )
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.layer_names import column_names, selected_layers
+from keras_audio_transfer.remote import checked_input, checked_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +200,7 @@ class FeatureTable:
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a features file (`.npz`); it appears whole or not at all.
+        """Write a features file (`.npz`), also to an address (`s3://...`); it appears whole or not at all.
 
         Raises:
             InputError: it would not be read again, see `load`; or a layer has the name of another array of the file.
@@ -224,19 +224,19 @@ class FeatureTable:
             about["weights_sha256"] = np.array([self.weights_sha256.get(name, "") for name in self.layers], dtype=str)
         layers = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         arrays: dict[str, Any] = {**layers, **about}
-        path = checked_path("path", path, "the path of the features file to write")
-        with atomic_write(path) as partial, open(partial, "wb") as file:
+        output = checked_output("path", path, "the path of the features file to write")
+        with output as place, atomic_write(place) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "FeatureTable":
-        """Read a features file.
+        """Read a features file, also from an address (`s3://...`).
 
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
                 layer twice, values that are not finite, or labels that `label_names` does not name.
         """
-        path = checked_path("path", path, "the path of a features file")
+        path = checked_input("path", path, "the path of a features file")
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "does not exist"
             raise InputError(f"{path}: {what}; expected a features file; make one with `extract`")

@@ -49,6 +49,7 @@ from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique
 from keras_audio_transfer.download import fetch, unpack
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import scratch_folder
+from keras_audio_transfer.remote import checked_input
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -78,13 +79,14 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
 
     Args:
         name: a key of `DATASETS`.
-        data_dir: the folder its authors publish, or the CSV file of a manifest; not needed for 'synthetic'.
+        data_dir: the folder its authors publish, or the CSV file of a manifest, also its address (`s3://...`); not
+            needed for 'synthetic'.
 
     Raises:
         InputError: no such data set; no `data_dir` where one is needed, or a wrong, incomplete or empty one.
     """
     module = _module(name)
-    folder = None if data_dir is None else checked_path("data_dir", data_dir, _DATA_DIR)
+    folder = None if data_dir is None else checked_input("data_dir", data_dir, _DATA_DIR)
     if data_dir is None and module is not synthetic:
         raise InputError(f"{name}: no folder given; pass `data_dir`, the folder the data are in")
     clips = module.clips(folder)
