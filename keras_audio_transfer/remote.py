@@ -16,7 +16,7 @@ from typing import Any
 
 from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.remote_paths import address_in, cache_dir, is_url
+from keras_audio_transfer.remote_paths import ENVIRONMENT, address_in, cache_dir, is_url
 
 _COPIES, _VERSIONS = "copies", "versions"
 _AT_ONCE = 32  # files
@@ -120,13 +120,14 @@ def _found(file_system: Any, path: str, place: Path) -> dict[Path, tuple[str, Ma
     files = {}
     for name, about in listed.items():
         parts = name.removeprefix(path).strip("/").split("/") if name != path else []
-        if name.endswith("/"):  # stands for a folder
+        if name.endswith("/"):
             continue
         if {"", ".", ".."} & {*parts}:
             _log.warning("%s: left out: %s, which is no name of a file here", url_of(place), name)
             continue
         files[place.joinpath(*parts)] = name, about
-    return files
+    folders = {folder for local in files for folder in local.parents}  # for which storage may have an empty file, too
+    return {local: of_file for local, of_file in files.items() if local not in folders}
 
 
 def _update(file_system: Any, files: Mapping[Path, tuple[str, Mapping[str, Any]]], bar: Any) -> None:
@@ -202,8 +203,9 @@ def published(url: str) -> Iterator[Path]:
         InputError: see `fetch`; it is found out first whether the address can be written to. Where the results cannot
             be written in the end, the message says where they are.
     """
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix="writing.", dir=cache_dir()))
+    with _file_system(url):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix="writing.", dir=cache_dir()))
     try:
         place = place_of(url, staging.name)
         if place.parent.parent == staging:
@@ -240,8 +242,8 @@ def _put(file_system: Any, folder: str, root: Path, before: dict[Path, Any], aft
     last = [path for path in new if _LAST.fullmatch(names[path])]
     gone = [path for path in before if path not in after or path in last]
     first = [path for path in new if path not in last]
-    if gone:
-        file_system.rm([f"{folder}/{names[path]}" for path in gone])
+    for path in gone:  # one by one: `rm` would take names with brackets for patterns
+        file_system.rm_file(f"{folder}/{names[path]}")
     for paths in (first, last):
         if paths:
             file_system.put([*map(str, paths)], [f"{folder}/{names[path]}" for path in paths])
@@ -264,6 +266,9 @@ def _file_system(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:  # there are as many kinds as file systems
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
+        if isinstance(error, OSError) and error.filename:  # of this machine
+            what = f"{error.strerror}; expected a folder for copies; name another in the environment, {ENVIRONMENT}"
+            raise InputError(f"{error.filename}: {what}") from error
         # Without what the file system itself says, which may hold a key.
         raise InputError(f"{url}: {_why(error, url.partition(':')[0])}") from error
 

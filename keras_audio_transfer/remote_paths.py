@@ -36,8 +36,11 @@ def cache_dir() -> Path:
 
 @lru_cache
 def _cache_dir(given: str | None) -> Path:
-    folder = Path(given) if given else platformdirs.user_cache_path("keras_audio_transfer")
-    return (folder / "remote").expanduser().resolve()
+    try:
+        folder = Path(given).expanduser() if given else platformdirs.user_cache_path("keras_audio_transfer")
+        return (folder / "remote").resolve()
+    except RuntimeError:  # the user has no home, as in a container: a place where nothing is, and nothing can be
+        return Path(os.devnull) / "remote"
 
 
 def with_urls(text: str) -> str:

@@ -17,10 +17,12 @@ import soundfile
 from conftest import run_main
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.moto_server import threaded_moto_server
-from sounds import noise
+from sounds import CONFIG, noise
+from werkzeug.serving import WSGIRequestHandler
 
 import keras_audio_transfer as kat
 from keras_audio_transfer import datasets, remote, remote_paths
+from keras_audio_transfer.audio import WaveformStore, readable_clips
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
@@ -42,7 +44,7 @@ class Faulty:
         self.application = application
 
     def __call__(self, environ, start_response):
-        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
+        request = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO'].encode('latin-1').decode()}"
         self.requests.append(request)
         fault = next((fault for fault in self.faults if fault[0] in request), None)
         if fault is None:
@@ -64,7 +66,7 @@ def server():
     with pytest.MonkeyPatch.context() as patched:
         application = threaded_moto_server.DomainDispatcherApplication
         patched.setattr(threaded_moto_server, "DomainDispatcherApplication", lambda *a: Faulty(application(*a)))
-        patched.setattr(threaded_moto_server.MotoRequestHandler, "log_request", lambda *a, **k: None)
+        patched.setattr(WSGIRequestHandler, "log_request", lambda *a, **k: None)
         server = threaded_moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         yield "http://{}:{}".format(*server.get_host_and_port())
@@ -120,6 +122,14 @@ def downloads():
     return sorted(name for name in found if name)
 
 
+def reads(url):
+    return lambda: kat.FeatureTable.load(url)
+
+
+def writes(url):
+    return lambda: run_main("mfcc", "x.wav", "--output", url)
+
+
 # ---- reading
 
 
@@ -172,10 +182,10 @@ def test_a_manifest_names_files_beside_it_and_elsewhere(s3, sounds):
     assert [clip.clip_id for clip in clips] == ["sounds/dog/1.wav", "sounds/cat/1.wav", "sounds/dog/none.wav"]
     assert [clip.path.is_file() for clip in clips] == [True, True, False]
     assert downloads() == ["clips.csv", "sounds/cat/1.wav", "sounds/dog/1.wav"]
-    with pytest.warns(UserWarning, match="1 of 3 clips cannot be read"):
-        table = kat.extract(clips, layers="layer1")
+    readable, failures, _ = readable_clips(clips, WaveformStore(CONFIG))
+    assert [clip.clip_id for clip in readable] == ["sounds/dog/1.wav", "sounds/cat/1.wav"]
     reason = "s3://bucket/sounds/dog/none.wav: does not exist; expected an audio file; check the path"
-    assert table.failures == [("sounds/dog/none.wav", reason)]
+    assert failures == [("sounds/dog/none.wav", reason)]
     (sounds / "here.csv").write_text("path,label\ndog/1.wav,dog\ns3://bucket/sounds/cat/2.wav,cat\n")
     assert [clip.clip_id for clip in datasets.load("manifest", sounds / "here.csv")][
         1
@@ -216,19 +226,19 @@ def test_what_fails_is_not_written(s3):
 
 
 def test_a_folder_is_not_read_before_all_of_it_is_there(s3):
-    s3.pipe({"bucket/m/card.json": b"old", "bucket/m/1/a": b"old", "bucket/m/gone": b"", "bucket/m/same": b"same"})
+    s3.pipe({"bucket/m/card.json": b"old", "bucket/m/1/a": b"old", "bucket/m/[g]one *é": b"", "bucket/m/same": b"same"})
     Faulty.requests.clear()
     with remote.published("s3://bucket/m") as place:
         assert (place / "1" / "a").read_bytes() == b"old"
         for name in ("card.json", "1/a", "2.new"):
             (place / name).write_bytes(b"new")
-        (place / "gone").unlink()
+        (place / "[g]one *é").unlink()
         assert [request for request in Faulty.requests if "PUT" in request] == ["PUT /bucket/.m.trial"]
         Faulty.requests.clear()
-    removed, *put = [request for request in Faulty.requests if not request.startswith(("GET", "HEAD"))]
-    assert removed.startswith("POST /bucket")  # the card among others
-    assert sorted(put[:-1]) == ["PUT /bucket/m/1/a", "PUT /bucket/m/2.new"]
-    assert put[-1] == "PUT /bucket/m/card.json"
+    *removed, a, b, last = [request for request in Faulty.requests if not request.startswith(("GET", "HEAD"))]
+    assert sorted(removed) == ["DELETE /bucket/m/[g]one *é", "DELETE /bucket/m/card.json"]
+    assert sorted((a, b)) == ["PUT /bucket/m/1/a", "PUT /bucket/m/2.new"]
+    assert last == "PUT /bucket/m/card.json"
     content = {"1/a": b"new", "2.new": b"new", "card.json": b"new", "same": b"same"}
     assert {name.removeprefix("bucket/m/"): s3.cat(name) for name in s3.find("bucket/m")} == content
 
@@ -263,6 +273,9 @@ def test_an_output_that_is_an_input_is_refused(s3, sounds):
 
 
 def test_what_can_only_be_here_is_refused_elsewhere(s3, tmp_path, monkeypatch):
+    download = "--dataset", "esc10", "--data-dir", "s3://bucket/esc", "--download"
+    with pytest.raises(InputError, match=r"^--data-dir: s3://bucket/esc is elsewhere; download to a folder here"):
+        run_main("mfcc", *download, "--output", tmp_path / "x.npz")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"^data_dir: s3:/bucket/esc is no path on this machine"):
         datasets.download("esc10", "s3://bucket/esc")
@@ -289,6 +302,14 @@ def test_bad_answers_are_asked_for_again(s3, how, monkeypatch):
     assert s3.cat("bucket/out/y") == content
 
 
+@pytest.mark.parametrize("use", [reads, writes])
+def test_a_cache_that_cannot_be_written_is_named(s3, tmp_path, monkeypatch, use):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(remote_paths.ENVIRONMENT, str(tmp_path / "file"))
+    s3.pipe("bucket/x.npz", b"")
+    assert_says(use("s3://bucket/x.npz"), rf"{tmp_path}/file(/remote)?: .*; expected a folder for copies; name another")
+
+
 def test_there_is_a_limit_and_the_old_copy_stays(s3, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # for each of s3fs's five
     fsspec.filesystem("s3").clear_instance_cache()
@@ -299,14 +320,6 @@ def test_there_is_a_limit_and_the_old_copy_stays(s3, monkeypatch):
     assert_says(lambda: remote.fetch(place), r"s3://bucket/x.bin: the storage does not answer \(SlowDown\), after seve")
     assert len(Faulty.faults) == 90
     assert place.read_bytes() == b"old"
-
-
-def reads(url):
-    return lambda: kat.FeatureTable.load(url)
-
-
-def writes(url):
-    return lambda: run_main("mfcc", "x.wav", "--output", url)
 
 
 REFUSED = r"s3://bucket/.*: was refused \(InvalidAccessKeyId\); expected credentials"

@@ -49,7 +49,7 @@ from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique
 from keras_audio_transfer.download import fetch, unpack
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import scratch_folder
-from keras_audio_transfer.remote import checked_input
+from keras_audio_transfer.remote import checked_input, url_of
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -132,6 +132,8 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
             or an archive that `download.unpack` refuses.
     """
     data_dir = checked_path("data_dir", data_dir, "the path of the folder to make")
+    if url_of(data_dir) is not None:
+        raise InputError(f"data_dir: {data_dir} is elsewhere; download to a folder here, and copy that")
     remotes = _module(name).REMOTES
     if not remotes:
         raise InputError(f"{name}: there is nothing to download; leave `download` out")
