@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_audio_transfer.array_audio import Samples, Waveform, as_list, checked_rate, is_array, one_clip, to_float32
-from keras_audio_transfer.config import checked_path, number, shown
+from keras_audio_transfer.config import number, shown
 from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.datasets import label_names as sorted_labels
 from keras_audio_transfer.datasets.clip import Clip, with_unique_ids
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, say_left_out, text_of
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.remote import checked_input
 
 ClipInput: TypeAlias = str | PathLike[str] | Clip | tuple[npt.ArrayLike, int]
 ClipInputs: TypeAlias = ClipInput | Iterable[ClipInput]
@@ -68,7 +69,7 @@ def clip_of(entry: ClipInput, name: str, model_rate: int, place: int = 0) -> Cli
         _check_clip(entry)
         return entry
     if isinstance(entry, str | PathLike):
-        path = checked_path(name, entry, "the path of an audio file")
+        path = checked_input(name, entry, "the path of an audio file")
         return Clip(text_of(path), path)
     pair: Any = entry
     if _is_row(pair):
@@ -110,7 +111,7 @@ def clips_of(inputs: ClipInputs, model_rate: int, name: str = "files_or_clips", 
     for place, entry in enumerate(entries):
         name_of_one = name if is_single else f"{name}[{place}]"
         if folders and isinstance(entry, str | PathLike):
-            path = checked_path(name_of_one, entry, "the path of an audio file or a folder")
+            path = checked_input(name_of_one, entry, "the path of an audio file or a folder")
             if path.is_dir():
                 clips += clips_below([path])
                 continue

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.remote_paths import address_in
 
 LARGEST_SCALE = 2.0**31
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
@@ -82,7 +83,8 @@ def checked_path(name: str, value: object, expected: str) -> Path:
         expected: what it is the path of, in words.
 
     Raises:
-        InputError: of another type, empty, or one that the system cannot have: too long, or with a NUL in it.
+        InputError: of another type, empty, an address, or one that the system cannot have: too long, or with a NUL in
+            it.
     """
     try:
         path = Path(value)  # type: ignore[arg-type]
@@ -90,6 +92,9 @@ def checked_path(name: str, value: object, expected: str) -> Path:
         raise InputError(f"{name}: is of type {type(value).__name__}; expected {expected}") from error
     if value == "":
         raise InputError(f"{name}: is empty; expected {expected}")
+    if address_in(str(path)):
+        what = "is no path on this machine; where files elsewhere can be used, their address is a text, not a Path"
+        raise InputError(f"{name}: {path.as_posix()} {what}; expected {expected}")
     try:
         os.lstat(path)
     except (OSError, ValueError) as error:

@@ -3,6 +3,8 @@
 import errno
 from collections.abc import Iterable
 
+from keras_audio_transfer.remote_paths import with_urls
+
 
 class InputError(ValueError):
     """A file, a folder or an argument that cannot be used as it is.
@@ -11,14 +13,17 @@ class InputError(ValueError):
     it without a traceback and exit with status 2.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(with_urls(message))
+
 
 def readable(text: str) -> str:
-    r"""Text that can be written: of a name that is no UTF-8, the bytes are written out.
+    r"""Text that can be written: of a name that is no UTF-8, the bytes are written out; copies have their addresses.
 
     >>> readable("caf\udce9.wav")
     'caf\\xe9.wav'
     """
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return with_urls(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def reason_of(error: Exception, clip_id: str) -> str:

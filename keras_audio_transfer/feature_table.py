@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
@@ -31,6 +30,7 @@ from keras_audio_transfer.feature_arrays import (
 from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, read_folder, write_folder
 from keras_audio_transfer.files import atomic_write, beside
 from keras_audio_transfer.layer_names import column_names, selected_layers
+from keras_audio_transfer.remote import checked_input, checked_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,20 +226,21 @@ class FeatureTable:
         return {"label": np.array([names[i] if i >= 0 else None for i in self.labels], dtype=object)}
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write a features file (`.npz`), or a folder of Parquet files (`.parquet`); it appears whole or not at all.
+        """Write a features file (`.npz`), or a folder of Parquet files (`.parquet`), also to an address (`s3://...`).
+
+        It appears whole or not at all.
 
         Raises:
             InputError: it would not be read again, see `load`; a layer has the name of another array or column; or
                 something else than features is where the folder is to be.
         """
-        content = check_table(self, "table").to_arrays()
-        path = checked_path("path", path, "the path of the features file to write")
-        if path.suffix == SUFFIX:
-            write_folder(path, content)
-            return
-        arrays: dict[str, Any] = content
-        with atomic_write(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **arrays)
+        arrays: dict[str, Any] = check_table(self, "table").to_arrays()
+        with checked_output("path", path, "the path of the features file to write") as place:
+            if place.suffix == SUFFIX:
+                write_folder(place, arrays)
+                return
+            with atomic_write(place) as partial, open(partial, "wb") as file:
+                np.savez(file, **arrays)
 
     def to_arrays(self) -> dict[str, Array]:
         """The arrays of a features file, by their names there. Raises InputError where a layer has that of another."""
@@ -265,12 +266,14 @@ class FeatureTable:
     def load(cls, path: str | PathLike[str]) -> "FeatureTable":
         """Read a features file (`.npz`), or a folder of Parquet files that `save` or `extract` has written.
 
+        Also from an address (`s3://...`).
+
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
                 layer twice, values that are not finite, or labels that `label_names` does not name; of a folder also
                 that it is not complete, or that a file of it is gone, damaged or of another table.
         """
-        path = checked_path("path", path, "the path of a features file")
+        path = checked_input("path", path, "the path of a features file")
         content = read_folder(path) if path.is_dir() else _read_file(path)
         check_arrays(content, path)
         layers = {name: content[name] for name in map(str, content["layer_names"])}

@@ -21,6 +21,8 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
 from keras_audio_transfer.pretrained.imported import find
+from keras_audio_transfer.remote import checked_input
+from keras_audio_transfer.remote_paths import is_url
 from keras_audio_transfer.sliding_windows import check_hop
 from keras_audio_transfer.streaming import FeatureStream
 
@@ -44,9 +46,9 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
     Fast: the network itself is loaded when it is first needed.
 
     Args:
-        path: a model folder, as `train`, `classify` or `export` write it; or the name of a published network that was
-            imported without naming a folder, such as 'yamnet'. None: the one that comes with the package, ConvNet-5
-            trained on UrbanSound8K (its licence: CC BY-NC).
+        path: a model folder, as `train`, `classify` or `export` write it, or its address (`s3://...`); or the name of a
+            published network that was imported without naming a folder, such as 'yamnet'. None: the one that comes with
+            the package, ConvNet-5 trained on UrbanSound8K (its licence: CC BY-NC).
 
     Raises:
         InputError: no model folder.
@@ -62,7 +64,7 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
     if path is None:
         folder = default_model()
     else:
-        checked = checked_path("path", path, "the path of a model folder, or None")
+        checked = checked_input("path", path, "the path of a model folder, or None")
         folder = find(path) if isinstance(path, str) else checked
     card = Card.read(folder)
     saved_model = latest_saved_model(folder)
@@ -372,7 +374,7 @@ def as_model(model: "Model | str | PathLike[str] | None") -> Model:
     """A model as it is, or that of a model folder; None for the one that comes with the package."""
     if isinstance(model, Model):
         return model
-    if model is not None:
+    if model is not None and not is_url(model):
         checked_path("model", model, _MODEL)  # the message names this argument
     return load_model(model)
 

@@ -25,7 +25,7 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
@@ -107,7 +107,7 @@ def command(arguments: Callable[[], argparse.ArgumentParser]) -> Callable:
             parser.prog = prog or parser.prog
             try:
                 with places.of_command():
-                    return body(parser.parse_args(argv))
+                    return body(places.with_copies(parser.parse_args(argv)))
             except InputError as error:
                 raise InputError(_with_flags(str(error), parser)) from error
 
@@ -287,7 +287,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31mb\nc")
     'a\\x1b[31mb\\nc'
     """
-    kept = (c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    kept = (c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in readable(text))
     return "".join(kept)
 
 

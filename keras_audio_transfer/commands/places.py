@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from keras_audio_transfer import remote
+from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, check_replaceable, check_unfinished
@@ -18,6 +20,8 @@ from keras_audio_transfer.files import beside, failures_beside, only_writer
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
+
+OUTPUTS = {"output", "output_dir", "page", "pictures"}  # what verbs call the places that they write to
 
 _until_the_end: ContextVar[ExitStack] = ContextVar("what is undone when the command ends")
 
@@ -42,7 +46,37 @@ def path(text: str) -> Path:
     """The type of an argument that names a place: an empty one would be the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("'' is no path; expected the name of a file or folder")
-    return Path(text)
+    try:
+        return remote.place_of(text) if remote.is_url(text) else Path(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def with_copies(options: argparse.Namespace) -> argparse.Namespace:
+    """Options with local places only: inputs elsewhere are fetched; outputs are written there when the command ends.
+
+    Raises:
+        InputError: see `remote.fetch` and `remote.published`; or an output is an input, or would hold one.
+    """
+    given = {name: value if isinstance(value, list) else [value] for name, value in vars(options).items()}
+    inputs = [
+        place for name, values in given.items() if name not in OUTPUTS for place in values if _url_of(place) is not None
+    ]
+    for name in OUTPUTS & given.keys():
+        if (url := _url_of(output := getattr(options, name))) is None:
+            continue
+        for place in inputs:
+            if place.is_relative_to(output):
+                what = f"{url} is or holds an input, {_url_of(place)}, which could be lost; name another place"
+                raise InputError(f"{name}: {what}")
+        setattr(options, name, _until_the_end.get().enter_context(remote.published(url)))
+    for place in inputs:
+        remote.fetch(place, bar=lambda total: Phases(options, "fetching").bar("fetching", total, "file")())
+    return options
+
+
+def _url_of(value):
+    return remote.url_of(value) if isinstance(value, Path) else None
 
 
 # ---- inputs

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer import datasets
+from keras_audio_transfer import datasets, remote
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets.clip import read_number, read_table
 from keras_audio_transfer.datasets.relabelling import FILE, LABEL
@@ -121,6 +121,8 @@ def _known(index, text, where):
 
 def file_text(path, table):
     """A file as the table names it: from the table's folder on, where `datasets.relabelling` looks for it."""
+    if (url := remote.url_of(path)) is not None:
+        return url
     try:
         text = Path(os.path.relpath(path, table.parent)).as_posix()
     except ValueError:  # on another drive

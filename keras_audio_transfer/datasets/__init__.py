@@ -50,6 +50,7 @@ from keras_audio_transfer.datasets.clip import SPLITS, Clip, Remote, with_unique
 from keras_audio_transfer.download import fetch, unpack
 from keras_audio_transfer.errors import InputError, unknown
 from keras_audio_transfer.files import beside, scratch_folder
+from keras_audio_transfer.remote import checked_input, url_of
 
 __all__ = ["DATASETS", "SPLITS", "Clip", "Remote", "download", "hold_out", "label_names", "load", "target_names"]
 
@@ -79,13 +80,14 @@ def load(name: str, data_dir: str | Path | None = None) -> list[Clip]:
 
     Args:
         name: a key of `DATASETS`.
-        data_dir: the folder its authors publish, or the CSV file of a manifest; not needed for 'synthetic'.
+        data_dir: the folder its authors publish, or the CSV file of a manifest, also its address (`s3://...`); not
+            needed for 'synthetic'.
 
     Raises:
         InputError: no such data set; no `data_dir` where one is needed, or a wrong, incomplete or empty one.
     """
     module = _module(name)
-    folder = None if data_dir is None else checked_path("data_dir", data_dir, _DATA_DIR)
+    folder = None if data_dir is None else checked_input("data_dir", data_dir, _DATA_DIR)
     if data_dir is None and module is not synthetic:
         raise InputError(f"{name}: no folder given; pass `data_dir`, the folder the data are in")
     clips = module.clips(folder)
@@ -132,6 +134,8 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
             or an archive that `download.unpack` refuses.
     """
     data_dir = checked_path("data_dir", data_dir, "the path of the folder to make")
+    if url_of(data_dir) is not None:
+        raise InputError(f"data_dir: {data_dir} is elsewhere; download to a folder here, and copy that")
     remotes = _module(name).REMOTES
     if not remotes:
         why = getattr(_module(name), "NO_DOWNLOAD", "there is nothing to download")

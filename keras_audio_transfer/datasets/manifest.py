@@ -1,6 +1,6 @@
 """Your own audio in a table: `data_dir` is a CSV file in UTF-8 with one row per clip.
 
-    path          the audio file, absolute or relative to the CSV's folder
+    path          the audio file, absolute or relative to the CSV's folder; or its address (s3://...)
     label         the class; for tagging several, separated by '|'
     split         optional: train, validation or test; val, dev, training and the like are understood
     fold          optional: a whole number from 0 up, for cross-validation
@@ -18,6 +18,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_audio_transfer import remote
 from keras_audio_transfer.datasets.clip import (
     SPLITS,
     Clip,
@@ -54,7 +55,7 @@ def clips(data_dir: Path) -> list[Clip]:
     for where, row in rows:
         if not row["path"]:
             raise InputError(f"{where}: no path; name an audio file or remove the row")
-        path = Path(os.path.abspath(folder / row["path"]))
+        path = Path(os.path.abspath(remote.named_in(data_dir, row["path"])))
         clip_id = text_of(path.relative_to(folder) if path.is_relative_to(folder) else path)
         in_parts = "start" in row or "duration" in row
         group = row.get("group", "") or (clip_id if in_parts else "")
@@ -86,6 +87,7 @@ def clips(data_dir: Path) -> list[Clip]:
             start_seconds=start or 0.0,
             duration_seconds=duration,
         )
+    remote.fetch_files(clip.path for clip in found.values())
     return [*found.values()]
 
 

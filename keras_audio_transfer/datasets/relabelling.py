@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from keras_audio_transfer import remote
 from keras_audio_transfer.datasets.clip import Clip, read_table, with_unique_ids
 from keras_audio_transfer.datasets.walk import label_of, text_of
 from keras_audio_transfer.errors import InputError
@@ -18,7 +19,7 @@ def relabelled(clips: Sequence[Clip], labelled: Path | None) -> list[Clip]:
 
     Args:
         clips: of a folder or manifest, with one label each; one at least.
-        labelled: a CSV file in UTF-8 with the columns `file` (absolute or from the table's folder on) and
+        labelled: a CSV file in UTF-8 with the columns `file` (absolute, from the table's folder on, or an address) and
             `correct_label`; rows in which that is empty, and other columns, are ignored. None changes nothing.
 
     Returns:
@@ -39,11 +40,12 @@ def relabelled(clips: Sequence[Clip], labelled: Path | None) -> list[Clip]:
             continue
         if not row[FILE]:
             raise InputError(f"{where}: has a label but no file; name the file, or remove the row")
-        path = os.path.realpath(labelled.parent / row[FILE])
+        path = os.path.realpath(remote.named_in(labelled, row[FILE]))
         if given.setdefault(path, (label, row[FILE]))[0] != label:
             raise InputError(f"{where}: {row[FILE]} has another label in an earlier row; remove one of the rows")
     if not given:
         raise InputError(f"{labelled}: no row has a {LABEL}; fill some in, or leave the table out")
+    remote.fetch_files(map(Path, given))
     result, seen = [], set()
     for clip in clips:
         path = os.path.realpath(clip.path)

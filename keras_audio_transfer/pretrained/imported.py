@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from keras_audio_transfer import remote
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
@@ -32,13 +33,15 @@ def find(text: str) -> Path:
     """The model folder that a user means.
 
     Args:
-        text: a path; 'default', the model that comes with the package; or the name of a published network that was
-            imported to `models_dir`. What has that name in the current folder goes before both, an imported network
-            only if it is a model folder.
+        text: a path; an address, which is not fetched; 'default', the model that comes with the package; or the name of
+            a published network that was imported to `models_dir`. What has that name in the current folder goes before
+            both, an imported network only if it is a model folder.
 
     Raises:
         InputError: a published network that was not imported.
     """
+    if remote.is_url(text):
+        return remote.place_of(text)
     path = Path(text)
     if text == DEFAULT and not path.exists():
         return default_model()
