@@ -21,7 +21,8 @@ from keras_audio_transfer.remote_paths import ENVIRONMENT, address_in, cache_dir
 _COPIES, _VERSIONS = "copies", "versions"
 _AT_ONCE = 32  # files
 _FINGERPRINTS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-_LAST = re.compile(r"(.*/)?(card\.json|_index\.json|index\.parquet/.*)")  # without these, what lies beside them is not read
+# Without these, what lies beside them is not read.
+_LAST = re.compile(r"(.*/)?(card\.json|_index\.json|index\.parquet/.*)")
 _UNREACHED = re.compile("Connect|Timeout|Endpoint|Closed|Payload|IncompleteRead|DNS")
 _BUSY = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504")
 
