@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -23,6 +23,7 @@ from keras_audio_transfer.commands.places import check_file, check_folder, check
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
+from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError
@@ -254,6 +255,17 @@ def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--workers", type=positive_int, metavar="N", default=2, help="clips worked on at the same time"
     )
+
+
+def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> None:
+    """`--scheduler`."""
+    text = f"of a Dask cluster, whose workers {what}, such as tcp://10.0.0.1:8786 (default: this machine)"
+    arguments.add_argument("--scheduler", metavar="ADDRESS", help=text)
+
+
+def cluster_of(options: argparse.Namespace) -> "AbstractContextManager[Cluster | None]":
+    """The cluster that `add_scheduler_argument` asked for."""
+    return nullcontext() if options.scheduler is None else Cluster(options.scheduler)
 
 
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:

@@ -1,12 +1,16 @@
 """What `extract` and `mfcc` share: the sounds, and the features file or folder that they write. Without TensorFlow."""
 
 import argparse
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import Row
 from keras_audio_transfer.files import write_failures
 
 
@@ -19,6 +23,7 @@ def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
     text = "features to write: a file (.npz), or a folder of Parquet files (.parquet) for many clips"
     arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help=text)
     cli.add_workers_argument(arguments)
+    cli.add_scheduler_argument(arguments, "compute the features")
 
 
 def check_inputs(options: argparse.Namespace) -> None:
@@ -40,6 +45,27 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
         return clips_below(options.inputs), []
     clips = cli.load_clips(options)
     return clips, cli.label_names(clips)
+
+
+def rows_on(
+    cluster: Cluster,
+    function: Callable[[Iterable[Clip]], Iterable[list[Row]]],
+    options: argparse.Namespace,
+    paths: Iterable[Path] = (),
+    batch_clips: int = 1,
+) -> feature_run.RowsOf:
+    """What computes the rows on a cluster. `paths`: what every machine has to see, beside the sounds."""
+    sounds = [place if place.is_dir() else place.parent for place in (*options.inputs, options.data_dir) if place]
+    shared = [place.absolute() for place in {*paths, *sounds} if place.exists()]
+
+    def killed(clip, reason):
+        return [Row(clip, f"{clip.clip_id}: {reason}; leave it out, or give workers more memory")]
+
+    def rows_of(clips):
+        absolute = (clip if clip.path is None else replace(clip, path=clip.path.absolute()) for clip in clips)
+        return cluster.map(function, absolute, killed, shared, batch_clips)
+
+    return rows_of
 
 
 def write_features(
