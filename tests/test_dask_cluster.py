@@ -18,10 +18,12 @@ from keras_audio_transfer import dask_cluster, feature_run
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import mfcc as mfcc_command
 from keras_audio_transfer.commands.features import rows_on
+from keras_audio_transfer.commands.probe import features_on_worker
 from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.mfcc import floor_rows
+from keras_audio_transfer.probing.grid_search import GridSearch
 
 SETTINGS = {"weights_sha256": {"mfcc": ""}}
 
@@ -127,6 +129,26 @@ def test_items_come_in_order_in_whole_batches(cluster):
     assert sorted({item for batch in batches for item in batch}) == [*range(100)]
     assert all(batch[0] % 4 == 0 and len(batch) % 4 == 0 for batch in batches)
     assert max(map(len, batches)) > 4  # quick tasks grow
+
+
+@pytest.mark.slow
+def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    layers = {name: (labels[:, None] + rng.normal(size=(60, 4))).astype(np.float32) for name in ("low", "high")}
+    names, folds = np.array([f"{number}.wav" for number in range(60)]), np.arange(60) % 5
+    for name in layers:
+        about = {"labels": labels, "label_names": ["a", "b", "c"], "folds": folds, "splits": np.full(60, "")}
+        FeatureTable({name: layers[name]}, clip_ids=names, **about).save(tmp_path / f"{name}.npz")
+    baseline = ["--baseline", tmp_path / "high.npz", "--quiet"]
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+        if more:  # this process computes none
+            monkeypatch.delattr(GridSearch, "fitted_scores")
+        assert run_main("probe", tmp_path / "low.npz", "--output-dir", tmp_path / place, *baseline, *more) == 0
+    for name in ("scores.csv", "predictions.csv", "config.json"):
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+    with pytest.raises(InputError, match=r"low\.npz: is another file than where the command runs"):
+        features_on_worker(tmp_path / "low.npz", None, None, ["0"])
 
 
 # ---- bad input

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -263,9 +263,9 @@ def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> Non
     arguments.add_argument("--scheduler", metavar="ADDRESS", help=text)
 
 
-def cluster_of(options: argparse.Namespace) -> "AbstractContextManager[Cluster | None]":
+def cluster_of(options: argparse.Namespace) -> Cluster | None:
     """The cluster that `add_scheduler_argument` asked for."""
-    return nullcontext() if options.scheduler is None else Cluster(options.scheduler)
+    return None if options.scheduler is None else places.closed_at_the_end(Cluster(options.scheduler))
 
 
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:

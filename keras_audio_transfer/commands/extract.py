@@ -53,17 +53,19 @@ def main(options):
     clips, names = features.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    with cli.cluster_of(options) as cluster:
-        from keras_audio_transfer import extraction
+    cluster = cli.cluster_of(options)
 
-        if batch_clips == 1:
-            extraction.use_one_thread_a_clip(options.workers)
-        extractor = extraction.SavedExtractor(saved_model)
-        how = extractor, layers, config, options.hop_seconds, options.workers, batch_clips
-        rows_of, settings = extraction.rows_and_settings(*how)
-        if cluster:
-            what = saved_model.absolute(), extractor.sha256, layers, config, options.hop_seconds, batch_clips
-            function = partial(extraction.rows_on_worker, *what)
-            rows_of = features.rows_on(cluster, function, options, [saved_model], batch_clips)
-        cli.say_licences(options, card)
-        return features.write_features(options, clips, names, settings, rows_of, batch_clips)
+    from keras_audio_transfer import extraction
+
+    if batch_clips == 1:
+        extraction.use_one_thread_a_clip(options.workers)
+    extractor = extraction.SavedExtractor(saved_model)
+    how = extractor, layers, config, options.hop_seconds, options.workers, batch_clips
+    rows_of, settings = extraction.rows_and_settings(*how)
+    if cluster:
+        what = saved_model.absolute(), extractor.sha256, layers, config, options.hop_seconds, batch_clips
+        rows_of = features.rows_on(
+            cluster, partial(extraction.rows_on_worker, *what), options, [saved_model], batch_clips
+        )
+    cli.say_licences(options, card)
+    return features.write_features(options, clips, names, settings, rows_of, batch_clips)
