@@ -21,6 +21,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 TASK_SECONDS = 2.0  # what is lost with a worker, and long beside what the scheduler spends on a task
 ITEMS_A_TASK = 128
 ANSWERS_IN = 10.0  # seconds
+_log = logging.getLogger(__name__)
 _PACKAGES = (
     "keras_audio_transfer",
     "tensorflow",
@@ -57,6 +58,8 @@ class Cluster(AbstractContextManager):
             what = f"{address} has Dask {there}, and this machine {distributed.__version__}"
             raise InputError(f"scheduler: {what}; install the same versions on all machines")
         self._client = distributed.Client(address, timeout=ANSWERS_IN, set_as_default=False)
+        if not self._client.nthreads():
+            _log.warning("%s: has no workers yet; waiting for them", address)
 
     def __exit__(self, *_):
         self._client.close()
@@ -113,7 +116,7 @@ class Cluster(AbstractContextManager):
                 some, future = waiting.popleft()
                 try:
                     results, seconds = future.result()
-                    fit = int(min(2 * len(some), ITEMS_A_TASK, len(some) * TASK_SECONDS / seconds))
+                    fit = int(min(2 * len(some), ITEMS_A_TASK, len(some) * TASK_SECONDS / max(seconds, 1e-3)))
                     size = max(1, fit // batch) * batch
                 except distributed.KilledWorker:
                     for _, of_others in waiting:

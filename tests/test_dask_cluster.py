@@ -14,12 +14,13 @@ import soundfile
 from conftest import run_main
 from sounds import noise
 
-from keras_audio_transfer import dask_cluster, feature_run
+from keras_audio_transfer import dask_cluster, feature_run, preparation
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import mfcc as mfcc_command
 from keras_audio_transfer.commands.features import rows_on
 from keras_audio_transfer.commands.probe import features_on_worker
 from keras_audio_transfer.dask_cluster import Cluster
+from keras_audio_transfer.datasets import prepared
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.mfcc import floor_rows
@@ -132,6 +133,27 @@ def test_items_come_in_order_in_whole_batches(cluster):
 
 
 @pytest.mark.slow
+def test_prepare_writes_what_one_machine_writes(local, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classes").mkdir()
+    folder.rename(tmp_path / "classes" / "noise")
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+        if more:  # this process decodes nothing
+            monkeypatch.delattr(preparation, "load_sound")
+        arguments = ["--dataset", "folder", "--data-dir", "classes", "--output-dir", place, "--quiet", *more]
+        assert run_main("prepare", *arguments) == 1
+    shards, rows = [], []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        shards.append((place / "clips-00000.tfrecord").read_bytes())
+        rows.append(prepared.rows_of(place / "index.parquet" / "00000.parquet"))
+    assert len(rows[0]) == 9
+    assert shards[0] == shards[1]
+    assert rows[0][4].pop("failure").startswith("classes/noise/4.wav: ")
+    assert rows[1][4].pop("failure").startswith(f"{tmp_path}/classes/noise/4.wav: ")
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.slow
 def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
@@ -196,7 +218,7 @@ def test_workers_that_differ(cluster, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_ends_in_the_middle(tmp_path):
+def test_a_scheduler_that_ends_in_the_middle(tmp_path, caplog):
     """It has no workers: what is asked waits."""
     place = tmp_path / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
@@ -208,6 +230,7 @@ def test_a_scheduler_that_ends_in_the_middle(tmp_path):
             time.sleep(0.1)
         address = place.read_text().split('"address": "')[1].split('"')[0]
         with Cluster(address) as cluster:
+            assert f"{address}: has no workers yet" in caplog.text
             threading.Timer(1, process.kill).start()
             with pytest.raises(InputError, match=f"{address} does not answer any more; start it again"):
                 [*cluster.map(list, [1], no_result)]
