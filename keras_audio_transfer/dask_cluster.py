@@ -85,7 +85,7 @@ class Cluster(AbstractContextManager):
             batch: a task has this many consecutive items, or a multiple.
 
         Raises:
-            InputError: the scheduler is gone; or a worker has other versions of packages, or does not see a path.
+            InputError: the scheduler is gone; or it or a worker has not the same packages, or does not see a path.
         """
         import distributed
         from distributed.comm import CommClosedError
@@ -127,6 +127,12 @@ class Cluster(AbstractContextManager):
         except (CancelledError, CommClosedError) as error:
             what = f"{self.address} does not answer any more"
             raise InputError(f"scheduler: {what}; start it again, and run the same command, which goes on") from error
+        except (ImportError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "deserialization of the task" not in f"{error}":
+                raise
+            first, *_ = f"{error.__cause__ or error}".splitlines()
+            what = f"{self.address}, or one of its workers, lacks what this machine has ({first[:200]})"
+            raise InputError(f"scheduler: {what}; install the same packages and versions on all machines") from error
         finally:
             for _, future in waiting:
                 future.cancel()

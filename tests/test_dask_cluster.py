@@ -1,17 +1,19 @@
 """Work on a Dask cluster: the results of one machine, whatever happens to workers, and one line where it cannot be."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import run_main
+from conftest import ROOT, run_main
 from sounds import noise
 
 from keras_audio_transfer import dask_cluster, feature_run, preparation
@@ -217,23 +219,41 @@ def test_workers_that_differ(cluster, tmp_path, monkeypatch):
         [*cluster.map(list, [1], no_result)]
 
 
-@pytest.mark.slow
-def test_a_scheduler_that_ends_in_the_middle(tmp_path, caplog):
-    """It has no workers: what is asked waits."""
-    place = tmp_path / "scheduler.json"
+@contextmanager
+def scheduler_without_workers(folder, package_at=ROOT):
+    """Its process and its address."""
+    place = folder / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
-    process = subprocess.Popen([*command, "--scheduler-file", str(place)], stderr=subprocess.DEVNULL)
+    command += ["--scheduler-file", str(place)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=package_at)
     try:
         deadline = time.monotonic() + 60
-        while not (place.exists() and '"address"' in place.read_text()):
+        while not (place.exists() and place.read_text().endswith("}")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        address = place.read_text().split('"address": "')[1].split('"')[0]
-        with Cluster(address) as cluster:
-            assert f"{address}: has no workers yet" in caplog.text
-            threading.Timer(1, process.kill).start()
-            with pytest.raises(InputError, match=f"{address} does not answer any more; start it again"):
-                [*cluster.map(list, [1], no_result)]
+        yield process, json.loads(place.read_text())["address"]
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_ends_in_the_middle(tmp_path, caplog):
+    """It has no workers: what is asked waits."""
+    with scheduler_without_workers(tmp_path) as (process, address), Cluster(address) as cluster:
+        assert f"{address}: has no workers yet" in caplog.text
+        threading.Timer(1, process.kill).start()
+        with pytest.raises(InputError, match=f"{address} does not answer any more; start it again"):
+            [*cluster.map(list, [1], no_result)]
+
+
+@pytest.mark.slow
+def test_a_scheduler_without_the_package(tmp_path):
+    other = tmp_path / "keras_audio_transfer"
+    other.mkdir()
+    (other / "__init__.py").write_text("")
+    what = r"lacks what this machine has \(No module named 'keras_audio_transfer\.dask_cluster'\); install"
+    with scheduler_without_workers(tmp_path, tmp_path) as (_, address), Cluster(address) as cluster:
+        work = cluster.map(list, [1], no_result)
+        with pytest.raises(InputError, match=what):
+            next(work)
