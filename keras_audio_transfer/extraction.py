@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -308,6 +309,42 @@ def rows_and_settings(
         return window_rows(extractor, layer_names, config, hop_seconds, workers), settings
     workers = workers if batch_clips == 1 else 1
     return clip_rows(extractor, layer_names, config, workers, batch_clips), settings
+
+
+def rows_on_worker(
+    saved_model: Path,
+    sha256_of_model: str,
+    layer_names: list[str],
+    config: AudioConfig,
+    hop_seconds: float | None,
+    batch_clips: int,
+    clips: Iterable[Clip],
+) -> Iterator[list[Row]]:
+    """The rows of `rows_and_settings` in a process that is given some clips at a time, and loads the model once.
+
+    Raises:
+        InputError: what lies there is not the model of this SHA-256.
+    """
+    with _LOADING:
+        extractor = _loaded(saved_model, sha256_of_model, batch_clips)
+    rows_of, _ = rows_and_settings(extractor, layer_names, config, hop_seconds, 1, batch_clips)
+    return rows_of(clips)
+
+
+_LOADING = Lock()
+
+
+@lru_cache(maxsize=1)
+def _loaded(saved_model, expected, batch_clips):
+    from distributed import get_worker
+
+    if batch_clips == 1:
+        with suppress(RuntimeError):  # TensorFlow has run there before
+            use_one_thread_a_clip(get_worker().state.nthreads)
+    extractor = SavedExtractor(saved_model)
+    if extractor.sha256 != expected:
+        raise InputError(f"{saved_model}: is another model than where the command runs; share one folder")
+    return extractor
 
 
 def _of_window(clip, time, features):

@@ -29,6 +29,10 @@ _NOTHING = {
     **{"source_sha256": "", "samples": 0, "seconds": 0.0, "offset": 0, "checksum": "", "notes": []},
 }
 
+Record = tuple[dict[str, Any], bytes]  # a clip's row in the index, and what the shard holds of it
+# From a function of a clip, clips, and a function of a clip and why it has no record, to the record of each clip.
+Elsewhere = Callable[[Callable[[Clip], Record], Sequence[Clip], Callable[[Clip, str], Record]], Iterator[Record]]
+
 
 def prepare(
     clips: Sequence[Clip],
@@ -37,6 +41,7 @@ def prepare(
     workers: int = 2,
     shard_bytes: int = 1 << 27,
     progress: Callable[[int], Callable] = lambda total: iter,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[list[dict[str, Any]], int]:
     """Decode and resample clips, and write them to a folder.
 
@@ -50,6 +55,7 @@ def prepare(
         workers: clips worked on at the same time.
         shard_bytes: a shard ends behind the clip that makes it this large.
         progress: from how many clips have to be read to what wraps their iterator, e.g. `tqdm`.
+        elsewhere: computes records on other machines. None: here.
 
     Returns:
         The rows of the index, and how many of them were there before.
@@ -74,7 +80,11 @@ def prepare(
         part.unlink()
     for shard in {*folder.glob(_shard("*"))} - {folder / _shard(f"{number:05}") for number in range(len(kept))}:
         shard.unlink()
-    records = iter(progress(len(rest))(ordered_map(partial(_record, sample_rate), rest, workers)))
+    of_clip = partial(_record, sample_rate)
+    found = (
+        elsewhere(of_clip, rest, partial(_failed, sample_rate)) if elsewhere else ordered_map(of_clip, rest, workers)
+    )
+    records = iter(progress(len(rest))(found))
     number = len(kept)
     while of_shard := _write_shard(records, folder, f"{number:05}", shard_bytes):
         rows += of_shard
@@ -179,9 +189,13 @@ def _record(sample_rate, clip):
     """A clip's row, with its offset in its record; and the record, empty where it cannot be read."""
     result = or_reason(partial(_read, sample_rate), clip)
     if isinstance(result, str):
-        result = {**_NOTHING, "failure": text_of(result)}, b""
+        return _failed(sample_rate, clip, result)
     found, record = result
     return {**_about(clip, sample_rate), **found}, record
+
+
+def _failed(sample_rate, clip, reason):
+    return {**_about(clip, sample_rate), **_NOTHING, "failure": text_of(reason)}, b""
 
 
 def _about(clip, sample_rate):

@@ -114,7 +114,7 @@ def imported():
 
 
 def test_what_is_imported_is_required_and_the_reverse():
-    names = ("benchmark", "completion", "demo", "onnx", "remote", "server", "serving", "torch")
+    names = ("benchmark", "completion", "dask", "demo", "onnx", "remote", "server", "serving", "torch")
     extras = [required("options.extras_require", name) for name in names]
     assert imported() == required("options", "install_requires").union(*extras) - {"s3fs"}  # fsspec imports it
 

@@ -23,6 +23,7 @@ from keras_audio_transfer.commands.places import check_file, check_folder, check
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
+from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError, readable
@@ -254,6 +255,17 @@ def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--workers", type=positive_int, metavar="N", default=2, help="clips worked on at the same time"
     )
+
+
+def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> None:
+    """`--scheduler`."""
+    text = f"of a Dask cluster, whose workers {what}, such as tcp://10.0.0.1:8786 (default: this machine)"
+    arguments.add_argument("--scheduler", metavar="ADDRESS", help=text)
+
+
+def cluster_of(options: argparse.Namespace) -> Cluster | None:
+    """The cluster that `add_scheduler_argument` asked for."""
+    return None if options.scheduler is None else places.closed_at_the_end(Cluster(options.scheduler))
 
 
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:

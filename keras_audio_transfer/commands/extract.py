@@ -10,6 +10,8 @@ Files that cannot be read are listed in failed.csv beside the output, the rest i
 Where a run was killed, the same command goes on.
 """
 
+from functools import partial
+
 from keras_audio_transfer.commands import cli, features, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
@@ -51,6 +53,8 @@ def main(options):
     clips, names = features.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
+    cluster = cli.cluster_of(options)
+
     from keras_audio_transfer import extraction
 
     if batch_clips == 1:
@@ -58,5 +62,10 @@ def main(options):
     extractor = extraction.SavedExtractor(saved_model)
     how = extractor, layers, config, options.hop_seconds, options.workers, batch_clips
     rows_of, settings = extraction.rows_and_settings(*how)
+    if cluster:
+        what = saved_model.absolute(), extractor.sha256, layers, config, options.hop_seconds, batch_clips
+        rows_of = features.rows_on(
+            cluster, partial(extraction.rows_on_worker, *what), options, [saved_model], batch_clips
+        )
     cli.say_licences(options, card)
     return features.write_features(options, clips, names, settings, rows_of, batch_clips)

@@ -1,13 +1,20 @@
 """What `extract` and `mfcc` share: the sounds, and the features file or folder that they write. Without TensorFlow."""
 
 import argparse
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import Row
 from keras_audio_transfer.files import write_failures
+
+Result = TypeVar("Result")
 
 
 def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
@@ -19,6 +26,7 @@ def add_input_arguments(arguments: argparse.ArgumentParser) -> None:
     text = "features to write: a file (.npz), or a folder of Parquet files (.parquet) for many clips"
     arguments.add_argument("--output", type=Path, required=True, metavar="FEATURES.npz", help=text)
     cli.add_workers_argument(arguments)
+    cli.add_scheduler_argument(arguments, "compute the features")
 
 
 def check_inputs(options: argparse.Namespace) -> None:
@@ -40,6 +48,40 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
         return clips_below(options.inputs), []
     clips = cli.load_clips(options)
     return clips, cli.label_names(clips)
+
+
+def on_clips(
+    cluster: Cluster,
+    function: Callable[[Iterable[Clip]], Iterable[Result]],
+    clips: Iterable[Clip],
+    failed: Callable[[Clip, str], Result],
+    paths: Iterable[Path | None],
+    batch_clips: int = 1,
+) -> Iterator[Result]:
+    """`Cluster.map` of clips. `paths`: the user's, which every machine has to see; of a file its folder."""
+    there = {path if path.is_dir() else path.parent for path in paths if path and path.exists()}
+    absolute = (clip if clip.path is None else replace(clip, path=clip.path.absolute()) for clip in clips)
+
+    def killed(clip, reason):
+        return failed(clip, f"{clip.clip_id}: {reason}; leave it out, or give workers more memory")
+
+    return cluster.map(function, absolute, killed, [path.absolute() for path in there], batch_clips)
+
+
+def rows_on(
+    cluster: Cluster,
+    function: Callable[[Iterable[Clip]], Iterable[list[Row]]],
+    options: argparse.Namespace,
+    paths: Iterable[Path] = (),
+    batch_clips: int = 1,
+) -> feature_run.RowsOf:
+    """What computes the rows on a cluster. `paths`: see `on_clips`; beside the sounds."""
+
+    def failed(clip, reason):
+        return [Row(clip, reason)]
+
+    paths = [*paths, *options.inputs, options.data_dir]
+    return lambda clips: on_clips(cluster, function, clips, failed, paths, batch_clips)
 
 
 def write_features(

@@ -24,4 +24,8 @@ def main(options):
     from keras_audio_transfer.mfcc import floor_rows
 
     settings = {"weights_sha256": {"mfcc": ""}}
-    return features.write_features(options, clips, names, settings, floor_rows("mfcc", options.workers))
+    cluster = cli.cluster_of(options)
+    rows_of = floor_rows("mfcc", 1 if cluster else options.workers)
+    if cluster:
+        rows_of = features.rows_on(cluster, rows_of, options)
+    return features.write_features(options, clips, names, settings, rows_of)

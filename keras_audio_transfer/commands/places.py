@@ -7,9 +7,10 @@ import argparse
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 from keras_audio_transfer import remote
 from keras_audio_transfer.commands.progress import Phases
@@ -22,7 +23,7 @@ from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
 
 OUTPUTS = {"output", "output_dir", "page", "pictures"}  # what verbs call the places that they write to
-
+Resource = TypeVar("Resource")
 _until_the_end: ContextVar[ExitStack] = ContextVar("what is undone when the command ends")
 
 
@@ -39,7 +40,12 @@ def of_command() -> Iterator[None]:
 
 def lock(place: Path, what: str = "folder") -> None:
     """Keep other runs away from an output until the command ends; see `files.only_writer`."""
-    _until_the_end.get().enter_context(only_writer(place, what))
+    closed_at_the_end(only_writer(place, what))
+
+
+def closed_at_the_end(resource: AbstractContextManager[Resource]) -> Resource:
+    """What is entered here, and left when the command ends."""
+    return _until_the_end.get().enter_context(resource)
 
 
 def path(text: str) -> Path:

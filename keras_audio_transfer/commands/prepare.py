@@ -10,7 +10,7 @@ command goes on, and where everything is there it does nothing.
 from functools import partial
 from pathlib import Path
 
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import cli, features, places
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import failures_beside, write_failures
@@ -31,6 +31,7 @@ def arguments():
         "--shard-mib", type=cli.positive, metavar="N", default=128, help="size from which on a shard is full"
     )
     cli.add_workers_argument(parser)
+    cli.add_scheduler_argument(parser, "decode the clips")
     return parser
 
 
@@ -44,9 +45,14 @@ def main(options):
     places.check_holds_no_input("--output-dir", folder, [options.data_dir])
     failures_beside(folder)
     places.lock(folder)
+    cluster = cli.cluster_of(options)
     clips = cli.load_clips(options)
+
+    def elsewhere(function, clips, failed):
+        return features.on_clips(cluster, partial(map, function), clips, failed, [options.data_dir])
+
     progress = partial(cli.Phases(options, "preparing").bar, "preparing")
-    how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress
+    how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress, cluster and elsewhere
 
     from keras_audio_transfer.preparation import prepare
 

@@ -10,6 +10,7 @@ killed.
 import argparse
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
@@ -64,6 +65,7 @@ def arguments():
     cli.add_layer_weights_argument(parser)
     parser.add_argument("--target", metavar="NAME", help="which of several numbers a clip to predict (regression)")
     cli.add_jobs_argument(parser)
+    cli.add_scheduler_argument(parser, "fit the SVMs")
     return parser
 
 
@@ -139,12 +141,41 @@ def tables_beside(options):
 
 def load_features(options):
     """The features, joined with the baseline's, and the combinations to probe."""
-    features = FeatureTable.load(options.features).of_target(options.target)
-    names, alone = tuple(features.layers), ()
-    if options.baseline:
-        baseline = FeatureTable.load(options.baseline)
-        features, alone = features.join(baseline, str(options.baseline)), tuple(baseline.layers)
+    features = joined_features(options.features, options.baseline, options.target)
+    alone = tuple(FeatureTable.load(options.baseline).layers) if options.baseline else ()
+    names = tuple(name for name in features.layers if name not in alone)
     return features, wanted_combinations(options.combinations, names, alone), "+".join(alone)
+
+
+def joined_features(path, baseline, target):
+    features = FeatureTable.load(path).of_target(target)
+    return features.join(FeatureTable.load(baseline), str(baseline)) if baseline else features
+
+
+def features_on_worker(path, baseline, target, checksums):
+    """`joined_features`, if the files are those with these checksums."""
+    for place, checksum in zip(filter(None, (path, baseline)), checksums, strict=True):
+        if sha256(place) != checksum:
+            raise InputError(f"{place}: is another file than where the command runs; share one")
+    return joined_features(path, baseline, target)
+
+
+def scores_on(cluster, options, prober):
+    """What computes the prober's scores on a cluster."""
+    from keras_audio_transfer.probing.grid_search import scores_on_worker
+
+    path, baseline = (place and place.absolute() for place in (options.features, options.baseline))
+    paths = [*filter(None, (path, baseline))]
+    of_features = path, baseline, options.target, tuple(map(sha256, paths))
+
+    def killed(work, reason):
+        raise InputError(f"scheduler: {'+'.join(work[0])}: {reason}; give workers more memory, and run this again")
+
+    def elsewhere(part, work):
+        how = features_on_worker, of_features, prober.scale, prober.layer_weights, part
+        return cluster.map(partial(scores_on_worker, *how), work, killed, paths)
+
+    return elsewhere
 
 
 def prober_of(options, features):
@@ -293,9 +324,11 @@ def draw(options, scores, prober, picture):
 @cli.command(arguments)
 def main(options):
     check_place(options)
+    cluster = cli.cluster_of(options)
     lines, beside = mean_best(tables(options.compare, "--compare")), tables_beside(options)
     features, wanted, baseline = load_features(options)
     prober = prober_of(options, features)
+    prober.elsewhere = cluster and scores_on(cluster, options, prober)
     cli.say(options, f"{options.features}: {described(prober)}")
     open_folder(options, settings_of(options, prober))
     probe(options, prober, wanted)

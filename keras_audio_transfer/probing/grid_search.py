@@ -6,7 +6,7 @@ Scores equal those of scikit-learn's `GridSearchCV` with `SVC` or `SVR`. Without
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -32,6 +32,10 @@ def grid_of(layer_weights: str) -> list[SVMParams]:
     return [point._replace(layer_weights=kind) for kind in kinds for point in GRID]
 
 
+# From a part, and combinations with points of the grid, to the scores of each.
+Elsewhere = Callable[[Part, Sequence[tuple[Combination, Sequence[int]]]], Iterator[list[float]]]
+
+
 @dataclass
 class GridSearch:
     """The scores of SVMs on combinations of layers.
@@ -43,6 +47,7 @@ class GridSearch:
         n_jobs: combinations that are worked on at a time, in threads.
         record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
         step: called after each combination in each part.
+        elsewhere: computes scores on other machines; see `scores_on_worker`, which it calls there. None: here.
     """
 
     features: FeatureTable
@@ -51,6 +56,7 @@ class GridSearch:
     n_jobs: int = 1
     record: MutableMapping[str, list[float]] = field(default_factory=dict)
     step: Callable[[], object] = lambda: None
+    elsewhere: Elsewhere | None = None
 
     def __post_init__(self):
         self._grid = grid_of(self.layer_weights)
@@ -145,10 +151,13 @@ class GridSearch:
             layers: f"{part.name}{_others(points[layers]) if more else ''}: {'+'.join(layers)}" for layers in points
         }
         missing = [layers for layers in points if len(points[layers]) and keys[layers] not in self.record]
+        computed = self.elsewhere and self.elsewhere(part, [(layers, [*points[layers]]) for layers in missing])
 
         def scores(layers):
             if layers in missing:
-                self.record[keys[layers]] = self._fitted_scores(part, layers, points[layers])
+                here = computed is None
+                found = self.fitted_scores(part, layers, points[layers]) if here else next(computed)
+                self.record[keys[layers]] = found
             self.step()
             on_record = self.record[keys[layers]] if len(points[layers]) else []
             if len(on_record) != len(points[layers]):
@@ -156,12 +165,16 @@ class GridSearch:
                 raise InputError(f"the record of an unfinished run is damaged: {found}; remove unfinished.jsonl")
             return layers, np.array(on_record)
 
+        if computed is not None:
+            yield from map(scores, points)
+            return
         # Each combination has its thread; more of them for its small matrices would cost more than they gain.
         with self._threads.limit(limits=1), ThreadPoolExecutor(self.n_jobs) as pool:
             self._products.hold(*part, (layer for layers in missing for layer in layers))
             yield from pool.map(scores, points)
 
-    def _fitted_scores(self, part, layers, points):
+    def fitted_scores(self, part: Part, layers: Combination, points: Sequence[int]) -> list[float]:
+        """The scores of SVMs with these points of the grid."""
         expected, result = self.features.labels[part.score], [0.0] * len(points)
         for number, predicted in self._predictions(part, layers, [self._grid[number] for number in points]):
             result[number] = float(score_of(expected, predicted))
@@ -179,6 +192,34 @@ class GridSearch:
             points = [params[number] for number in numbers]
             for number, predicted in predictions(products, features, n_features, labels, points, wanted):
                 yield numbers[number], predicted
+
+
+def scores_on_worker(
+    load: Callable[..., FeatureTable],
+    paths: tuple,
+    scale: bool,
+    layer_weights: str,
+    part: Part,
+    work: Sequence[tuple[Combination, Sequence[int]]],
+) -> Iterator[list[float]]:
+    """What `Elsewhere` gives, in a process that is asked again and again, and keeps the last features.
+
+    Args:
+        load: from `paths` to the features.
+        paths: where they lie, and whatever else tells them from others.
+        scale, layer_weights: of `GridSearch`.
+        part, work: see `Elsewhere`.
+    """
+    search = _kept_search(load, paths, scale, layer_weights)
+    with ThreadpoolController().limit(limits=1):
+        for layers, points in work:
+            search._products.hold(*part, layers)
+            yield search.fitted_scores(part, layers, points)
+
+
+@lru_cache(maxsize=1)
+def _kept_search(load, paths, scale, layer_weights):
+    return GridSearch(load(*paths), scale, layer_weights)
 
 
 def _others(points):

@@ -18,7 +18,7 @@ from keras_audio_transfer.probing import calibration, familiarity
 from keras_audio_transfer.probing.calibration import Calibration
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS, Part, final_parts, outer_folds
 from keras_audio_transfer.probing.familiarity import Familiarity
-from keras_audio_transfer.probing.grid_search import GridSearch, grid_of
+from keras_audio_transfer.probing.grid_search import Elsewhere, GridSearch, grid_of
 from keras_audio_transfer.probing.layer_selection import METHODS, Combination, n_evaluations
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS, layer_factors
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams, pair_values
@@ -52,6 +52,7 @@ class Prober:
             `layer_weights.layer_factors`.
         record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
         step: called after each combination in each part.
+        elsewhere: see `GridSearch`.
 
     Raises:
         InputError: an unknown protocol or an unknown choice of `layer_weights`, a layer whose name holds what joins
@@ -66,6 +67,7 @@ class Prober:
     layer_weights: str = CHANNELS
     record: MutableMapping[str, list[float]] | None = None
     step: Callable[[], object] = lambda: None
+    elsewhere: Elsewhere | None = None
 
     def __post_init__(self):
         if self.protocol not in PROTOCOLS:
@@ -135,7 +137,7 @@ class Prober:
         if self._last_search is not None:
             self._last_search.clear()
         self._last_search = GridSearch(
-            self.features, self.scale, self.layer_weights, self.n_jobs, self.record, self.step
+            self.features, self.scale, self.layer_weights, self.n_jobs, self.record, self.step, self.elsewhere
         )
         return self._last_search
 
