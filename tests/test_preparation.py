@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -304,6 +305,33 @@ def test_a_damaged_index_is_refused(manifest, tmp_path):
             pyarrow.parquet.write_table(damaged, part)
         with pytest.raises(InputError, match=r"00000\.parquet: is no part of an index, or damaged \(.*run `prepare`"):
             load("prepared", tmp_path / "p")
+
+
+@pytest.mark.parametrize("accident", ["first part gone", "last part gone", "part copied", "shard copied", "swapped"])
+def test_a_part_of_the_clips_is_not_taken_for_all(accident, manifest, tmp_path):
+    clips = load("manifest", manifest)
+    folder = tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    index = sorted((folder / INDEX).iterdir())
+    match accident:
+        case "first part gone":
+            index[0].unlink()
+        case "last part gone":
+            index[-1].unlink()
+        case "part copied":
+            shutil.copy(index[0], folder / INDEX / f"{len(index):05}.parquet")
+        case "shard copied":
+            shutil.copy(folder / stored[0].path.name, folder / "clips-00007.tfrecord")
+        case "swapped":
+            first, second = (path.read_bytes() for path in index[:2])
+            index[0].write_bytes(second)
+            index[1].write_bytes(first)
+    with pytest.raises(InputError, match=r"\.parquet(: .* remove it, and| is gone; .* or) run `prepare` once more$"):
+        load("prepared", folder)
+    if accident in ("part copied", "swapped"):
+        for part in index[:2] if accident == "swapped" else [folder / INDEX / f"{len(index):05}.parquet"]:
+            part.unlink()
+    assert prepared(clips, folder)[0] == stored
 
 
 def test_other_folders_are_refused(manifest, tmp_path):
