@@ -456,6 +456,10 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
     assert (tmp_path / "failed.csv").read_text().count("cannot be decoded") == 1
     alike = "^--unknown: .*tone0.wav sounds as .*tone0.wav, which is of a class; expected sounds of none of the classes"
     refused(alike, sounds / "tone" / "tone0.wav")
+    own = shutil.copytree(sounds, tmp_path / "own")
+    shutil.copytree(sounds / "tone", own / "_background")
+    with pytest.raises(InputError, match=r"^[^-].*own: _background/tone0.wav sounds as tone/tone0.wav, which is"):
+        quietly("classify", own, "--model", model_dir, "--output-dir", tmp_path / "mine")
     copy_with_card(model_dir, tmp_path / "old", lambda card: None)
     (tmp_path / "none").rename(tmp_path / "old" / "none")
     refused(
