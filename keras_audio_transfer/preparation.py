@@ -201,7 +201,9 @@ def _about(clip, sample_rate):
 
 def _read(sample_rate, clip):
     """What is found when a clip is read, in the columns of the index, and its record."""
-    size, date, of_source = (0, 0, "") if clip.path is None else _fingerprint(clip.path)
+    size, date, of_source = 0, 0, ""
+    if clip.path is not None and clip.path.is_file():  # a named pipe never ends; `load_sound` says what it is
+        size, date, of_source = _fingerprint(clip.path)
     waveform, notes, recorded = load_sound(clip, sample_rate)
     of_rate = low_rate(recorded.sample_rate, sample_rate)  # that of the model counts, when it is known
     data = waveform.astype("<f4", copy=False).tobytes()

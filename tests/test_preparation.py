@@ -18,7 +18,7 @@ from sounds import CONFIG, noise
 
 from keras_audio_transfer import files
 from keras_audio_transfer.audio import WaveformStore, load_sound, mix_and_resample
-from keras_audio_transfer.datasets import load
+from keras_audio_transfer.datasets import Clip, load
 from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -261,6 +261,13 @@ def test_bad_clips_are_listed_and_tried_again(manifest, tmp_path, capsys):
     os.utime(clips[1].path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert run_main(*arguments) == 1
     assert len(load("prepared", tmp_path / "p")) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    ((row,), _) = prepare([Clip("a.wav", tmp_path / "a.wav", ("dog",))], tmp_path / "p", RATE)
+    assert "a.wav: is no file; expected an audio file" in row["failure"]
 
 
 @pytest.mark.parametrize(
