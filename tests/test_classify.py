@@ -486,6 +486,8 @@ def test_sounds_of_the_background_are_of_no_class(name, as_manifest, sounds, tmp
     assert {clip.labels for clip in clips} == {("tone",), ("click",)}
     assert [clip.path.parent.name for clip in foreign] == ["deep"] * 3 + ["noise"] * 7
     assert not any(clip.labels for clip in foreign)
+    given[-1] = tmp_path / "own" / name  # the same sounds count once
+    assert len(own_sounds.found(classify.arguments().parse_args([*map(str, given)]))[1]) == 3
 
 
 def test_the_background_alone_is_refused(model_dir, tmp_path):

@@ -61,7 +61,9 @@ def found(options):
     if foreign:
         cli.say(options, f"{len(foreign)} unknown sounds: those of {' and '.join(BACKGROUND)}, which are no classes")
     if options.unknown is not None:
-        foreign = with_unique_ids(foreign + clips_below([options.unknown]))
+        there = {clip.path.resolve() for clip in foreign}
+        others = [clip for clip in clips_below([options.unknown]) if clip.path.resolve() not in there]
+        foreign = with_unique_ids(foreign + others)
     return clips, foreign, several
 
 
