@@ -198,10 +198,11 @@ def write_folder(path: Path, content: Mapping[str, Array]) -> None:
     """Write a table as a folder of shards; it appears whole or not at all. `content`: see `write_shard`.
 
     Raises:
-        InputError: something else is there.
+        InputError: no row, or something else is there.
     """
     check_replaceable(path)
-    n_rows = len(content["clip_ids"])
+    if not (n_rows := len(content["clip_ids"])):
+        raise InputError("table: has no clips, which a folder of features cannot say; save it as .npz")
     of_table = ("layer_names", "label_names", "weights_sha256")
     with atomic_write(path) as partial:
         partial.mkdir()

@@ -245,7 +245,7 @@ class FeatureTable:
     def to_arrays(self) -> dict[str, Array]:
         """The arrays of a features file, by their names there. Raises InputError where a layer has that of another."""
         for name in self.layers:
-            if name in (*NOT_LAYERS, *OPTIONAL, "file"):
+            if name in (*NOT_LAYERS, *OPTIONAL, "weights_sha256", "file"):
                 raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
         arrays = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         arrays |= {

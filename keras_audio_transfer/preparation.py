@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_audio_transfer.audio import load_sound, low_rate, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED, parts, rows_of, schema
+from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED, parts, rows_of, schema, shard_name
 from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
@@ -69,7 +69,9 @@ def prepare(
     kept = [*_kept(clips, folder, before, sample_rate)]
     rows = [row for of_shard in kept for row in of_shard]
     n_before = len(rows)
-    if index.exists() and len(kept) == len(before) and n_before == len(clips):
+    names = [shard_name(f"{number:05}") for number in range(len(kept))]
+    others = [shard for shard in folder.glob(shard_name("*")) if shard.name not in names]
+    if index.exists() and len(kept) == len(before) and n_before == len(clips) and not others:
         return rows, n_before
     rest = clips[n_before:]
     _check_sources(rest, folder, before[len(kept) :])
@@ -78,7 +80,7 @@ def prepare(
     unfinished.mkdir(parents=True, exist_ok=True)
     for part in parts(unfinished)[len(kept) :]:
         part.unlink()
-    for shard in {*folder.glob(_shard("*"))} - {folder / _shard(f"{number:05}") for number in range(len(kept))}:
+    for shard in others:
         shard.unlink()
     of_clip = partial(_record, sample_rate)
     found = (
@@ -91,10 +93,6 @@ def prepare(
         number += 1
     unfinished.rename(index)
     return rows, n_before
-
-
-def _shard(number):
-    return f"clips-{number}.tfrecord"
 
 
 def _check(clips, folder, sample_rate):
@@ -130,7 +128,7 @@ def _kept(clips, folder, before, sample_rate) -> Iterator[list[dict]]:
     """The rows of each shard that stays."""
     place = 0
     for number, part in enumerate(before):
-        shard = folder / _shard(f"{number:05}")
+        shard = folder / shard_name(f"{number:05}")
         if part.stem != f"{number:05}" or not shard.is_file():
             return
         rows = rows_of(part)
@@ -171,7 +169,7 @@ def _write_shard(records, folder, number, shard_bytes):
     import tensorflow as tf
 
     rows, size = [], 0
-    shard = folder / _shard(number)
+    shard = folder / shard_name(number)
     with atomic_write(shard) as partial, tf.io.TFRecordWriter(os.fsencode(partial)) as writer:
         for row, record in chain([first], records):
             rows.append({**row, "shard": shard.name, "offset": size + _BEFORE + row["offset"]})
@@ -217,7 +215,9 @@ def _about(clip, sample_rate):
 
 def _read(sample_rate, clip):
     """What is found when a clip is read, in the columns of the index, and its record."""
-    size, date, of_source = (0, 0, "") if clip.path is None else _fingerprint(clip.path)
+    size, date, of_source = 0, 0, ""
+    if clip.path is not None and clip.path.is_file():  # a named pipe never ends; `load_sound` says what it is
+        size, date, of_source = _fingerprint(clip.path)
     waveform, notes, recorded = load_sound(clip, sample_rate)
     of_rate = low_rate(recorded.sample_rate, sample_rate)  # that of the model counts, when it is known
     data = waveform.astype("<f4", copy=False).tobytes()

@@ -456,6 +456,10 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
     assert (tmp_path / "failed.csv").read_text().count("cannot be decoded") == 1
     alike = "^--unknown: .*tone0.wav sounds as .*tone0.wav, which is of a class; expected sounds of none of the classes"
     refused(alike, sounds / "tone" / "tone0.wav")
+    own = shutil.copytree(sounds, tmp_path / "own")
+    shutil.copytree(sounds / "tone", own / "_background")
+    with pytest.raises(InputError, match=r"^[^-].*own: _background/tone0.wav sounds as tone/tone0.wav, which is"):
+        quietly("classify", own, "--model", model_dir, "--output-dir", tmp_path / "mine")
     copy_with_card(model_dir, tmp_path / "old", lambda card: None)
     (tmp_path / "none").rename(tmp_path / "old" / "none")
     refused(
@@ -482,6 +486,8 @@ def test_sounds_of_the_background_are_of_no_class(name, as_manifest, sounds, tmp
     assert {clip.labels for clip in clips} == {("tone",), ("click",)}
     assert [clip.path.parent.name for clip in foreign] == ["deep"] * 3 + ["noise"] * 7
     assert not any(clip.labels for clip in foreign)
+    given[-1] = tmp_path / "own" / name  # the same sounds count once
+    assert len(own_sounds.found(classify.arguments().parse_args([*map(str, given)]))[1]) == 3
 
 
 def test_the_background_alone_is_refused(model_dir, tmp_path):

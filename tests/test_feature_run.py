@@ -193,6 +193,12 @@ def test_a_table_in_memory_is_saved_as_a_folder(clips, tmp_path, is_tagged):
     assert_same(FeatureTable.load(tmp_path / "f.parquet"), table)
 
 
+def test_a_table_without_clips_is_no_folder(clips, tmp_path):
+    with pytest.raises(InputError, match=r"^table: has no clips, .* save it as \.npz$"):
+        FeatureTable.of_clips({"low": np.zeros((0, 2), np.float32)}, [], NAMES).save(tmp_path / "f.parquet")
+    assert names_in(tmp_path) == ["audio"]
+
+
 def test_nothing_that_can_be_read(clips, tmp_path):
     assert keep(tmp_path / "f.parquet", [clips[4]])[1] == 0
     assert names_in(tmp_path) == ["audio"]

@@ -384,7 +384,7 @@ def test_a_table_says_in_one_line_what_it_holds():
     assert repr(features_of("target")) == "<FeatureTable: 2 clips, 2 layers, 8 channels, 1 target>"
 
 
-@pytest.mark.parametrize("name", ["labels", "notes", "file"])
+@pytest.mark.parametrize("name", ["labels", "notes", "weights_sha256", "file"])
 def test_a_layer_with_the_name_of_another_array_is_not_saved(tmp_path, name):
     features = features_of("single")
     features.layers = {name: next(iter(features.layers.values()))}

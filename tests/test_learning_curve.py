@@ -178,15 +178,16 @@ def test_no_gain_is_foretold_where_the_score_does_not_rise(scores, why):
     assert extrapolated(scores) == (None, f"no gain from more clips can be foretold: the score {why}")
 
 
-def test_where_nothing_follows_nothing_is_said():
+@pytest.mark.parametrize(
+    ("deviation", "why"), [(0.2, "the folds differ too much"), (np.nan, "the scored clips are too few")]
+)
+def test_where_nothing_follows_nothing_is_said(deviation, why):
     rng = np.random.default_rng(0)
     matrices = [rng.uniform(0.3, 0.9, (1, 5)) for _ in module.FRACTIONS]
     clips = [100 * fraction for fraction in module.FRACTIONS]
     sizes = pd.DataFrame({"clips": clips, "clips_a_class": clips, "score": [values.mean() for values in matrices]})
-    assert module._extrapolated(sizes, matrices, 0) == (
-        None,
-        "no gain from more clips can be foretold: the folds differ too much",
-    )
+    said = module._extrapolated(sizes.assign(deviation=deviation), matrices, 0)
+    assert said == (None, f"no gain from more clips can be foretold: {why}")
     assert extrapolated([0.8, 0.85, 0.9]) == (None, "too few clips to say whether more would help")
 
 

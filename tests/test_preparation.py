@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sounds import CONFIG, noise
 
 from keras_audio_transfer import files
 from keras_audio_transfer.audio import WaveformStore, load_sound, mix_and_resample
-from keras_audio_transfer.datasets import load
+from keras_audio_transfer.datasets import Clip, load
 from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -262,6 +263,13 @@ def test_bad_clips_are_listed_and_tried_again(manifest, tmp_path, capsys):
     assert len(load("prepared", tmp_path / "p")) == 5
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    ((row,), _) = prepare([Clip("a.wav", tmp_path / "a.wav", ("dog",))], tmp_path / "p", RATE)
+    assert "a.wav: is no file; expected an audio file" in row["failure"]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -304,6 +312,33 @@ def test_a_damaged_index_is_refused(manifest, tmp_path):
             pyarrow.parquet.write_table(damaged, part)
         with pytest.raises(InputError, match=r"00000\.parquet: is no part of an index, or damaged \(.*run `prepare`"):
             load("prepared", tmp_path / "p")
+
+
+@pytest.mark.parametrize("accident", ["first part gone", "last part gone", "part copied", "shard copied", "swapped"])
+def test_a_part_of_the_clips_is_not_taken_for_all(accident, manifest, tmp_path):
+    clips = load("manifest", manifest)
+    folder = tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    index = sorted((folder / INDEX).iterdir())
+    match accident:
+        case "first part gone":
+            index[0].unlink()
+        case "last part gone":
+            index[-1].unlink()
+        case "part copied":
+            shutil.copy(index[0], folder / INDEX / f"{len(index):05}.parquet")
+        case "shard copied":
+            shutil.copy(folder / stored[0].path.name, folder / "clips-00007.tfrecord")
+        case "swapped":
+            first, second = (path.read_bytes() for path in index[:2])
+            index[0].write_bytes(second)
+            index[1].write_bytes(first)
+    with pytest.raises(InputError, match=r"\.parquet(: .* remove it, and| is gone; .* or) run `prepare` once more$"):
+        load("prepared", folder)
+    if accident in ("part copied", "swapped"):
+        for part in index[:2] if accident == "swapped" else [folder / INDEX / f"{len(index):05}.parquet"]:
+            part.unlink()
+    assert prepared(clips, folder)[0] == stored
 
 
 def test_other_folders_are_refused(manifest, tmp_path):

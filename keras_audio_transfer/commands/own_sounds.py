@@ -61,7 +61,9 @@ def found(options):
     if foreign:
         cli.say(options, f"{len(foreign)} unknown sounds: those of {' and '.join(BACKGROUND)}, which are no classes")
     if options.unknown is not None:
-        foreign = with_unique_ids(foreign + clips_below([options.unknown]))
+        there = {clip.path.resolve() for clip in foreign}
+        others = [clip for clip in clips_below([options.unknown]) if clip.path.resolve() not in there]
+        foreign = with_unique_ids(foreign + others)
     return clips, foreign, several
 
 
@@ -144,14 +146,14 @@ def readable_foreign(options, clips, own, config, phases):
     store = WaveformStore(config.with_clip_seconds(options.clip_seconds))
     clips, failures, _ = readable_clips(clips, store, phases.bar("decoding unknown sounds", len(clips)))
     write_failures(options.output_dir, own.failures + failures)
+    where = options.folder if options.unknown is None else "unknown"
     if not clips:
-        where = options.folder if options.unknown is None else "unknown"
         raise InputError(f"{where}: none of the {len(failures)} unknown sounds can be read; {failures[0][1]}")
     of_classes = {clip.checksum: clip for clip in own.clips if clip.checksum}
     for clip in clips:
         if clip.checksum in of_classes:
             what = f"{clip.clip_id} sounds as {of_classes[clip.checksum].clip_id}, which is of a class"
-            raise InputError(f"unknown: {what}; expected sounds of none of the classes; remove one of the two")
+            raise InputError(f"{where}: {what}; expected sounds of none of the classes; remove one of the two")
     return clips, failures
 
 

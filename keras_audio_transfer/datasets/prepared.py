@@ -34,7 +34,12 @@ def clips(data_dir: Path) -> list[Clip]:
         raise InputError(f"prepared: {data_dir} {what}; wait for it, or run it once more")
     if not (data_dir / INDEX).is_dir():
         raise InputError(f"prepared: {data_dir} has no {INDEX}; pass the folder that `prepare` has written")
-    rows = [row for part in parts(data_dir / INDEX) for row in rows_of(part)]
+    there = parts(data_dir / INDEX)
+    shards = {path.name for path in data_dir.glob(shard_name("*"))} | {shard_name(part.stem) for part in there}
+    for number in range(len(shards)):
+        if not (part := data_dir / INDEX / f"{number:05}.parquet").is_file():
+            raise InputError(f"prepared: {part} is gone; copy the folder once more, or run `prepare` once more")
+    rows = [row for part in there for row in rows_of(part)]
     return [_clip(data_dir, row) for row in rows if not row["failure"]]
 
 
@@ -71,6 +76,11 @@ def schema() -> Any:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
+def shard_name(number: str) -> str:
+    """The name of a shard; that of its part of the index has the same number."""
+    return f"clips-{number}.tfrecord"
+
+
 def parts(index: Path) -> list[Path]:
     """The files of an index, in the order of their shards."""
     return sorted(index.glob("*.parquet"))
@@ -92,7 +102,7 @@ def rows_of(part: Path) -> list[dict[str, Any]]:
         if not (rows := table.to_pylist()):
             raise ValueError("it has no rows")
         for row in rows:
-            _check(row)
+            _check(row, shard_name(part.stem))
     except PermissionError:
         raise
     except Exception as error:  # there are as many kinds as ways to damage a file
@@ -102,9 +112,9 @@ def rows_of(part: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _check(row):
+def _check(row, shard):
     """Refuse what no run has written, and nothing later would notice; the samples have their checksum."""
-    holds = [row["shard"] == Path(row["shard"]).name, row["split"] in ("", *SPLITS), row["fold"] >= -1]
+    holds = [row["shard"] == shard, row["split"] in ("", *SPLITS), row["fold"] >= -1]
     if not row["failure"]:
         holds += [row["samples"] >= 1, row["offset"] >= 0, LOWEST_RATE <= row["sample_rate"] <= HIGHEST_RATE]
     if not all(holds) or None in (*row["labels"], *row["targets"], *row["notes"]):

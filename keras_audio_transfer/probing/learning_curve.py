@@ -171,7 +171,8 @@ def _extrapolated(sizes, scores, seed):
     elif gain + half_gain < 2 * MATTERS:
         verdict = "is not likely to help much"
     else:
-        return None, "no gain from more clips can be foretold: the folds differ too much"
+        why = "the scored clips are too few" if np.isnan(now["deviation"]) else "the folds differ too much"
+        return None, f"no gain from more clips can be foretold: {why}"
     low, high = max(twice - half, 0.0), min(twice + half, 1.0)
     row = {"clips": 2 * now["clips"], "clips_a_class": 2 * now["clips_a_class"], "score": twice}
     said = f"twice as many clips: {twice:.3f} ({low:.3f} to {high:.3f}) instead of {now['score']:.3f}"
