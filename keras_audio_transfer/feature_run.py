@@ -10,8 +10,8 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from keras_audio_transfer.feature_shards import (
     UNFINISHED,
     check_replaceable,
     check_unfinished,
-    read_about,
     read_shard,
     shard_name,
     shards_in,
@@ -37,6 +36,7 @@ from keras_audio_transfer.feature_shards import (
 )
 from keras_audio_transfer.feature_table import FeatureTable, Row, check_table
 from keras_audio_transfer.files import atomic_replace, atomic_write, beside, read_json, scratch_folder
+from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_unchanged
 from keras_audio_transfer.resume import check_settings
 
 _log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def compute(
     (folder / INDEX).unlink(missing_ok=True)
     run = _Run(output, folder, clips, label_names, settings, rows_of, batch_clips)
     deque(progress(run.clip_by_clip()), maxlen=0)
-    for path in shards_in(folder)[run.n_shards :]:
+    for path in shards_in(folder)[len(run.sizes) :]:
         path.unlink()
     run.keep_copies_together()
     return run.found
@@ -117,7 +117,8 @@ class _Run:
         self.run_sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         is_same = (output / RUN).is_file() and read_json(output / RUN) == settings
         self.finished = output if is_same else None
-        self.n_shards, self.found = 0, Found()
+        self.found = Found()
+        self.sizes: list[int] = []  # of the shards, in clips
         self.checksums: list[bytes | None] = []  # of each clip; None of one that failed
         self.sources: deque[Any] = deque()  # of the clips that are being computed
 
@@ -125,7 +126,7 @@ class _Run:
         """Have every shard in the folder, one after the other."""
         position, stream = 0, None
         while position < len(self.clips):
-            place = self.folder / shard_name(self.n_shards)
+            place = self.folder / shard_name(len(self.sizes))
             about = self._kept(place, position)
             if about is not None:
                 if stream is not None:
@@ -140,8 +141,8 @@ class _Run:
             self.found.failures += map(tuple, about["failures"])
             self.found.notes += map(tuple, about["notes"])
             self.checksums += [None if text is None else bytes.fromhex(text) for text in about["checksums"]]
-            position += len(about["checksums"])
-            self.n_shards += 1
+            self.sizes.append(len(about["checksums"]))
+            position += self.sizes[-1]
 
     def _watched(self, position):
         """The clips from there on, each with what its file is before it is decoded."""
@@ -209,8 +210,8 @@ class _Run:
             heard = [replace(clip, checksum=checksum.hex()) for clip, checksum in pairs if checksum is not None]
             groups = {clip.clip_id: clip.group for clip in keep_copies_together(heard, allow=True)}
         position = 0
-        for path in shards_in(self.folder):
-            checksums = self.checksums[position : (end := position + len(read_about(path)["checksums"]))]
+        for path, size in zip(shards_in(self.folder), self.sizes, strict=True):
+            checksums = self.checksums[position : (end := position + size)]
             pairs = zip(self.clips[position:end], checksums, strict=True)
             of_rows = [groups.get(clip.clip_id, clip.group) for clip, checksum in pairs if checksum is not None]
             write_groups(path, of_rows)
@@ -225,28 +226,17 @@ def _source(clip: Clip) -> Any:
             return hashlib.sha256(repr((rate, samples.shape)).encode() + samples.tobytes()).hexdigest()
         if clip.path is None or not clip.path.is_file():
             return None
-        status = clip.path.stat()
-        return [status.st_size, status.st_mtime_ns, _file_sha256(clip.path, status.st_size, status.st_mtime_ns)]
+        return fingerprint(clip.path)
     except Exception:  # why the clip cannot be read is said when it is
         return None
 
 
 def _is_same(clip: Clip, source: Any) -> bool:
     if isinstance(source, list) and clip.path is not None and clip.path.is_file():
-        status = clip.path.stat()
-        size, date, sha256 = source
-        same = (status.st_size, status.st_mtime_ns) == (size, date)
-        return same or (status.st_size == size and (_source(clip) or [None])[-1] == sha256)
+        with suppress(OSError):  # why it cannot be read is said when it is
+            return is_unchanged(clip.path, Fingerprint(*source))
+        return False
     return _source(clip) == source
-
-
-@lru_cache(maxsize=16)  # many clips can be parts of one file
-def _file_sha256(path: Path, size: int, date: int) -> str:
-    result = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            result.update(block)
-    return result.hexdigest()
 
 
 def _sha256_of_clips(clips: list[Clip]) -> str:

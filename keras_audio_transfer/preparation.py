@@ -9,7 +9,7 @@ nobody takes a part for the whole. Samples are float32, so that nothing is lost 
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED, parts, row
 from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_unchanged
 
 # Of a record: its length and the length's checksum before it, its own checksum behind it.
 _BEFORE, _BEHIND = 12, 4
@@ -150,10 +151,8 @@ def _is_current(sample_rate, row, clip):
         return isinstance(or_reason(partial(load_sound, sample_rate=sample_rate), clip), str)
     if clip.path is None or not clip.path.exists():
         return True
-    status = clip.path.stat()
-    if status.st_size != row["source_bytes"]:
-        return False
-    return status.st_mtime_ns == row["source_mtime_ns"] or _fingerprint(clip.path)[-1] == row["source_sha256"]
+    before = Fingerprint(row["source_bytes"], row["source_mtime_ns"], row["source_sha256"])
+    return is_unchanged(clip.path, before)
 
 
 # ---- what is written
@@ -217,7 +216,7 @@ def _read(sample_rate, clip):
     """What is found when a clip is read, in the columns of the index, and its record."""
     size, date, of_source = 0, 0, ""
     if clip.path is not None and clip.path.is_file():  # a named pipe never ends; `load_sound` says what it is
-        size, date, of_source = _fingerprint(clip.path)
+        size, date, of_source = fingerprint(clip.path)
     waveform, notes, recorded = load_sound(clip, sample_rate)
     of_rate = low_rate(recorded.sample_rate, sample_rate)  # that of the model counts, when it is known
     data = waveform.astype("<f4", copy=False).tobytes()
@@ -259,17 +258,3 @@ def _example(clip, sample_rate, data):
         "waveform": train.Feature(bytes_list=train.BytesList(value=[data])),
     }
     return train.Example(features=train.Features(feature=features)).SerializeToString(deterministic=True)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path, *_):
-    import pooch
-
-    return pooch.file_hash(os.fspath(path))
-
-
-def _fingerprint(path):
-    """Size in bytes, date and SHA-256 of a file, which is read once, however many clips are parts of it."""
-    status = path.stat()
-    version = status.st_size, status.st_mtime_ns
-    return *version, _sha256(path, *version)

@@ -3,7 +3,6 @@
 Files are never part of this package: `keras-audio-transfer import` reads the published one, and checks it.
 """
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from keras_audio_transfer.download import fetch
 from keras_audio_transfer.errors import InputError, unknown
+from keras_audio_transfer.fingerprints import sha256_of
 
 
 @dataclass(frozen=True)
@@ -283,11 +283,7 @@ def check(name: str, path: Path) -> tuple[str, str]:
 
 def _checked(path, known):
     """One of the files whose names and checksums are `known`."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    found, (first, expected) = digest.hexdigest(), next(iter(known.items()))
+    found, (first, expected) = sha256_of(path), next(iter(known.items()))
     if not expected:
         return path.name, found
     for name, sha256 in known.items():
