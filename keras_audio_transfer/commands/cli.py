@@ -23,7 +23,6 @@ from keras_audio_transfer.commands.places import check_file, check_folder, check
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
-from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError, readable
@@ -34,6 +33,7 @@ from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
     from keras_audio_transfer.audio import WaveformStore
+    from keras_audio_transfer.dask_cluster import Cluster
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -263,9 +263,13 @@ def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> Non
     arguments.add_argument("--scheduler", metavar="ADDRESS", help=text)
 
 
-def cluster_of(options: argparse.Namespace) -> Cluster | None:
+def cluster_of(options: argparse.Namespace) -> "Cluster | None":
     """The cluster that `add_scheduler_argument` asked for."""
-    return None if options.scheduler is None else places.closed_at_the_end(Cluster(options.scheduler))
+    if options.scheduler is None:
+        return None
+    from keras_audio_transfer.dask_cluster import Cluster
+
+    return places.closed_at_the_end(Cluster(options.scheduler))
 
 
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:

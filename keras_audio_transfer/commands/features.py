@@ -4,15 +4,17 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import Row
 from keras_audio_transfer.files import write_failures
+
+if TYPE_CHECKING:
+    from keras_audio_transfer.dask_cluster import Cluster
 
 Result = TypeVar("Result")
 
@@ -51,7 +53,7 @@ def load_inputs(options: argparse.Namespace) -> tuple[list[Clip], list[str]]:
 
 
 def on_clips(
-    cluster: Cluster,
+    cluster: "Cluster",
     function: Callable[[Iterable[Clip]], Iterable[Result]],
     clips: Iterable[Clip],
     failed: Callable[[Clip, str], Result],
@@ -69,7 +71,7 @@ def on_clips(
 
 
 def rows_on(
-    cluster: Cluster,
+    cluster: "Cluster",
     function: Callable[[Iterable[Clip]], Iterable[list[Row]]],
     options: argparse.Namespace,
     paths: Iterable[Path] = (),
