@@ -141,23 +141,26 @@ def tables_beside(options):
 
 def load_features(options):
     """The features, joined with the baseline's, and the combinations to probe."""
-    features = joined_features(options.features, options.baseline, options.target)
-    alone = tuple(FeatureTable.load(options.baseline).layers) if options.baseline else ()
+    features, alone = joined_features(options.features, options.baseline, options.target)
     names = tuple(name for name in features.layers if name not in alone)
     return features, wanted_combinations(options.combinations, names, alone), "+".join(alone)
 
 
 def joined_features(path, baseline, target):
+    """The features, joined with the baseline's, and the names of the latter's layers."""
     features = FeatureTable.load(path).of_target(target)
-    return features.join(FeatureTable.load(baseline), str(baseline)) if baseline else features
+    if not baseline:
+        return features, ()
+    of_baseline = FeatureTable.load(baseline)
+    return features.join(of_baseline, str(baseline)), tuple(of_baseline.layers)
 
 
 def features_on_worker(path, baseline, target, checksums):
-    """`joined_features`, if the files are those with these checksums."""
+    """The table of `joined_features`, if the files are those with these checksums."""
     for place, checksum in zip(filter(None, (path, baseline)), checksums, strict=True):
         if sha256(place) != checksum:
             raise InputError(f"{place}: is another file than where the command runs; share one")
-    return joined_features(path, baseline, target)
+    return joined_features(path, baseline, target)[0]
 
 
 def scores_on(cluster, options, prober):
