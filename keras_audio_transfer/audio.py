@@ -38,12 +38,16 @@ def mix_and_resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.nd
     Returns:
         float32 (samples,), at least one.
     """
-    is_mono = samples.ndim == 1 or samples.shape[1] == 1  # the mean of one channel takes as long as that of many
-    mono = samples.reshape(-1) if is_mono else samples.mean(axis=1)
+    mono = _mono(samples)
     if from_rate == to_rate:
         return mono
     resampled = soxr.resample(mono, from_rate, to_rate, quality="HQ")
     return resampled if len(resampled) else mono[:1]  # a few samples can round down to none
+
+
+def _mono(samples):
+    is_mono = samples.ndim == 1 or samples.shape[1] == 1  # the mean of one channel takes as long as that of many
+    return samples.reshape(-1) if is_mono else samples.mean(axis=1)
 
 
 class StreamResampler:
@@ -61,7 +65,7 @@ class StreamResampler:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """What can be said of the sound after this chunk of it, float32 (samples,) or (samples, channels)."""
-        return self._next(samples if samples.ndim == 1 else samples.mean(axis=1))
+        return self._next(_mono(samples))
 
     def flush(self) -> np.ndarray:
         """The rest. The sound is over then."""
