@@ -17,7 +17,7 @@ from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_o
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig, checked_flag, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import SUFFIX, check_replaceable
+from keras_audio_transfer.feature_shards import SUFFIX, check_replaceable, check_suffix
 from keras_audio_transfer.feature_table import FeatureTable, check_table
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model import Model, as_model, front_end
@@ -120,8 +120,7 @@ def extract(
 
 def _features_place(output: object) -> Path:
     place = checked_path("output", output, "the path of the features file to write")
-    if place.suffix not in (".npz", SUFFIX):
-        raise InputError(f"output: {place} ends in neither .npz nor {SUFFIX}; name features to write")
+    check_suffix("output", place)
     if place.suffix == SUFFIX:
         check_replaceable(place)
     elif place.is_dir():

@@ -213,6 +213,12 @@ def write_folder(path: Path, content: Mapping[str, Array]) -> None:
         write_index(partial)
 
 
+def check_suffix(name: str, path: Path) -> None:
+    """Refuse a name that is neither of a features file nor of a folder of shards. Raises InputError of `name`."""
+    if path.suffix not in (".npz", SUFFIX):
+        raise InputError(f"{name}: {path} ends in neither .npz nor {SUFFIX}; name features to write")
+
+
 def check_replaceable(path: Path) -> None:
     """Refuse a place for a folder of shards where something else is. Raises InputError."""
     if path.exists() and not path.is_dir():

@@ -16,7 +16,7 @@ from keras_audio_transfer import remote
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, check_replaceable, check_unfinished
+from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, check_replaceable, check_suffix, check_unfinished
 from keras_audio_transfer.files import beside, failures_beside, only_writer
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions
@@ -158,8 +158,7 @@ def check_features(place: Path, inputs: Iterable[Path | None]) -> None:
         check_replaceable(place)
     else:
         check_file("--output", place, inputs)
-        if place.suffix != ".npz":
-            raise InputError(f"--output: {place} ends in neither .npz nor {SUFFIX}; name features to write")
+        check_suffix("--output", place)
     for folder in (place, unfinished):
         check_holds_no_input("--output", folder, inputs)
     check_unfinished(unfinished)
