@@ -422,13 +422,14 @@ class Prepared(Kind):
     """The index of a prepared data set, beside a shard of zeros, whose checksum it knows."""
 
     name = "prepared"
+    shard_name = prepared.shard_name("00000")
 
     def __init__(self):
         data = bytes(4 * 100)
         self.row = {name: 0 for name in ("source_bytes", "source_mtime_ns", "start_seconds", "fold", "offset")}
         self.row |= {name: 1 for name in ("duration_seconds", "recorded_rate", "recorded_channels", "seconds")}
         self.row |= {name: "" for name in ("source", "source_sha256", "split", "group", "dataset", "failure")}
-        self.row |= {"labels": ["dog", "cat"], "targets": [0.5], "notes": ["clipped"], "shard": "a.tfrecord"}
+        self.row |= {"labels": ["dog", "cat"], "targets": [0.5], "notes": ["clipped"], "shard": self.shard_name}
         self.row |= {"samples": 100, "sample_rate": CONFIG.sample_rate, "checksum": sha256(data).hexdigest()}
         rows = [{**self.row, "clip_id": f"{number}.wav"} for number in range(20)]
         self.shard = data
@@ -456,7 +457,7 @@ class Prepared(Kind):
     def read(self, path):
         index = path.parent / prepared.INDEX
         index.mkdir(exist_ok=True)
-        (path.parent / "a.tfrecord").write_bytes(self.shard)
+        (path.parent / self.shard_name).write_bytes(self.shard)
         (index / path.name).write_bytes(path.read_bytes())
         return load("prepared", path.parent)
 
