@@ -417,7 +417,7 @@ def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(source, targ
         said = again(folder)
         assert "at the source's 2000 Hz, clips of other rates resampled" in said
         assert "ended before" not in said
-    first, second = (results.read([folder / "results.csv"]).drop(columns="seconds") for folder in (interrupted, whole))
+    first, second = (pd.read_csv(folder / "results.csv").drop(columns="seconds") for folder in (interrupted, whole))
     pd.testing.assert_frame_equal(first, second)
     assert not (interrupted / "unfinished").exists()
     said = (
