@@ -135,8 +135,18 @@ def test_each_layer_has_its_numbers(page):
     cells = [text for attributes, text in page[0].all("td") if attributes.get("class") == "number"]
     for row, (name, dead) in zip(np.reshape(cells, (2, 4)), {"near": 0, "far": 1}.items(), strict=True):
         values = table.layers[name]
-        apart = measures.fisher_ratio(values, labels), measures.centroid_silhouette(values, labels)
-        assert [*row] == [str(values.shape[1]), str(dead), *(f"{value:.2f}" for value in apart)]
+        apart = measures.centroid_silhouette(values, labels), measures.fisher_ratio(values, labels)
+        assert [*row] == [*(f"{value:.2f}" for value in apart), str(values.shape[1]), str(dead)]
+
+
+def test_the_likeness_of_layers_is_drawn(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "likeness", lambda *given: drawn.append(given) or b"")
+    made(tmp_path, atlas(), n_players=0)
+    ((similarity, names),) = drawn
+    alike = measures.linear_cka(*atlas().table.layers.values(), debiased=True)
+    np.testing.assert_allclose(similarity, [[1, alike], [alike, 1]])
+    assert names == ["near", "far"]
 
 
 def test_every_live_unit_has_the_clips_that_excite_it_most(page):

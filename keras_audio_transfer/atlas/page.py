@@ -33,8 +33,8 @@ class Atlas:
 
     Attributes:
         title: the model's name.
-        data: what the clips are called.
         card: of the model's folder.
+        data: what the clips are called.
         table: the features of every layer; a label a clip.
         clips: to hear and see them.
         licence, citation: of the clips, which are in the page.
@@ -145,7 +145,7 @@ def _content(atlas, layers, labels, names) -> dict[str, Any]:
     """What the template is given, but for what its script is."""
     live = [layer for layer in layers if layer.shown]
     features = [*atlas.table.layers.values()]
-    similarity = np.array([[measures.linear_cka(one, other) for other in features] for one in features])
+    similarity = np.array([[measures.linear_cka(one, other, debiased=True) for other in features] for one in features])
     return {
         "atlas": atlas,
         "layers": layers,

@@ -33,7 +33,7 @@ def units_of(features: np.ndarray, labels: np.ndarray, n_classes: int, n_shown: 
     """Describe the units of a layer.
 
     Args:
-        features: (clips, units), as `extract` gives them: means over time.
+        features: (clips, units), as `extract` gives them.
         labels: (clips,), from 0 to `n_classes` - 1, each of them there.
         n_classes: at least two.
         n_shown: clips to name of each unit; all where there are fewer.
