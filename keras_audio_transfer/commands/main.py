@@ -20,6 +20,7 @@ VERBS = {
     "prepare": "Prepare a data set: decode, check and resample its clips once, into shards of TFRecord with an index.",
     "probe": "Fit SVM probes on a features file: what does each layer know of the task?",
     "compare": "Which source? Probe several networks on the same clips, layer by layer and joined, beside the floors.",
+    "atlas": "Show what every layer of a network hears in a data set, on one HTML page with sounds.",
     "transfer": "Transfer a trained network to another data set, and compare that with doing without.",
     "summarise-sources": "Make the tables of several comparisons of sources, from the folders that 'compare' writes.",
     "summarise-transfer": "Make tables and pictures of several transfers, from the results.csv of each.",
