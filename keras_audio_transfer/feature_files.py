@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_arrays import SOURCE, Array
+from keras_audio_transfer.feature_arrays import SOURCE, TEXTS, Array, check_array
 from keras_audio_transfer.feature_shards import UNFINISHED, Choose, read_folder
 from keras_audio_transfer.files import beside
 
@@ -27,7 +27,7 @@ def layer_names_in(path: Path) -> list[str]:
         found[:] = names
         return []
 
-    read_arrays(path, choose)
+    check_array(read_arrays(path, choose), "layer_names", *TEXTS, path)
     return found
 
 
@@ -41,12 +41,11 @@ def _read_file(path: Path, choose: Choose) -> dict[str, Array]:
             layers = [*map(str, np.ravel(file["layer_names"]))] if "layer_names" in file.files else []
             chosen = choose(layers)
             content = {name: file[name] for name in file.files if name in chosen or name not in layers}
+            for name in ("layer_names", "weights_sha256") if chosen != layers else ():
+                if len(content.get(name, ())) == len(layers):
+                    content[name] = content[name][[layers.index(layer) for layer in chosen]]
     except (PermissionError, InputError):
         raise
     except Exception as error:  # there are as many kinds as ways to damage a file
         raise InputError(f"{path}: not a features file (.npz), or damaged; {SOURCE}") from error
-    if chosen != layers:
-        places = [layers.index(name) for name in chosen]
-        of_layers = [name for name in ("layer_names", "weights_sha256") if len(content.get(name, ())) == len(layers)]
-        content |= {name: content[name][places] for name in of_layers}
     return content

@@ -141,13 +141,12 @@ def tables_beside(options):
 
 
 def wanted_layers(options, paths):
-    """The layers of the features file that are probed, the combinations, and the baseline's layers as one of them."""
+    """The layers to load of the features file (None: all), the combinations, and that of the baseline's layers."""
     names, *of_baseline = map(layer_names_in, paths)
     alone = tuple(*of_baseline)
     wanted = wanted_combinations(options.combinations, tuple(names), alone)
-    if not callable(wanted):
-        names = [name for name in names if any(name in combination for combination in wanted)]
-    return tuple(names), wanted, "+".join(alone)
+    probed = [name for name in names if callable(wanted) or any(name in combination for combination in wanted)]
+    return None if probed == names else tuple(probed), wanted, "+".join(alone)
 
 
 def joined_features(paths, layers, target):
