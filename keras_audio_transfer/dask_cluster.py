@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -21,6 +21,7 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 TASK_SECONDS = 2.0  # what is lost with a worker, and long beside what the scheduler spends on a task
 ITEMS_A_TASK = 128
 ANSWERS_IN = 10.0  # seconds
+WORKERS_IN = 60.0  # seconds
 _log = logging.getLogger(__name__)
 _PACKAGES = (
     "keras_audio_transfer",
@@ -40,26 +41,27 @@ class Cluster(AbstractContextManager):
 
     Args:
         address: of the scheduler, such as 'tcp://10.0.0.1:8786'.
+        workers_in: seconds that it may be without workers while there is work.
 
     Raises:
         InputError: Dask is not installed, or no scheduler of its version answers there.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, workers_in: float = WORKERS_IN):
         try:
             import distributed
         except ImportError as error:
             remedy = "pip install 'keras_audio_transfer[dask]'"
             raise InputError(f"scheduler: needs Dask, which is not installed ({error}); {remedy}") from error
         logging.getLogger("distributed.client").setLevel("CRITICAL")  # what is fatal is said here, in a line
-        self.address = address
+        self.address, self._workers_in = address, workers_in
         there = _scheduler_version(address)
         if there != distributed.__version__:
             what = f"{address} has Dask {there}, and this machine {distributed.__version__}"
             raise InputError(f"scheduler: {what}; install the same versions on all machines")
         self._client = distributed.Client(address, timeout=ANSWERS_IN, set_as_default=False)
         if not self._client.nthreads():
-            _log.warning("%s: has no workers yet; waiting for them", address)
+            _log.warning("%s: has no workers yet; waiting %g s for them", address, workers_in)
 
     def __exit__(self, *_):
         self._client.close()
@@ -85,7 +87,8 @@ class Cluster(AbstractContextManager):
             batch: a task has this many consecutive items, or a multiple.
 
         Raises:
-            InputError: the scheduler is gone; or it or a worker has not the same packages, or does not see a path.
+            InputError: the scheduler is gone, or has had no workers for too long; or it or a worker has not the same
+                packages, or does not see a path.
         """
         import distributed
         from distributed.comm import CommClosedError
@@ -100,7 +103,7 @@ class Cluster(AbstractContextManager):
 
         def alone(some):
             try:
-                return submit(some).result()[0]
+                return self._result(submit(some))[0]
             except distributed.KilledWorker as error:
                 reason = (
                     f"all {error.allowed_failures + 1} workers that tried it were killed, by a lack of memory perhaps"
@@ -115,12 +118,12 @@ class Cluster(AbstractContextManager):
                     return
                 some, future = waiting.popleft()
                 try:
-                    results, seconds = future.result()
+                    results, seconds = self._result(future)
                     fit = int(min(2 * len(some), ITEMS_A_TASK, len(some) * TASK_SECONDS / max(seconds, 1e-3)))
                     size = max(1, fit // batch) * batch
                 except distributed.KilledWorker:
                     for _, of_others in waiting:
-                        of_others.exception()  # once it has ended
+                        self._wait_for(of_others)
                     parts = (some[start : start + batch] for start in range(0, len(some), batch))
                     results = [result for part in parts for result in alone(part)]
                 yield from results
@@ -136,6 +139,29 @@ class Cluster(AbstractContextManager):
         finally:
             for _, future in waiting:
                 future.cancel()
+
+    def _result(self, future):
+        self._wait_for(future)
+        return future.result()
+
+    def _wait_for(self, future):
+        """Until it has ended, but not where nobody is there to compute it."""
+        import distributed
+
+        seen = time.monotonic()
+        while not future.done():
+            with suppress(distributed.TimeoutError):
+                future.exception(timeout=min(1.0, self._workers_in))
+            try:
+                has_workers = any(self._client.nthreads())
+            except OSError as error:
+                raise CancelledError from error
+            if has_workers:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > self._workers_in:
+                what = f"{self.address} has had no workers for {self._workers_in:g} s"
+                remedy = f"start some with `dask worker {self.address}`, or wait longer (`workers_in`)"
+                raise InputError(f"scheduler: {what}; {remedy}, and run the same command, which goes on")
 
     def _places(self):
         """How many tasks keep the workers busy; some where there are none, for clusters that grow with the tasks."""

@@ -67,7 +67,8 @@ def compute(
 ) -> Found:
     """Compute what no earlier run has: of this output, with these settings, of these clips and files.
 
-    A file is the same while its size and date are, else while its SHA-256 is. Memory does not grow with the features.
+    A file is the same while its size and date are, else while its SHA-256 is. A clip that failed is tried again. Memory
+    does not grow with the features.
 
     Args:
         output: the features file (`.npz`) or folder (`.parquet`) that `publish` will write.
@@ -197,7 +198,10 @@ class _Run:
         clips = self.clips[position : position + len(about["sources"])]
         if not clips or about["position"] != position or about["clips_sha256"] != _sha256_of_clips(clips):
             return False
-        return all(_is_same(clip, source) for clip, source in zip(clips, about["sources"], strict=True))
+        if not all(map(_is_same, clips, about["sources"])):
+            return False
+        failed = [clip for clip, checksum in zip(clips, about["checksums"], strict=True) if checksum is None]
+        return all(isinstance(first.features, str) for first, *_ in (self.rows_of(failed) if failed else ()))
 
     def keep_copies_together(self):
         """Copies of one recording become a group, now that all clips have been heard; see `copies`."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ _ABOUT = b"keras_audio_transfer"  # the key of what a shard says of itself
 _IS_SHARD = re.compile(r"part-\d{5,}\.parquet")
 _TEXTS = {"clip_id": "clip_ids", "split": "splits", "group": "groups", "notes": "notes"}  # column -> array
 _REMEDY = "extract it again, which computes only what is missing"
+Choose = Callable[[list[str]], list[str]]  # from the names of all layers to those that are wanted
 
 
 class Shard(NamedTuple):
@@ -117,22 +118,30 @@ def read_about(path: Path) -> dict[str, Any]:
     return json.loads(parquet.read_metadata(path).metadata[_ABOUT])
 
 
-def read_shard(path: Path) -> Shard | None:
+def read_shard(path: Path, choose: Choose = list) -> Shard | None:
     """What a shard holds; None where it is damaged, was changed, or is no shard.
+
+    Args:
+        path: of the file.
+        choose: which layers are read.
 
     Raises:
         PermissionError: it may not be read.
+        InputError: of `choose`.
     """
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            table = file.read()
-        about = json.loads(table.schema.metadata[_ABOUT])
-        columns = {name: _values(table[name]) for name in table.column_names}
-        is_whole = about["columns"] == {name: _sha256(values) for name, values in columns.items()}
+            about = json.loads(file.metadata.metadata[_ABOUT])
+            layers = [*about["weights_sha256"]]
+            left_out = {*layers}.difference(choose(layers))
+            table = file.read([name for name in file.schema_arrow.names if name not in left_out])
+        columns = {name: _values(table[name]) for name in table.column_names if name not in left_out}
+        is_whole = {*about["columns"]} == {*columns} | left_out
+        is_whole = is_whole and all(about["columns"][name] == _sha256(values) for name, values in columns.items())
         is_whole = is_whole and about["sha256"] == _sha256_of_about(about)
-    except PermissionError:
+    except (PermissionError, InputError):
         raise
     except Exception:  # there are as many kinds as ways to damage a file
         return None
@@ -239,8 +248,12 @@ def check_unfinished(folder: Path) -> None:
         raise InputError(f"{folder}: has no {RUN}, which says of which run it is; put that back, or move the folder")
 
 
-def read_folder(folder: Path) -> dict[str, Array]:
+def read_folder(folder: Path, choose: Choose = list) -> dict[str, Array]:
     """The arrays of a features file, by their names there, from a folder of shards.
+
+    Args:
+        folder: of the shards.
+        choose: which layers are read, in which order.
 
     Raises:
         InputError: it is not complete, or a shard is gone, damaged, was changed, or is of another table.
@@ -261,7 +274,7 @@ def read_folder(folder: Path) -> dict[str, Array]:
         path = folder / name
         if not path.is_file():
             raise InputError(f"{folder / INDEX}: names {name}, which is gone; {_REMEDY}")
-        shard = read_shard(path)
+        shard = read_shard(path, choose)
         if shard is None:
             raise InputError(f"{path}: is damaged, was changed, or is no shard of features; {_REMEDY}")
         first = shards[0] if shards else shard
@@ -270,12 +283,13 @@ def read_folder(folder: Path) -> dict[str, Array]:
         if row != [len(shard.columns["clip_id"]), shard.about["sha256"]] or not is_alike:
             raise InputError(f"{path}: is of another table than {INDEX} says; {_REMEDY}")
         shards.append(shard)
-    return _joined(shards)
+    return _joined(shards, choose)
 
 
-def _joined(shards: list[Shard]) -> dict[str, Array]:
+def _joined(shards: list[Shard], choose: Choose) -> dict[str, Array]:
     about = shards[0].about
-    layers, names = [*about["weights_sha256"]], about["label_names"]
+    layers, names = choose([*about["weights_sha256"]]), about["label_names"]
+    weights = [about["weights_sha256"][layer] for layer in layers]
     joined: dict[str, Any] = {}
     for column in [*shards[0].columns]:
         parts = [shard.columns.pop(column) for shard in shards]
@@ -285,8 +299,8 @@ def _joined(shards: list[Shard]) -> dict[str, Array]:
     content |= {"labels": _indices(joined["label"], names), "folds": joined["fold"]}
     if "time" in joined:
         content["times"] = joined["time"]
-    if any(about["weights_sha256"].values()):
-        content["weights_sha256"] = np.array([*about["weights_sha256"].values()], dtype=str)
+    if any(weights):
+        content["weights_sha256"] = np.array(weights, dtype=str)
     content |= {"layer_names": np.array(layers, dtype=str), "label_names": np.array(names, dtype=str)}
     return {name: joined[name] for name in layers} | content
 

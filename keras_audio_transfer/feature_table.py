@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,6 @@ from keras_audio_transfer.feature_arrays import (
     LAYER,
     NOT_LAYERS,
     OPTIONAL,
-    SOURCE,
     TEXTS,
     Array,
     check_array,
@@ -27,8 +27,9 @@ from keras_audio_transfer.feature_arrays import (
     check_rows,
     texts_of,
 )
-from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, read_folder, write_folder
-from keras_audio_transfer.files import atomic_write, beside
+from keras_audio_transfer.feature_files import read_arrays
+from keras_audio_transfer.feature_shards import SUFFIX, write_folder
+from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.layer_names import column_names, selected_layers
 from keras_audio_transfer.remote import checked_input, checked_output
 
@@ -263,30 +264,34 @@ class FeatureTable:
         return arrays
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> "FeatureTable":
+    def load(cls, path: str | PathLike[str], layers: str | Iterable[str] | None = None) -> "FeatureTable":
         """Read a features file (`.npz`), or a folder of Parquet files that `save` or `extract` has written.
 
         Also from an address (`s3://...`).
 
+        Args:
+            path: of the file or folder.
+            layers: names in a list or array, or one, in the order wanted; the others are not read. None for all.
+
         Raises:
             InputError: not there, not a features file, arrays of another kind or of different lengths, a clip or
                 layer twice, values that are not finite, or labels that `label_names` does not name; of a folder also
-                that it is not complete, or that a file of it is gone, damaged or of another table.
+                that it is not complete, or that a file of it is gone, damaged or of another table; or an unknown layer.
         """
         path = checked_input("path", path, "the path of a features file")
-        content = read_folder(path) if path.is_dir() else _read_file(path)
+        content = read_arrays(path, list if layers is None else partial(selected_layers, layers))
         check_arrays(content, path)
-        layers = {name: content[name] for name in map(str, content["layer_names"])}
+        by_name = {name: content[name] for name in map(str, content["layer_names"])}
         about: dict[str, Any] = {name: content[name] for name in ABOUT_CLIPS}
         for name in OPTIONAL:
-            if name in content and name not in layers:
+            if name in content and name not in by_name:
                 check_array(content, name, *EXPECTED[name], path)
                 about[name] = content[name]
         if "times" in about and "groups" not in about:  # as this package wrote it before it knew groups
             about["groups"] = np.array([str(clip).rpartition("#")[0] for clip in content["clip_ids"]], dtype=str)
-        check_rows(layers, about, path)
+        check_rows(by_name, about, path)
         about["weights_sha256"] = _weights_by_layer(content, path)
-        result = cls(layers, label_names=[*map(str, content["label_names"])], **about)
+        result = cls(by_name, label_names=[*map(str, content["label_names"])], **about)
         check_labels(result.labels, result.label_names, path)
         return result
 
@@ -348,20 +353,6 @@ class FeatureTable:
                     f"{name}: {what} of {clip} are {there} there and {here} here ({differs.sum()} such clips); extract "
                     "it from the same clips"
                 )
-
-
-def _read_file(path: Path) -> dict[str, Array]:
-    if not path.is_file():
-        what = "is not finished" if beside(path, UNFINISHED).is_dir() else "does not exist"
-        remedy = "run the same command again, which goes on" if what == "is not finished" else "make one with `extract`"
-        raise InputError(f"{path}: {what}; expected a features file; {remedy}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except PermissionError:
-        raise
-    except Exception as error:  # there are as many kinds as ways to damage a file
-        raise InputError(f"{path}: not a features file (.npz), or damaged; {SOURCE}") from error
 
 
 def _texts_or_none(texts: list[str]) -> Array | None:

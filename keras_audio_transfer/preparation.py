@@ -2,6 +2,7 @@
 
     clips-00000.tfrecord, ...          a `tf.train.Example` a clip
     index.parquet/00000.parquet, ...   a row a clip, see `datasets.prepared.schema`; a file a shard, written after it
+    index.parquet/_shards.json         how many shards there are; written last
 
 While a shard is missing the index is called `index.unfinished`: what a run that was killed has finished is kept, and
 nobody takes a part for the whole. Samples are float32, so that nothing is lost but what resampling loses.
@@ -17,10 +18,10 @@ from typing import Any
 
 from keras_audio_transfer.audio import load_sound, low_rate, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED, parts, rows_of, schema, shard_name
+from keras_audio_transfer.datasets.prepared import INDEX, SHARDS, UNFINISHED, parts, rows_of, schema, shard_name
 from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.files import atomic_write, read_json, write_json
 from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_unchanged
 
 # Of a record: its length and the length's checksum before it, its own checksum behind it.
@@ -73,6 +74,8 @@ def prepare(
     names = [shard_name(f"{number:05}") for number in range(len(kept))]
     others = [shard for shard in folder.glob(shard_name("*")) if shard.name not in names]
     if index.exists() and len(kept) == len(before) and n_before == len(clips) and not others:
+        if not (index / SHARDS).is_file() or read_json(index / SHARDS) != {"shards": len(kept)}:
+            write_json(index / SHARDS, {"shards": len(kept)})
         return rows, n_before
     rest = clips[n_before:]
     _check_sources(rest, folder, before[len(kept) :])
@@ -81,6 +84,7 @@ def prepare(
     unfinished.mkdir(parents=True, exist_ok=True)
     for part in parts(unfinished)[len(kept) :]:
         part.unlink()
+    (unfinished / SHARDS).unlink(missing_ok=True)
     for shard in others:
         shard.unlink()
     of_clip = partial(_record, sample_rate)
@@ -92,6 +96,7 @@ def prepare(
     while of_shard := _write_shard(records, folder, f"{number:05}", shard_bytes):
         rows += of_shard
         number += 1
+    write_json(unfinished / SHARDS, {"shards": number})
     unfinished.rename(index)
     return rows, n_before
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from keras_audio_transfer.config import checked_path
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.remote_cache import COPIES, changing, make_room, use, version_file
 from keras_audio_transfer.remote_paths import ENVIRONMENT, address_in, cache_dir, is_url
 
-_COPIES, _VERSIONS = "copies", "versions"
 _AT_ONCE = 32  # files
 _FINGERPRINTS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 # Without these, what lies beside them is not read.
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 # ---- addresses
 
 
-def place_of(url: str, area: str = _COPIES) -> Path:
+def place_of(url: str, area: str = COPIES) -> Path:
     """The local place that stands for an address; nothing is fetched.
 
     Raises:
@@ -95,7 +95,7 @@ def fetch(place: Path, only: Collection[Path] | None = None, bar: Callable[[int]
         there = only if only is not None else [place, *place.rglob("*")]
         for local in [local for local in there if local.is_file() and local not in files]:
             local.unlink()
-            _version_file(local).unlink(missing_ok=True)
+            version_file(local).unlink(missing_ok=True)
         for folder in sorted((place, *place.rglob("*")), reverse=True) if only is None else ():
             with suppress(OSError):  # not empty, or no folder
                 folder.rmdir()
@@ -132,38 +132,37 @@ def _found(file_system: Any, path: str, place: Path) -> dict[Path, tuple[str, Ma
 
 
 def _update(file_system: Any, files: Mapping[Path, tuple[str, Mapping[str, Any]]], bar: Any) -> None:
-    from filelock import FileLock
-
-    stale = [place for place, (_, about) in files.items() if not _is_current(place, about)]
-    cache_dir().mkdir(parents=True, exist_ok=True)
+    with changing():
+        stale = [place for place, (_, about) in files.items() if not _is_current(place, about)]
+        use(files.keys() - {*stale})
     shown = bar(len(stale)) if bar and stale else None
     for start in range(0, len(stale), _AT_ONCE):
         batch = stale[start : start + _AT_ONCE]
         with tempfile.TemporaryDirectory(prefix="fetching.", dir=cache_dir()) as folder:
             fetched = [Path(folder, str(number)) for number in range(len(batch))]
             file_system.get([files[place][0] for place in batch], [*map(str, fetched)])
-            with FileLock(cache_dir() / ".lock"):  # a copy and its version change together
+            with changing():  # a copy and its version together
                 for place, new in zip(batch, fetched, strict=True):
                     _keep(new, place, files[place][1])
         if shown:
             shown.update(len(batch))
     if shown:
         shown.close()
+    if stale:
+        with changing():
+            make_room()
 
 
 def _keep(new: Path, place: Path, about: Mapping[str, Any]) -> None:
     if about.get("size") not in (None, new.stat().st_size):
         raise InputError(f"{place}: {new.stat().st_size} of {about['size']} bytes arrived; try again")
-    version = _version_file(place)
+    version = version_file(place)
     for folder in (place.parent, version.parent):
         folder.mkdir(parents=True, exist_ok=True)
     version.unlink(missing_ok=True)
     new.replace(place)
     version.write_text(_version(about), encoding="utf-8")
-
-
-def _version_file(place: Path) -> Path:
-    return cache_dir() / _VERSIONS / place.relative_to(cache_dir() / _COPIES)
+    use([place])
 
 
 def _version(about: Mapping[str, Any]) -> str:
@@ -173,7 +172,7 @@ def _version(about: Mapping[str, Any]) -> str:
 
 def _is_current(place: Path, about: Mapping[str, Any]) -> bool:
     try:
-        known, size = _version_file(place).read_text(encoding="utf-8"), place.stat().st_size
+        known, size = version_file(place).read_text(encoding="utf-8"), place.stat().st_size
     except OSError:
         return False
     return known != "" and known == _version(about) and about.get("size") in (None, size)

@@ -11,8 +11,8 @@ import soundfile
 from conftest import run_main
 from sounds import CONFIG
 
-from keras_audio_transfer import datasets
-from keras_audio_transfer.commands import compare as compare_module
+from keras_audio_transfer import datasets, feature_run, mfcc
+from keras_audio_transfer.commands import source_features
 from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -143,6 +143,100 @@ def test_a_killed_run_continues(compared, compare, tmp_path):
     assert not [*again.glob("unfinished*")]
 
 
+class Killed(Exception):
+    """In the place of a signal."""
+
+
+@pytest.mark.parametrize("stop", [5, 18])
+def test_a_run_goes_on_within_a_source(finished, clips, tmp_path, monkeypatch, stop):
+    """Also when it was killed between the last shard and the table."""
+    monkeypatch.setattr(feature_run, "CLIPS_A_SHARD", 4)
+    computed, rows = [], mfcc.floor_rows
+
+    def counted(layer, workers):
+        def rows_of(clips):
+            for of_clip in rows(layer, workers)(clips):
+                if len(computed) == stop:
+                    raise Killed
+                computed.append((layer, of_clip[0].clip.clip_id))
+                yield of_clip
+
+        return rows_of
+
+    def publish(output):
+        raise Killed
+
+    monkeypatch.setattr(mfcc, "floor_rows", counted)
+    with monkeypatch.context() as patched:
+        if stop == 18:
+            patched.setattr(feature_run, "publish", publish)
+        with pytest.raises(Killed):
+            again(tmp_path / "new", clips)
+    stop, before = -1, len(computed) // 4 * 4 if stop < 18 else 18
+    assert not (tmp_path / "new" / "features" / "mfcc.npz").exists()
+    del computed[:]
+    assert again(tmp_path / "new", clips) == 0
+    assert [layer for layer, _ in computed] == ["mfcc"] * (18 - before) + ["log_mel"] * 18
+    for name in ("features/mfcc.npz", "features/log_mel.npz", "differences.csv", "config.json"):
+        assert (tmp_path / "new" / name).read_bytes() == (finished / name).read_bytes()
+    scores, expected = (pd.read_csv(out / "scores.csv") for out in (tmp_path / "new", finished))
+    assert scores["seconds_a_clip"].notna().all()
+    pd.testing.assert_frame_equal(scores.drop(columns="seconds_a_clip"), expected.drop(columns="seconds_a_clip"))
+    assert sorted(path.name for path in (tmp_path / "new" / "features").iterdir()) == [
+        *("log_mel.json", "log_mel.npz", "mfcc.json", "mfcc.npz")
+    ]
+
+
+def of_files(out, manifest, *files, more=()):
+    """Compare features that are there, in this process."""
+    arguments = "compare", "--features", *files, "--quiet", "--dataset", "manifest", "--data-dir", manifest
+    return run_main(*arguments, "--output-dir", out, *more)
+
+
+def test_features_at_hand_score_as_those_that_are_computed(finished, clips, tmp_path):
+    FeatureTable.load(finished / "features" / "mfcc.npz").save(tmp_path / "cepstra.parquet")
+    log_mel = shutil.copy(finished / "features" / "log_mel.npz", tmp_path / "bands.npz")
+    out = tmp_path / "of_files"
+    assert of_files(out, clips, tmp_path / "cepstra.parquet", log_mel, more=["--join"]) == 0
+    names, expected = ["cepstra.parquet", "bands.npz"], pd.read_csv(finished / "scores.csv")
+    scores = pd.read_csv(out / "scores.csv")
+    assert scores["source"].drop_duplicates().tolist() == [*names, "joined"]
+    assert scores["seconds_a_clip"].isna().all()
+    assert scores[scores["source"] == "joined"].iloc[-2]["chosen"] == "cepstra.parquet/mfcc+bands.npz/log_mel"
+    shared = ["choice", "chosen", "score", "fold_1", "fold_2", "fold_3", "parameters"]
+    pd.testing.assert_frame_equal(scores[scores["source"].isin(names)][shared], expected[shared])
+    log_mel.write_bytes((finished / "features" / "mfcc.npz").read_bytes())
+    with pytest.raises(InputError, match=r"config\.json: is of another run \(sources was "):
+        of_files(out, clips, tmp_path / "cepstra.parquet", log_mel, more=["--join"])
+
+
+def test_features_at_hand_that_lack_clips(finished, clips, tmp_path, capfd):
+    for name in ("mfcc", "log_mel"):
+        table = FeatureTable.load(finished / "features" / f"{name}.npz")
+        source_features._with_rows(table, [n >= 2 or name == "mfcc" for n in range(18)]).save(tmp_path / f"{name}.npz")
+    assert of_files(tmp_path / "new", clips, tmp_path / "mfcc.npz", tmp_path / "log_mel.npz") == 1
+    assert f"failed: 0.wav: has no features in {tmp_path / 'log_mel.npz'}" in capfd.readouterr().err
+
+
+OTHER = {
+    "labels": lambda table: replace(table, labels=1 - table.labels),
+    "folds": lambda table: replace(table, folds=np.roll(table.folds, 1)),
+    "label_names": lambda table: replace(table, label_names=["noise", "click"]),
+    "none of them": lambda table: replace(table, clip_ids=np.array([f"other/{n}.wav" for n in range(18)])),
+    "others besides": lambda table: replace(table, clip_ids=np.array([f"{n}.wav" for n in range(1, 19)])),
+    "no labels": lambda table: replace(table, labels=np.full(18, -1), label_names=[]),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_features_at_hand_of_other_clips_are_refused(finished, clips, tmp_path, kind):
+    path = tmp_path / "mfcc.npz"
+    OTHER[kind](FeatureTable.load(finished / "features" / "mfcc.npz")).save(path)
+    with pytest.raises(InputError, match=rf"^--features: {path}.*extract it from the same"):
+        of_files(tmp_path / "other", clips, path, finished / "features" / "log_mel.npz")
+    assert not (tmp_path / "other").exists()
+
+
 def test_clips_that_have_no_features_are_listed(compared, compare, tmp_path):
     out, flags = compared
     again = tmp_path / "again"
@@ -176,6 +270,10 @@ def test_the_same_network_with_random_weights(compare, models, tmp_path):
         assert values.shape == random.layers[layer].shape
         assert np.abs(values - random.layers[layer]).max() > 1e-3
     assert not any(random.weights_sha256.values())
+    run = compare(tmp_path / "again", "--models", models[0], "--random")  # as a run has to that goes on within a source
+    assert run.returncode == 0, run.stderr
+    name = "features/tones (random).npz"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_what_cannot_be_compared(clips, models, tmp_path):
@@ -191,6 +289,7 @@ def test_what_cannot_be_compared(clips, models, tmp_path):
     )
     refused(r"yamnet is a published network, not a model folder yet; first 'keras-audio-tr", "--models", "yamnet")
     refused(r"^--join: joins the layers of two or more models", "--models", models[0], "--mfcc", "--join")
+    refused(r"^--features: 'tones' is the name of another", "--models", models[0], "--features", tmp_path / "tones")
     refused(r"^--dataset: is missing; name one, or manifest", "--models", *models, dataset=())
     refused(r"missing: has no card|missing: is not a folder", "--models", models[0], tmp_path / "missing")
     assert not (tmp_path / "out").exists()
@@ -252,8 +351,9 @@ def test_a_folder_named_as_the_random_version_of_another(clips, tmp_path):
     "content", [{}, [], None, {"seconds_a_clip": "1", "failures": []}, {"seconds_a_clip": 1, "failures": [1]}]
 )
 def test_what_is_said_of_kept_features_is_checked(content):
-    assert compare_module._is_cost({"seconds_a_clip": 1.0, "failures": [["a", "a: empty"]]})
-    assert not compare_module._is_cost(content)
+    assert source_features._is_cost({"seconds_a_clip": 1.0, "failures": [["a", "a: empty"]]})
+    assert source_features._is_cost({"seconds_a_clip": None, "failures": []})
+    assert not source_features._is_cost(content)
 
 
 @pytest.mark.parametrize("damage", ["nothing", "labels", "folds", "clip_ids"])
@@ -262,7 +362,7 @@ def test_kept_features_of_other_clips_are_refused(finished, clips, damage):
     if damage != "nothing":
         getattr(table, damage)[:] = np.roll(getattr(table, damage), 1)
     of_run = datasets.load("manifest", clips)
-    assert compare_module._is_of(table, of_run, ["noise", "tone"]) == (damage == "nothing")
+    assert source_features._is_of(table, of_run, ["noise", "tone"]) == (damage == "nothing")
 
 
 @pytest.mark.parametrize("left", ["scores.csv", "features", "unfinished.mfcc.jsonl"])
@@ -284,10 +384,10 @@ def test_sources_are_compared_on_the_clips_that_all_have(finished, compare):
     (finished / "scores.csv").unlink()
     tables = {name: FeatureTable.load(finished / "features" / f"{name}.npz") for name in ("mfcc", "log_mel")}
     lost = [[str(name), f"{name}: was lost"] for name in tables["log_mel"].clip_ids[:2]]
-    tables["log_mel"] = compare_module._with_rows(tables["log_mel"], [number >= 2 for number in range(18)])
+    tables["log_mel"] = source_features._with_rows(tables["log_mel"], [number >= 2 for number in range(18)])
     tables["log_mel"].save(finished / "features" / "log_mel.npz")
     (finished / "features" / "log_mel.json").write_text(json.dumps({"seconds_a_clip": 0.1, "failures": lost}))
-    common = compare_module.of_all_sources(tables)
+    common = source_features.of_all_sources(tables)
     assert [len(table) for table in common.values()] == [16, 16]
     np.testing.assert_array_equal(common["mfcc"].clip_ids, common["log_mel"].clip_ids)
     run = compare(finished, "--mfcc", "--log-mel")

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from conftest import ROOT, run_main
 from sounds import noise
 
-from keras_audio_transfer import dask_cluster, feature_run, preparation
+from keras_audio_transfer import dask_cluster, extraction, feature_run, preparation
 from keras_audio_transfer.clip_inputs import clips_below
-from keras_audio_transfer.commands import mfcc as mfcc_command
 from keras_audio_transfer.commands.features import rows_on
 from keras_audio_transfer.commands.probe import features_on_worker
 from keras_audio_transfer.dask_cluster import Cluster
@@ -110,8 +110,7 @@ def test_the_bytes_are_those_of_one_machine_though_workers_die(cluster, folder, 
     sounds = [replace(clip, path=clip.path.absolute()) for clip in clips_below([folder])]
     killer = replace(sounds[0], clip_id="poison", path=None, synthesise=poison)
     clips = [*sounds[:3], replace(killer, clip_id="late", synthesise=late), *sounds[3:6], killer, *sounds[6:]]
-    options = mfcc_command.arguments().parse_args(["--output", "f.parquet", str(folder)])
-    rows_of = rows_on(cluster, floor_rows("mfcc", 1), options)
+    rows_of = rows_on(cluster, floor_rows("mfcc", 1), [folder])
     found = feature_run.compute(tmp_path / "there.parquet", clips, [], SETTINGS, rows_of)
     assert [clip_id for clip_id, _ in found.failures] == [sounds[4].clip_id, "poison"]
     assert "poison: all 4 workers that tried it were killed" in found.failures[1][1]
@@ -172,7 +171,32 @@ def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
     for name in ("scores.csv", "predictions.csv", "config.json"):
         assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
     with pytest.raises(InputError, match=r"low\.npz: is another file than where the command runs"):
-        features_on_worker(tmp_path / "low.npz", None, None, ["0"])
+        features_on_worker(None, [tmp_path / "low.npz"], ["0"])
+
+
+@pytest.mark.slow
+def test_compare_writes_what_one_machine_writes(local, tmp_path, exported, monkeypatch):
+    """A network, a floor, features at hand that lack a clip, and the layers of two of them joined."""
+    rows = [{"path": f"{n}.wav", "label": "ab"[n % 2], "fold": n // 2 % 3} for n in range(12)]
+    for n in range(12):
+        soundfile.write(tmp_path / f"{n}.wav", noise(900, seed=n) * np.linspace(0.1, 1, 900) ** (n % 2), 2000)
+    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
+    (tmp_path / "11.wav").write_text("no audio")
+    data = ["--dataset", "manifest", "--data-dir", tmp_path / "clips.csv", "--quiet"]
+    assert run_main("mfcc", *data, "--output", tmp_path / "plain.npz") == 1
+    monkeypatch.setattr(extraction, "use_one_thread_a_clip", lambda workers: None)  # TensorFlow has run here
+    sources = ["--models", exported, "--log-mel", "--features", tmp_path / "plain.npz", "--join"]
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+        if more:  # this process computes none
+            monkeypatch.delattr(GridSearch, "fitted_scores")
+        arguments = [*sources, *data, "--combinations", "blocks", "--output-dir", tmp_path / place, *more]
+        assert run_main("compare", *arguments) == 1
+    here, there = (tmp_path / place for place in ("here", "there"))
+    for name in ("features/tones.npz", "features/log_mel.npz", "differences.csv", "config.json", "failed.csv"):
+        assert (here / name).read_bytes() == (there / name).read_bytes(), name
+    scores = [pd.read_csv(place / "scores.csv").drop(columns="seconds_a_clip") for place in (here, there)]
+    assert scores[0]["source"].nunique() == 4
+    pd.testing.assert_frame_equal(*scores, check_exact=True)
 
 
 # ---- bad input
@@ -245,3 +269,19 @@ def test_a_scheduler_that_ends_in_the_middle(tmp_path, caplog):
         threading.Timer(1, process.kill).start()
         with pytest.raises(InputError, match=f"{address} does not answer any more; start it again"):
             [*cluster.map(list, [1], no_result)]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_has_no_workers(tmp_path, folder):
+    what = r"^--scheduler: (\S+) has had no workers for 1 s; start some with `dask worker \1`, or wait longer "
+    with scheduler_without_workers(tmp_path) as (_, address):
+        flags = "--scheduler", address, "--workers-in", 1, "--quiet"
+        with pytest.raises(InputError, match=what + r"\(--workers-in\), and run the same command"):
+            run_main("mfcc", folder, "--output", tmp_path / "f.npz", *flags)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+        worker = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            assert run_main("mfcc", folder, "--output", tmp_path / "f.npz", "--scheduler", address, "--quiet") == 1
+        finally:
+            worker.terminate()
+            worker.wait()

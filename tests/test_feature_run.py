@@ -28,6 +28,7 @@ from keras_audio_transfer.files import only_writer
 SETTINGS = {"weights_sha256": {"sizes": "abc", "low": ""}}
 NAMES = ["cat", "dog"]
 OUTPUTS = ["f.npz", "f.parquet"]
+RETRIED = ["4.wav"]  # what cannot be read, whenever its shard is kept
 COLUMNS = ["clip_id", "label", "fold", "split", "group", "notes", "sizes", "low"]
 
 
@@ -217,7 +218,7 @@ def test_a_run_goes_on_where_it_ended(clips, tmp_path, name, stop):
         FeatureTable.load(tmp_path / "new" / name)
     rest = Counted()
     keep(tmp_path / "new" / name, clips, rows_of=rest)
-    assert rest.asked == [clip.clip_id for clip in clips[stop // 3 * 3 :]]
+    assert rest.asked == RETRIED * (stop >= 6) + [clip.clip_id for clip in clips[stop // 3 * 3 :]]
     assert content_of(tmp_path / "new" / name) == content_of(tmp_path / "whole" / name)
     assert names_in(tmp_path / "new") == [name]
 
@@ -292,7 +293,7 @@ def test_a_full_disk_loses_nothing(clips, tmp_path, monkeypatch):
     left[0] = 100
     rest = Counted()
     keep(tmp_path / "f.npz", clips, rows_of=rest)
-    assert len(rest.asked) == 6
+    assert len(rest.asked) == 7
     assert content_of(tmp_path / "f.npz")["f.npz"] == content_of(tmp_path / "whole.npz")["whole.npz"]
 
 
@@ -302,7 +303,7 @@ def test_whole_batches_are_computed_together(clips, tmp_path):
             keep(tmp_path / f"{stop}.npz", clips, rows_of=Counted(stop), batch_clips=4)
         rest = Counted()
         keep(tmp_path / f"{stop}.npz", clips, rows_of=rest, batch_clips=4)
-        assert len(rest.asked) == 12 - stop // 4 * 4
+        assert len(rest.asked) == 12 - stop // 4 * 4 + (stop == 9)
 
 
 # ---- what has changed
@@ -319,10 +320,10 @@ def recomputed(output, clips, **more):
 def test_a_finished_folder_is_computed_again_where_files_have_changed(clips, tmp_path):
     output, path = tmp_path / "f.parquet", clips[1].path
     keep(output, clips)
-    of_shard = [clip.clip_id for clip in clips[:3]]
-    assert recomputed(output, clips) == []
+    of_shard = [clip.clip_id for clip in clips[:3]] + RETRIED
+    assert recomputed(output, clips) == RETRIED
     os.utime(path, ns=(1, 1))  # another date, the same content
-    assert recomputed(output, clips) == []
+    assert recomputed(output, clips) == RETRIED
     status = path.stat()
     soundfile.write(path, noise(109, seed=77), 2000, subtype="FLOAT")
     assert path.stat().st_size == status.st_size
@@ -330,17 +331,36 @@ def test_a_finished_folder_is_computed_again_where_files_have_changed(clips, tmp
     soundfile.write(path, noise(50, seed=77), 2000, subtype="FLOAT")
     assert recomputed(output, clips) == of_shard
     soundfile.write(clips[10].path, noise(300, seed=78), 2000)  # no copy of the first one any longer
-    assert len(recomputed(output, clips)) == 3
+    assert len(recomputed(output, clips)) == 4
     assert FeatureTable.load(output).groups[0] == ""
     path.unlink()
     assert recomputed(output, clips) == of_shard
+    retried = ["1.wav", *RETRIED]
     other = [*clips[:7], replace(clips[7], synthesise=lambda: (noise(51), 2000)), *clips[8:]]
-    assert recomputed(output, other) == [clip.clip_id for clip in other[6:9]]
+    assert recomputed(output, other) == retried + [clip.clip_id for clip in other[6:9]]
     relabelled = [*other[:-1], replace(other[-1], labels=("dog",))]
-    assert recomputed(output, relabelled) == [clip.clip_id for clip in other[9:]]
-    assert recomputed(output, relabelled[:-1]) == [clip.clip_id for clip in other[9:-1]]
-    assert recomputed(output, relabelled[:6]) == []
+    assert recomputed(output, relabelled) == retried + [clip.clip_id for clip in other[9:]]
+    assert recomputed(output, relabelled[:-1]) == retried + [clip.clip_id for clip in other[9:-1]]
+    assert recomputed(output, relabelled[:6]) == retried
     assert len(names_in(output)) == 4
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_clip_that_failed_is_tried_again(clips, tmp_path, name):
+    def interrupted(clips):
+        """A file as it was, on a disk that was away for a moment."""
+        for rows in rows_of(clips):
+            yield [Row(rows[0].clip, "1.wav: the disk is away")] if rows[0].clip.clip_id == "1.wav" else rows
+
+    found, n_rows = keep(tmp_path / name, clips, rows_of=interrupted)
+    assert ([clip for clip, _ in found.failures], n_rows) == (["1.wav", "4.wav"], 10)
+    again = Counted()
+    found, n_rows = keep(tmp_path / name, clips, rows_of=again)
+    assert ([clip for clip, _ in found.failures], n_rows) == (["4.wav"], 11)
+    if name.endswith(".parquet"):
+        assert again.asked == ["1.wav", "0.wav", "1.wav", "2.wav", "4.wav"]
+    keep(tmp_path / "whole" / name, clips)
+    assert content_of(tmp_path / name) == content_of(tmp_path / "whole" / name)
 
 
 def test_other_settings_replace_a_finished_folder_and_refuse_an_unfinished_one(clips, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import keras_audio_transfer as kat
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_files import layer_names_in
 from keras_audio_transfer.feature_table import FeatureTable, check_table
 
 
@@ -86,6 +87,31 @@ def test_features_come_back_as_they_were(tmp_path, kind):
     assert loaded.splits.tolist() == SPLITS[kind]
     assert loaded.clip_ids.tolist() == [clip.clip_id for clip in CLIPS[kind]]
     assert ([""] * len(loaded) if loaded.groups is None else loaded.groups.tolist()) == [c.group for c in CLIPS[kind]]
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_layers_that_are_not_asked_for_are_not_read(tmp_path, name):
+    rng, weights = np.random.default_rng(0), {"a": "0a", "b": "0b", "c": "0c"}
+    layers = {layer: rng.normal(size=(3, 40)).astype(np.float32) for layer in weights}
+    table = replace(features_of("single"), layers=layers, weights_sha256=weights)
+    table.save(path := tmp_path / name)
+    assert layer_names_in(path) == ["a", "b", "c"]
+    part = path if name == "f.npz" else path / "part-00000.parquet"
+    at = (content := part.read_bytes()).index(layers["b"].tobytes()[:16])  # noise is stored as it is
+    part.write_bytes(content[:at] + b"damaged" + content[at + 7 :])
+    with pytest.raises(InputError, match="damaged"):
+        FeatureTable.load(path)
+    for asked in (["c", "a"], ["a"], "c"):
+        some = FeatureTable.load(path, asked)
+        assert some.weights_sha256 == {layer: weights[layer] for layer in asked}
+        assert {layer: values.tolist() for layer, values in some.layers.items()} == {
+            layer: layers[layer].tolist() for layer in asked
+        }
+        assert [*some.layers] == [*asked]
+        assert (some.labels.tolist(), some.label_names) == (table.labels.tolist(), table.label_names)
+    for asked, message in (("d", "layers: 'd' is unknown; choose from a, b, c"), ([], "layers: is empty; expected")):
+        with pytest.raises(InputError, match=message):
+            FeatureTable.load(path, asked)
 
 
 @pytest.mark.parametrize("kind", CLIPS)

@@ -1,6 +1,7 @@
 """Prepared data sets: what is stored is what is read from the files, is kept by every accident, and checked."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -314,18 +315,22 @@ def test_a_damaged_index_is_refused(manifest, tmp_path):
             load("prepared", tmp_path / "p")
 
 
-@pytest.mark.parametrize("accident", ["first part gone", "last part gone", "part copied", "shard copied", "swapped"])
+@pytest.mark.parametrize(
+    "accident", ["first gone", "last gone", "last shard gone", "copied", "shard copied", "swapped"]
+)
 def test_a_part_of_the_clips_is_not_taken_for_all(accident, manifest, tmp_path):
     clips = load("manifest", manifest)
     folder = tmp_path / "p"
     stored, _ = prepared(clips, folder)
-    index = sorted((folder / INDEX).iterdir())
+    index = sorted((folder / INDEX).glob("*.parquet"))
     match accident:
-        case "first part gone":
+        case "first gone":
             index[0].unlink()
-        case "last part gone":
+        case "last gone" | "last shard gone":
             index[-1].unlink()
-        case "part copied":
+            if accident == "last shard gone":
+                stored[-1].path.unlink()
+        case "copied":
             shutil.copy(index[0], folder / INDEX / f"{len(index):05}.parquet")
         case "shard copied":
             shutil.copy(folder / stored[0].path.name, folder / "clips-00007.tfrecord")
@@ -335,10 +340,27 @@ def test_a_part_of_the_clips_is_not_taken_for_all(accident, manifest, tmp_path):
             index[1].write_bytes(first)
     with pytest.raises(InputError, match=r"\.parquet(: .* remove it, and| is gone; .* or) run `prepare` once more$"):
         load("prepared", folder)
-    if accident in ("part copied", "swapped"):
+    if accident in ("copied", "swapped"):
         for part in index[:2] if accident == "swapped" else [folder / INDEX / f"{len(index):05}.parquet"]:
             part.unlink()
     assert prepared(clips, folder)[0] == stored
+
+
+def test_how_many_shards_there_are_is_said_since_a_later_version(manifest, tmp_path):
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    said = folder / INDEX / "_shards.json"
+    content = said.read_bytes()
+    assert json.loads(content) == {"shards": len([*folder.glob("*.tfrecord")])}
+    said.unlink()
+    assert load("prepared", folder) == stored
+    for damaged in (b"", b'{"shards": "3"}', b"[]"):
+        said.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"_shards\.json: is damaged; run `prepare` once more$"):
+            load("prepared", folder)
+        assert prepared(clips, folder) == (stored, 6)
+        assert said.read_bytes() == content
+    assert len(pd.read_parquet(folder / INDEX)) == 6
 
 
 def test_other_folders_are_refused(manifest, tmp_path):

@@ -212,3 +212,15 @@ def test_a_disk_that_is_full_when_pictures_are_drawn_costs_no_table(features, tm
     assert run_main("probe", features, "--output-dir", tmp_path, "--quiet", "--jobs", 1) == 0
     assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
     assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "predictions.csv", "classes.csv", "config.json"}
+
+
+def test_layers_of_no_combination_are_not_read(features, tmp_path):
+    damaged, layer = tmp_path / "sounds.npz", FeatureTable.load(features).layers["layer1"]
+    content = features.read_bytes()
+    damaged.write_bytes(content.replace(layer.tobytes(), bytes(layer.nbytes)))
+    assert damaged.read_bytes() != content
+    for place, path in (("whole", features), ("damaged", damaged)):
+        arguments = "--combinations", "layer2", "--output-dir", tmp_path / place, "--quiet"
+        assert run_main("probe", path, *arguments) == 0
+    whole, damaged = ((tmp_path / place / "scores.csv").read_bytes() for place in ("whole", "damaged"))
+    assert whole == damaged

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import run_main
+from filelock import FileLock
 from fsspec.implementations.memory import MemoryFileSystem
 from moto.moto_server import threaded_moto_server
 from sounds import CONFIG, noise
 from werkzeug.serving import WSGIRequestHandler
 
 import keras_audio_transfer as kat
-from keras_audio_transfer import datasets, remote, remote_paths
+from keras_audio_transfer import datasets, remote, remote_cache, remote_paths
 from keras_audio_transfer.audio import WaveformStore, readable_clips
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets.relabelling import relabelled
@@ -443,3 +444,69 @@ print([name for name in ("fsspec", "s3fs", "botocore", "aiohttp") if name in sys
         check=False,
     )
     assert run.stdout.strip() == "[]", run.stderr
+
+
+# ---- how much is kept
+
+
+@pytest.fixture
+def run_ends(monkeypatch):
+    """What the end of the process would do, and the beginning of another."""
+
+    def end():
+        remote_cache._own_run(remote_paths.cache_dir() / "runs", os.getpid()).release()
+        remote_cache._own_run.cache_clear()
+
+    yield end
+    remote_cache._own_run.cache_clear()
+
+
+AREAS = "copies", "versions"
+
+
+def copies():
+    """The names of the copies that are there."""
+    found, versions = (
+        sorted(path.stem for path in remote_paths.cache_dir().glob(f"{area}/**/*.wav")) for area in AREAS
+    )
+    assert found == versions
+    return found
+
+
+def fetch(name):
+    remote.fetch(remote.place_of(f"s3://bucket/{name}.wav"))
+
+
+def test_the_copies_stay_below_a_size(s3, monkeypatch, run_ends):
+    """What was used longest ago goes first, and nothing that a run has used that is going on."""
+    monkeypatch.setenv(remote_cache.LIMIT, "2.5e-6")  # 2,500 bytes
+    for name in "abcdef":
+        s3.pipe(f"bucket/{name}.wav", name.encode() * 1000)
+    for name in "abc":
+        fetch(name)
+    assert copies() == ["a", "b", "c"]
+    run_ends()
+    fetch("a")
+    fetch("d")
+    assert copies() == ["a", "d"]
+    run_ends()
+    with FileLock(remote_paths.cache_dir() / "runs" / f"{time.time_ns()}.1"):
+        fetch("e")
+        assert copies() == ["d", "e"]
+        fetch("a")
+        assert copies() == ["a", "e"]
+        run_ends()
+        fetch("f")
+        assert copies() == ["a", "e", "f"]
+    run_ends()
+    fetch("b")
+    assert copies() == ["b", "f"]
+    assert len([*(remote_paths.cache_dir() / "runs").iterdir()]) == 1
+
+
+def test_a_limit_that_is_none(s3, monkeypatch):
+    s3.pipe("bucket/a.wav", b"a")
+    for text in ("much", "0", "-1", "nan"):
+        monkeypatch.setenv(remote_cache.LIMIT, text)
+        with pytest.raises(InputError, match=f"^{remote_cache.LIMIT}: '{text}' in the environment is no size; exp"):
+            fetch("a")

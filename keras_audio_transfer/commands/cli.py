@@ -23,6 +23,7 @@ from keras_audio_transfer.commands.places import check_file, check_folder, check
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
+from keras_audio_transfer.dask_cluster import WORKERS_IN, Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError, readable
@@ -33,7 +34,6 @@ from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
     from keras_audio_transfer.audio import WaveformStore
-    from keras_audio_transfer.dask_cluster import Cluster
 
 # TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -258,18 +258,19 @@ def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
 
 
 def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> None:
-    """`--scheduler`."""
+    """`--scheduler`, `--workers-in`."""
     text = f"of a Dask cluster, whose workers {what}, such as tcp://10.0.0.1:8786 (default: this machine)"
     arguments.add_argument("--scheduler", metavar="ADDRESS", help=text)
+    text = "how long the cluster may be without workers, such as until they have got through a queue"
+    arguments.add_argument("--workers-in", type=seconds, metavar="S", default=WORKERS_IN, help=text)
 
 
-def cluster_of(options: argparse.Namespace) -> "Cluster | None":
+def cluster_of(options: argparse.Namespace) -> Cluster | None:
     """The cluster that `add_scheduler_argument` asked for."""
     if options.scheduler is None:
         return None
-    from keras_audio_transfer.dask_cluster import Cluster
 
-    return places.closed_at_the_end(Cluster(options.scheduler))
+    return places.closed_at_the_end(Cluster(options.scheduler, options.workers_in))
 
 
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:

@@ -6,20 +6,19 @@
 Of each source: its last layer, the best single layer, all layers joined, and the best combination (--combinations says
 which are tried). With --join also of the layers of all sources, named SOURCE/LAYER. Whatever is chosen
 is chosen inside each training part (nested), so that no score has a part in a choice; folds are the data set's own.
-differences.csv has what lies between two sources, fold by fold, with its 95 % interval. A run that was killed continues
-when it is started again.
+differences.csv has what lies between two sources, fold by fold, with its 95 % interval. A source may be a file of the
+same clips' features (--features), too, which is called by its name. A run that was killed continues when it is started
+again.
 """
 
 import itertools
 import math
-import time
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands import cli, places, probe, source_features
+from keras_audio_transfer.commands.source_features import FEATURES, RANDOM, place_of
 from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -27,22 +26,19 @@ from keras_audio_transfer.files import (
     atomic_write,
     failures_beside,
     number_in,
-    read_json,
-    scratch_folder,
     write_failures,
-    write_json,
 )
-from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
 from keras_audio_transfer.splits import FINGERPRINT
 
 FLOORS = ("mfcc", "log_mel")
-JOINED, RANDOM = "joined", " (random)"
+JOINED = "joined"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
 BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
-SCORES, CONFIG, FEATURES = "scores.csv", "config.json", "features"
+SCORES, CONFIG = "scores.csv", "config.json"
 DIFFERENCES = "differences.csv"
 CARDS = "cards_sha256"  # the setting that holds what the sources' answers depend on
 RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
@@ -63,10 +59,20 @@ def arguments():
         metavar="MODEL_DIR",
         help="model folders; 'default' is the one that comes with the package",
     )
+    parser.add_argument(
+        "--features",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="beside them features of the same clips that are there, as `extract` writes them (.npz, .parquet)",
+    )
     parser.add_argument("--mfcc", action="store_true", help="beside them the MFCC baseline")
     parser.add_argument("--log-mel", action="store_true", help="beside them statistics of a log-mel spectrogram")
     parser.add_argument("--random", action="store_true", help="beside each model the same network with random weights")
-    parser.add_argument("--join", action="store_true", help="beside them the layers of all models in one choice")
+    parser.add_argument(
+        "--join", action="store_true", help="beside them the layers of all models and files in one choice"
+    )
     parser.add_argument(
         "--combinations",
         metavar="NAME",
@@ -82,23 +88,26 @@ def arguments():
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the picture")
     cli.add_workers_argument(parser)
     cli.add_jobs_argument(parser)
+    cli.add_scheduler_argument(parser, "compute the features and fit the SVMs")
     return parser
 
 
 def sources_of(options):
-    """Name -> model folder; None for a floor."""
-    models = places.by_name("--models", options.models)
-    for name in models:
-        if name in (*FLOORS, JOINED) or name.endswith(RANDOM):
-            raise InputError(f"--models: {name!r} is the name of another source; rename the folder")
+    """Name -> model folder, None for a floor; and name -> features file."""
+    models, files = places.by_name("--models", options.models), places.by_name("--features", options.features)
+    for flag, names, others in (("--models", models, ()), ("--features", files, models)):
+        for name in names:
+            if name in (*FLOORS, JOINED, *others) or name.endswith(RANDOM):
+                raise InputError(f"{flag}: {name!r} is the name of another source; rename it")
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
     if options.random:
         models |= {f"{name}{RANDOM}": path for name, path in models.items()}
-    if len(models) + len(floors) < 2:
-        raise InputError("--models: nothing to compare; name two or more, or one beside --mfcc, --log-mel or --random")
-    if options.join and len(options.models) < 2:
-        raise InputError("--join: joins the layers of two or more models; name them with --models")
-    return models | floors
+    if len(models) + len(files) + len(floors) < 2:
+        rest = "--mfcc, --log-mel, --random or --features"
+        raise InputError(f"--models: nothing to compare; name two or more, or one beside {rest}")
+    if options.join and len(options.models) + len(files) < 2:
+        raise InputError("--join: joins the layers of two or more models or files; name them with --models, --features")
+    return models | floors, files
 
 
 def name_of_clips(options):
@@ -109,16 +118,17 @@ def name_of_clips(options):
     return place.name if place.is_dir() else place.parent.name
 
 
-def check(options, sources):
+def check(options, sources, files):
     """Refuse what cannot end well, before any work is done."""
     if options.dataset is None:
         raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
     places.check_folder("--output-dir", options.output_dir)
+    inputs = [options.data_dir, *files.values()]
     for name in RESULTS:
-        places.check_no_input("--output-dir", options.output_dir / name, [options.data_dir])
+        places.check_no_input("--output-dir", options.output_dir / name, inputs)
     kept = [options.output_dir / SCORES, options.output_dir / FEATURES]
-    kept += [unfinished(options, name) for name in [*sources, JOINED]]
-    places.check_state("--output-dir", kept, options.output_dir / CONFIG, [options.data_dir])
+    kept += [unfinished(options, name) for name in [*sources, *files, JOINED]]
+    places.check_state("--output-dir", kept, options.output_dir / CONFIG, inputs)
     failures_beside(options.output_dir / SCORES)
     places.lock(options.output_dir)
     for path in filter(None, sources.values()):
@@ -136,102 +146,6 @@ def check_clips(options, clips, label_names):
         raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
 
 
-# ---- features
-
-
-def features_of(options, name, path, clips, label_names, phases):
-    """A source's features, from the run that was killed where it got so far; and what they cost."""
-    file = options.output_dir / FEATURES / f"{name}.npz"
-    about = file.with_suffix(".json")
-    if file.exists() and about.exists():
-        table, cost = FeatureTable.load(file), read_json(about)
-        if not (_is_cost(cost) and _is_of(table, clips, label_names)):
-            raise InputError(f"{file}: is not what this run had kept, or {about.name} is not; remove both to go on")
-        return table, cost
-    begin = time.monotonic()
-    progress = phases.bar(name, len(clips))
-    if path is None:
-        from keras_audio_transfer import mfcc
-
-        table, failures = mfcc.FLOORS[name](clips, label_names, options.workers, progress)
-    else:
-        table, failures = _of_model(options, name, path, clips, label_names, progress)
-    if not len(table):
-        raise InputError(f"{name}: none of the {len(failures)} clips has features; {failures[0][1]}")
-    cost = {"seconds_a_clip": (time.monotonic() - begin) / len(clips), "failures": failures}
-    table.save(file)
-    write_json(about, cost)
-    return table, cost
-
-
-def _is_cost(content):
-    """Whether this is what `features_of` says of a source."""
-    if not isinstance(content, dict) or not isinstance(content.get("seconds_a_clip"), int | float):
-        return False
-    failures = content.get("failures")
-    pairs = isinstance(failures, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in failures)
-    return pairs and all(isinstance(text, str) for pair in failures for text in pair)
-
-
-def _is_of(table, clips, label_names):
-    """Whether a table has these clips, but for those that failed, with what they say of themselves."""
-    ids = {*map(str, table.clip_ids)}
-    expected = FeatureTable.of_clips({}, [clip for clip in clips if clip.clip_id in ids], label_names)
-    names = ("clip_ids", "labels", "folds", "splits")
-    same = all(np.array_equal(getattr(table, name), getattr(expected, name)) for name in names)
-    return same and [*table.label_names] == [*label_names]
-
-
-def of_all_sources(tables):
-    """The tables with the clips that every source has features of."""
-    common = set.intersection(*({*map(str, table.clip_ids)} for table in tables.values()))
-    if not common:
-        raise InputError("--models: no clip has features of every source; see the first of them in failed.csv")
-    return {name: _with_rows(table, [str(clip) in common for clip in table.clip_ids]) for name, table in tables.items()}
-
-
-def _with_rows(table, kept):
-    if all(kept):
-        return table
-    columns = {name: getattr(table, name) for name in ("clip_ids", "labels", "folds", "splits", "groups", "notes")}
-    columns = {name: values if values is None else values[kept] for name, values in columns.items()}
-    return replace(table, layers={name: values[kept] for name, values in table.layers.items()}, **columns)
-
-
-def _of_model(options, name, path, clips, label_names, progress):
-    from keras_audio_transfer import extraction
-
-    card = Card.read(path)
-    with ExitStack() as stack:
-        saved_model = latest_saved_model(path)
-        if name.endswith(RANDOM):
-            saved_model = stack.enter_context(scratch_folder(options.output_dir / "random")) / "1"
-            _write_random(path, card, saved_model, options.seed)
-        extractor = extraction.SavedExtractor(saved_model)
-    layers = card.layer_names
-    return extraction.extract(extractor, layers, clips, label_names, card.audio, options.workers, progress=progress)
-
-
-def _write_random(path, card, saved_model, seed):
-    """The same network with the random weights that it would be trained from."""
-    import keras
-
-    from keras_audio_transfer.export.saved_model import write_saved_model
-    from keras_audio_transfer.extractor import load_model
-
-    keras.utils.set_random_seed(seed)
-    write_saved_model(keras.models.clone_model(load_model(keras_file(path))), saved_model, card)
-
-
-def joined(tables):
-    """The layers of all sources in one table, named SOURCE/LAYER."""
-    result = None
-    for name, table in tables.items():
-        renamed = table.with_layer_names({layer: f"{name}/{layer}" for layer in table.layers})
-        result = renamed if result is None else result.join(renamed, name)
-    return result
-
-
 # ---- scores
 
 
@@ -240,8 +154,8 @@ def unfinished(options, name):
     return options.output_dir / f"unfinished.{name}.jsonl"
 
 
-def rows_of(options, name, table, phases):
-    """A row a choice; of a source with one layer, one."""
+def rows_of(options, name, table, phases, cluster, on_worker):
+    """A row a choice; of a source with one layer, one. `on_worker`: for `probe.scores_on`, where there is a cluster."""
     from keras_audio_transfer.probing.prober import Prober
 
     names = tuple(table.layers)
@@ -252,6 +166,7 @@ def rows_of(options, name, table, phases):
     elif name == JOINED:
         del wanted[LAST]
     prober = Prober(table, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
+    prober.elsewhere = cluster and probe.scores_on(cluster, prober, *on_worker)
     progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
     prober.step = progress.update
     with Journal(unfinished(options, name)) as prober.record:  # what one choice has computed, the others need not
@@ -344,41 +259,54 @@ def differences(scores, folds):
     return pd.DataFrame(rows)
 
 
+def settings_of(options, sources, files, clips):
+    """What a run that is continued must have in common with the one that was killed."""
+    cards = {name: path and Card.read(path) for name, path in sources.items()}
+    of_sources = {name: card and card.weights_sha256 for name, card in cards.items()}
+    settings = {"sources": of_sources | {name: probe.sha256(path) for name, path in files.items()}}
+    settings |= {"dataset": options.dataset, "clips": len(clips), "seed": options.seed, "join": options.join}
+    settings |= {FINGERPRINT: digest(clips), CARDS: {name: card and card.fingerprint() for name, card in cards.items()}}
+    defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
+    return settings | {name: value for name in defaults if (value := getattr(options, name)) != defaults[name]}
+
+
 @cli.command(arguments)
 def main(options):
     import pandas as pd
 
-    sources = sources_of(options)
-    check(options, sources)
+    sources, files = sources_of(options)
+    check(options, sources, files)
     clips = cli.load_clips(options)
     label_names = cli.label_names(clips)
     check_clips(options, clips, label_names)
+    found = {name: source_features.read(path, clips, label_names) for name, path in files.items()}
+    cluster = cli.cluster_of(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    cards = {name: path and Card.read(path) for name, path in sources.items()}
-    settings = {"sources": {name: card and card.weights_sha256 for name, card in cards.items()}}
-    settings |= {"dataset": options.dataset, "clips": len(clips), "seed": options.seed, "join": options.join}
-    settings |= {FINGERPRINT: digest(clips), CARDS: {name: card and card.fingerprint() for name, card in cards.items()}}
-    defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
-    settings |= {name: getattr(options, name) for name, value in defaults.items() if getattr(options, name) != value}
-    check_settings(options.output_dir / CONFIG, settings, added=[FINGERPRINT, CARDS])
+    check_settings(options.output_dir / CONFIG, settings_of(options, sources, files, clips), added=[FINGERPRINT, CARDS])
 
     from keras_audio_transfer import extraction, plots
 
     extraction.use_one_thread_a_clip(options.workers)
-    phases = cli.Phases(options, *sources, *(f"probing {name}" for name in [*sources, *[JOINED] * options.join]))
-    found = {name: features_of(options, name, path, clips, label_names, phases) for name, path in sources.items()}
+    of_probes = (f"probing {name}" for name in [*sources, *files, *[JOINED] * options.join])
+    phases = cli.Phases(options, *sources, *of_probes)
+    how = clips, label_names, cluster, phases
+    found = {name: source_features.computed(options, name, path, *how) for name, path in sources.items()} | found
     failures = [*{clip: (clip, why) for _, cost in [*found.values()][::-1] for clip, why in cost["failures"]}.values()]
-    tables = of_all_sources({name: table for name, (table, _) in found.items()})
+    tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
+    members = {name: (name,) for name in tables}
     if options.join:
-        of_models = {path.resolve().name for path in options.models}
-        tables[JOINED] = joined({name: table for name, table in tables.items() if name in of_models})
+        members[JOINED] = (*(path.resolve().name for path in options.models), *files)
+        tables[JOINED] = source_features.joined({name: tables[name] for name in members[JOINED]})
+    left_out = tuple({clip.clip_id for clip in clips} - {*map(str, tables[next(iter(found))].clip_ids)})
     path = options.output_dir / SCORES
     done = read_scores(path) if path.exists() else pd.DataFrame({"source": []})
     parts = [done]
     for name, table in tables.items():
         if name in set(done["source"]):
             continue
-        rows = pd.DataFrame(rows_of(options, name, table, phases))
+        paths = [files.get(source) or place_of(options, source) for source in members[name]]
+        on_worker = source_features.table_on_worker, paths, members[name], left_out
+        rows = pd.DataFrame(rows_of(options, name, table, phases, cluster, on_worker))
         rows.insert(3, "seconds_a_clip", found[name][1]["seconds_a_clip"] if name in found else None)
         parts.append(rows)
         with atomic_write(path) as partial:

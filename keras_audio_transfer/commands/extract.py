@@ -10,8 +10,6 @@ Files that cannot be read are listed in failed.csv beside the output, the rest i
 Where a run was killed, the same command goes on.
 """
 
-from functools import partial
-
 from keras_audio_transfer.commands import cli, features, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
@@ -59,13 +57,7 @@ def main(options):
 
     if batch_clips == 1:
         extraction.use_one_thread_a_clip(options.workers)
-    extractor = extraction.SavedExtractor(saved_model)
-    how = extractor, layers, config, options.hop_seconds, options.workers, batch_clips
-    rows_of, settings = extraction.rows_and_settings(*how)
-    if cluster:
-        what = saved_model.absolute(), extractor.sha256, layers, config, options.hop_seconds, batch_clips
-        rows_of = features.rows_on(
-            cluster, partial(extraction.rows_on_worker, *what), options, [saved_model], batch_clips
-        )
+    how = layers, config, cluster, [*options.inputs, options.data_dir], options.hop_seconds, batch_clips
+    rows_of, settings = features.rows_of_model(options, saved_model, *how)
     cli.say_licences(options, card)
     return features.write_features(options, clips, names, settings, rows_of, batch_clips)

@@ -1,13 +1,15 @@
-"""What `extract` and `mfcc` share: the sounds, and the features file or folder that they write. Without TensorFlow."""
+"""What verbs share that compute features: the sounds, the rows, and the file or folder that is written."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import Row
@@ -73,17 +75,55 @@ def on_clips(
 def rows_on(
     cluster: "Cluster",
     function: Callable[[Iterable[Clip]], Iterable[list[Row]]],
-    options: argparse.Namespace,
-    paths: Iterable[Path] = (),
+    paths: Iterable[Path | None],
     batch_clips: int = 1,
 ) -> feature_run.RowsOf:
-    """What computes the rows on a cluster. `paths`: see `on_clips`; beside the sounds."""
+    """What computes the rows on a cluster. `paths`: see `on_clips`."""
+    paths = [*paths]
 
     def failed(clip, reason):
         return [Row(clip, reason)]
 
-    paths = [*paths, *options.inputs, options.data_dir]
     return lambda clips: on_clips(cluster, function, clips, failed, paths, batch_clips)
+
+
+def rows_of_floor(
+    options: argparse.Namespace, name: str, cluster: "Cluster | None", paths: Iterable[Path | None]
+) -> tuple[feature_run.RowsOf, dict]:
+    """What `feature_run.compute` takes for the features of `mfcc`: what computes the rows, and the settings.
+
+    Args:
+        options: with `workers`.
+        name: of the floor, and of its layer.
+        cluster: where they are computed; None: here.
+        paths: where the sounds are.
+    """
+    from keras_audio_transfer.mfcc import floor_rows
+
+    rows_of = floor_rows(name, 1 if cluster else options.workers)
+    return rows_on(cluster, rows_of, paths) if cluster else rows_of, {"weights_sha256": {name: ""}}
+
+
+def rows_of_model(
+    options: argparse.Namespace,
+    saved_model: Path,
+    layers: list[str],
+    config: AudioConfig,
+    cluster: "Cluster | None",
+    paths: Iterable[Path | None],
+    hop_seconds: float | None = None,
+    batch_clips: int = 1,
+) -> tuple[feature_run.RowsOf, dict]:
+    """The same for the features of `extraction`; see there for the model, its layers and the front end."""
+    from keras_audio_transfer import extraction
+
+    extractor = extraction.SavedExtractor(saved_model)
+    how = layers, config, hop_seconds
+    rows_of, settings = extraction.rows_and_settings(extractor, *how, options.workers, batch_clips)
+    if cluster:
+        what = saved_model.absolute(), extractor.sha256, *how, batch_clips
+        rows_of = rows_on(cluster, partial(extraction.rows_on_worker, *what), [saved_model, *paths], batch_clips)
+    return rows_of, settings
 
 
 def write_features(

@@ -21,11 +21,6 @@ def main(options):
     clips, names = features.load_inputs(options)
     places.check_beside_clips(options.output, clips)
 
-    from keras_audio_transfer.mfcc import floor_rows
-
-    settings = {"weights_sha256": {"mfcc": ""}}
-    cluster = cli.cluster_of(options)
-    rows_of = floor_rows("mfcc", 1 if cluster else options.workers)
-    if cluster:
-        rows_of = features.rows_on(cluster, rows_of, options)
+    paths = [*options.inputs, options.data_dir]
+    rows_of, settings = features.rows_of_floor(options, "mfcc", cli.cluster_of(options), paths)
     return features.write_features(options, clips, names, settings, rows_of)

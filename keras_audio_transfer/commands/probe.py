@@ -15,6 +15,7 @@ from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_files import layer_names_in
 from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write
@@ -139,37 +140,46 @@ def tables_beside(options):
 # ---- this run
 
 
-def load_features(options):
-    """The features, joined with the baseline's, and the combinations to probe."""
-    features, alone = joined_features(options.features, options.baseline, options.target)
-    names = tuple(name for name in features.layers if name not in alone)
-    return features, wanted_combinations(options.combinations, names, alone), "+".join(alone)
+def wanted_layers(options, paths):
+    """The layers to load of the features file (None: all), the combinations, and that of the baseline's layers."""
+    names, *of_baseline = map(layer_names_in, paths)
+    alone = tuple(*of_baseline)
+    wanted = wanted_combinations(options.combinations, tuple(names), alone)
+    probed = [name for name in names if callable(wanted) or any(name in combination for combination in wanted)]
+    return None if probed == names else tuple(probed), wanted, "+".join(alone)
 
 
-def joined_features(path, baseline, target):
-    """The features, joined with the baseline's, and the names of the latter's layers."""
-    features = FeatureTable.load(path).of_target(target)
-    if not baseline:
-        return features, ()
-    of_baseline = FeatureTable.load(baseline)
-    return features.join(of_baseline, str(baseline)), tuple(of_baseline.layers)
+def joined_features(paths, layers, target):
+    """These layers of the first file, joined with all that is in a second one, which is the baseline's."""
+    path, *baseline = paths
+    features = FeatureTable.load(path, layers).of_target(target)
+    for other in baseline:
+        features = features.join(FeatureTable.load(other), str(other))
+    return features
 
 
-def features_on_worker(path, baseline, target, checksums):
-    """The table of `joined_features`, if the files are those with these checksums."""
-    for place, checksum in zip(filter(None, (path, baseline)), checksums, strict=True):
-        if sha256(place) != checksum:
-            raise InputError(f"{place}: is another file than where the command runs; share one")
-    return joined_features(path, baseline, target)[0]
+def features_on_worker(load, paths, checksums, *arguments):
+    """What `load` makes of the features files, if they are those with these checksums."""
+    for path, checksum in zip(paths, checksums, strict=True):
+        if sha256(path) != checksum:
+            raise InputError(f"{path}: is another file than where the command runs; share one")
+    return load(paths, *arguments)
 
 
-def scores_on(cluster, options, prober):
-    """What computes the prober's scores on a cluster."""
+def scores_on(cluster, prober, load, paths, *arguments):
+    """What computes the prober's scores on a cluster.
+
+    Args:
+        cluster: the `Cluster`.
+        prober: of the features.
+        load: from the paths and the arguments to the features, on a worker.
+        paths: of features files.
+        *arguments: that can be hashed.
+    """
     from keras_audio_transfer.probing.grid_search import scores_on_worker
 
-    path, baseline = (place and place.absolute() for place in (options.features, options.baseline))
-    paths = [*filter(None, (path, baseline))]
-    of_features = path, baseline, options.target, tuple(map(sha256, paths))
+    paths = tuple(path.absolute() for path in paths)
+    of_features = load, paths, tuple(map(sha256, paths)), *arguments
 
     def killed(work, reason):
         raise InputError(f"scheduler: {'+'.join(work[0])}: {reason}; give workers more memory, and run this again")
@@ -329,9 +339,11 @@ def main(options):
     check_place(options)
     cluster = cli.cluster_of(options)
     lines, beside = mean_best(tables(options.compare, "--compare")), tables_beside(options)
-    features, wanted, baseline = load_features(options)
+    paths = [path for path in (options.features, options.baseline) if path]
+    layers, wanted, baseline = wanted_layers(options, paths)
+    features = joined_features(paths, layers, options.target)
     prober = prober_of(options, features)
-    prober.elsewhere = cluster and scores_on(cluster, options, prober)
+    prober.elsewhere = cluster and scores_on(cluster, prober, joined_features, paths, layers, options.target)
     cli.say(options, f"{options.features}: {described(prober)}")
     open_folder(options, settings_of(options, prober))
     probe(options, prober, wanted)

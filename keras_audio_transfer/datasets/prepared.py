@@ -10,6 +10,7 @@ from typing import Any
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.clip import SPLITS, Clip, Recorded, Stored
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import read_json
 
 CITATION = "That of the data set that was prepared."
 LICENSE = "That of the data set that was prepared."
@@ -17,6 +18,7 @@ REMOTES = {}
 # Folders with a file a shard; the second while one is missing.
 INDEX = "index.parquet"
 UNFINISHED = "index.unfinished"
+SHARDS = "_shards.json"  # in the first: how many there are; programs that read Parquet pass over an underscore
 LABELS = ()
 
 
@@ -36,11 +38,19 @@ def clips(data_dir: Path) -> list[Clip]:
         raise InputError(f"prepared: {data_dir} has no {INDEX}; pass the folder that `prepare` has written")
     there = parts(data_dir / INDEX)
     shards = {path.name for path in data_dir.glob(shard_name("*"))} | {shard_name(part.stem) for part in there}
-    for number in range(len(shards)):
+    for number in range(max(len(shards), _n_shards(data_dir / INDEX / SHARDS))):
         if not (part := data_dir / INDEX / f"{number:05}.parquet").is_file():
             raise InputError(f"prepared: {part} is gone; copy the folder once more, or run `prepare` once more")
     rows = [row for part in there for row in rows_of(part)]
     return [_clip(data_dir, row) for row in rows if not row["failure"]]
+
+
+def _n_shards(path):
+    """How many shards a folder has to have; 0 where it does not say: `prepare` did not always write it."""
+    content = read_json(path) if path.is_file() else {"shards": 0}
+    if not isinstance(content, dict) or type(content.get("shards")) is not int:
+        raise InputError(f"{path}: is damaged; run `prepare` once more")
+    return content["shards"]
 
 
 def schema() -> Any:

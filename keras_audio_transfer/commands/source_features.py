@@ -1,0 +1,178 @@
+"""The features of the sources that `compare` compares: computed shard by shard, or read from files at hand."""
+
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_audio_transfer import feature_run
+from keras_audio_transfer.commands import features
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import read_json, scratch_folder, write_json
+from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+
+FEATURES = "features"
+RANDOM = " (random)"
+
+
+def place_of(options, name):
+    """Where a source's features are kept that are computed."""
+    return options.output_dir / FEATURES / f"{name}.npz"
+
+
+def computed(options, name, path, clips, label_names, cluster, phases):
+    """A source's features, from the run that was killed where it got so far; and what they cost.
+
+    Args:
+        options: of the command.
+        name: of the source.
+        path: its model folder; None for a floor.
+        clips, label_names: of the data set.
+        cluster: where they are computed; None: here.
+        phases: of the run.
+    """
+    file = place_of(options, name)
+    about = file.with_suffix(".json")
+    cost = read_json(about) if about.exists() else None
+    if file.exists() and about.exists():
+        table = FeatureTable.load(file)
+        if not (_is_cost(cost) and _is_of(table, clips, label_names)):
+            raise InputError(f"{file}: is not what this run had kept, or {about.name} is not; remove both to go on")
+        return table, cost
+    begin, n_computed = time.monotonic(), 0
+    with ExitStack() as stack:
+        rows_of, settings = _rows_and_settings(options, name, path, cluster, stack)
+
+        def counted(clips):
+            nonlocal n_computed
+            for rows in rows_of(clips):
+                n_computed += 1
+                yield rows
+
+        progress = phases.bar(name, len(clips))
+        failures = feature_run.compute(file, clips, label_names, settings, counted, progress=progress).failures
+    if len(failures) == len(clips):
+        raise InputError(f"{name}: none of the {len(failures)} clips has features; {failures[0][1]}")
+    before = cost["seconds_a_clip"] if _is_cost(cost) else None
+    seconds = (time.monotonic() - begin) / n_computed if n_computed else before
+    cost = {"seconds_a_clip": seconds, "failures": failures}
+    write_json(about, cost)  # first, so that it is there when the table is
+    feature_run.publish(file)
+    return FeatureTable.load(file), cost
+
+
+def _is_cost(content):
+    """Whether this is what `computed` says of a source."""
+    if not isinstance(content, dict) or not isinstance(content.get("seconds_a_clip", ""), int | float | None):
+        return False
+    failures = content.get("failures")
+    pairs = isinstance(failures, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in failures)
+    return pairs and all(isinstance(text, str) for pair in failures for text in pair)
+
+
+def _is_of(table, clips, label_names):
+    """Whether a table has these clips, but for those that failed, with what they say of themselves."""
+    expected = FeatureTable.of_clips({}, _in(table, clips), label_names)
+    names = ("clip_ids", "labels", "folds", "splits")
+    same = all(np.array_equal(getattr(table, name), getattr(expected, name)) for name in names)
+    return same and [*table.label_names] == [*label_names]
+
+
+def _in(table, clips):
+    ids = {*map(str, table.clip_ids)}
+    return [clip for clip in clips if clip.clip_id in ids]
+
+
+def _rows_and_settings(options, name, path, cluster, stack):
+    """What `feature_run.compute` takes for a source."""
+    if path is None:
+        return features.rows_of_floor(options, name, cluster, [options.data_dir])
+    card, saved_model = Card.read(path), latest_saved_model(path)
+    is_random = name.endswith(RANDOM)
+    if is_random:
+        saved_model = stack.enter_context(scratch_folder(options.output_dir / "random")) / "1"
+        _write_random(path, card, saved_model, options.seed)
+    how = card.layer_names, card.audio, cluster, [options.data_dir]
+    rows_of, settings = features.rows_of_model(options, saved_model, *how)
+    if is_random:  # whenever they are written, the same weights are in other bytes
+        del settings["model_sha256"]
+    return rows_of, settings
+
+
+def _write_random(path, card, saved_model, seed):
+    """The same network with the random weights that it would be trained from."""
+    import keras
+
+    from keras_audio_transfer.export.saved_model import write_saved_model
+    from keras_audio_transfer.extractor import load_model
+
+    keras.utils.set_random_seed(seed)
+    write_saved_model(keras.models.clone_model(load_model(keras_file(path))), saved_model, card)
+
+
+# ---- files at hand
+
+
+def read(path, clips, label_names):
+    """The features in a file, and what is said in the place of their cost.
+
+    Groups are those of the data set, and where it has none, those of the file, which knows of copies.
+
+    Raises:
+        InputError: it is of other clips, or they have other labels, folds, splits or places in it.
+    """
+    table = FeatureTable.load(path)
+    expected = FeatureTable.of_clips({}, there := _in(table, clips), label_names)
+    if there:
+        expected.join(table, f"--features: {path}")  # says what differs
+    if not there or not _is_of(table, clips, label_names):
+        what = "has none of these clips, or others besides, or in another order, or without labels"
+        raise InputError(f"--features: {path} {what}; extract it from the same data set")
+    groups = table.groups if expected.groups is None else expected.groups
+    if table.groups is not None:
+        groups = np.where(groups == "", table.groups, groups)
+    ids = {clip.clip_id for clip in there}
+    missing = [clip.clip_id for clip in clips if clip.clip_id not in ids]
+    failures = [[clip_id, f"{clip_id}: has no features in {path}"] for clip_id in missing]
+    return replace(table, groups=groups), {"seconds_a_clip": None, "failures": failures}
+
+
+# ---- tables
+
+
+def of_all_sources(tables):
+    """The tables with the clips that every source has features of."""
+    common = set.intersection(*({*map(str, table.clip_ids)} for table in tables.values()))
+    if not common:
+        raise InputError("--models: no clip has features of every source; see the first of them in failed.csv")
+    return {name: _with_rows(table, [str(clip) in common for clip in table.clip_ids]) for name, table in tables.items()}
+
+
+def _with_rows(table, kept):
+    if all(kept):
+        return table
+    columns = {name: getattr(table, name) for name in ("clip_ids", "labels", "folds", "splits", "groups", "notes")}
+    columns = {name: values if values is None else values[kept] for name, values in columns.items()}
+    return replace(table, layers={name: values[kept] for name, values in table.layers.items()}, **columns)
+
+
+def joined(tables):
+    """The layers of several sources in one table, named SOURCE/LAYER."""
+    result = None
+    for name, table in tables.items():
+        renamed = table.with_layer_names({layer: f"{name}/{layer}" for layer in table.layers})
+        result = renamed if result is None else result.join(renamed, name)
+    return result
+
+
+def table_on_worker(paths: Iterable[Path], names: Iterable[str], left_out: Iterable[str]) -> FeatureTable:
+    """The features in a source's file, or those of several `joined`, without the clips that some source lacks."""
+    tables = {}
+    for path, name in zip(paths, names, strict=True):
+        table = FeatureTable.load(path)
+        tables[name] = _with_rows(table, [str(clip) not in left_out for clip in table.clip_ids])
+    return joined(tables) if len(tables) > 1 else tables[name]
