@@ -1,15 +1,12 @@
 """One HTML file with all that is known of a classifier; it fetches nothing. Without TensorFlow."""
 
-from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
 import numpy as np
 
 from keras_audio_transfer.audio import or_reason, ordered_map
@@ -19,13 +16,14 @@ from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.predictions import by_class
 from keras_audio_transfer.report.players import SECONDS, Player, data_uri, player_of
+from keras_audio_transfer.report.self_contained import self_contained
 from keras_audio_transfer.report.verdict import IN_WORDS, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_MISTAKES, UNSURE, GUESSES = 1000, 12, 3
-_HERE = Path(__file__).resolve().parent
+_TEMPLATE = Path(__file__).resolve().parent / "page.html.jinja"
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _content(report: Report) -> dict[str, Any]:
         "left_out": 0,
         "player_seconds": SECONDS,
         "nan": np.nan,
-        "citations": [*_citations(report.card)],
+        "citations": [*citations(report.card)],
     }
 
 
@@ -171,7 +169,7 @@ def _with_players(examples, clips, room, workers):
     return examples, 0
 
 
-def _citations(card):
+def citations(card: Card) -> Iterator[str]:
     """Of the network, and of all that it has learnt from."""
     if card.network_citation:
         yield card.network_citation
@@ -183,19 +181,8 @@ def _citations(card):
 
 
 def _page(content):
-    """The page as bytes; its own style and script are the only ones that it lets the browser use."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"share": _share, "text": _text, "level": _level}
-    inline = {name: (_HERE / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    hashes = {name: f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for name, text in inline.items()}
-    page = environment.get_template("page.html.jinja").render(content, inline=inline, hashes=hashes)
-    return page.encode("utf-8", "backslashreplace")
+    filters = {"share": _share, "text": _text, "level": _level}
+    return self_contained(_TEMPLATE, content, filters)
 
 
 def _share(value, low=np.nan, high=np.nan):
