@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keras_audio_transfer.probing.learning_curve import LearningCurve
 
 plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
+plt.rcParams["svg.hashsalt"] = "keras_audio_transfer"  # the same picture has the same bytes
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
 _CHOICE_STYLES = {
@@ -40,7 +41,7 @@ def save(figure, path: Path) -> None:
     for each in [path.with_suffix(f".{name}") for name in FORMATS] if path.suffix == ".*" else [path]:
         with atomic_write(each) as partial, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
-            figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight")
+            figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
 
 

@@ -1,0 +1,213 @@
+"""What an answer of a study is made of: the rows of its table by what they are of, and words for numbers.
+
+Without TensorFlow.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from keras_audio_transfer.mfcc import FLOORS
+from keras_audio_transfer.study.comparisons import by_target, clips_order, over_targets
+
+TRAINED = "softmax"  # the classifier of cells that are trainings
+EVERY = "(every trained network)"
+_JOINED = ("all", "chosen", "last", "single")  # what stands for a network, the first that was run
+_WORDS = {
+    **{"last": "the last layer", "all": "all layers joined", "single": "the best single layer"},
+    **{"chosen": "the chosen combination", "mfcc": "MFCC", "log_mel": "log-mel statistics"},
+}
+
+
+class Finding(NamedTuple):
+    """An answer.
+
+    Attributes:
+        name: of its pictures and its place on the page.
+        question: what was asked.
+        sentence: the answer in words and numbers; "Not run: ..." where the table has no rows for it.
+        summary: the numbers behind the sentence; None where it was not run.
+        details: what the summary is made of, target by target.
+    """
+
+    name: str
+    question: str
+    sentence: str
+    summary: pd.DataFrame | None = None
+    details: pd.DataFrame | None = None
+
+
+class Cells(NamedTuple):
+    """The rows that were scored; but for `every` and `trainings` those of a source's first classifier and pooling.
+
+    Attributes:
+        networks: of joined layers of networks, and of the best single one.
+        floors: of plain features.
+        layers: of each single layer.
+        trainings: of networks that were trained on the targets.
+        every: with any classifier and pooling.
+        features: which features stand for a network.
+        most: the largest number of training clips a class.
+    """
+
+    networks: pd.DataFrame
+    floors: pd.DataFrame
+    layers: pd.DataFrame
+    trainings: pd.DataFrame
+    every: pd.DataFrame
+    features: str
+    most: str
+
+    @classmethod
+    def of(cls, results: pd.DataFrame) -> "Cells":
+        """The rows of a study's table that were scored, fewest clips first."""
+        done = results[results["status"] == "done"].sort_values("clips_a_class", key=clips_order, kind="stable")
+        done = done.assign(n_pool=_clips_to_fit_on(done))
+        is_training = done["classifier"] == TRAINED
+        probes = done[~is_training]
+        first = probes.sort_index().groupby("source", sort=False)[["classifier", "pooling"]].first()
+        main = probes[(probes[first.columns] == first.reindex(probes["source"]).to_numpy()).all(axis=1)]
+        is_floor, is_layer = main["source"].isin(FLOORS), main["features"].eq("layer")
+        there = {*main.loc[~is_floor, "features"]}
+        return cls(
+            networks=main[~is_floor & ~is_layer],
+            floors=main[is_floor],
+            layers=main[is_layer],
+            trainings=done[is_training],
+            every=probes,
+            features=next((name for name in _JOINED if name in there), _JOINED[0]),
+            most=main["clips_a_class"].iloc[-1] if len(main) else "",
+        )
+
+    @property
+    def whole(self) -> pd.DataFrame:
+        """The rows that stand for the networks."""
+        return self.networks[self.networks["features"] == self.features]
+
+    @property
+    def mfcc(self) -> pd.DataFrame:
+        """The rows of MFCC alone."""
+        return self.floors[self.floors["source"] == "mfcc"]
+
+    def at_most(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Those with the largest number of training clips."""
+        return rows[rows["clips_a_class"] == self.most]
+
+
+def _clips_to_fit_on(rows):
+    """How many clips a cell's subset is drawn from: as many as any cell fits on, or as the other folds score."""
+    folds = rows.drop_duplicates(["target", "fold"]).groupby("target")["n_test"]
+    return rows["target"].map(np.maximum(rows.groupby("target")["n_train"].max(), folds.sum() - folds.mean()))
+
+
+def has_learnt(rows: pd.DataFrame) -> pd.Series:
+    """Whether rows are of networks whose weights are not random."""
+    return ~rows["source"].isin(FLOORS) & rows["source_kind"].ne("random")
+
+
+def compared(comparisons: Mapping[str, pd.DataFrame], by=("source",)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Summary and details of pairs of rows.
+
+    Args:
+        comparisons: what is compared -> `comparisons.pairs`.
+        by: what the summary is by, beside the comparison and the number of clips.
+
+    Returns:
+        summary: first a row a comparison and number of clips over all networks that have learnt (`EVERY`), then those
+        by `by`.
+        details: a row a comparison, source, target and number of clips.
+    """
+    rows = pd.concat([each.assign(comparison=name) for name, each in comparisons.items()])
+    details = by_target(rows, ["comparison", "source", "source_kind", "target", "target_kind", "clips_a_class"])
+    learnt, columns = rows[has_learnt(rows)], ["comparison", "clips_a_class"]
+    whole = over_targets(learnt, columns, details[has_learnt(details)]).assign(**dict.fromkeys(by, EVERY))
+    each = over_targets(rows, [*by, *columns], details)
+    return pd.concat([whole, each], ignore_index=True)[[*each]], details
+
+
+# ---- words
+
+
+def in_words(features: str) -> str:
+    """The features of a cell as a reader knows them.
+
+    >>> in_words("all+mfcc")
+    'all layers joined with MFCC'
+    """
+    return " with ".join(_WORDS.get(part, part) for part in features.split("+"))
+
+
+def with_clips(clips_a_class: str) -> str:
+    """How many clips were learnt from, in words.
+
+    >>> with_clips("all"), with_clips("5"), with_clips("0.4")
+    ('with all training clips', 'with 5 clips a class', 'with 40 % of the training clips')
+    """
+    if "." in clips_a_class:
+        return f"with {100 * float(clips_a_class):g} % of the training clips"
+    return "with all training clips" if clips_a_class == "all" else f"with {clips_a_class} clips a class"
+
+
+def interval(row: Mapping, form: str = "+.3f") -> str:
+    """The interval of a mean.
+
+    >>> interval({"low": 0.01, "high": 0.034})
+    '95 % interval +0.010 to +0.034'
+    """
+    if np.isnan(row["low"]):
+        return "no interval: a single score"
+    return f"95 % interval {row['low']:{form}} to {row['high']:{form}}"
+
+
+def sizes(row: Mapping) -> str:
+    """Of how many sources, targets, folds and seeds a mean is, as far as a row says.
+
+    >>> sizes({"sources": 1, "targets": 3, "seeds": 2})
+    '1 source, 3 targets, 2 seeds'
+    """
+    names = ("sources", "targets", "folds", "seeds")
+    return ", ".join(counted(row[name], name[:-1]) for name in names if name in row)
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def of_every(summary: pd.DataFrame, words: Mapping[str, tuple[str, str]], most: str) -> str:
+    """How much higher one scored than the other, over all networks that have learnt.
+
+    Args:
+        summary: of `compared`.
+        words: comparison -> what the two are called; others are left out.
+        most: the number of training clips.
+    """
+    rows = summary[summary.isin([EVERY]).any(axis=1) & summary["clips_a_class"].eq(most)]
+    rows = rows[rows["comparison"].isin(words)].to_dict("records")
+    of = [*dict.fromkeys(map(sizes, rows))]
+    parts = []
+    for row in rows:
+        one, other = words[row["comparison"]]
+        what = "higher" if row["mean"] >= 0 else "lower"
+        tests = f"significantly higher in {row['higher']} of {row['tests']} tests, lower in {row['lower']}"
+        about = [interval(row), *([sizes(row)] if len(of) > 1 else []), tests]
+        parts.append(f"{one} scored {abs(row['mean']):.3f} {what} than {other} ({'; '.join(about)})")
+    where = f" ({of[0]})" if len(of) == 1 else ""
+    return f"{capital(with_clips(most))}{where}, {'; '.join(parts)}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def capital(text: str) -> str:
+    """A sentence's beginning."""
+    return text[:1].upper() + text[1:]

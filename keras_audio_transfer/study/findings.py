@@ -1,0 +1,368 @@
+"""The table of a study's cells -> its answers: a sentence with an interval each, and the tables behind it.
+
+Every number is computed from the table; what has no rows for an answer is said to be not run. Without TensorFlow.
+"""
+
+import numpy as np
+import pandas as pd
+
+from keras_audio_transfer.mfcc import FLOORS
+from keras_audio_transfer.study import statistics
+from keras_audio_transfer.study.comparisons import SIGNIFICANT, by_target, over_targets, pairs, patterns
+from keras_audio_transfer.study.evidence import (
+    EVERY,
+    Cells,
+    Finding,
+    capital,
+    compared,
+    counted,
+    has_learnt,
+    in_words,
+    interval,
+    listed,
+    of_every,
+    sizes,
+    with_clips,
+)
+
+OVER_MFCC, OVER_RANDOM = "over MFCC", "over random weights"
+_TWIN, MULTISCALE = " (random)", "+multiscale"  # ends of names of sources, and of strategies
+_SAID = 4  # comparisons in a sentence; the others are in the table
+_VARIED = {"features": "strategy of training"}
+_LAYER_PAIRS = [("all", "last"), ("all", "single"), ("chosen", "all"), ("single", "last"), ("chosen", "last")]
+
+
+def answers(results: pd.DataFrame, measures: pd.DataFrame) -> list[Finding]:
+    """The answers of a study.
+
+    Args:
+        results: the table of cells, a row a cell and fold: docs/study.md has the columns.
+        measures: source, target, layer, measure, value.
+
+    Returns:
+        in the order in which they are to be read.
+    """
+    cells = Cells.of(results)
+    transferred = transfer(cells)
+    return [
+        *(ranks(cells), layers(cells), transferred, reverse(transferred), clips_to_match(cells), floors(cells)),
+        *(depth(cells), chosen_layers(cells), classifiers(cells), poolings(cells), finetuning(cells)),
+        multiscale(cells),
+        explanations(transferred, measures),
+    ]
+
+
+def _not_run(name, question, what):
+    return Finding(name, question, f"Not run: the table has no {what}.")
+
+
+# ---- sources and layers
+
+
+def ranks(cells: Cells) -> Finding:
+    """Mean ranks of the sources over the targets that all of them were scored on."""
+    name, question = "sources", "Which source is best over all targets?"
+    rows = pd.concat([cells.whole, cells.floors])
+    rows = rows.assign(value=rows["score"])
+    details = _scores(rows, ["source", "source_kind", "target", "target_kind", "clips_a_class"])
+    table = rank_table(cells.at_most(details))
+    if len(table) < 2 or table.shape[1] < 3:
+        return _not_run(name, question, "three sources that were scored on the same two targets or more")
+    summary, test = over_targets(cells.at_most(rows), ["source", "source_kind"]), statistics.friedman(table.to_numpy())
+    summary.insert(2, "mean_rank", summary["source"].map(dict(zip(table, test.mean_ranks, strict=True))))
+    summary = summary.sort_values("mean_rank", kind="stable", ignore_index=True)
+    best, reach = summary.iloc[0], summary["mean_rank"].iloc[0] + test.critical_difference
+    alike = summary["source"].iloc[1:][summary["mean_rank"].iloc[1:] <= reach]
+    sentence = (
+        f"Over {counted(len(table), 'target')} {with_clips(cells.most)}, {best['source']} ranks best: "
+        f"{best['mean_rank']:.1f} of {table.shape[1]} on average, score {best['mean']:.3f} ({interval(best, '.3f')}; "
+        f"{sizes(best)}). Friedman's test of all sources has p = {test.p:.2g}. Not told from the best, with ranks "
+        f"up to {test.critical_difference:.1f} apart (Nemenyi): {listed(alike) if len(alike) else 'none'}."
+    )
+    return Finding(name, question, sentence, summary, details)
+
+
+def rank_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores (targets, sources) of the targets that have one of each source."""
+    return scores.pivot(index="target", columns="source", values="mean")[scores["source"].unique()].dropna()
+
+
+def _scores(rows, by):
+    """Mean scores with intervals; a test of their difference from 0 would say nothing."""
+    return by_target(rows.assign(value=rows["score"]), by).drop(columns=["p", "p_holm"])
+
+
+def layers(cells: Cells) -> Finding:
+    """All layers joined, the last one, the best single one and the chosen ones against each other."""
+    of = dict([*cells.networks.groupby("features", sort=False)])
+    return _joined("layers", "Does joining all layers help?", of, _LAYER_PAIRS, cells)
+
+
+def floors(cells: Cells) -> Finding:
+    """MFCC alone against layers, and layers with plain features against those without."""
+    of = dict([*cells.networks.groupby("features", sort=False)])
+    both = [(f"{layers}+{floor}", layers) for floor in ("mfcc", "log_mel") for layers in ("last", "all", "chosen")]
+    alone = [(layers, "mfcc") for layers in ("last", "all")]
+    return _joined("mfcc", "Do MFCC still matter?", {**of, "mfcc": cells.mfcc}, [*alone, *both], cells)
+
+
+def _joined(name, question, of, which, cells):
+    """Features against features, `of` whose name there are rows."""
+    words = {f"{one} - {other}": (one, other) for one, other in which if one in of and other in of}
+    there = {
+        what: pairs(of[one], of[other], [] if other == "mfcc" else ["source"]) for what, (one, other) in words.items()
+    }
+    there = {what: rows for what, rows in there.items() if has_learnt(rows).any()}
+    if not there:
+        return _not_run(name, question, "cells of " + " or ".join(f"{one} and {other}" for one, other in which))
+    summary, details = compared(there)
+    said = {what: [*map(in_words, words[what])] for what in [*there][:_SAID]}
+    return Finding(name, question, of_every(summary, said, cells.most), summary, details)
+
+
+# ---- transfer
+
+
+def transfer(cells: Cells) -> Finding:
+    """Gains over MFCC, and over the same network with random weights, by kinds of sources and targets."""
+    name, question = "transfer", "What transfers to what?"
+    whole = cells.whole
+    twins = whole[whole["source"].str.endswith(_TWIN)]
+    twins = twins.assign(source=twins["source"].str.removesuffix(_TWIN))
+    there = {OVER_MFCC: pairs(whole, cells.mfcc), OVER_RANDOM: pairs(whole, twins, ["source"])}
+    there = {what: rows for what, rows in there.items() if has_learnt(rows).any()}
+    if not there:
+        return _not_run(name, question, "networks beside MFCC or beside random weights")
+    summary, details = compared(there, ["source_kind", "target_kind"])
+    words = {OVER_MFCC: "MFCC alone", OVER_RANDOM: "the same network with random weights"}
+    one = f"trained networks ({in_words(cells.features)})"
+    sentence = of_every(summary, {what: (one, words[what]) for what in there}, cells.most)
+    first = next(iter(there))
+    kinds = cells.at_most(summary[(summary["comparison"] == first) & ~summary["source_kind"].isin([EVERY, "random"])])
+    if len(kinds) > 1:
+        most, least = (kinds.loc[place] for place in (kinds["mean"].idxmax(), kinds["mean"].idxmin()))
+        gains = [
+            f"from {row['source_kind']} to {row['target_kind']}, {row['mean']:+.3f} ({interval(row)}; {sizes(row)})"
+            for row in (most, least)
+        ]
+        sentence += f" {capital(first)}, most is gained {gains[0]}, and least {gains[1]}."
+    worse = cells.at_most(details[has_learnt(details) & details["p_holm"].lt(SIGNIFICANT) & details["mean"].lt(0)])
+    for what, rows in worse.groupby("comparison", sort=False):
+        harmed = listed(f"{row.source} on {row.target}" for row in rows.itertuples())
+        sentence += f" Transfer was negative, significantly below {words[what]}, of {harmed}."
+    return Finding(name, question, sentence, summary, details)
+
+
+def reverse(transferred: Finding) -> Finding:
+    """Gains from one kind to another beside those the other way round, of `transfer`'s first comparison."""
+    name, question = "reverse", "Does it transfer the other way round as well?"
+    if transferred.summary is None:
+        return _not_run(name, question, "gains of networks")
+    rows = transferred.summary[transferred.summary["comparison"] == transferred.summary["comparison"].iloc[0]]
+    rows = rows[rows["clips_a_class"] == rows["clips_a_class"].iloc[-1]].set_index(["source_kind", "target_kind"])
+    made, parts = [], []
+    for one, other in rows.index:
+        if one < other and (other, one) in rows.index:
+            forth, back = rows.loc[(one, other)], rows.loc[(other, one)]
+            made += [{"from": a, "to": b, **row.to_dict()} for a, b, row in ((one, other, forth), (other, one, back))]
+            apart = forth["low"] > back["high"] or back["low"] > forth["high"]
+            parts.append(
+                f"from {one} to {other} {forth['mean']:+.3f} ({interval(forth)}; {sizes(forth)}), from {other} to "
+                f"{one} {back['mean']:+.3f} ({interval(back)}; {sizes(back)}): the intervals "
+                f"{'do not overlap' if apart else 'overlap'}"
+            )
+    if not made:
+        return _not_run(name, question, "two kinds that are both sources and targets")
+    clips, comparison = rows["clips_a_class"].iloc[0], rows["comparison"].iloc[0]
+    return Finding(name, question, f"Gains {comparison} {with_clips(clips)}: {'; '.join(parts)}.", pd.DataFrame(made))
+
+
+def clips_to_match(cells: Cells) -> Finding:
+    """How many training clips a class a network needs for what MFCC reach with the most."""
+    name, question = "clips", "How many clips does a network need for what MFCC reach with the most?"
+    goals, rows = cells.at_most(cells.mfcc), cells.whole[has_learnt(cells.whole)]
+    made = []
+    for (source, target), of_pair in rows.groupby(["source", "target"], sort=False):
+        goal, numbers = goals[goals["target"] == target], _clips_a_class(of_pair)
+        curve = {numbers[clips]: each for clips, each in of_pair.groupby("clips_a_class") if clips in numbers}
+        if goal.empty or len(curve) < 2:
+            continue
+        *scores, reached = _by_seed([*curve.values(), goal])
+        if not reached.size:
+            continue
+        found = statistics.clips_to_match(dict(zip(curve, scores, strict=True)), reached)
+        made.append(
+            {
+                **{"source": source, "target": target, "clips": found.clips, "low": found.low, "high": found.high},
+                **{"of": max(curve), "said": found.sentence, "folds": of_pair["fold"].nunique()},
+                **{"seeds": of_pair["seed"].nunique(), "cells": patterns(of_pair["cell"], goal["cell"])},
+            }
+        )
+    if not made:
+        return _not_run(name, question, "networks and MFCC with several numbers of training clips")
+    summary = pd.DataFrame(made)
+    reached = summary[np.isfinite(summary["clips"])]
+    sentence = (
+        f"{len(reached)} of {counted(len(summary), 'pair')} of a trained network and a target get there within the "
+        "clips that there are"
+    )
+    if len(reached):
+        share, fewest = (summary["clips"] / summary["of"]).median(), summary.loc[summary["clips"].idxmin()]
+        median = f"with {100 * share:.0f} % of the clips in the median, " if np.isfinite(share) else ""
+        sentence += (
+            f", {median}with the fewest clips {fewest['source']} on {fewest['target']}: {fewest['said']} of "
+            f"{fewest['of']:.3g} (95 % interval; {sizes(fewest)})"
+        )
+    sentence += "."
+    return Finding(name, question, sentence, summary)
+
+
+def _clips_a_class(rows):
+    """Number of clips a class as the table has it -> as a number; of "all" the mean over the classes."""
+    means = rows.groupby("clips_a_class")["n_train"].mean()
+    numbers = pd.to_numeric(means.index.to_series(), errors="coerce")
+    classes = (means / numbers).mean()
+    return (means / classes).dropna().to_dict()
+
+
+def _by_seed(tables):
+    """Scores (seeds, folds) of each, of the seeds that all have; a single one stands for any."""
+    scores = [rows.pivot(index="seed", columns="fold", values="score") for rows in tables]
+    common = None
+    for each in scores:
+        if len(each) > 1:
+            common = each.index if common is None else common.intersection(each.index)
+    return [(each if len(each) == 1 else each.loc[common]).to_numpy() for each in scores]
+
+
+# ---- depth
+
+
+def depth(cells: Cells) -> Finding:
+    """The score of each single layer by its relative depth; where the best one lies."""
+    name, question = "depth", "At which depth is what transfers?"
+    rows = cells.at_most(cells.layers)
+    if not has_learnt(rows).any():
+        return _not_run(name, question, "single layers of networks")
+    of_layer = ["source", "source_kind", "target", "target_kind", "layers", "depth"]
+    details = _scores(rows, of_layer)
+    means = rows.groupby([*of_layer, "clips_a_class", "seed"], sort=False, as_index=False).agg(
+        {"score": "mean", "n_pool": "mean", "n_test": "mean", "cell": "first"}
+    )
+    means, place = means[has_learnt(means)], ["source", "target", "seed"]
+    best = means.loc[means.groupby(place, sort=False)["score"].idxmax()].assign(fold="")
+    last = means.loc[means.groupby(place, sort=False)["depth"].idxmax()].assign(fold="")
+    both_layers = pairs(best, last, ["source"])
+    comparisons = {
+        "depth of the best layer": both_layers.assign(value=both_layers["depth"]),
+        "best layer - last layer": both_layers,
+    }
+    summary, _ = compared(comparisons, ["target_kind"])
+    summary = summary.drop(columns=["tests", "higher", "lower", "folds"])
+    where, gain = summary[summary["target_kind"] == EVERY].to_dict("records")
+    sentence = (
+        f"{capital(with_clips(cells.most))} ({sizes(where)}), the best single layer of a trained network lies at a "
+        f"relative depth of {where['mean']:.2f} on average ({interval(where, '.2f')}; 1 is the last layer), and scored "
+        f"{gain['mean']:.3f} more than the last one ({interval(gain)}). It was picked by the scored clips: this "
+        "describes, and is no estimate."
+    )
+    return Finding(name, question, sentence, summary, details)
+
+
+def chosen_layers(cells: Cells) -> Finding:
+    """Which layers the combinations hold that were chosen inside the training clips."""
+    name, question = "chosen", "Which layers do chosen combinations take?"
+    rows = cells.at_most(cells.networks[cells.networks["features"] == "chosen"])
+    rows = rows[has_learnt(rows)]
+    if rows.empty:
+        return _not_run(name, question, "chosen combinations")
+    rows = rows.assign(layer=rows["layers"].str.split("+"))
+    rows = rows.assign(value=rows["layer"].str.len())
+    number = over_targets(rows, ["features"]).iloc[0]
+    choices = rows.groupby("source", sort=False).size()
+    taken = rows.explode("layer")
+    summary = taken.groupby(["source", "layer"], sort=False).agg(taken=("cell", "size"), cells=("cell", patterns))
+    summary = summary.reset_index()
+    summary.insert(3, "choices", summary["source"].map(choices))
+    summary.insert(4, "share", summary["taken"] / summary["choices"])
+    summary = summary.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    top = summary.iloc[0]
+    sentence = (
+        f"{capital(with_clips(cells.most))}, {number['mean']:.1f} layers are taken on average "
+        f"({interval(number, '.1f')}; {sizes(number)}); most often {top['layer']} of {top['source']}, in "
+        f"{top['taken']} of {counted(top['choices'], 'choice')}."
+    )
+    return Finding(name, question, sentence, summary)
+
+
+# ---- classifiers, poolings, trainings
+
+
+def classifiers(cells: Cells) -> Finding:
+    """Every other classifier against the first, on the same features."""
+    return _variants("classifiers", "Does the classifier matter?", cells.every, "classifier", ["features", "pooling"])
+
+
+def poolings(cells: Cells) -> Finding:
+    """Every other pooling against the first, by the same classifier."""
+    return _variants("poolings", "Does the pooling matter?", cells.every, "pooling", ["features", "classifier"])
+
+
+def finetuning(cells: Cells) -> Finding:
+    """Every other strategy against training from nothing."""
+    return _variants("finetuning", "Does fine-tuning help?", cells.trainings, "features", [], "scratch")
+
+
+def multiscale(cells: Cells) -> Finding:
+    """Trainings of networks with the multiscale input against those without."""
+    strategies = cells.trainings["features"].str.removesuffix(MULTISCALE)
+    is_plain = strategies == cells.trainings["features"]
+    rows = cells.trainings.assign(features=strategies, input=np.where(is_plain, "plain", "multiscale"))
+    return _variants("multiscale", "Does a multiscale input help?", rows, "input", ["features"], "plain")
+
+
+def _variants(name, question, rows, column, same, first=None):
+    """Every value of a column against the first one."""
+    rows = rows[rows["features"].ne("layer") & ~rows["source"].isin(FLOORS)]
+    of = dict([*rows.groupby(column, sort=False)])
+    first = first or next(iter(of), None)
+    words = {f"{one} - {first}": (one, first) for one in of if one != first and first in of}
+    there = {what: pairs(of[one], of[first], ["source", *same]) for what, (one, _) in words.items()}
+    there = {what: pair for what, pair in there.items() if has_learnt(pair).any()}
+    if not there:
+        return _not_run(name, question, f"trained networks with more than one {_VARIED.get(column, column)}")
+    summary, details = compared(there)
+    return Finding(name, question, of_every(summary, words, rows["clips_a_class"].iloc[-1]), summary, details)
+
+
+# ---- why
+
+
+def explanations(transferred: Finding, measures: pd.DataFrame) -> Finding:
+    """Measures of sources and targets, averaged over a source's layers, against the gains of trained networks."""
+    name, question = "why", "What goes with transfer?"
+    gains = transferred.details
+    if gains is None or measures.empty:
+        return _not_run(name, question, "measures beside gains")
+    gains = gains[has_learnt(gains) & gains["comparison"].eq(gains["comparison"].iloc[0])]
+    gains = gains[gains["clips_a_class"] == gains["clips_a_class"].iloc[-1]].rename(columns={"mean": "gain"})
+    values = measures.groupby(["measure", "source", "target"], sort=False, as_index=False)["value"].mean().dropna()
+    details = values.merge(gains[["source", "source_kind", "target", "gain", "cells"]], on=["source", "target"])
+    found = {
+        measure: statistics.leave_one_out_correlation(rows["value"], rows["gain"])
+        for measure, rows in details.groupby("measure", sort=False)
+    }
+    if not found:
+        return _not_run(name, question, "measures beside gains")
+    summary = pd.DataFrame([{"measure": measure, **each._asdict()} for measure, each in found.items()])
+    order = summary["spearman"].abs().sort_values(ascending=False, kind="stable").index
+    summary = summary.loc[order].rename(columns={"sentence": "said"}).reset_index(drop=True)
+    top = summary.iloc[0]
+    sentence = f"Nothing can be said of {counted(len(summary), 'measure')}: {top['said']}."
+    if top["spearman"] == top["spearman"]:
+        sentence = (
+            f"Of {counted(len(summary), 'measure')}, {top['measure'].replace('_', ' ')} goes most closely with the "
+            f"gain {gains['comparison'].iloc[0]}: {top['said']}. It is the strongest of these correlations over few "
+            "points, which share sources and targets: no cause is shown."
+        )
+    return Finding(name, question, sentence, summary, details)

@@ -1,0 +1,193 @@
+"""What is found in the table of a study: known effects, tests as by hand, and what was not run."""
+
+import re
+from fnmatch import fnmatchcase
+
+import numpy as np
+import pytest
+import studies
+from scipy import stats
+
+from keras_audio_transfer.study.comparisons import by_target, over_targets, pairs, pattern
+from keras_audio_transfer.study.evidence import EVERY, Cells
+from keras_audio_transfer.study.findings import answers, clips_to_match, explanations, finetuning, layers, multiscale
+
+NAMES = ["sources", "layers", "transfer", "reverse", "clips", "mfcc", "depth", "chosen", "classifiers", "poolings"]
+NAMES += ["finetuning", "multiscale", "why"]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return studies.table()
+
+
+@pytest.fixture(scope="module")
+def found(results):
+    return {finding.name: finding for finding in answers(results, studies.measures())}
+
+
+def of_every(finding, comparison, clips="all"):
+    """The row of a comparison over all trained networks."""
+    rows = finding.summary[finding.summary["comparison"].eq(comparison) & finding.summary["clips_a_class"].eq(clips)]
+    (row,) = rows[rows.isin([EVERY]).any(axis=1)].to_dict("records")
+    return row
+
+
+def test_every_question_has_an_answer(found):
+    assert [*found] == NAMES
+    not_run = [name for name, finding in found.items() if finding.sentence.startswith("Not run: the table has no ")]
+    assert not_run == [name for name, finding in found.items() if finding.summary is None]
+    assert not_run == ["poolings", "finetuning", "multiscale"]
+
+
+@pytest.mark.parametrize(
+    ("name", "comparison", "truth"),
+    [
+        ("layers", "all - last", 0.06),
+        ("layers", "all - single", 0.03),
+        ("layers", "chosen - all", 0.01),
+        ("mfcc", "last+mfcc - last", 0.04),
+        ("mfcc", "all+mfcc - all", 0.0),
+        ("transfer", "over MFCC", (0.05 + 0.075 + 0.075) / 3),
+        ("transfer", "over random weights", 0.1),  # of one source only
+        ("depth", "best layer - last layer", 0.03),
+        ("classifiers", "centroid - svm", studies.CENTROID),
+    ],
+)
+def test_known_effects_are_found(name, comparison, truth, found):
+    row = of_every(found[name], comparison)
+    assert row["mean"] == pytest.approx(truth, abs=0.004)
+    assert row["low"] <= truth <= row["high"]
+    assert (row["targets"], row["seeds"]) == (3, 2)
+
+
+def test_a_difference_is_tested_as_by_hand(results, found):
+    """Nadeau and Bengio: a fold of three with 200 clips in each is fitted on 400 at most."""
+    details = found["layers"].details
+    row = details.query(
+        "comparison == 'all - last' and source == 'loud' and target == 'words' and clips_a_class == '5'"
+    )
+    scores = results.set_index("cell")["score"]
+    both = [scores.filter(like=f"loud|words|{features}|mean|svm|5|").to_numpy() for features in ("all", "last")]
+    values = both[0] - both[1]
+    error = np.std(values, ddof=1) * np.sqrt(1 / 6 + 200 / 400)
+    half = stats.t.ppf(0.975, 5) * error
+    expected = [np.mean(values), np.mean(values) - half, np.mean(values) + half]
+    expected += [2 * stats.t.sf(abs(np.mean(values)) / error, 5)]
+    np.testing.assert_allclose(row[["mean", "low", "high", "p"]].to_numpy(float)[0], expected)
+    assert row["cells"].item() == ["loud|words|all|mean|svm|5|*", "loud|words|last|mean|svm|5|*"]
+    smallest = details["p"].min()
+    assert details.loc[details["p"].idxmin(), "p_holm"] == pytest.approx(smallest * len(details))
+
+
+def test_a_mean_over_targets_is_of_the_cells_that_it_names(results, found):
+    done = results[results["status"] == "done"]
+    row = found["layers"].summary.query("source == 'talk' and comparison == 'all - single'").iloc[0]
+    one, other = ([cell for cell in done["cell"] if fnmatchcase(cell, named)] for named in row["cells"])
+    of = done.groupby("cell")["score"].mean()
+    assert len(one) == len(other) == 3 * 2 * 3
+    assert row["mean"] == pytest.approx(of[[*{*one}]].mean() - of[[*{*other}]].mean())
+
+
+def test_ranks_and_who_is_not_told_apart(found):
+    finding = found["sources"]
+    assert finding.summary["source"].tolist()[:2] == ["loud", "talk"]
+    assert finding.summary["mean_rank"].iloc[0] == pytest.approx(5 / 3)  # first of songs, second of the others
+    assert "Over 3 targets with all training clips, loud ranks best: 1.7 of 4 on average" in finding.sentence
+    assert "(Nemenyi): talk, " in finding.sentence
+
+
+def test_where_transfer_is_negative(found):
+    sentence = found["transfer"].sentence
+    assert re.search(r"Over MFCC, most is gained from music to music, \+0\.(19|20)", sentence)
+    assert re.search(r"least from speech to music, -0\.(09|10)", sentence)
+    assert sentence.endswith("Transfer was negative, significantly below MFCC alone, of talk on songs.")
+    assert re.search(r"from music to speech \+0\.0[45].*from speech to music -0\.(09|10)", found["reverse"].sentence)
+    assert found["reverse"].sentence.endswith("the intervals do not overlap.")
+
+
+def test_sentences_follow_the_numbers(results):
+    worse = results.assign(score=results["score"] - 0.3 * results["features"].eq("all") * results["pooling"].eq("mean"))
+    cells = Cells.of(worse[worse["clips_a_class"] != "5"])
+    sentence = layers(cells).sentence
+    assert re.search(r"all layers joined scored 0\.2(39|4)\d? lower than the last layer", sentence)
+    assert "significantly higher in 0 of 6 tests, lower in 6" in sentence
+    assert clips_to_match(cells).sentence.startswith("0 of 6 pairs of a trained network and a target get there")
+
+
+def test_clips_to_match(found):
+    summary = found["clips"].summary.set_index(["source", "target"])
+    assert summary.loc[("loud", "songs"), "clips"] == 5
+    assert np.isinf(summary.loc[("talk", "songs"), "clips"])
+    # loud on words is 0.05 above MFCC, which is what 20 clips are below all 40.
+    row = summary.loc[("loud", "words")]
+    assert row["low"] <= 20 <= row["high"]
+    assert found["clips"].sentence.startswith("5 of 6 pairs of a trained network and a target get there")
+
+
+def test_depth_and_chosen_layers(found):
+    assert of_every(found["depth"], "depth of the best layer")["mean"] == 0.75
+    profile = found["depth"].details.query("source == 'talk' and target == 'words'")
+    assert profile["depth"].tolist() == [0.25, 0.5, 0.75, 1.0]
+    taken = found["chosen"].summary
+    assert {*taken["layer"]} == {"layer2", "layer3"}
+    assert taken["share"].eq(1).all()
+    assert "2.0 layers are taken on average" in found["chosen"].sentence
+
+
+def test_what_goes_with_gains(found):
+    summary = found["why"].summary
+    assert summary["measure"].tolist() == ["fisher_separation", "effective_dimension"]
+    assert summary["pearson"].iloc[0] > 0.99
+    assert "over 6 points" in found["why"].sentence
+    few = explanations(found["transfer"], studies.measures().query("target == 'songs'"))
+    assert few.sentence == "Nothing can be said of 2 measures: 2 points are too few to say more; expected 5 or more."
+
+
+def test_trainings():
+    cells = Cells.of(studies.trainings())
+    strategies = finetuning(cells)
+    assert of_every(strategies, "finetune - scratch", "1.0")["mean"] == pytest.approx(0.1, abs=0.005)
+    assert of_every(strategies, "frozen - scratch", "0.4")["mean"] == pytest.approx(0.05, abs=0.005)
+    assert strategies.sentence.startswith("With 100 % of the training clips (1 source, 1 target, 1 fold, 2 seeds), ")
+    dilated = multiscale(cells)
+    assert of_every(dilated, "multiscale - plain", "1.0")["mean"] == pytest.approx(0.04, abs=0.005)
+
+
+def test_a_seed_that_failed_leaves_the_others(results):
+    failed = results["cell"].isin(["loud|words|all|mean|svm|5|1", "mfcc|words|all|-|svm|all|0"])
+    cells = Cells.of(results[~failed & results["source"].isin(["loud", "mfcc"])])
+    row = layers(cells).details.query("comparison == 'all - last' and clips_a_class == '5' and target == 'words'")
+    assert row["seeds"].tolist() == [1]
+    assert len(clips_to_match(cells).summary) == 3
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["status == 'failed'", "source == 'mfcc'", "source == 'loud'", "features == 'layer'", "source_kind == 'random'"],
+)
+def test_little_is_no_error(what, results):
+    found = answers(results.query(what), studies.measures().iloc[:0])
+    assert [finding.name for finding in found] == NAMES
+    assert all(finding.sentence for finding in found)
+
+
+def test_one_fold_and_seed_have_no_interval():
+    sentence = layers(Cells.of(studies.table(seeds=(0,), folds=1).query("target == 'words'"))).sentence
+    assert "(no interval: a single score; significantly higher in 0 of 2 tests, lower in 0)" in sentence
+
+
+def test_pairs_are_of_the_same_clips(results):
+    cells = Cells.of(results)
+    both = pairs(cells.whole, cells.mfcc)
+    assert len(both) == len(cells.whole) == 3 * 3 * 3 * 2 * 3
+    np.testing.assert_allclose(both["value"], both["score"] - both["score_other"])
+    one = by_target(both, ["source", "target"])
+    mean = over_targets(both, ["source"]).set_index("source")["mean"]
+    np.testing.assert_allclose(one.groupby("source")["mean"].mean()[mean.index], mean)
+
+
+def test_a_pattern_names_its_cells():
+    cells = ["a|x|all|mean|svm|5|0", "a|y|all|mean|svm|5|1"]
+    assert pattern(cells) == "a|*|all|mean|svm|5|*"
+    assert all(fnmatchcase(cell, pattern(cells)) for cell in cells)
