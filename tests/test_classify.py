@@ -468,7 +468,7 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
-@pytest.mark.parametrize("name", own_sounds.BACKGROUND)
+@pytest.mark.parametrize("name", [*own_sounds.BACKGROUND, "_Background"])
 @pytest.mark.parametrize("as_manifest", [False, True])
 def test_sounds_of_the_background_are_of_no_class(name, as_manifest, sounds, tmp_path, capsys):
     for kind in ("tone", "click"):
