@@ -235,13 +235,14 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     save(figure, path)
 
 
-def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
-    """Accuracy against the number of clips that are fitted on, and what is expected of twice as many.
+def more_clips(curve: "LearningCurve", path: Path, title: str, score: str = "accuracy") -> None:
+    """The score against the number of clips that are fitted on, and what is expected of twice as many.
 
     Args:
         curve: of `probing.learning_curve`; its sentence stands below the title.
         path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
+        score: what is measured.
     """
     figure, axis = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
     sizes, points = curve.sizes, [(curve.sizes, BLUE, "o", "-", "measured, with 95 % interval")]
@@ -275,7 +276,7 @@ def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
     ticks = [round(n) for rows, *_ in points for n in rows["clips"]]
     axis.set_xticks(ticks, ticks)
     axis.minorticks_off()
-    axis.set(xlabel="clips that are fitted on", ylabel="accuracy")
+    axis.set(xlabel="clips that are fitted on", ylabel=score)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     add_title(figure, f"{title}\n{curve.sentence}")

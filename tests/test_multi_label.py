@@ -16,6 +16,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing import label_results
 from keras_audio_transfer.probing.cross_validation import final_parts
 from keras_audio_transfer.probing.layer_selection import all_single_or_all
+from keras_audio_transfer.probing.learning_curve import learning_curve_of_labels, nested_places
 from keras_audio_transfer.probing.multi_label import MultiLabelProber, average_precisions
 
 NAMES = ["rain", "wind", "=owl"]
@@ -99,6 +100,34 @@ def test_clips_that_are_scored_have_no_part_in_anything(probed):
     of_first = held_out.folds == prober.folds[0].name
     for name in ("values", "probabilities", "predicted"):
         np.testing.assert_array_equal(getattr(held_out, name)[of_first], getattr(other, name)[of_first])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_smaller_size_of_the_learning_curve_is_what_scikit_learn_scores(probed, number):
+    prober, held_out, _ = probed
+    sizes = learning_curve_of_labels(prober, held_out).sizes
+    assert sizes["score"].iloc[-1] == pytest.approx(
+        label_results.summary(prober.features, held_out)["mean_average_precision"], abs=1e-12
+    )
+    y, scores = prober.features.labels, []
+    fraction, n_subsets = [(0.6, 2), (0.8, 2)][number]
+    for fold, (layers, params) in zip(prober.folds, held_out.chosen.values(), strict=True):
+        x, rows, scored = joined(prober.features, layers), fold.outer.fit, fold.outer.score
+        for subset in range(n_subsets):
+            fit = rows[nested_places(prober.features, rows, prober.seed, subset) <= fraction]
+            fitted = scikit_learn(with_gamma(prober, layers, params)).fit(x[fit], y[fit])
+            scores.append(average_precision_score(y[scored], fitted.decision_function(x[scored]), average="macro"))
+    of_size = sizes[sizes["clips"] == 40 * fraction]
+    assert of_size["score"].item() == pytest.approx(np.mean(scores), abs=1e-9)
+
+
+def test_the_learning_curve_of_a_single_test_split_has_no_intervals():
+    features = replace(one_layer(tags()), folds=np.full(60, -1), splits=np.where(np.arange(60) < 40, "train", "test"))
+    prober = MultiLabelProber(features)
+    curve = learning_curve_of_labels(prober, prober.held_out())
+    assert curve.sizes["interval_low"].isna().all()
+    assert curve.twice is None
+    assert curve.sentence.endswith("there is one score, of one test split")
 
 
 def test_without_folds_no_group_is_divided():
