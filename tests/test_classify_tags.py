@@ -70,7 +70,8 @@ def test_what_it_says_and_writes(classified, source):
     run, folder, _ = classified
     card, before = read_card(folder), read_card(source)
     assert {path.name for path in folder.iterdir()} == {
-        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv", "health.csv")
+        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv", "health.csv", "report.html"),
+        *("calibration.csv", "calibration.png", "calibration.svg", "more_clips.png", "more_clips.svg"),
     }
     assert card["labels"] == ["high", "low", "middle"]
     assert card["multi_label"] is True
@@ -88,7 +89,16 @@ def test_what_it_says_and_writes(classified, source):
     assert classes["threshold"].tolist() == pytest.approx(
         [card["probe"]["thresholds"][name] for name in card["labels"]]
     )
+    assert scores["mfcc"] == pytest.approx(classes["mfcc"].mean())
     assert len(predicted) == 36
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    wrong = [
+        {*said.split("|")} != {*true.split("|")}
+        for true, said in predicted[["true", "predicted"]].fillna("").to_numpy()
+    ]
+    assert f"a missing label: {sum(wrong)} of 36 clips" in page
+    assert "Would more clips help?" in page
+    assert page.count("<audio ") >= sum(wrong)
     assert set(predicted["true"]) <= {"|".join(sorted(labels)) for labels in MIXTURES}
     assert "broken.wav" in run.stderr
 

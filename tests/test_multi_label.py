@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, precision_score, recall_score
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -194,11 +194,24 @@ def test_results_label_by_label(probed):
     )
     np.testing.assert_allclose(table["average_precision"], by_fold.mean(axis=0))
     assert (table["average_precision_low"] <= table["average_precision"]).all()
+    areas = [
+        roc_auc_score(expected[of_fold], held_out.values[of_fold], average=None)
+        for of_fold in (held_out.folds == fold.name for fold in prober.folds)
+    ]
+    np.testing.assert_allclose(table["auc"], np.mean(areas, axis=0))
+    assert (table["auc_high"] >= table["auc"]).all()
     scores = label_results.summary(prober.features, held_out)
     assert scores["mean_average_precision"] == pytest.approx(by_fold.mean())
     assert scores["interval_low"] < scores["mean_average_precision"] < scores["interval_high"] <= 1
     assert scores["chance"] == pytest.approx(expected.mean(), abs=0.02)
     assert scores["mean_average_precision"] > scores["chance"] + 0.2
+
+
+def test_reliability_counts_every_label_of_every_clip(probed):
+    prober, held_out, _ = probed
+    table = label_results.reliability(prober.features, held_out)
+    assert table["clips"].sum() == 180
+    assert np.average(table["share_right"], weights=table["clips"]) == pytest.approx(prober.features.labels.mean())
 
 
 def test_labels_are_predicted_as_the_tables_say(probed, tmp_path):

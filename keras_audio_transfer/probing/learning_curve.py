@@ -64,7 +64,6 @@ def learning_curve(prober: Prober, row: Mapping, progress=iter) -> LearningCurve
     Raises:
         InputError: another protocol, or numbers to predict.
     """
-    import pandas as pd
 
     if prober.protocol != NESTED or prober.features.is_regression:
         raise InputError("prober: predicts numbers, or is not nested; a learning curve needs classes, nested")
