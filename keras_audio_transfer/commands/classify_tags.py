@@ -160,6 +160,7 @@ def write(options, path, card, found, own):
         label_results.write(partial, found.prober.features, found.held_out, found.labels)
         health_table = health.table(own.clips, card.labels)
         health.write(partial, health_table)
+        estimates.keep_examples(options, partial, found.prober.features, found.probe.layers)
         found.reliability.to_csv(partial / "calibration.csv", index=False)
         with cli.picture():
             plots.reliability(found.reliability, partial / "calibration.*", f"{name}, {part}")

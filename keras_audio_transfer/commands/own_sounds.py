@@ -108,6 +108,7 @@ def settings(options, name, candidates, n_foreign=0):
         "unknown": options.unknown and readable(options.unknown.name),
         "unknown_clips": n_foreign or None,
         "labelled": options.labelled and readable(options.labelled.name),
+        "keep_examples": options.keep_examples,
     }
 
 

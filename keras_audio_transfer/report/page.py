@@ -40,8 +40,6 @@ class Report:
         predictions: as `predictions.table` returns them, of several labels a clip `label_results.table`; with
             `probability_LABEL` columns, guesses are shown.
         clips: to hear the scored ones.
-        by_label: of several labels a clip: as `label_results.by_label` returns it, with the average precision of each
-            floor as a column of its name.
         chosen: the layers chosen, fold by fold.
         learning_curve: `clips`, `score`, `interval_low`, `interval_high`: a row a number of clips to learn from.
         more_clips: what follows from it.
@@ -53,13 +51,14 @@ class Report:
         health: a row a class, any columns.
         warnings: what the clips may have against the estimate.
         failures: (clip, reason) of the files that could not be read.
+        by_label: of several labels a clip: as `label_results.by_label` returns it, with the average precision of each
+            floor as a column of its name.
     """
 
     title: str
     card: Card
     predictions: "pd.DataFrame"
     clips: Sequence[Clip] = ()
-    by_label: "pd.DataFrame | None" = None
     chosen: str = ""
     learning_curve: "pd.DataFrame | None" = None
     more_clips: str = ""
@@ -71,6 +70,7 @@ class Report:
     health: "pd.DataFrame | None" = None
     warnings: Sequence[str] = ()
     failures: Sequence[tuple[str, str]] = ()
+    by_label: "pd.DataFrame | None" = None
 
 
 class Example(NamedTuple):
