@@ -26,6 +26,7 @@ h1 { overflow-wrap: anywhere; }
 .heard td { overflow-wrap: anywhere; }
 .heard td:has(div) { width: 45%; }
 .heard div { height: 0.8em; background: var(--color-accent); }
+.example { display: block; width: 100%; max-width: 24rem; }
 </style>"""
 GONE = "It has been deleted in the meantime: drop it or record it again."
 NOTHING = "Nothing was recorded or dropped yet. To record, allow this page to use the microphone."
@@ -137,8 +138,10 @@ def _of_nearest(nearest, sounds):
     """The clips most like a recording, to hear where they are there."""
     if not nearest:
         return ""
-    rows = [(escape(", ".join(labels)), escape(clip), _player(sounds.get(clip))) for clip, labels in nearest]
-    return _paragraph("Of the clips that it was trained on, most like this are:") + _table(rows)
+    lines = [
+        f"<p>{escape(', '.join(labels))}: {escape(clip)}{_player(sounds.get(clip))}</p>" for clip, labels in nearest
+    ]
+    return _paragraph("Of the clips that it was trained on, most like this are:") + "".join(lines)
 
 
 def _player(clip):
@@ -146,8 +149,9 @@ def _player(clip):
         return ""
     player = or_reason(player_of, clip)
     if isinstance(player, str):
-        return escape(player)
-    return f'<audio controls preload="none" src="{player.sound}" aria-label="{escape(clip.clip_id)}"></audio>'
+        return escape(f" (no player: {player})")
+    name = escape(clip.clip_id)
+    return f'<audio class="example" controls preload="none" src="{player.sound}" aria-label="{name}"></audio>'
 
 
 def _heading(model):

@@ -193,7 +193,7 @@ def test_the_clips_most_like_a_recording_are_named_and_played(tmp_path, monkeypa
     there, gone = written(tmp_path, (0.3, 0.5), name="there.wav"), tmp_path / "gone.wav"
     sounds = {"<i>1.wav": Clip("<i>1.wav", there), "9.wav": Clip("9.wav", there), "3.wav": Clip("3.wav", gone)}
     page = page_of(str(written(tmp_path, (1, 0.5))), stand_in(), examples=examples, sounds=sounds)
-    said = "most like this are: loud &lt;i&gt;1.wav &lt;b&gt;quiet, loud 2.wav loud 3.wav gone.wav: does not exist"
+    said = "most like this are: loud: &lt;i&gt;1.wav &lt;b&gt;quiet, loud: 2.wav loud: 3.wav (no player: gone.wav: "
     assert said in shown_text(page).replace(str(tmp_path) + "/", "")
     (sound,) = re.findall(r'<audio [^>]*src="data:audio/mpeg;base64,([^"]+)" aria-label="&lt;i&gt;1.wav"', page)
     assert soundfile.info(io.BytesIO(base64.b64decode(sound))).frames == pytest.approx(0.3 * 16000, abs=2400)
