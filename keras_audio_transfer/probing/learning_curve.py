@@ -136,8 +136,7 @@ def nested_places(features: FeatureTable, rows: Rows, seed: int, number: int = 0
 
 
 def _subsets(features, fits, seed):
-    """The clips to fit on, [size][subset][fold], the smallest size first; sizes that leave a label without are none,
-    nor those that leave no clip without it."""
+    """The clips to fit on, [size][subset][fold], the smallest size first; all have some with and without each label."""
     labels = features.labels if features.labels.ndim == 2 else np.eye(len(features.label_names))[features.labels]
     sizes = {}
     for fraction in FRACTIONS:
@@ -146,9 +145,13 @@ def _subsets(features, fits, seed):
             for number in range(math.ceil(1 / fraction))
         ]
         pairs = [pair for folds in of_size for pair in zip(folds, fits, strict=True)]
-        if all((np.ptp(labels[some], axis=0) == np.ptp(labels[fit], axis=0)).all() for some, fit in pairs):
+        if all((_has_both(labels[some]) == _has_both(labels[fit])).all() for some, fit in pairs):
             sizes[np.mean([len(some) for some, _ in pairs])] = of_size
     return [*sizes.values()]
+
+
+def _has_both(labels):
+    return labels.any(axis=0) & ~labels.all(axis=0)
 
 
 def _summary(values):
