@@ -102,15 +102,14 @@ def test_clips_that_are_scored_have_no_part_in_anything(probed):
         np.testing.assert_array_equal(getattr(held_out, name)[of_first], getattr(other, name)[of_first])
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_smaller_size_of_the_learning_curve_is_what_scikit_learn_scores(probed, number):
+@pytest.mark.parametrize(("fraction", "n_subsets"), [(0.6, 2), (0.8, 2)])
+def test_a_smaller_size_of_the_learning_curve_is_what_scikit_learn_scores(probed, fraction, n_subsets):
     prober, held_out, _ = probed
     sizes = learning_curve_of_labels(prober, held_out).sizes
     assert sizes["score"].iloc[-1] == pytest.approx(
         label_results.summary(prober.features, held_out)["mean_average_precision"], abs=1e-12
     )
     y, scores = prober.features.labels, []
-    fraction, n_subsets = [(0.6, 2), (0.8, 2)][number]
     for fold, (layers, params) in zip(prober.folds, held_out.chosen.values(), strict=True):
         x, rows, scored = joined(prober.features, layers), fold.outer.fit, fold.outer.score
         for subset in range(n_subsets):
