@@ -1,7 +1,7 @@
 """A recording and a model -> what the model says of it: labels, segments, notes. The model imports TensorFlow."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from keras_audio_transfer.sliding_windows import windows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from keras_audio_transfer.examples import Example, Examples
     from keras_audio_transfer.model import Model
 
 LONG_SECONDS = 30.0  # from here on a recording is heard in windows, if the model's clips are not as long themselves
@@ -38,6 +39,7 @@ class Answer:
         n_windows: of a long recording; 0 where it was heard as one clip.
         notes: what was found when it was read, in words.
         waveform: what was heard, float32 (samples,) at the model's sample rate.
+        nearest: the clips most like it, of a recording that was heard as one clip.
     """
 
     labels: "pd.DataFrame"
@@ -48,6 +50,7 @@ class Answer:
     n_windows: int
     notes: tuple[str, ...]
     waveform: np.ndarray
+    nearest: "list[Example]" = field(default_factory=list)
 
 
 def answer(
@@ -57,6 +60,7 @@ def answer(
     hop_seconds: float | None = None,
     known_at_least: float = KNOWN_AT_LEAST,
     probability_at_least: float = 0.0,
+    examples: "Examples | None" = None,
 ) -> Answer:
     """Let a model hear an audio file: as one clip, or a long recording in windows.
 
@@ -70,6 +74,7 @@ def answer(
         hop_seconds: from window to window; None for half a window.
         known_at_least: a window with a lower `known` lies in no segment, where scores are probabilities.
         probability_at_least: nor does one whose best label has less than that, of a model that says `known`.
+        examples: clips of the model to compare with.
 
     Raises:
         InputError: see `audio_files.open_audio` and `Model.predict`; or more samples a second than any recording has.
@@ -92,7 +97,19 @@ def answer(
         notes = (*notes, f"the model hears only its {part} {config.clip_seconds:g} s")
     table = model.predict(waveform, config.sample_rate)
     of_labels, known = _scores(table), None if "known" not in table else float(table["known"].iloc[0])
-    return Answer(of_labels, *_meaning(table, model), known, [], 0, notes, waveform)
+    nearest = [] if examples is None else examples.nearest(_features(waveform, model, examples.layers))
+    return Answer(of_labels, *_meaning(table, model), known, [], 0, notes, waveform, nearest)
+
+
+def _features(waveform, model, layers):
+    """As of a clip that the model was fitted on, which shorter ones are padded for: layer -> (1, channels)."""
+    from keras_audio_transfer.extraction import extract
+
+    clip = Clip("recording", None, synthesise=lambda: (waveform, model.sample_rate))
+    table, failures = extract(model.saved_model, layers, [clip], [], model.card.audio)
+    if failures:
+        raise InputError(failures[0][1])
+    return table.layers
 
 
 def _heard(path: Path, config: AudioConfig, max_seconds: float) -> tuple[np.ndarray, tuple[str, ...]]:

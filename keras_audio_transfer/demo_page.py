@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from functools import partial
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keras_audio_transfer.audio import or_reason
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.demo_answer import Answer, answer
 from keras_audio_transfer.model import Model
+from keras_audio_transfer.report.players import player_of
 
 if TYPE_CHECKING:
     import gradio
@@ -24,6 +26,7 @@ h1 { overflow-wrap: anywhere; }
 .heard td { overflow-wrap: anywhere; }
 .heard td:has(div) { width: 45%; }
 .heard div { height: 0.8em; background: var(--color-accent); }
+.example { display: block; width: 100%; max-width: 24rem; }
 </style>"""
 GONE = "It has been deleted in the meantime: drop it or record it again."
 NOTHING = "Nothing was recorded or dropped yet. To record, allow this page to use the microphone."
@@ -38,7 +41,7 @@ def build(model: Model, top: int, max_file_mib: int, limits: Mapping[str, float]
         max_file_mib: what the page says of the largest file; `launch` is what refuses a larger one.
         limits: known_at_least and probability_at_least, see `demo_answer.answer`; of a recording below one it is said
             that it is probably none of the labels.
-        **hearing: `max_seconds` and `hop_seconds` of `demo_answer.answer`.
+        **hearing: `max_seconds`, `hop_seconds` and `examples` of `demo_answer.answer`; and `sounds` of `page_of`.
     """
     import gradio
 
@@ -64,8 +67,18 @@ def build(model: Model, top: int, max_file_mib: int, limits: Mapping[str, float]
     return page
 
 
-def page_of(file: str | None, model: Model, top: int, limits: Mapping[str, float], **hearing) -> str:
-    """What the page shows of a file, as HTML: the answer, or one sentence for what cannot be heard."""
+def page_of(
+    file: str | None,
+    model: Model,
+    top: int,
+    limits: Mapping[str, float],
+    sounds: Mapping[str, Clip] = MappingProxyType({}),
+    **hearing,
+) -> str:
+    """What the page shows of a file, as HTML: the answer, or one sentence for what cannot be heard.
+
+    `sounds`: clip id -> clip, of examples that can be played.
+    """
     if file is None:
         return _paragraph(NOTHING)
     path = Path(file)
@@ -74,7 +87,7 @@ def page_of(file: str | None, model: Model, top: int, limits: Mapping[str, float
     heard = or_reason(lambda clip: answer(clip.path, model, **limits, **hearing), Clip(path.name, path))
     if isinstance(heard, str):  # names the file where Gradio keeps it
         return _paragraph(heard.replace(file, path.name))
-    return as_html(heard, model, top, **limits)
+    return as_html(heard, model, top, **limits) + _of_nearest(heard.nearest, sounds)
 
 
 def as_html(heard: Answer, model: Model, top: int, known_at_least: float, probability_at_least: float = 0.0) -> str:
@@ -119,6 +132,26 @@ def _of_segments(heard):
     ]
     more = len(heard.segments) - MOST_SEGMENTS
     return [_table(rows), *([_paragraph(f"and {more} more segments")] if more > 0 else [])]
+
+
+def _of_nearest(nearest, sounds):
+    """The clips most like a recording, to hear where they are there."""
+    if not nearest:
+        return ""
+    lines = [
+        f"<p>{escape(', '.join(labels))}: {escape(clip)}{_player(sounds.get(clip))}</p>" for clip, labels in nearest
+    ]
+    return _paragraph("Of the clips that it was trained on, most like this are:") + "".join(lines)
+
+
+def _player(clip):
+    if clip is None:
+        return ""
+    player = or_reason(player_of, clip)
+    if isinstance(player, str):
+        return escape(f" (no player: {player})")
+    name = escape(clip.clip_id)
+    return f'<audio class="example" controls preload="none" src="{player.sound}" aria-label="{name}"></audio>'
 
 
 def _heading(model):

@@ -236,13 +236,14 @@ def confusion(counts: np.ndarray, label_names: list[str], path: Path, title: str
     save(figure, path)
 
 
-def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
-    """Accuracy against the number of clips that are fitted on, and what is expected of twice as many.
+def more_clips(curve: "LearningCurve", path: Path, title: str, score: str = "accuracy") -> None:
+    """The score against the number of clips that are fitted on, and what is expected of twice as many.
 
     Args:
         curve: of `probing.learning_curve`; its sentence stands below the title.
         path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
+        score: what is measured.
     """
     figure, axis = plt.subplots(figsize=(7.0, 4.4), layout="constrained")
     sizes, points = curve.sizes, [(curve.sizes, BLUE, "o", "-", "measured, with 95 % interval")]
@@ -276,7 +277,7 @@ def more_clips(curve: "LearningCurve", path: Path, title: str) -> None:
     ticks = [round(n) for rows, *_ in points for n in rows["clips"]]
     axis.set_xticks(ticks, ticks)
     axis.minorticks_off()
-    axis.set(xlabel="clips that are fitted on", ylabel="accuracy")
+    axis.set(xlabel="clips that are fitted on", ylabel=score)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     add_title(figure, f"{title}\n{curve.sentence}")
@@ -292,7 +293,7 @@ def reliability(table: pd.DataFrame, path: Path, title: str) -> None:
         table["probability"], table["share_right"], ends, fmt="o", capsize=3, label="held-out clips, 95 % interval"
     )
     axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    axis.set(xlabel="probability of the label predicted", ylabel="share of clips that were right")
+    axis.set(xlabel="probability of a label", ylabel="share of clips that have it")
     axis.legend(loc="upper left")
     add_title(figure, title)
     save(figure, path)

@@ -30,6 +30,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
+from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
@@ -94,7 +95,7 @@ def source(model_dir, tmp_path_factory):
 def classified(run_script, source, sounds, tmp_path_factory):
     """The process that made a classifier, and the model folder it wrote; not to be written to."""
     folder = tmp_path_factory.mktemp("classified") / "mine"
-    run = run_script("classify", sounds, "--model", source, "--output-dir", folder)
+    run = run_script("classify", sounds, "--model", source, "--output-dir", folder, "--keep-examples", 9)
     assert run.returncode == 0, run.stderr
     return run, folder
 
@@ -153,7 +154,7 @@ def test_what_it_says_and_writes(classified, source):
         "confusion.svg",
         *("predictions.csv", "classes.csv", "calibration.csv", "kept.csv", "health.csv"),
         *("calibration.png", "calibration.svg", "kept.png", "kept.svg", "more_clips.png", "more_clips.svg"),
-        "report.html",
+        *("report.html", "examples.npz"),
     }
     predicted = pd.read_csv(folder / "predictions.csv")
     assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(
@@ -168,6 +169,9 @@ def test_what_it_says_and_writes(classified, source):
     assert card["labels"] == ["click", "noise", "tone"]
     assert card["layer_names"] == before["layer_names"]
     assert set(card["probe"]["layers"]) <= {*card["layer_names"]}
+    kept = FeatureTable.load(folder / "examples.npz")
+    assert [*kept.layers] == card["probe"]["layers"]
+    assert [*np.bincount(kept.labels)] == [4, 2, 3]  # of 12, 7 and 8
     assert "no probabilities" in card["scores_are"]
     assert card["audio"]["n_samples"] == SAMPLES  # that of the longest clip: shorter than the model's
     assert card["training_data"]["clips_by_label"] == {"click": 12, "noise": 7, "tone": 8}
@@ -468,7 +472,7 @@ def test_unknown_sounds_that_cannot_be(model_dir, sounds, tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
-@pytest.mark.parametrize("name", own_sounds.BACKGROUND)
+@pytest.mark.parametrize("name", [*own_sounds.BACKGROUND, "_Background"])
 @pytest.mark.parametrize("as_manifest", [False, True])
 def test_sounds_of_the_background_are_of_no_class(name, as_manifest, sounds, tmp_path, capsys):
     for kind in ("tone", "click"):

@@ -20,7 +20,9 @@ from test_classify import write_features
 import keras_audio_transfer as kat
 from keras_audio_transfer.answers import NONE_OF_THESE, Answers, thresholds_of
 from keras_audio_transfer.datasets import load_own
+from keras_audio_transfer.demo_answer import answer
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.examples import read as read_examples
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
 from keras_audio_transfer.finetuning import load_network
@@ -61,7 +63,7 @@ def classified(run_script, source, tmp_path_factory):
     (root / "broken.wav").write_bytes(b"nothing")
     with manifest.open("a", encoding="utf-8") as file:
         file.write("\nbroken.wav,low|high,0")
-    run = run_script("classify", manifest, "--model", source, "--output-dir", root / "mine")
+    run = run_script("classify", manifest, "--model", source, "--output-dir", root / "mine", "--keep-examples", 30)
     assert run.returncode == 1, run.stderr  # for the one that cannot be read
     return run, root / "mine", manifest
 
@@ -70,7 +72,8 @@ def test_what_it_says_and_writes(classified, source):
     run, folder, _ = classified
     card, before = read_card(folder), read_card(source)
     assert {path.name for path in folder.iterdir()} == {
-        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv", "health.csv")
+        *("1", "card.json", "model.keras", "predictions.csv", "classes.csv", "health.csv", "report.html"),
+        *("calibration.csv", "calibration.png", "calibration.svg", "more_clips.png", "more_clips.svg", "examples.npz"),
     }
     assert card["labels"] == ["high", "low", "middle"]
     assert card["multi_label"] is True
@@ -88,7 +91,16 @@ def test_what_it_says_and_writes(classified, source):
     assert classes["threshold"].tolist() == pytest.approx(
         [card["probe"]["thresholds"][name] for name in card["labels"]]
     )
+    assert scores["mfcc"] == pytest.approx(classes["mfcc"].mean())
     assert len(predicted) == 36
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    wrong = [
+        {*said.split("|")} != {*true.split("|")}
+        for true, said in predicted[["true", "predicted"]].fillna("").to_numpy()
+    ]
+    assert f"a missing label: {sum(wrong)} of 36 clips" in page
+    assert "Would more clips help?" in page
+    assert page.count("<audio ") >= sum(wrong)
     assert set(predicted["true"]) <= {"|".join(sorted(labels)) for labels in MIXTURES}
     assert "broken.wav" in run.stderr
 
@@ -113,6 +125,17 @@ def test_the_saved_model_says_what_scikit_learn_says(classified, source, tmp_pat
     np.testing.assert_allclose(rows.layers["probabilities"], probabilities, atol=1e-5)
     assert len({place for svm in svms for place in svm.support_}) == card.probe["support_vectors"]
     assert "labels" not in SavedExtractor(folder / "1").names
+
+
+def test_a_clip_that_was_kept_is_nearest_to_itself(classified):
+    _, folder, manifest = classified
+    examples = read_examples(folder, Card.read(folder))
+    assert len(examples.table) == 30
+    clips = {clip.clip_id: clip for clip in load_own(manifest)}
+    kept = str(examples.table.clip_ids[7])
+    heard = answer(clips[kept].path, kat.load_model(folder), examples=examples)
+    assert heard.nearest[0] == (kept, tuple(sorted(clips[kept].labels)))
+    assert len({clip for clip, _ in heard.nearest}) == 3
 
 
 def test_predict_names_the_labels_that_reach_their_thresholds(classified, run_script, tmp_path):

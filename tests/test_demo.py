@@ -1,5 +1,7 @@
 """`demo`: what a model says of a recording, how the page shows it, and the page itself where Gradio is installed."""
 
+import base64
+import io
 import os
 import re
 import signal
@@ -20,10 +22,12 @@ from conftest import ROOT, run_main
 from sounds import CONFIG, noise
 
 import keras_audio_transfer as kat
-from keras_audio_transfer import demo_page, demo_picture
+from keras_audio_transfer import demo_answer, demo_page, demo_picture
 from keras_audio_transfer.commands import demo
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.demo_answer import answer
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.examples import Example
 from keras_audio_transfer.model_folder import Card
 
 RATE = CONFIG.sample_rate
@@ -182,6 +186,23 @@ def test_what_cannot_be_heard_is_one_sentence(tmp_path):
     assert said.startswith("<p>a.wav: failed (ZeroDivisionError: division by zero)")
 
 
+def test_the_clips_most_like_a_recording_are_named_and_played(tmp_path, monkeypatch):
+    near = [Example("<i>1.wav", ("loud",)), Example("2.wav", ("<b>quiet", "loud")), Example("3.wav", ("loud",))]
+    monkeypatch.setattr(demo_answer, "_features", lambda waveform, model, layers: (waveform, layers))
+    examples = SimpleNamespace(layers=["layer1"], nearest=lambda features: near if features[1] == ["layer1"] else [])
+    there, gone = written(tmp_path, (0.3, 0.5), name="there.wav"), tmp_path / "gone.wav"
+    sounds = {"<i>1.wav": Clip("<i>1.wav", there), "9.wav": Clip("9.wav", there), "3.wav": Clip("3.wav", gone)}
+    page = page_of(str(written(tmp_path, (1, 0.5))), stand_in(), examples=examples, sounds=sounds)
+    said = "most like this are: loud: &lt;i&gt;1.wav &lt;b&gt;quiet, loud: 2.wav loud: 3.wav (no player: gone.wav: "
+    assert said in shown_text(page).replace(str(tmp_path) + "/", "")
+    (sound,) = re.findall(r'<audio [^>]*src="data:audio/mpeg;base64,([^"]+)" aria-label="&lt;i&gt;1.wav"', page)
+    assert soundfile.info(io.BytesIO(base64.b64decode(sound))).frames == pytest.approx(0.3 * 16000, abs=2400)
+    assert page.count("<audio") == 1
+    long = page_of(str(written(tmp_path, (40, 0.5))), stand_in(), examples=examples)  # in windows
+    assert "most like" not in long
+    assert "most like" not in page_of(str(tmp_path / "a.wav"), stand_in())
+
+
 # ---- the command
 
 
@@ -202,9 +223,27 @@ def test_what_cannot_be_served_is_refused_first(monkeypatch, tmp_path):
             InputError, match=rf"^--port: {port} at 127.0.0.1 cannot be listened at \(.+\); name another --port"
         ):
             run_main("demo", "default", "--port", port)
+    with pytest.raises(InputError, match=r"--sounds: .* keeps no examples, which could be played; leave it out"):
+        run_main("demo", "default", "--sounds", tmp_path)
     Card(CONFIG).write(tmp_path)
     with pytest.raises(InputError, match="names no labels, so there are no scores; expected a classifier"):
         run_main("demo", tmp_path)
+
+
+def test_sounds_are_those_of_the_examples(tmp_path):
+    for name in ("a/1.wav", "a/2.wav", "b/1.wav"):
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        written(tmp_path / "own", (0.1, 0.5), name=name)
+
+    def sounds_of(*clip_ids):
+        kept = SimpleNamespace(table=SimpleNamespace(clip_ids=np.array(clip_ids)))
+        return demo.sounds_of(SimpleNamespace(sounds=tmp_path / "own", model_dir=Path("mine")), kept)
+
+    assert {name: clip.path for name, clip in sounds_of("b/1.wav", "c.wav").items()} == {
+        "b/1.wav": tmp_path / "own" / "b" / "1.wav"
+    }
+    with pytest.raises(InputError, match=r"--sounds: .*own has none of the 2 clips that mine keeps; name the folder"):
+        sounds_of("b/9.wav", "c.wav")
 
 
 @pytest.mark.slow

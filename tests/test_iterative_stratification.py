@@ -1,9 +1,9 @@
-"""Folds of clips with several labels: the shares of the labels, and groups that stay whole."""
+"""Folds and subsets of clips with several labels: the shares of the labels, and groups that stay whole."""
 
 import numpy as np
 import pytest
 
-from keras_audio_transfer.probing.iterative_stratification import iterative_folds
+from keras_audio_transfer.probing.iterative_stratification import iterative_folds, iterative_places
 
 
 def tags(n=200, shares=(0.5, 0.3, 0.1, 0.05), seed=0):
@@ -35,3 +35,17 @@ def test_the_seed_decides_and_nothing_else():
     of_seeds = [iterative_folds(labels, np.arange(len(labels)), 5, seed) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(of_seeds[0], of_seeds[1])
     assert (of_seeds[0] != of_seeds[2]).any()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_subsets_are_nested_keep_shares_and_divide_no_group(size):
+    labels = np.repeat(tags(), size, axis=0)
+    groups = np.repeat(np.random.default_rng(0).permutation(200), size)
+    places = iterative_places(labels, groups, 3)
+    assert ((places > 0) & (places < 1)).all()
+    assert all(np.ptp(places[groups == group]) == 0 for group in range(200))
+    for fraction in (0.1, 0.2, 0.4, 0.6, 0.8):
+        chosen = places <= fraction
+        assert np.mean(chosen) == pytest.approx(fraction, abs=0.01)
+        assert np.abs(labels[chosen].sum(axis=0) - fraction * labels.sum(axis=0)).max() <= 2.5 * size
+    assert (iterative_places(labels, groups, [3, 1]) != places).any()

@@ -99,6 +99,11 @@ def test_sizes_that_leave_a_class_without_are_left_out():
     assert [*learning_curve(Prober(replace(features, labels=labels)), row).sizes["clips"]] == [10, 19, 29, 38, 48]
 
 
+def test_of_very_few_clips_the_small_sizes_are_left_out():
+    row = {"layers": "layer1", "parameters": "; ".join(["linear C=2"] * 5)}
+    assert [*learning_curve(Prober(table(15)), row).sizes["clips"]] == [3, 6, 9, 12]  # no tenth of four a class
+
+
 def test_a_test_split_has_the_probes_interval():
     prober = Prober(table(240, splits=np.where(np.arange(240) < 160, "train", "test")))
     (row,) = prober.rows([("layer1",)])
@@ -209,9 +214,10 @@ def test_the_picture_has_the_sizes_and_the_expected_point(five_folds, refused, t
     monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
     twice = {"clips": 192.0, "clips_a_class": 64.0, "score": 0.95, "interval_low": 0.9, "interval_high": 1.0}
     curve = LearningCurve(five_folds[2].sizes, None if refused else twice, "a sentence")
-    plots.more_clips(curve, tmp_path / "a.*", "mine")
+    plots.more_clips(curve, tmp_path / "a.*", "mine", "mean average precision")
     (figure,) = drawn
     (axis,) = figure.axes
+    assert axis.get_ylabel() == "mean average precision"
     assert axis.get_xscale() == "log"
     assert figure.get_suptitle() == "mine\na sentence"
     assert [label.get_text() for label in axis.get_xticklabels()] == [

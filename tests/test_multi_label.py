@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, precision_score, recall_score
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +16,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing import label_results
 from keras_audio_transfer.probing.cross_validation import final_parts
 from keras_audio_transfer.probing.layer_selection import all_single_or_all
+from keras_audio_transfer.probing.learning_curve import learning_curve_of_labels, nested_places
 from keras_audio_transfer.probing.multi_label import MultiLabelProber, average_precisions
 
 NAMES = ["rain", "wind", "=owl"]
@@ -101,6 +102,33 @@ def test_clips_that_are_scored_have_no_part_in_anything(probed):
         np.testing.assert_array_equal(getattr(held_out, name)[of_first], getattr(other, name)[of_first])
 
 
+@pytest.mark.parametrize(("fraction", "n_subsets"), [(0.6, 2), (0.8, 2)])
+def test_a_smaller_size_of_the_learning_curve_is_what_scikit_learn_scores(probed, fraction, n_subsets):
+    prober, held_out, _ = probed
+    sizes = learning_curve_of_labels(prober, held_out).sizes
+    assert sizes["score"].iloc[-1] == pytest.approx(
+        label_results.summary(prober.features, held_out)["mean_average_precision"], abs=1e-12
+    )
+    y, scores = prober.features.labels, []
+    for fold, (layers, params) in zip(prober.folds, held_out.chosen.values(), strict=True):
+        x, rows, scored = joined(prober.features, layers), fold.outer.fit, fold.outer.score
+        for subset in range(n_subsets):
+            fit = rows[nested_places(prober.features, rows, prober.seed, subset) <= fraction]
+            fitted = scikit_learn(with_gamma(prober, layers, params)).fit(x[fit], y[fit])
+            scores.append(average_precision_score(y[scored], fitted.decision_function(x[scored]), average="macro"))
+    of_size = sizes[sizes["clips"] == 40 * fraction]
+    assert of_size["score"].item() == pytest.approx(np.mean(scores), abs=1e-9)
+
+
+def test_the_learning_curve_of_a_single_test_split_has_no_intervals():
+    features = replace(one_layer(tags()), folds=np.full(60, -1), splits=np.where(np.arange(60) < 40, "train", "test"))
+    prober = MultiLabelProber(features)
+    curve = learning_curve_of_labels(prober, prober.held_out())
+    assert curve.sizes["interval_low"].isna().all()
+    assert curve.twice is None
+    assert curve.sentence.endswith("there is one score, of one test split")
+
+
 def test_without_folds_no_group_is_divided():
     groups = np.repeat(np.arange(30), 2).astype(str)
     prober = MultiLabelProber(tags(folds=None, groups=groups))
@@ -165,11 +193,24 @@ def test_results_label_by_label(probed):
     )
     np.testing.assert_allclose(table["average_precision"], by_fold.mean(axis=0))
     assert (table["average_precision_low"] <= table["average_precision"]).all()
+    areas = [
+        roc_auc_score(expected[of_fold], held_out.values[of_fold], average=None)
+        for of_fold in (held_out.folds == fold.name for fold in prober.folds)
+    ]
+    np.testing.assert_allclose(table["auc"], np.mean(areas, axis=0))
+    assert (table["auc_high"] >= table["auc"]).all()
     scores = label_results.summary(prober.features, held_out)
     assert scores["mean_average_precision"] == pytest.approx(by_fold.mean())
     assert scores["interval_low"] < scores["mean_average_precision"] < scores["interval_high"] <= 1
     assert scores["chance"] == pytest.approx(expected.mean(), abs=0.02)
     assert scores["mean_average_precision"] > scores["chance"] + 0.2
+
+
+def test_reliability_counts_every_label_of_every_clip(probed):
+    prober, held_out, _ = probed
+    table = label_results.reliability(prober.features, held_out)
+    assert table["clips"].sum() == 180
+    assert np.average(table["share_right"], weights=table["clips"]) == pytest.approx(prober.features.labels.mean())
 
 
 def test_labels_are_predicted_as_the_tables_say(probed, tmp_path):

@@ -37,7 +37,7 @@ CARD = Card(
     {"layer1": 4},
     network="sbcnn",
     labels=NAMES,
-    probe={"layers": ["layer1"], "C": 32.0, "gamma": None},
+    probe={"layers": ["layer1"], "C": 32.0, "gamma": None, "calibration": {"slope": 1.5, "bounds": [0, 2]}},
     training_data={**MINE, "transferred_from": {"dataset": "urban", "licence": "CC BY-NC", "citation": "Salamon"}},
     scores={"cross-validation": SCORES},
     settings={"group_by": HOSTILE, "clip_seconds": None},
@@ -165,7 +165,14 @@ def test_what_stands_on_the_page_in_order(page):
     ]
     (verdict_shown,) = (text for attributes, text in page.all("p") if "verdict" in attributes.get("class", ""))
     assert verdict_shown == verdict(SCORES, {"mfcc": 0.25, "log_mel": 0.2}).sentence
-    for text in ("5 folds", "layers: layer1; C: 32.0", "numpy: 2.0", "mine; urban, CC BY-NC", "me & you", "Salamon"):
+    for text in (
+        "5 folds",
+        "layers: layer1; C: 32; calibration: slope 1.5, bounds 0, 2",
+        "numpy: 2.0",
+        "mine; urban, CC BY-NC",
+        "me & you",
+        "Salamon",
+    ):
         assert text in page.text
     assert "clip_seconds" not in page.text
 
@@ -323,6 +330,57 @@ def test_a_classifier_without_mistakes(tmp_path):
     page = made(tmp_path, replace(content, predictions=content.predictions.assign(predicted=lambda rows: rows["true"])))
     assert "Mistakes: 0 of 10 clips" in page.texts("h2")
     assert page.all("ol") == []
+
+
+# ---- several labels a clip
+
+
+HAS = ["a", "a|=b", "=b", "a|c", "c"]
+GIVEN = ["a", "a", "", "a|c", "=b|c"]  # the second, third and last are wrong
+PROBABLE = np.array([[0.9, 0.1, 0.2], [0.8, 0.3, 0.1], [0.4, 0.01, 0.4], [0.7, 0.2, 0.6], [0.1, 0.95, 0.9]])
+
+
+def several(**scores):
+    ids = [f"{i}.wav" for i in range(5)]
+    rows = pd.DataFrame({"clip": ids, "true": [*map(cell, HAS)], "predicted": [*map(cell, GIVEN)]})
+    rows = rows.assign(fold="fold_1", notes="")
+    rows[["probability_a", "probability_=b", "probability_c"]] = PROBABLE
+    by_label = pd.DataFrame({"label": ["a", "=b", "c"], "clips": [3, 2, 2], "threshold": 0.5, "mfcc": [0.3, 0.2, 0.1]})
+    for place, name in enumerate(("average_precision", "auc", "precision", "recall", "f1")):
+        by_label = by_label.assign(**{name: 0.9 - place / 10, f"{name}_low": 0.25, f"{name}_high": np.nan})
+    scores = {"mean_average_precision": 0.5, "chance": 0.3, "mfcc": 0.4, **scores}
+    card = replace(CARD, labels=["a", "=b", "c"], multi_label=True, scores={"test": scores})
+    of_classes = {"chosen", "kept", "n_unknown", "health"}
+    more = {name: value for name, value in EVERYTHING.items() if name not in of_classes}
+    return Report("tags", card, rows, clips=clips_of(ids), by_label=by_label, **more)
+
+
+def test_of_several_labels_each_has_its_measures_beside_the_floors(tmp_path):
+    page = made(tmp_path, several())
+    titles = [title.partition(":")[0] for title in page.texts("h2")]
+    assert titles[1:5] == [
+        *("The estimate", "Label by label", "Clips with a wrong or a missing label", "Right, with the least certainty")
+    ]
+    assert "confusion" not in page.source.partition("<main>")[2]
+    shown = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "would be about 50 %; MFCC alone would get 40 %." in shown
+    assert "thin line is the 95 % interval" not in shown.partition("Label by label")[0]
+    assert "a 3 90 % 30 % 80 % 50 % 70 % 60 % 50 % =b 2" in shown
+    assert "Mean average precision, by the number of clips" in shown
+    with_interval = made(tmp_path, several(interval_low=0.35, interval_high=0.6))
+    assert "about 50 % (35 to 60); MFCC alone would get 40 %, which lies within the interval." in with_interval.text
+
+
+def test_clips_whose_probabilities_of_all_labels_are_most_wrong_come_first(tmp_path):
+    page = made(tmp_path, several())
+    truth = np.array([[label in text.split("|") for label in ("a", "=b", "c")] for text in HAS])
+    log_loss = -np.log(np.where(truth, PROBABLE, 1 - PROBABLE)).mean(axis=1)
+    players = [attributes["aria-label"] for attributes, _ in page.all("audio")]
+    assert players == [f"{i}.wav" for i in [*sorted((1, 2, 4), key=lambda i: -log_loss[i]), 3, 0]]
+    assert "Clips with a wrong or a missing label: 3 of 5 clips" in page.texts("h2")
+    shown = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for text in ("Has =b , was given none", "a 40 %, c 40 %, =b 1 %", "Has c , was given =b , c", "Right: a , c"):
+        assert text in shown
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

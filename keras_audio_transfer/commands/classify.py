@@ -66,6 +66,13 @@ def arguments():
     parser.add_argument(
         "--coverage", type=cli.share, metavar="P", help="or label only this share of the classes' sounds, the surest"
     )
+    parser.add_argument(
+        "--keep-examples",
+        type=cli.positive_int,
+        metavar="N",
+        help="keep the names, labels and features of N clips in the model folder, so that 'demo' shows which of them "
+        "are most like a sound (default: none; whoever has the folder has them)",
+    )
     cli.add_group_argument(parser)
     cli.add_layer_weights_argument(parser)
     cli.add_duplicates_argument(parser)
@@ -177,7 +184,7 @@ def write(options, path, card, fitted, found, own):
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import predictions, rejection
 
-    _, layers, _, *fitted_svm = fitted
+    source, layers, _, *fitted_svm = fitted
     model = svm_layers.add_probe(load_network(path), layers, *fitted_svm)
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
@@ -185,6 +192,8 @@ def write(options, path, card, fitted, found, own):
         counts = predictions.write(partial, found.prober.features, found.held_out)
         health_table = health.table(own.clips, card.labels)
         health.write(partial, health_table)
+        names = [f"{source}/{layer}".lstrip("/") for layer in layers]
+        estimates.keep_examples(options, partial, found.prober.features, names)
         certain = estimates.reliability(found.prober, found.held_out)
         certain.to_csv(partial / "calibration.csv", index=False)
         kept = rejection.table(found.decided, KNOWN_AT_LEAST)

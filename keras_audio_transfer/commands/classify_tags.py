@@ -1,11 +1,41 @@
 """Clips with several labels -> a model folder that says which of them a sound has: for 'classify'."""
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from keras_audio_transfer.commands import cli, estimates, own_sounds
 from keras_audio_transfer.files import atomic_write
+from keras_audio_transfer.model_folder import Card
 
-PHASES = ("estimating", "floor mfcc", "floor log_mel", "exporting")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from keras_audio_transfer.probing.learning_curve import LearningCurve
+    from keras_audio_transfer.probing.multi_label import HeldOutLabels, LabelProbe, MultiLabelProber
+
+PHASES = ("estimating", "floor mfcc", "floor log_mel", "learning curve", "exporting")
+
+
+class Found(NamedTuple):
+    """What is known of a classifier.
+
+    Attributes:
+        prober: of the clips.
+        held_out: what was said of each clip.
+        probe: fitted on all clips.
+        labels: label by label, with the floors' average precision.
+        reliability: how often clips had a label that was given a probability.
+        curve: whether more clips would help.
+    """
+
+    prober: "MultiLabelProber"
+    held_out: "HeldOutLabels"
+    probe: "LabelProbe"
+    labels: "pd.DataFrame"
+    reliability: "pd.DataFrame"
+    curve: "LearningCurve"
 
 
 def classify(options, sources, configs, features, own, phases):
@@ -19,7 +49,8 @@ def classify(options, sources, configs, features, own, phases):
         own: the clips, as `own_sounds.load` returns them.
         phases: of the run.
     """
-    from keras_audio_transfer.probing import label_results
+    from keras_audio_transfer.probing import calibration, label_results
+    from keras_audio_transfer.probing.learning_curve import learning_curve_of_labels
     from keras_audio_transfer.probing.multi_label import MultiLabelProber
 
     prober = MultiLabelProber(features, options.seed, options.jobs, options.layer_weights)
@@ -30,32 +61,43 @@ def classify(options, sources, configs, features, own, phases):
     progress.close()
     scores = label_results.summary(prober.features, held_out)
     labels = label_results.by_label(prober.features, held_out, probe.calibration.thresholds)
+    reliability = label_results.reliability(prober.features, held_out)
+    scores["calibration_error"] = calibration.expected_calibration_error(reliability)
     part = "test" if (features.splits != "").any() else "cross-validation"
     show_estimate(prober, part, held_out, scores, labels)
-    plain = floors(options, own, phases)
+    plain, of_labels = floors(options, own, phases)
     estimates.show_floors(scores["mean_average_precision"], plain)
+    curve = learning_curve_of_labels(prober, held_out, phases.bar("learning curve", len(prober.folds), "fold"))
+    cli.show(curve.sentence)
     cli.show(f"chosen and fitted on all {len(features)} clips: {'+'.join(probe.layers)}, {probe.params}")
     phases.begin("exporting")
     name = probe.layers[0].rpartition("/")[0] or next(iter(sources))
     path, source = sources[name]
+    found = Found(prober, held_out, probe, labels.assign(**of_labels), reliability, curve)
     card = card_of(options, name, sources, source, configs[name], prober, probe, {part: scores | plain})
-    write(options, path, card, prober.features, held_out, probe, labels, own)
+    write(options, path, card, found, own)
     return cli.report_failures(own.failures, options.output_dir)
 
 
 def floors(options, own, phases):
-    """What plain features alone would have given, by the same nested estimate: name -> mean average precision."""
+    """What plain features alone would have given, by the same nested estimate.
+
+    Returns:
+        name -> mean average precision; name -> each label's average precision.
+    """
     from keras_audio_transfer.mfcc import FLOORS
     from keras_audio_transfer.probing import label_results
     from keras_audio_transfer.probing.multi_label import MultiLabelProber
 
-    scores = {}
+    scores, of_labels = {}, {}
     for name, extract_floor in FLOORS.items():
         progress = phases.bar(f"floor {name}", len(own.clips))
         table, _ = extract_floor(own.clips, own.names, options.workers, progress)
         prober = MultiLabelProber(table, options.seed, options.jobs)
-        scores[name] = label_results.summary(prober.features, prober.held_out())["mean_average_precision"]
-    return scores
+        held_out = prober.held_out()
+        scores[name] = label_results.summary(prober.features, held_out)["mean_average_precision"]
+        of_labels[name] = label_results.by_label(prober.features, held_out, np.nan)["average_precision"]
+    return scores, of_labels
 
 
 def show_estimate(prober, part, held_out, scores, labels):
@@ -64,12 +106,14 @@ def show_estimate(prober, part, held_out, scores, labels):
         interval = f"95 % interval {scores['interval_low']:.3f} to {scores['interval_high']:.3f}, {interval}"
     cli.show(f"{part}: mean average precision {scores['mean_average_precision']:.3f} ({interval})")
     cli.show(f"  {prober.description}")
-    cli.show(f"  layers chosen, fold by fold: {'; '.join('+'.join(layers) for layers, _ in held_out.chosen.values())}")
-    cli.show("label by label, with 95 % intervals over the folds (average precision) and the clips:")
+    cli.show(f"  layers chosen, fold by fold: {chosen(held_out)}")
+    cli.show("label by label, with 95 % intervals over the folds (average precision, AUC) and the clips:")
     words = estimates.in_words(labels)
     words.insert(2, "average_precision", estimates.with_intervals(labels, "average_precision"))
-    words.insert(3, "threshold", labels["threshold"].map("{:.3f}".format))
+    words.insert(3, "auc", estimates.with_intervals(labels, "auc"))
+    words.insert(4, "threshold", labels["threshold"].map("{:.3f}".format))
     cli.show(words.to_string(index=False))
+    cli.show(f"probabilities: {scores['calibration_error']:.3f} from the share of clips that have the label")
 
 
 def card_of(options, name, candidates, source, config, prober, probe, scores):
@@ -101,19 +145,57 @@ def card_of(options, name, candidates, source, config, prober, probe, scores):
     )
 
 
-def write(options, path, card, features, held_out, probe, labels, own):
+def write(options, path, card, found, own):
     """Write the model folder, with what was predicted for each clip before the SVMs were fitted on all of them."""
-    from keras_audio_transfer import health, one_vs_rest_layers
+    from keras_audio_transfer import health, one_vs_rest_layers, plots
     from keras_audio_transfer.export import saved_model
     from keras_audio_transfer.finetuning import load_network
     from keras_audio_transfer.probing import label_results
 
-    model = one_vs_rest_layers.add_label_probe(load_network(path), card.probe["layers"], probe)
+    model = one_vs_rest_layers.add_label_probe(load_network(path), card.probe["layers"], found.probe)
+    (part,), name = card.scores, options.output_dir.name
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()
         difference = saved_model.write_model(partial, model, card)
-        label_results.write(partial, features, held_out, labels)
-        health.write(partial, health.table(own.clips, card.labels))
+        label_results.write(partial, found.prober.features, found.held_out, found.labels)
+        health_table = health.table(own.clips, card.labels)
+        health.write(partial, health_table)
+        estimates.keep_examples(options, partial, found.prober.features, found.probe.layers)
+        found.reliability.to_csv(partial / "calibration.csv", index=False)
+        with cli.picture():
+            plots.reliability(found.reliability, partial / "calibration.*", f"{name}, {part}")
+            plots.more_clips(found.curve, partial / "more_clips.*", name, "mean average precision")
+        with cli.picture():
+            write_report(options, partial, found, own, health_table)
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
+
+
+def write_report(options, folder, found, own, health_table):
+    """The page that says it all."""
+    from keras_audio_transfer.probing import label_results
+    from keras_audio_transfer.report import page
+
+    card = Card.read(folder)
+    (scores,) = card.scores.values()
+    content = page.Report(
+        options.output_dir.name,
+        card,
+        label_results.table(found.prober.features, found.held_out),
+        own.clips,
+        by_label=found.labels,
+        chosen=chosen(found.held_out),
+        learning_curve=found.curve.sizes,
+        more_clips=found.curve.sentence,
+        calibration=found.reliability,
+        calibration_error=scores["calibration_error"],
+        health=health_table,
+        warnings=own.warnings,
+        failures=own.failures,
+    )
+    page.write(folder / "report.html", content, workers=options.workers)
+
+
+def chosen(held_out):
+    return "; ".join("+".join(layers) for layers, _ in held_out.chosen.values())

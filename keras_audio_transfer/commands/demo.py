@@ -7,14 +7,17 @@ Needs Gradio: pip install 'keras_audio_transfer[demo]'. The page is for this mac
 fetches nothing from elsewhere. It has no passwords: with --host 0.0.0.0 whoever reaches this machine can use it, and
 browsers allow them no microphone, because there is no HTTPS. Ctrl-C ends it.
 
-Long recordings are heard in windows, whose scores become segments, as by `predict --hop-seconds`.
+Long recordings are heard in windows, whose scores become segments, as by `predict --hop-seconds`. Of others the page
+names the clips most like them, of those that `classify --keep-examples` kept; with --sounds they can be played.
 """
 
 import os
 import tempfile
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
+from keras_audio_transfer import datasets, examples
 from keras_audio_transfer.answers import limits_of
 from keras_audio_transfer.commands import addresses, cli
 from keras_audio_transfer.errors import InputError
@@ -37,6 +40,8 @@ def arguments():
         help="of models that say how much a sound is like their training sounds (1: very, 0: not at all): where that "
         "is lower, the page says that it is unlike all of them (default: the model's, 0.02)",
     )
+    text = "the folder (or manifest) that the model was made of, to play the clips that are most like a sound"
+    parser.add_argument("--sounds", type=Path, metavar="FOLDER", help=text)
     parser.add_argument(
         "--max-file-mib", type=cli.positive_int, metavar="N", default=100, help="larger files are refused"
     )
@@ -58,12 +63,27 @@ def check(options):
     card = Card.read(options.model_dir)
     card.meaning_of_scores(options.model_dir)
     card.require_single_clips(options.model_dir, "a file alone does not have")
+    kept = examples.read(options.model_dir, card)
+    sounds = {} if options.sounds is None else sounds_of(options, kept)
     if find_spec("gradio") is None:
         raise InputError(f"demo: needs Gradio; {INSTALL}")
     listener, _ = addresses.listening(options.host, options.port)
     with listener:  # Gradio makes its own
         options.port = listener.getsockname()[1]
-    return card
+    return card, kept, sounds
+
+
+def sounds_of(options, kept):
+    """Clip id -> clip, of the examples that are there."""
+    if kept is None:
+        remedy = "leave it out, or make the model with 'classify --keep-examples N'"
+        raise InputError(f"--sounds: {options.model_dir} keeps no examples, which could be played; {remedy}")
+    names = {*map(str, kept.table.clip_ids)}
+    sounds = {clip.clip_id: clip for clip in datasets.load_own(options.sounds) if clip.clip_id in names}
+    if not sounds:
+        what = f"has none of the {len(names)} clips that {options.model_dir} keeps"
+        raise InputError(f"--sounds: {options.sounds} {what}; name the folder that the model was made of")
+    return sounds
 
 
 def loaded(options):
@@ -76,8 +96,11 @@ def loaded(options):
     return model
 
 
-def serve(options, model, limits, stopped):
-    """Serve the page until `stopped` is set. What was uploaded is in a folder of its own, which goes with the page."""
+def serve(options, model, limits, stopped, **nearest):
+    """Serve the page until `stopped` is set. What was uploaded is in a folder of its own, which goes with the page.
+
+    `nearest`: `examples` and `sounds` of the page.
+    """
     from keras_audio_transfer.demo_page import build
 
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +111,7 @@ def serve(options, model, limits, stopped):
             "NO_PROXY": "*",  # Gradio asks for its own page when it is up, which no proxy can answer
         }
         names = ("top", "max_file_mib", "max_seconds", "hop_seconds")
-        page = build(model, limits=limits, **{name: getattr(options, name) for name in names})
+        page = build(model, limits=limits, **{name: getattr(options, name) for name in names}, **nearest)
         page.queue(max_size=options.max_waiting, api_open=False)
         page.launch(
             server_name=f"[{options.host}]" if ":" in options.host else options.host,
@@ -108,7 +131,7 @@ def serve(options, model, limits, stopped):
 
 @cli.command(arguments)
 def main(options):
-    card = check(options)
+    card, kept, sounds = check(options)
     stopped = threading.Event()
     addresses.at_end(stopped.set)
     cli.say_licences(options, card)
@@ -117,5 +140,5 @@ def main(options):
         limits["known_at_least"] = options.known_at_least
     if options.host not in LOOPBACK:
         cli.say(options, f"--host: whoever reaches {options.host} can use the page; it asks for no password")
-    serve(options, loaded(options), limits, stopped)
+    serve(options, loaded(options), limits, stopped, examples=kept, sounds=sounds)
     return cli.DONE

@@ -187,3 +187,12 @@ def curve_of(prober, row, phases):
     curve = learning_curve(prober, row, phases.bar("learning curve", len(prober.outer_folds), "fold"))
     cli.show(curve.sentence)
     return curve
+
+
+def keep_examples(options, folder, features, layers):
+    """Write those clips into the model folder that it is to keep, if any; `layers` are those of the SVM."""
+    from keras_audio_transfer import examples
+
+    if options.keep_examples:
+        names = {layer: layer.rpartition("/")[2] for layer in layers}
+        examples.keep(features, names, options.keep_examples, options.seed).save(folder / examples.EXAMPLES)

@@ -18,7 +18,7 @@ from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import write_failures
 
-BACKGROUND = ("_background", "_background_noise_")  # classes of such a name hold sounds of none of the classes
+BACKGROUND = ("_background", "_background_noise_")  # classes of such a name, in any case, hold sounds of no class
 OF_ONE_LABEL = ("labelled", "unknown", "precision", "coverage")
 
 
@@ -54,8 +54,8 @@ def found(options):
     if clips[0].dataset == "folder" and options.group_by is None:
         check_folders(options.folder, clips)
     clips = relabelled(clips, options.labelled)
-    foreign = [replace(clip, labels=()) for clip in clips if clip.labels[0] in BACKGROUND]
-    clips = [clip for clip in clips if clip.labels[0] not in BACKGROUND]
+    foreign = [replace(clip, labels=()) for clip in clips if is_background(clip.labels[0])]
+    clips = [clip for clip in clips if not is_background(clip.labels[0])]
     if not clips:
         raise InputError(f"{options.folder}: has unknown sounds ({BACKGROUND[0]}) only; add a folder for each class")
     if foreign:
@@ -67,6 +67,10 @@ def found(options):
     return clips, foreign, several
 
 
+def is_background(label):
+    return label.lower() in BACKGROUND
+
+
 def check_several_labels(options, clips):
     """Refuse what is of clips with one label."""
     for name in OF_ONE_LABEL:
@@ -74,8 +78,8 @@ def check_several_labels(options, clips):
             raise InputError(
                 f"{name}: is of clips with one label; {options.folder} has some with several; leave it out"
             )
-    for name in BACKGROUND:
-        if any(name in clip.labels for clip in clips):
+    for name in datasets.label_names(clips):
+        if is_background(name):
             what = f"the label {name!r} is of clips with one label, and some have several"
             raise InputError(f"{options.folder}: {what}; leave its rows out")
 
@@ -104,6 +108,7 @@ def settings(options, name, candidates, n_foreign=0):
         "unknown": options.unknown and readable(options.unknown.name),
         "unknown_clips": n_foreign or None,
         "labelled": options.labelled and readable(options.labelled.name),
+        "keep_examples": options.keep_examples,
     }
 
 
@@ -164,7 +169,7 @@ def check_folders(root, clips):
     for clip in clips:
         parts = clip.path.relative_to(root).parts
         class_folder = root.joinpath(*parts[:depth])
-        holds = len(parts) == depth + 1 or clip.labels[0] in BACKGROUND
+        holds = len(parts) == depth + 1 or is_background(clip.labels[0])
         holds_audio[class_folder] = holds_audio.get(class_folder, False) or holds
     for class_folder, holds in holds_audio.items():
         if not holds:

@@ -232,7 +232,7 @@ def _grouped_parts(features, rows, name, seed, fewer):
     """As `_shuffled_parts`, but no group is divided."""
     from sklearn.model_selection import KFold
 
-    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], _groups_of(features, rows)
+    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], groups_of(features, rows)
     classes = [np.full(len(rows), True)] if features.is_regression else [labels == c for c in np.unique(labels)]
     smallest = min(classes, key=lambda of_class: len(np.unique(groups[of_class])))
     n_groups = len(np.unique(groups[smallest]))
@@ -249,7 +249,7 @@ def _grouped_parts(features, rows, name, seed, fewer):
 
 def _parts_of_several_labels(features, rows, name, seed, fewer):
     """As `_grouped_parts`, of clips with several labels; a clip without a group is one."""
-    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], _groups_of(features, rows)
+    labels, n_folds, groups = features.labels[rows], UNOFFICIAL_FOLDS[NESTED], groups_of(features, rows)
     n_groups = [len(np.unique(groups[of_label == 1])) for of_label in labels.T]
     n_folds = max(2, min(n_folds, *n_groups)) if fewer else n_folds
     if min(n_groups) < n_folds:
@@ -263,8 +263,8 @@ def _parts_of_several_labels(features, rows, name, seed, fewer):
     return tuple(Part(f"{name}, {fold + 1}", rows[folds != fold], rows[folds == fold]) for fold in range(n_folds))
 
 
-def _groups_of(features, rows):
-    """The number of each clip's group, from 0; a clip without one has its own."""
+def groups_of(features: FeatureTable, rows: Rows) -> np.ndarray:
+    """The number of each clip's group, from 0, int64 (rows,); a clip without one has its own."""
     groups = np.full(len(rows), "") if features.groups is None else features.groups[rows]
     own = [f"{group}" or f"\0{row}" for group, row in zip(groups, rows, strict=True)]
     return np.unique(own, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Folds of clips with several labels: each label's share in each fold, no group divided. Without TensorFlow."""
+"""Folds and subsets of clips with several labels: each label's share in each, no group divided. Without TensorFlow."""
 
 import numpy as np
 
@@ -41,3 +41,38 @@ def iterative_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: 
             lacking[fold] -= counts[group]
             room[fold] -= sizes[group]
     return fold_of[groups]
+
+
+def iterative_places(labels: np.ndarray, groups: np.ndarray, seed: int | list[int] = 0) -> np.ndarray:
+    """A place in (0, 1) for each clip, the same for all clips of a group; those up to a fraction are a subset.
+
+    As `iterative_folds`, but nested: what comes next is always a group, by chance, of the label of which the smallest
+    share has come.
+
+    Args:
+        labels, groups: see `iterative_folds`.
+        seed: which of the possible orders.
+
+    Returns:
+        float64 (clips,). The subset has that fraction of each label as near as the clips allow.
+
+    Examples:
+        >>> labels = np.repeat([[1, 0], [0, 1]], [4, 8], axis=0)
+        >>> places = iterative_places(labels, np.arange(12))
+        >>> [labels[places <= fraction].sum(axis=0).tolist() for fraction in (0.25, 0.5)]
+        [[1, 2], [2, 4]]
+    """
+    counts = np.zeros((groups.max() + 1, labels.shape[1]))
+    np.add.at(counts, groups, labels)
+    shuffled = np.random.default_rng(seed).permutation(len(counts))
+    waiting = [iter(shuffled[of_label > 0]) for of_label in counts[shuffled].T]
+    came, totals, order = np.zeros(labels.shape[1]), counts.sum(axis=0), {}
+    while len(order) < len(counts):
+        label = np.where(came < totals, (came + 0.5) / np.maximum(totals, 1), np.inf).argmin()
+        group = next(group for group in waiting[label] if group not in order)
+        order[group] = None
+        came += counts[group]
+    order = np.array([*order])
+    sizes, places = np.bincount(groups)[order], np.empty(len(order))
+    places[order] = (np.cumsum(sizes) - sizes / 2) / len(groups)
+    return places[groups]

@@ -8,6 +8,7 @@ import numpy as np
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.intervals import t_half_width
+from keras_audio_transfer.probing import calibration
 from keras_audio_transfer.probing.multi_label import HeldOutLabels, average_precisions
 from keras_audio_transfer.probing.predictions import TABLES, by_class
 
@@ -32,18 +33,18 @@ def summary(features: FeatureTable, held_out: HeldOutLabels) -> dict[str, float]
     return {name: float(value) for name, value in result.items() if not np.isnan(value)}
 
 
-def by_label(features: FeatureTable, held_out: HeldOutLabels, thresholds: np.ndarray) -> "pd.DataFrame":
+def by_label(features: FeatureTable, held_out: HeldOutLabels, thresholds: np.ndarray | float) -> "pd.DataFrame":
     """One row a label.
 
     Args:
         features: with labels 0 or 1, (clips, labels).
         held_out: of them.
-        thresholds: of the probabilities, (labels,); those of the SVMs for use.
+        thresholds: of the probabilities, (labels,); those of the SVMs for use, NaN where there are none.
 
     Returns:
-        label; clips, how many have it; average_precision, the mean over the folds, with `_low` and `_high`, Student's t
-        over them, NaN where there is one; threshold; and precision, recall and f1 with their intervals, as
-        `predictions.by_class` has them.
+        label; clips, how many have it; average_precision and auc (of the ROC curve), means over the folds, with `_low`
+        and `_high`, Student's t over them, NaN where there is one; threshold; and precision, recall and f1 with their
+        intervals, as `predictions.by_class` has them.
     """
     import pandas as pd
     from sklearn.metrics import multilabel_confusion_matrix
@@ -51,15 +52,17 @@ def by_label(features: FeatureTable, held_out: HeldOutLabels, thresholds: np.nda
     counts = multilabel_confusion_matrix(features.labels[held_out.rows], held_out.predicted)
     names = features.label_names
     rows = pd.concat([by_class(of_label, ("", name))[1:] for of_label, name in zip(counts, names, strict=True)])
-    scores = _by_fold(features, held_out)
-    scores = [of_label[~np.isnan(of_label)] for of_label in scores.T]
-    ends = [_interval(of_label) for of_label in scores]
-    precisions = [of_label.mean() if len(of_label) else np.nan for of_label in scores]
-    rows.insert(2, "average_precision", precisions)
-    rows.insert(3, "average_precision_low", [low for low, _ in ends])
-    rows.insert(4, "average_precision_high", [high for _, high in ends])
-    rows.insert(5, "threshold", thresholds)
-    return rows.reset_index(drop=True)
+    columns = {"label": rows.pop("label"), "clips": rows.pop("clips")}
+    for measure, score in (("average_precision", average_precisions), ("auc", _areas)):
+        of_folds = [of_label[~np.isnan(of_label)] for of_label in _by_fold(features, held_out, score).T]
+        columns[measure] = [of_label.mean() if len(of_label) else np.nan for of_label in of_folds]
+        columns[f"{measure}_low"], columns[f"{measure}_high"] = zip(*map(_interval, of_folds), strict=True)
+    return pd.DataFrame({**columns, "threshold": thresholds, **rows}).reset_index(drop=True)
+
+
+def reliability(features: FeatureTable, held_out: HeldOutLabels) -> "pd.DataFrame":
+    """How often clips had a label that was given a probability, of all labels: see `calibration.reliability`."""
+    return calibration.reliability(held_out.probabilities.ravel(), features.labels[held_out.rows].ravel() == 1)
 
 
 def table(features: FeatureTable, held_out: HeldOutLabels) -> "pd.DataFrame":
@@ -93,11 +96,21 @@ def _rows_by_fold(held_out):
     return [held_out.rows[held_out.folds == fold] for fold in held_out.chosen]
 
 
-def _by_fold(features, held_out):
-    """Each label's average precision in each fold, (folds, labels)."""
+def _by_fold(features, held_out, score=average_precisions):
+    """Each label's score in each fold, (folds, labels)."""
     rows, folds, values, *_ = held_out
+    return np.array([score(features.labels[rows[folds == fold]], values[folds == fold]) for fold in held_out.chosen])
+
+
+def _areas(labels, values):
+    """Each label's area under the ROC curve; NaN where no clip has it, or all have."""
+    from sklearn.metrics import roc_auc_score
+
     return np.array(
-        [average_precisions(features.labels[rows[folds == fold]], values[folds == fold]) for fold in held_out.chosen]
+        [
+            roc_auc_score(expected, found) if np.ptp(expected) else np.nan
+            for expected, found in zip(labels.T, values.T, strict=True)
+        ]
     )
 
 

@@ -1,7 +1,7 @@
 """Would more clips help? The score of a probe against the number of clips it is fitted on. Without TensorFlow."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy as np
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width, wilson
-from keras_audio_transfer.probing.cross_validation import NESTED, Rows
+from keras_audio_transfer.probing.cross_validation import NESTED, Part, Rows, groups_of
 from keras_audio_transfer.probing.grid_search import GridSearch
+from keras_audio_transfer.probing.iterative_stratification import iterative_places
+from keras_audio_transfer.probing.multi_label import HeldOutLabels, MultiLabelProber, average_precisions
 from keras_audio_transfer.probing.prober import Prober, one_thread
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 FEWEST_SIZES = 4  # for a law of three numbers
 EXPONENTS = np.arange(0.05, 1.01, 0.05)
 RESAMPLED = 200
-MATTERS = 0.01  # a gain in accuracy for which one would label clips
+MATTERS = 0.01  # a gain for which one would label clips
 
 
 class LearningCurve(NamedTuple):
@@ -28,7 +30,8 @@ class LearningCurve(NamedTuple):
 
     Attributes:
         sizes: a row a size, the smallest first: clips and clips_a_class that are fitted on (means over the folds), and
-            score, deviation, interval_low and interval_high as in `Prober.rows`. The last row is the probe's own.
+            score, deviation, interval_low and interval_high as in `Prober.rows`. The last row is the probe's own. The
+            intervals of several labels are NaN where there is one fold.
         twice: clips, clips_a_class, score, interval_low and interval_high with twice the clips of the last row; None
             where that cannot be said.
         sentence: what follows, in words.
@@ -61,34 +64,68 @@ def learning_curve(prober: Prober, row: Mapping, progress=iter) -> LearningCurve
     Raises:
         InputError: another protocol, or numbers to predict.
     """
-    import pandas as pd
 
     if prober.protocol != NESTED or prober.features.is_regression:
         raise InputError("prober: predicts numbers, or is not nested; a learning curve needs classes, nested")
-    n_classes, rows = len(np.unique(prober.features.labels)), []
-    subsets = _subsets(prober)
-    scores = _scores(prober, row, subsets, progress)
+    chosen, search = prober.chosen(row), GridSearch(prober.features, prober.scale, prober.layer_weights)
+
+    def right(number, part):
+        """Whether each clip is, which of several folds the mean is of."""
+        search.clear()
+        found = search.predict(part, *chosen[number]) == prober.features.labels[part.score]
+        return found.mean(keepdims=True) if len(chosen) > 1 else found
+
+    return _curve(prober.features, [fold.outer for fold in prober.outer_folds], prober.seed, right, progress)
+
+
+@one_thread
+def learning_curve_of_labels(prober: MultiLabelProber, held_out: HeldOutLabels, progress=iter) -> LearningCurve:
+    """As `learning_curve`, of clips with several labels: the score is the mean average precision.
+
+    Args:
+        prober, held_out: of the clips.
+        progress: see `learning_curve`.
+    """
+    chosen, labels = [*held_out.chosen.values()], prober.features.labels
+
+    def precision(number, part):
+        values = prober.values_of(part, *chosen[number])
+        return np.nanmean(average_precisions(labels[part.score], values), keepdims=True)
+
+    return _curve(prober.features, [fold.outer for fold in prober.folds], prober.seed, precision, progress)
+
+
+def _curve(features, parts: list[Part], seed, score: Callable[[int, Part], np.ndarray], progress):
+    """The curve of a score of (the fold's number, the part)."""
+    import pandas as pd
+
+    subsets, columns, rows = _subsets(features, [part.fit for part in parts], seed), [], []
+    for number, part in enumerate(progress(parts)):
+        named = [[part._replace(fit=folds[number]) for folds in of_size] for of_size in subsets]
+        columns.append([np.array([score(number, some) for some in of_size]) for of_size in named])
+    scores = [np.concatenate(of_size, axis=1) for of_size in zip(*columns, strict=True)]
     for of_size, values in zip(subsets, scores, strict=True):
         clips = np.mean([len(fit) for folds in of_size for fit in folds])
-        rows.append({"clips": round(clips), "clips_a_class": clips / n_classes, **_summary(values, prober)})
+        row = {"clips": round(clips), "clips_a_class": clips / len(features.label_names)}
+        rows.append({**row, **_summary(values)})
     sizes = pd.DataFrame(rows)
-    return LearningCurve(sizes, *_extrapolated(sizes, scores, prober.seed))
+    return LearningCurve(sizes, *_extrapolated(sizes, scores, seed))
 
 
 def nested_places(features: FeatureTable, rows: Rows, seed: int, number: int = 0) -> np.ndarray:
     """A place in (0, 1) for each clip, the same for all clips of a group; those up to a fraction are a subset.
 
     Args:
-        features: with one label a clip.
+        features: with labels of classes; of several labels a clip see `iterative_places`.
         rows: the clips to choose from.
         seed, number: which of the possible orders.
 
     Returns:
         float64 (rows,). The subset has that fraction of each class, rounded; of groups as near as they allow.
     """
-    labels, groups = features.labels[rows], features.groups
-    names = [f"\0{row}" if groups is None or not groups[row] else str(groups[row]) for row in rows]
-    _, unit = np.unique(names, return_inverse=True)
+    labels, unit = features.labels[rows], groups_of(features, rows)
+    if labels.ndim == 2:
+        return iterative_places(labels, unit, [seed, number])
     order = np.random.default_rng([seed, number]).permutation(unit.max() + 1)[unit]
     places = np.empty(len(rows))
     for label in np.unique(labels):
@@ -98,48 +135,39 @@ def nested_places(features: FeatureTable, rows: Rows, seed: int, number: int = 0
     return (np.bincount(unit, places) / np.bincount(unit))[unit]
 
 
-def _subsets(prober):
-    """The clips to fit on, [size][subset][fold], the smallest size first; sizes that leave a class without are none."""
-    labels, fits = prober.features.labels, [fold.outer.fit for fold in prober.outer_folds]
+def _subsets(features, fits, seed):
+    """The clips to fit on, [size][subset][fold], the smallest size first; all have some with and without each label."""
+    labels = features.labels if features.labels.ndim == 2 else np.eye(len(features.label_names))[features.labels]
     sizes = {}
     for fraction in FRACTIONS:
         of_size = [
-            [fit[nested_places(prober.features, fit, prober.seed, number) <= fraction] for fit in fits]
+            [fit[nested_places(features, fit, seed, number) <= fraction] for fit in fits]
             for number in range(math.ceil(1 / fraction))
         ]
         pairs = [pair for folds in of_size for pair in zip(folds, fits, strict=True)]
-        if all(len(np.unique(labels[some])) == len(np.unique(labels[fit])) for some, fit in pairs):
+        if all((_has_both(labels[some]) == _has_both(labels[fit])).all() for some, fit in pairs):
             sizes[np.mean([len(some) for some, _ in pairs])] = of_size
     return [*sizes.values()]
 
 
-def _scores(prober, row, subsets, progress):
-    """Of each size (subsets, folds), accuracies; of a single fold (subsets, clips), whether each was right."""
-    chosen, columns = prober.chosen(row), []
-    search = GridSearch(prober.features, prober.scale, prober.layer_weights)
-    for number, fold in enumerate(progress(prober.outer_folds)):
-        expected, right = prober.features.labels[fold.outer.score], []
-        for of_size in subsets:
-            of_fold = []
-            for folds in of_size:
-                of_fold.append(search.predict(fold.outer._replace(fit=folds[number]), *chosen[number]) == expected)
-                search.clear()
-            right.append(np.array(of_fold))
-        columns.append(right)
-    if len(columns) == 1:
-        return columns[0]
-    return [np.stack([right.mean(axis=1) for right in of_size], axis=1) for of_size in zip(*columns, strict=True)]
+def _has_both(labels):
+    return labels.any(axis=0) & ~labels.all(axis=0)
 
 
-def _summary(values, prober):
-    """A size's columns, as `Prober.rows` has them."""
-    score, folds = values.mean(axis=0).mean(), values.mean(axis=0)
-    if len(prober.outer_folds) == 1:
+def _summary(values):
+    """A size's columns, as `Prober.rows` has them.
+
+    Args:
+        values: scores of (subsets, folds); or of a single fold, whether its clips were right, bool (subsets, clips).
+    """
+    folds = values.mean(axis=0)
+    score = folds.mean()
+    if values.dtype == bool:
         low, high = wilson(round(score * len(folds)), len(folds))
         deviation = np.nan
     else:
-        half, deviation = t_half_width(folds), folds.std(ddof=1)
-        low, high = max(score - half, 0.0), min(score + half, 1.0)
+        half, deviation = t_half_width(folds), folds.std(ddof=1) if len(folds) > 1 else np.nan
+        low, high = np.maximum(score - half, 0.0), np.minimum(score + half, 1.0)
     return {"score": score, "deviation": deviation, "interval_low": low, "interval_high": high}
 
 
@@ -148,8 +176,10 @@ def _extrapolated(sizes, scores, seed):
     from scipy import stats
 
     n_units = scores[0].shape[1]
-    if len(sizes) < FEWEST_SIZES or n_units == 1:
+    if len(sizes) < FEWEST_SIZES:
         return None, "too few clips to say whether more would help"
+    if n_units == 1:
+        return None, "no gain from more clips can be foretold: there is one score, of one test split"
     now, clips, rng = sizes.iloc[-1], sizes["clips"].to_numpy(), np.random.default_rng(seed)
     clips = clips / clips[-1]
     resampled = np.empty((RESAMPLED, 2))  # the score with twice as many clips, the gain

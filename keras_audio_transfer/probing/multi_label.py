@@ -123,6 +123,11 @@ class MultiLabelProber:
         scalers, svms = zip(*(fit_svm(features, layers, params) for features in of_labels), strict=True)
         return LabelProbe(layers, params, scalers[0], [*svms], calibration)
 
+    def values_of(self, part: Part, layers: Combination, params: SVMParams) -> np.ndarray:
+        """Decision values of the clips to score, by SVMs that are fitted on the others: float64 (n_score, labels)."""
+        self._products.clear()
+        return self._values_of(part, layers, params)
+
     def _chosen(self, parts):
         """The layers and the parameters with the highest mean over the parts, and their calibration."""
         self._products.clear()

@@ -14,6 +14,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.probing.label_results import JOINS
 from keras_audio_transfer.probing.predictions import by_class
 from keras_audio_transfer.report.players import SECONDS, Player, data_uri, player_of
 from keras_audio_transfer.report.self_contained import self_contained
@@ -34,7 +35,8 @@ class Report:
         title: the classifier's name.
         card: of its model folder: `scores` (of the part that was scored, with the floors), `training_data`, `probe`
             and what else stands there.
-        predictions: as `predictions.table` returns them; with `probability_LABEL` columns, guesses are shown.
+        predictions: as `predictions.table` returns them, of several labels a clip `label_results.table`; with
+            `probability_LABEL` columns, guesses are shown.
         clips: to hear the scored ones.
         chosen: the layers chosen, fold by fold.
         learning_curve: `clips`, `score`, `interval_low`, `interval_high`: a row a number of clips to learn from.
@@ -47,6 +49,8 @@ class Report:
         health: a row a class, any columns.
         warnings: what the clips may have against the estimate.
         failures: (clip, reason) of the files that could not be read.
+        by_label: of several labels a clip: as `label_results.by_label` returns it, with the average precision of each
+            floor as a column of its name.
     """
 
     title: str
@@ -64,6 +68,7 @@ class Report:
     health: "pd.DataFrame | None" = None
     warnings: Sequence[str] = ()
     failures: Sequence[tuple[str, str]] = ()
+    by_label: "pd.DataFrame | None" = None
 
 
 class Example(NamedTuple):
@@ -71,20 +76,26 @@ class Example(NamedTuple):
 
     Attributes:
         clip: its id.
-        true, predicted: its labels.
+        true, predicted: its labels; of one label a clip one each.
         notes: what was found when it was read.
-        certainty: the probability of the predicted label; 0 where there are none.
-        guesses: the labels with the highest probabilities, and these.
+        wrong: how wrong the probabilities are. Of one label: that of the predicted label where it is wrong, else what
+            it lacks to 1; of several: the log loss over all labels. 0 where there are none.
+        guesses: the labels with the highest probabilities, and these; of several labels also the true and predicted.
         player: a text says why there is none.
     """
 
     clip: str
-    true: str
-    predicted: str
+    true: Sequence[str]
+    predicted: Sequence[str]
     notes: str
-    certainty: float = 0.0
+    wrong: float = 0.0
     guesses: Sequence[tuple[str, float]] = ()
     player: Player | str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the labels predicted are the true ones."""
+        return self.true == self.predicted
 
 
 def write(path: Path, report: Report, megabytes: float = 20.0, workers: int = 2) -> None:
@@ -107,31 +118,30 @@ def write(path: Path, report: Report, megabytes: float = 20.0, workers: int = 2)
 
 def _content(report: Report) -> dict[str, Any]:
     """What the template is given."""
-    from sklearn.metrics import confusion_matrix  # takes a second
-
     (part, scores), *_ = report.card.scores.items()
-    names = [*report.card.labels]
     floors = {name: scores[name] for name in FLOORS if name in scores}
-    examples = [*_examples(report, names)]
-    pairs = [(example.true, example.predicted) for example in examples]
-    counts = confusion_matrix(*zip(*pairs, strict=True), labels=names)
-    frequency = Counter(pairs)
-    mistakes = [example for example in examples if example.true != example.predicted]
-    mistakes.sort(key=lambda e: (-e.certainty, -frequency[e.true, e.predicted], e.true, e.predicted))
-    right = [example for example in examples if example.true == example.predicted and example.guesses]
+    several = report.by_label is not None
+    examples = [*_examples(report, several)]
+    frequency = Counter((example.true, example.predicted) for example in examples)
+    mistakes = [example for example in examples if not example.is_right]
+    mistakes.sort(key=lambda e: (-e.wrong, -frequency[e.true, e.predicted], e.true, e.predicted))
+    right = [example for example in examples if example.is_right and example.guesses]
     return {
         "report": report,
+        "several": several,
         "part": part,
         "scores": scores,
-        "floors": {IN_WORDS[name]: score for name, score in floors.items()},
+        "score": scores["mean_average_precision" if several else "accuracy"],
+        "interval": [scores.get(f"interval_{end}", np.nan) for end in ("low", "high")],
+        "floors": floors,
+        "in_words": IN_WORDS,
         "verdict": verdict(scores, floors),
-        "names": names,
-        "counts": counts,
-        "by_class": by_class(counts, names),
+        "names": report.card.labels,
+        **({} if several else _class_by_class(examples, report.card.labels)),
         "n_scored": len(examples),
         "n_wrong": len(mistakes),
         "mistakes": mistakes[:MOST_MISTAKES],
-        "unsure": sorted(right, key=lambda example: example.certainty)[:UNSURE],
+        "unsure": sorted(right, key=lambda example: -example.wrong)[:UNSURE],
         "kept_picture": report.kept_picture and data_uri("image/png", report.kept_picture.read_bytes()),
         "left_out": 0,
         "player_seconds": SECONDS,
@@ -140,20 +150,50 @@ def _content(report: Report) -> dict[str, Any]:
     }
 
 
-def _examples(report, names):
+def _class_by_class(examples, names):
+    """Of one label a clip: which class was taken for which, and each one's measures."""
+    from sklearn.metrics import confusion_matrix  # takes a second
+
+    true, predicted = zip(*((*example.true, *example.predicted) for example in examples), strict=True)
+    counts = confusion_matrix(true, predicted, labels=[*names])
+    return {"counts": counts, "by_class": by_class(counts, names)}
+
+
+def _examples(report, several):
     """Every scored clip, with names as they are: those of the table are marked where a spreadsheet would run them."""
-    rows = report.predictions
-    label_of, clip_of = ({cell(text): text for text in texts} for texts in (names, (c.clip_id for c in report.clips)))
+    rows, names = report.predictions, report.card.labels
+    clip_of = {cell(clip.clip_id): clip.clip_id for clip in report.clips}
     columns = {name: f"probability_{name}" for name in names if f"probability_{name}" in rows}
     for row in rows.to_dict("records"):
-        example = Example(
-            clip_of.get(row["clip"], row["clip"]), label_of[row["true"]], label_of[row["predicted"]], row["notes"]
-        )
+        true, predicted = (_labels_in(row[which], names, several) for which in ("true", "predicted"))
+        example = Example(clip_of.get(row["clip"], row["clip"]), true, predicted, row["notes"])
         if columns:
-            probabilities = {name: row[column] for name, column in columns.items()}
-            guesses = sorted(probabilities.items(), key=lambda guess: -guess[1])[:GUESSES]
-            example = example._replace(certainty=probabilities[example.predicted], guesses=guesses)
+            guesses = sorted(((name, row[column]) for name, column in columns.items()), key=lambda guess: -guess[1])
+            shown = [*true, *predicted] if several else []
+            example = example._replace(
+                wrong=_log_loss(guesses, true) if several else _surprise(example, row[columns[predicted[0]]]),
+                guesses=[guess for place, guess in enumerate(guesses) if place < GUESSES or guess[0] in shown],
+            )
         yield example
+
+
+def _labels_in(text, names, several):
+    """The labels that a cell holds."""
+    for said in (text, text[1:]):
+        labels = tuple(filter(None, said.split(JOINS))) if several else (said,)
+        if {*labels} <= {*names}:
+            return labels
+    raise ValueError(f"{text!r} holds no labels")
+
+
+def _surprise(example, probability):
+    return 1 - probability if example.is_right else probability
+
+
+def _log_loss(probabilities, true):
+    """Of the labels of a clip, each by itself: minus the mean logarithm of what was said of what is the case."""
+    said = [value if name in true else 1 - value for name, value in probabilities]
+    return -np.log(np.maximum(said, 1e-9)).mean()
 
 
 def _with_players(examples, clips, room, workers):
@@ -181,7 +221,7 @@ def citations(card: Card) -> Iterator[str]:
 
 
 def _page(content):
-    filters = {"share": _share, "text": _text, "level": _level}
+    filters = {"share": _share, "text": _text, "listed": _listed, "level": _level}
     return self_contained(_TEMPLATE, content, filters)
 
 
@@ -197,6 +237,15 @@ def _text(value):
     """A cell of a table with any columns."""
     is_number = isinstance(value, float | np.floating)
     return "–" if is_number and np.isnan(value) else f"{value:.4g}" if is_number else str(value)
+
+
+def _listed(value):
+    """A setting: a value, or some, which may have names."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_listed(of_name)}" for name, of_name in value.items())
+    return (
+        ", ".join(map(_listed, value)) if isinstance(value, Sequence) and not isinstance(value, str) else _text(value)
+    )
 
 
 def _level(count, total):
