@@ -259,6 +259,8 @@ def depth(cells: Cells) -> Finding:
     }
     summary, _ = compared(comparisons, ["target_kind"])
     summary = summary.drop(columns=["tests", "higher", "lower", "folds"])
+    is_depth = summary["comparison"] == "depth of the best layer"
+    summary.loc[is_depth, ["low", "high"]] = summary.loc[is_depth, ["low", "high"]].clip(0, 1)  # what can be
     where, gain = summary[summary["target_kind"] == EVERY].to_dict("records")
     sentence = (
         f"{capital(with_clips(cells.most))} ({sizes(where)}), the best single layer of a trained network lies at a "
