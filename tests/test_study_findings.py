@@ -177,6 +177,14 @@ def test_one_fold_and_seed_have_no_interval():
     assert "(no interval: a single score; significantly higher in 0 of 2 tests, lower in 0)" in sentence
 
 
+def test_a_comparison_that_lacks_the_most_clips_is_told_with_those_that_it_has(results):
+    fewer = results[~(results["features"].eq("last") & results["clips_a_class"].eq("all"))]
+    sentence = layers(Cells.of(fewer.query("features in ['all', 'last']"))).sentence
+    assert sentence.startswith(
+        "With 20 clips a class (2 sources, 3 targets, 3 folds, 2 seeds), all layers joined scored 0"
+    )
+
+
 def test_pairs_are_of_the_same_clips(results):
     cells = Cells.of(results)
     both = pairs(cells.whole, cells.mfcc)

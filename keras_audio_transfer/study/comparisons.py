@@ -5,7 +5,6 @@ A pair is of the same target, seed and fold: both were fitted on the same clips 
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -108,7 +107,9 @@ def _tables(rows):
     for target, seed, fold, value in rows[["target", "seed", "fold", "value"]].itertuples(index=False):
         found.setdefault(target, {}).setdefault(seed, {}).setdefault(fold, []).append(value)
     return {
-        target: {seed: {fold: fmean(values) for fold, values in folds.items()} for seed, folds in seeds.items()}
+        target: {
+            seed: {fold: float(np.mean(values)) for fold, values in folds.items()} for seed, folds in seeds.items()
+        }
         for target, seeds in found.items()
     }
 

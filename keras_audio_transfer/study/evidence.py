@@ -176,16 +176,16 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def of_every(summary: pd.DataFrame, words: Mapping[str, tuple[str, str]], most: str) -> str:
-    """How much higher one scored than the other, over all networks that have learnt.
+def of_every(summary: pd.DataFrame, words: Mapping[str, tuple[str, str]]) -> str:
+    """How much higher one scored than the other, over all networks that have learnt, with the most training clips.
 
     Args:
         summary: of `compared`.
         words: comparison -> what the two are called; others are left out.
-        most: the number of training clips.
     """
-    rows = summary[summary.isin([EVERY]).any(axis=1) & summary["clips_a_class"].eq(most)]
-    rows = rows[rows["comparison"].isin(words)].to_dict("records")
+    every = summary[summary.isin([EVERY]).any(axis=1) & summary["comparison"].isin(words)]
+    most = every["clips_a_class"].loc[clips_order(every["clips_a_class"]).idxmax()]
+    rows = every[every["clips_a_class"] == most].to_dict("records")
     of = [*dict.fromkeys(map(sizes, rows))]
     parts = []
     for row in rows:

@@ -95,7 +95,7 @@ def _scores(rows, by):
 def layers(cells: Cells) -> Finding:
     """All layers joined, the last one, the best single one and the chosen ones against each other."""
     of = dict([*cells.networks.groupby("features", sort=False)])
-    return _joined("layers", "Does joining all layers help?", of, _LAYER_PAIRS, cells)
+    return _joined("layers", "Does joining all layers help?", of, _LAYER_PAIRS)
 
 
 def floors(cells: Cells) -> Finding:
@@ -103,10 +103,10 @@ def floors(cells: Cells) -> Finding:
     of = dict([*cells.networks.groupby("features", sort=False)])
     both = [(f"{layers}+{floor}", layers) for floor in ("mfcc", "log_mel") for layers in ("last", "all", "chosen")]
     alone = [(layers, "mfcc") for layers in ("last", "all")]
-    return _joined("mfcc", "Do MFCC still matter?", {**of, "mfcc": cells.mfcc}, [*alone, *both], cells)
+    return _joined("mfcc", "Do MFCC still matter?", {**of, "mfcc": cells.mfcc}, [*alone, *both])
 
 
-def _joined(name, question, of, which, cells):
+def _joined(name, question, of, which):
     """Features against features, `of` whose name there are rows."""
     words = {f"{one} - {other}": (one, other) for one, other in which if one in of and other in of}
     there = {
@@ -117,7 +117,7 @@ def _joined(name, question, of, which, cells):
         return _not_run(name, question, "cells of " + " or ".join(f"{one} and {other}" for one, other in which))
     summary, details = compared(there)
     said = {what: [*map(in_words, words[what])] for what in [*there][:_SAID]}
-    return Finding(name, question, of_every(summary, said, cells.most), summary, details)
+    return Finding(name, question, of_every(summary, said), summary, details)
 
 
 # ---- transfer
@@ -136,7 +136,7 @@ def transfer(cells: Cells) -> Finding:
     summary, details = compared(there, ["source_kind", "target_kind"])
     words = {OVER_MFCC: "MFCC alone", OVER_RANDOM: "the same network with random weights"}
     one = f"trained networks ({in_words(cells.features)})"
-    sentence = of_every(summary, {what: (one, words[what]) for what in there}, cells.most)
+    sentence = of_every(summary, {what: (one, words[what]) for what in there})
     first = next(iter(there))
     kinds = cells.at_most(summary[(summary["comparison"] == first) & ~summary["source_kind"].isin([EVERY, "random"])])
     if len(kinds) > 1:
@@ -187,8 +187,8 @@ def clips_to_match(cells: Cells) -> Finding:
         curve = {numbers[clips]: each for clips, each in of_pair.groupby("clips_a_class") if clips in numbers}
         if goal.empty or len(curve) < 2:
             continue
-        *scores, reached = _by_seed([*curve.values(), goal])
-        if not reached.size:
+        *scores, reached = tables = _by_seed([*curve.values(), goal])
+        if not all(each.size for each in tables):  # no seed is in all of them
             continue
         found = statistics.clips_to_match(dict(zip(curve, scores, strict=True)), reached)
         made.append(
@@ -259,6 +259,8 @@ def depth(cells: Cells) -> Finding:
     }
     summary, _ = compared(comparisons, ["target_kind"])
     summary = summary.drop(columns=["tests", "higher", "lower", "folds"])
+    is_depth = summary["comparison"] == "depth of the best layer"
+    summary.loc[is_depth, ["low", "high"]] = summary.loc[is_depth, ["low", "high"]].clip(0, 1)  # what can be
     where, gain = summary[summary["target_kind"] == EVERY].to_dict("records")
     sentence = (
         f"{capital(with_clips(cells.most))} ({sizes(where)}), the best single layer of a trained network lies at a "
@@ -332,7 +334,7 @@ def _variants(name, question, rows, column, same, first=None):
     if not there:
         return _not_run(name, question, f"trained networks with more than one {_VARIED.get(column, column)}")
     summary, details = compared(there)
-    return Finding(name, question, of_every(summary, words, rows["clips_a_class"].iloc[-1]), summary, details)
+    return Finding(name, question, of_every(summary, words), summary, details)
 
 
 # ---- why

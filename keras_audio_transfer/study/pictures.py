@@ -13,6 +13,7 @@ from keras_audio_transfer.study.comparisons import SIGNIFICANT
 
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "black")  # Okabe and Ito's, without yellow
 _MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")  # one more than colours: no two lines are alike
+_BARS = "bars: 95 % intervals, cut where they are wide"
 _PANELS = 3  # beside each other
 _LONGEST = 34  # letters of a panel's title in a line
 
@@ -58,7 +59,7 @@ def curves(table: pd.DataFrame, path: Path, title: str, panel: str, line: str, x
     axes[0, 0].set_ylim(low, high)
     handles = [Line2D([], [], **_style(place), label=name) for place, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    bars = "bars: 95 % intervals, cut where they are wide" if len(names) <= len(_COLOURS) else "intervals: in the table"
+    bars = _BARS if len(names) <= len(_COLOURS) else "intervals: in the table"
     plots.add_title(figure, f"{title}; {bars}")
     plots.save(figure, path)
 
@@ -110,13 +111,15 @@ def forest(table: pd.DataFrame, path: Path, title: str, label: str, group: str, 
         rows, style = table[table[group] == name], _style(place)
         axis.hlines(at[rows.index], rows["low"], rows["high"], color=style["color"], linewidth=1.2)
         axis.plot(rows["mean"], at[rows.index], **{**style, "linestyle": "", "label": name})
-    axis.set_xlim(_window(table, "mean"))
+    low, high = _window(table, "mean")
+    axis.set_xlim(min(low, 0), max(high, 0))
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.set_yticks(range(len(labels)), labels, size=8)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     for between in range(1, len(labels)):
         axis.axhline(between - 0.5, color=GREY, linewidth=0.3)
-    axis.set_xlabel(f"{x_label}; bars: 95 % intervals" if table["low"].notna().any() else x_label, size=9)
+    bars = f"; {_BARS}" if table["low"].notna().any() else ""
+    axis.set_xlabel(x_label + bars, size=9)
     axis.grid(axis="x", alpha=0.3)
     if len(groups) > 1:
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
