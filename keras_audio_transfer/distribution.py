@@ -121,6 +121,5 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError) as error:
-        first, *_ = f"{error.message}".splitlines() or [""]
-        what = f"a worker does not answer any more ({first[:200]})"
-        raise InputError(f"strategy: {what}; see what it said, and start all again with `resume`") from error
+        what = "a worker does not answer any more; see what it said, and start all again with `resume`"
+        raise InputError(f"strategy: {what}") from error
