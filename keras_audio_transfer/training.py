@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ import pandas as pd
 import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
+from keras_audio_transfer.distribution import SharedModel, check_agreement, shared, synchronise_normalisation
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.files import atomic_write
@@ -56,9 +58,16 @@ class _KeepState(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, path: Path, monitor: str, patience: int, all_trained_from: int = 0, identity: Mapping | None = None
+        self,
+        path: Path,
+        monitor: str,
+        patience: int,
+        all_trained_from: int = 0,
+        identity: Mapping | None = None,
+        writes: bool = True,
     ):
         super().__init__()
+        self.writes = writes  # of several processes that train together, one does
         self.path, self.monitor, self.patience, self.all_trained_from = path, monitor, patience, all_trained_from
         self.identity = json.loads(json.dumps(identity or {}))  # as it is read again
         self.history = []
@@ -99,6 +108,8 @@ class _KeepState(keras.callbacks.Callback):
     def save(self):
         arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
         arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
+        if not self.writes:
+            return
         with atomic_write(self.path) as partial, open(partial, "wb") as file:
             texts = {"history": self.history, "identity": self.identity}
             np.savez(file, **{name: np.array(json.dumps(value)) for name, value in texts.items()}, **arrays)
@@ -196,6 +207,8 @@ def fit(
     backbone_learning_rate_factor: float = 1.0,
     trained_from: Mapping[keras.layers.Layer, int] | None = None,
     identity: Mapping | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    writes: bool = True,
 ) -> pd.DataFrame:
     """Train with Adam and leave the best weights in the model.
 
@@ -219,6 +232,9 @@ def fit(
             statistics of a few clips of another data set would change what the frozen weights were trained with.
         identity: which training this is, and what its numbers depend on; JSON values. It is kept with the state, and a
             state of another one is not continued from.
+        strategy: in whose scope the model was made, and on whose devices it is trained: each gets its part of every
+            batch. Batch normalisation then takes its statistics from whole batches.
+        writes: whether this process keeps the state in `run_dir`, which all read; of several, one does.
 
     Returns:
         One row per epoch: epoch (from 1), loss and metrics, on training data and (`val_...`) on validation data.
@@ -227,41 +243,66 @@ def fit(
         InputError: the loss is no longer finite; or the state to continue from is damaged, or of another training or
             network.
     """
-    trained = keras.Model(model.input, model.output[SCORES])
+    trained = _model_of_scores(model, strategy)
     trained_from = trained_from or {}
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
-    head = [variable for variable in trained.trainable_variables if _layer_of(variable) == SCORES]
-    optimizer = _TwoRatesAdam(schedule, backbone_learning_rate_factor, head)
-    optimizer.build(trained.trainable_variables)
     starts = sorted({0, *(epoch for epoch in trained_from.values() if epoch < epochs)})
     monitor = "loss" if validation is None else "val_loss"
-    state = _KeepState(run_dir / STATE, monitor, patience, starts[-1], identity)
-    trained.compile(optimizer)
-    state.set_model(trained)
-    if resume and state.path.exists():
-        state.restore()
-    for start, stop in zip(starts, [*starts[1:], epochs], strict=True):
-        done = len(state.history)
-        if done >= stop or state.has_ended():
-            continue
-        for layer, epoch in trained_from.items():
-            layer.trainable = epoch <= start
-        trained.compile(optimizer, **compile_settings(multi_label, label_smoothing))
-        _make_variables_of_metrics(trained)
-        trained.fit(
-            batches(range(done, stop)),
-            validation_data=validation,
-            steps_per_epoch=steps_per_epoch,
-            initial_epoch=done,
-            epochs=stop,
-            verbose=0,
-            callbacks=[state, *callbacks],
-        )
-    for layer in trained_from:
-        layer.trainable = True
-    if state.best_weights is not None:
-        trained.set_weights(state.best_weights)
+    state = _KeepState(run_dir / STATE, monitor, patience, starts[-1], identity, writes)
+    with strategy.scope() if strategy else nullcontext():
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, steps_per_epoch * epochs))
+        optimizer = _optimizer(trained, schedule, backbone_learning_rate_factor)
+        trained.compile(optimizer)
+        state.set_model(trained)
+        if resume and state.path.exists():
+            state.restore()
+        if strategy is not None:
+            check_agreement(strategy, {"identity": identity, "epochs": len(state.history)})
+        for start, stop in zip(starts, [*starts[1:], epochs], strict=True):
+            done = len(state.history)
+            if done >= stop or state.has_ended():
+                continue
+            for layer, epoch in trained_from.items():
+                layer.trainable = epoch <= start
+            trained.compile(optimizer, **compile_settings(multi_label, label_smoothing))
+            _make_variables_of_metrics(trained)
+            trained.fit(
+                **_data(batches(range(done, stop)), validation, strategy),
+                steps_per_epoch=steps_per_epoch,
+                initial_epoch=done,
+                epochs=stop,
+                verbose=0,
+                callbacks=[state, *callbacks],
+            )
+        for layer in trained_from:
+            layer.trainable = True
+        if state.best_weights is not None:
+            trained.set_weights(state.best_weights)
     return pd.DataFrame(state.history or {"epoch": [], "loss": []})
+
+
+def _model_of_scores(model, strategy):
+    if strategy is None:
+        return keras.Model(model.input, model.output[SCORES])
+    synchronise_normalisation(model)
+    return SharedModel(model.input, model.output[SCORES])
+
+
+def _optimizer(model, learning_rate, backbone_factor):
+    head = [variable for variable in model.trainable_variables if _layer_of(variable) == SCORES]
+    optimizer = _TwoRatesAdam(learning_rate, backbone_factor, head)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _data(batches, validation, strategy):
+    """What Keras trains on and measures."""
+    if strategy is None:
+        return {"x": batches, "validation_data": validation}
+    data = {"x": shared(batches, strategy)}
+    if validation is not None:  # of shared batches Keras cannot know the number, and would warn at their end
+        steps = int(validation.cardinality())
+        data |= {"validation_data": shared(validation.repeat(), strategy), "validation_steps": steps}
+    return data
 
 
 def _make_variables_of_metrics(model):

@@ -193,7 +193,7 @@ def decode_clips(
     name: str,
     clips: list[Clip],
     config: AudioConfig,
-    output: Path,
+    output: Path | None,
     phases: Phases,
     **store_arguments,
 ) -> "tuple[list[Clip], list[tuple[str, str]], WaveformStore, AudioConfig]":
@@ -205,7 +205,7 @@ def decode_clips(
         name: what an error calls the clips.
         clips: of a data set.
         config: the front end.
-        output: what the failures are listed beside.
+        output: what the failures are listed beside; None: nowhere.
         phases: of the run.
         **store_arguments: see `WaveformStore`.
 
@@ -220,7 +220,8 @@ def decode_clips(
     config = config.with_clip_seconds(options.clip_seconds)
     store = WaveformStore(config, **store_arguments)
     clips, failures, longest = readable_clips(clips, store, phases.bar("decoding", len(clips)))
-    write_failures(output, failures)
+    if output is not None:
+        write_failures(output, failures)
     if not clips:
         raise InputError(f"{name}: none of its {len(failures)} clips can be read; {failures[0][1]}")
     clips = keep_copies_together(clips, options.allow_duplicates)

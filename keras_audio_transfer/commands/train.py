@@ -10,15 +10,20 @@ On real data, with fold 10 scored and the other folds for training:
 
 --epochs 0 exports the same network with random weights, the baseline every trained network has to beat.
 An interrupted run continues with the same command and --resume, and ends with the same weights.
+
+--strategy trains on all GPUs of this machine (mirrored), or of several machines, each of which runs the same command
+with its own TF_CONFIG (multiworker). --batch-size is that of all devices together.
 """
 
 import math
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keras_audio_transfer import training_workers
 from keras_audio_transfer.backbones import BACKBONES, IMAGENET, backbone, check_weights
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import POOLINGS, PRESETS, AudioConfig, preset
@@ -30,9 +35,12 @@ from keras_audio_transfer.resume import STATE
 from keras_audio_transfer.splits import FINGERPRINT, Splits, divide, training_data
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from keras_audio_transfer.audio import WaveformStore
 
 SETTINGS = "settings.json"
+MIRRORED, MULTIWORKER = "mirrored", "multiworker"
 
 
 def arguments():
@@ -99,6 +107,13 @@ def add_training_arguments(group):
     )
     group.add_argument("--batch-size", type=cli.positive_int, metavar="N", default=32, help="clips a batch")
     group.add_argument(
+        "--strategy",
+        metavar="NAME",
+        choices=[MIRRORED, MULTIWORKER],
+        help="share every batch among devices, one of %(choices)s: this machine's, or also those of the others that "
+        "TF_CONFIG names (default: one device)",
+    )
+    group.add_argument(
         "--learning-rate",
         type=cli.positive,
         metavar="R",
@@ -150,9 +165,10 @@ def settings_of(options):
     return {**settings, "data_dir": str(options.data_dir) if options.data_dir else None}
 
 
-def check(options, run_dir):
+def check(options, run_dir, writes):
     """Refuse what cannot end well, before any work is done."""
-    places.check_model_folder(options)
+    if writes:
+        places.check_model_folder(options)
     places.check_state("--output-dir", [run_dir], run_dir / SETTINGS, [options.data_dir])
     if options.cache not in ("memory", "none"):
         places.check_folder("--cache", Path(options.cache))
@@ -197,13 +213,18 @@ def dilations_of(options):
 
 @dataclass(frozen=True)
 class Job:
-    """What a network is trained on: clips, decoded by a store to a front end; and where the run keeps its state."""
+    """What a network is trained on: clips, decoded by a store to a front end, and devices; where the run's state is.
+
+    Of several processes that train together, one `writes`.
+    """
 
     splits: Splits
     store: "WaveformStore"
     config: AudioConfig
     names: list[str]
     run_dir: Path
+    strategy: "tf.distribute.Strategy | None"
+    writes: bool
 
     @property
     def parts(self):
@@ -221,25 +242,48 @@ class Job:
 def main(options):
     options.output_dir = options.output_dir or Path("saved_models") / f"{options.network}.{options.dataset}"
     run_dir = beside(options.output_dir, ".training")
-    check(options, run_dir)
+    workers = training_workers.from_environment() if options.strategy == MULTIWORKER else None
+    writes = workers is None or workers.is_chief
+    check(options, run_dir, writes)
+    strategy = strategy_of(options, workers)
     phases = cli.Phases(options, "decoding", "training", "exporting")
-    job, failures = decode(options, run_dir, phases)
+    job, failures = decode(options, run_dir, phases, strategy, writes)
     cli.say(options, f"{options.dataset}: {job.splits.description}")
     phases.begin("training")
     model, history = train(options, job)
+    if not writes:
+        return cli.report_failures(failures, None)
     scores = evaluate(options, job, model)
     phases.begin("exporting")
     write(options, job, model, card_of(options, job, len(history), scores), history)
     return cli.report_failures(failures, options.output_dir)
 
 
-def decode(options, run_dir, phases):
+def strategy_of(options, workers):
+    """The strategy that `--strategy` asked for, once all workers are there; None for none."""
+    if options.strategy is None:
+        return None
+    import tensorflow as tf
+
+    from keras_audio_transfer.distribution import answering
+
+    if workers is not None:
+        workers.wait()
+    with answering():
+        strategy = (tf.distribute.MultiWorkerMirroredStrategy if workers else tf.distribute.MirroredStrategy)()
+    number = strategy.num_replicas_in_sync
+    devices = f"{number} devices" if number > 1 else "one device, as without it"
+    cli.say(options, f"--strategy {options.strategy}: {devices}")
+    return strategy
+
+
+def decode(options, run_dir, phases, strategy=None, writes=True):
     """The job, and the clips that cannot be read."""
     clips = cli.load_clips(options)
     cli.check_division(options, clips)
     cache = None if options.cache == "none" else options.cache
     kept = {"whole_clips": not options.no_random_crop, "cache": cache}
-    name, output = options.dataset, options.output_dir
+    name, output = options.dataset, options.output_dir if writes else None
     config = preset(options.preset)
     clips, failures, store, config = cli.decode_clips(options, name, clips, config, output, phases, **kept)
     names = cli.label_names(clips)
@@ -248,7 +292,7 @@ def decode(options, run_dir, phases):
     if earlier.get(FINGERPRINT) not in (None, splits.fingerprint()):  # None: of an older version
         what = "the interrupted run had other clips, or other labels or parts of them"
         raise InputError(f"--resume: {what}; bring those back, or start again with --overwrite")
-    return Job(splits, store, config, names, run_dir), failures
+    return Job(splits, store, config, names, run_dir, strategy, writes), failures
 
 
 def train(options, job):
@@ -256,36 +300,46 @@ def train(options, job):
     import keras
     import tensorflow as tf
 
-    from keras_audio_transfer import training
+    from keras_audio_transfer import distribution, training
 
     if options.quiet or not sys.stderr.isatty():
         keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    model = build(options, job)
-    if job.run_dir.exists() and not options.resume:
-        shutil.rmtree(job.run_dir)
+    with job.strategy.scope() if job.strategy else nullcontext():
+        model = build(options, job)
     settings = {**settings_of(options), FINGERPRINT: job.splits.fingerprint()}
-    write_json(job.run_dir / SETTINGS, settings)
-    callbacks = [keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False)]
-    if not options.quiet:
-        callbacks.append(training.EpochLine(options.epochs))
-    history = training.fit(
-        model,
-        training_batches_of(options, job),
-        evaluation_batches_of(options, job, job.splits.validation) if job.splits.validation else None,
-        steps_per_epoch=math.ceil(len(job.splits.train) / options.batch_size),
-        epochs=options.epochs,
-        run_dir=job.run_dir,
-        multi_label=job.multi_label,
-        learning_rate=options.learning_rate,
-        label_smoothing=options.label_smoothing,
-        patience=options.patience,
-        resume=options.resume,
-        callbacks=callbacks,
-        identity=settings,
-    )
-    return model, history
+    callbacks = []
+    if job.writes:
+        if job.run_dir.exists() and not options.resume:
+            shutil.rmtree(job.run_dir)
+        write_json(job.run_dir / SETTINGS, settings)
+        callbacks.append(keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False))
+        if not options.quiet:
+            callbacks.append(training.EpochLine(options.epochs))
+    with distribution.answering():
+        history = training.fit(
+            model,
+            training_batches_of(options, job),
+            evaluation_batches_of(options, job, job.splits.validation) if job.splits.validation else None,
+            steps_per_epoch=math.ceil(len(job.splits.train) / options.batch_size),
+            epochs=options.epochs,
+            run_dir=job.run_dir,
+            multi_label=job.multi_label,
+            learning_rate=options.learning_rate,
+            label_smoothing=options.label_smoothing,
+            patience=options.patience,
+            resume=options.resume,
+            callbacks=callbacks,
+            identity=settings,
+            strategy=job.strategy,
+            writes=job.writes,
+        )
+    if job.strategy is None:
+        return model, history
+    alone = build(options, job)  # of ordinary variables, on one device
+    alone.set_weights(model.get_weights())
+    return alone, history
 
 
 def build(options, job):
