@@ -21,7 +21,7 @@ WITH_TENSORFLOW = {
     *("backbones.applications", "backbones.blocks", "backbones.convnet5", "backbones.densenet40"),
     *("backbones.resnet18", "backbones.sbcnn", "export.batchnorm_folding", "export.chunked_inference"),
     *("export.graph_rewriting", "export.saved_model", "export.signatures", "export.tflite", "export.verification"),
-    *("export.wav", "extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers"),
+    *("export.variants", "export.wav", "extraction", "extractor", "finetuning", "hear", "heads", "input_pipeline", "layers"),
     *("export.patchwise", "pretrained.choi2017", "pretrained.musicnn", "pretrained.openl3", "pretrained.panns"),
     *("pretrained.source", "pretrained.speech_embedding", "pretrained.vggish", "pretrained.yamnet", "resampling"),
     *("certainty_layers", "one_vs_rest_layers", "rest_server", "spectrogram", "svm_layers", "training"),

@@ -32,7 +32,7 @@ from keras_audio_transfer.files import (
     write_failures,
     write_json,
 )
-from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
@@ -200,27 +200,17 @@ def _with_rows(table, kept):
 
 def _of_model(options, name, path, clips, label_names, progress):
     from keras_audio_transfer import extraction
+    from keras_audio_transfer.export import variants
 
     card = Card.read(path)
     with ExitStack() as stack:
         saved_model = latest_saved_model(path)
         if name.endswith(RANDOM):
             saved_model = stack.enter_context(scratch_folder(options.output_dir / "random")) / "1"
-            _write_random(path, card, saved_model, options.seed)
+            variants.write_random(path, saved_model, options.seed)
         extractor = extraction.SavedExtractor(saved_model)
     layers = card.layer_names
     return extraction.extract(extractor, layers, clips, label_names, card.audio, options.workers, progress=progress)
-
-
-def _write_random(path, card, saved_model, seed):
-    """The same network with the random weights that it would be trained from."""
-    import keras
-
-    from keras_audio_transfer.export.saved_model import write_saved_model
-    from keras_audio_transfer.extractor import load_model
-
-    keras.utils.set_random_seed(seed)
-    write_saved_model(keras.models.clone_model(load_model(keras_file(path))), saved_model, card)
 
 
 def joined(tables):

@@ -1,0 +1,64 @@
+"""What transfers, from where, at which depth? Sources x targets x features x clips x seeds, in one table.
+
+    keras-audio-transfer study study.toml --output-dir studies/mine
+    keras-audio-transfer study study.toml --output-dir studies/mine --only 'yamnet|esc10|all+mfcc|mean|svm|10|1'
+
+docs/study.md says what a study's file holds. Each cell is kept as it ends: a run that was killed goes on when it is
+started again, and with a changed file what is still asked for is kept. A cell that fails is in the table, with the
+reason.
+"""
+
+from pathlib import Path
+
+from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.files import failures_beside, write_failures
+from keras_audio_transfer.study import running, source_features, study_file
+
+TABLE = f"{running.CELLS}.csv"
+
+
+def arguments():
+    parser = cli.parser(__doc__)
+    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/study.md")
+    parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the report")
+    parser.add_argument(
+        "--only",
+        metavar="PATTERN",
+        help="cells whose name is like this (* stands for anything), again where they are done: they have to be equal",
+    )
+    cli.add_workers_argument(parser)
+    parser.add_argument("--jobs", type=cli.positive_int, metavar="N", default=2, help="cells worked on at a time")
+    return parser
+
+
+def check(options, study):
+    """Refuse what cannot end well, before any work is done."""
+    folder = options.output_dir
+    places.check_folder("--output-dir", folder)
+    inputs = [study.path, *(target.data_dir for target in study.targets.values())]
+    inputs += [source.model for source in study.sources.values() if source.model]
+    kept = [folder / name for name in (TABLE, running.KEPT, source_features.FOLDER, source_features.MODELS)]
+    places.check_state("--output-dir", kept, folder / running.CONFIG, inputs)
+    for name in (TABLE, running.KEPT, running.CONFIG):
+        places.check_no_input("--output-dir", folder / name, inputs)
+    failures_beside(folder / TABLE)
+    places.lock(folder)
+
+
+@cli.command(arguments)
+def main(options):
+    study = study_file.read(options.study)
+    check(options, study)
+    if any(source.model for source in study.sources.values()):
+        from keras_audio_transfer import extraction
+
+        extraction.use_one_thread_a_clip(options.workers)
+    bar = cli.Phases(options, *running.phases(study)).bar
+    results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar)
+    write_failures(options.output_dir / TABLE, results.failed)
+
+    from keras_audio_transfer.study import report
+
+    report.write(results.cells, results.measures, study, options.output_dir)
+    cli.show(f"written: {options.output_dir}")
+    return cli.report_failures(results.failed, options.output_dir / TABLE)
