@@ -193,7 +193,7 @@ def matching_fraction(curve: Mapping[float, Sequence[float]], goal: Sequence[flo
     """
     fractions = np.array(sorted(curve))
     means_of_curve = np.array([[np.mean(curve[fraction]) for fraction in fractions]])
-    (estimate,) = _crossing(fractions, means_of_curve, np.array([np.mean(goal)]))
+    (estimate,) = first_crossing(fractions, means_of_curve, np.array([np.mean(goal)]))
     samples = [*(curve[fraction] for fraction in fractions), goal]
     if min(map(len, samples)) < 2:
         return float(estimate), np.nan, np.nan
@@ -202,13 +202,13 @@ def matching_fraction(curve: Mapping[float, Sequence[float]], goal: Sequence[flo
         np.mean(values) + np.std(values, ddof=1) / np.sqrt(len(values)) * rng.standard_t(len(values) - 1, 10_000)
         for values in samples
     ]
-    crossings = _crossing(fractions, np.stack(draws[:-1], axis=1), draws[-1])
+    crossings = first_crossing(fractions, np.stack(draws[:-1], axis=1), draws[-1])
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(crossings, [tail, 1 - tail], method="inverted_cdf")
     return float(estimate), float(low), float(high)
 
 
-def _crossing(fractions, curves, goals):
+def first_crossing(fractions: np.ndarray, curves: np.ndarray, goals: np.ndarray) -> np.ndarray:
     """The first fraction at which each curve (draws, fractions) is at its goal (draws,); inf where it never is."""
     result = np.full(len(goals), np.inf)
     for right in reversed(range(len(fractions))):
