@@ -8,24 +8,19 @@ started again, and with a changed file what is still asked for is kept. A cell t
 reason.
 """
 
+import sys
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.files import failures_beside, write_failures
-from keras_audio_transfer.study import running, source_features, study_file
-
-TABLE = f"{running.CELLS}.csv"
 
 
 def arguments():
     parser = cli.parser(__doc__)
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/study.md")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the report")
-    parser.add_argument(
-        "--only",
-        metavar="PATTERN",
-        help="cells whose name is like this (* stands for anything), again where they are done: they have to be equal",
-    )
+    text = "cells whose name is like this (* stands for anything), again where they are done: they have to be equal"
+    parser.add_argument("--only", metavar="PATTERN", help=f"{text} (default: those that are not done)")
     cli.add_workers_argument(parser)
     parser.add_argument("--jobs", type=cli.positive_int, metavar="N", default=2, help="cells worked on at a time")
     return parser
@@ -33,20 +28,23 @@ def arguments():
 
 def check(options, study):
     """Refuse what cannot end well, before any work is done."""
+    from keras_audio_transfer.study import running
+
     folder = options.output_dir
     places.check_folder("--output-dir", folder)
     inputs = [study.path, *(target.data_dir for target in study.targets.values())]
-    inputs += [source.model for source in study.sources.values() if source.model]
-    kept = [folder / name for name in (TABLE, running.KEPT, source_features.FOLDER, source_features.MODELS)]
-    places.check_state("--output-dir", kept, folder / running.CONFIG, inputs)
-    for name in (TABLE, running.KEPT, running.CONFIG):
+    inputs += [source.model for source in study.sources.values()]
+    places.check_state("--output-dir", [folder / name for name in running.OUTPUTS], folder / running.CONFIG, inputs)
+    for name in (running.CONFIG, *running.OUTPUTS):
         places.check_no_input("--output-dir", folder / name, inputs)
-    failures_beside(folder / TABLE)
+    failures_beside(folder / running.CONFIG)
     places.lock(folder)
 
 
 @cli.command(arguments)
 def main(options):
+    from keras_audio_transfer.study import report, running, study_file
+
     study = study_file.read(options.study)
     check(options, study)
     if any(source.model for source in study.sources.values()):
@@ -55,10 +53,11 @@ def main(options):
         extraction.use_one_thread_a_clip(options.workers)
     bar = cli.Phases(options, *running.phases(study)).bar
     results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar)
-    write_failures(options.output_dir / TABLE, results.failed)
-
-    from keras_audio_transfer.study import report
-
+    write_failures(options.output_dir / running.CONFIG, results.failed)
     report.write(results.cells, results.measures, study, options.output_dir)
     cli.show(f"written: {options.output_dir}")
-    return cli.report_failures(results.failed, options.output_dir / TABLE)
+    code = cli.report_failures(results.failed, options.output_dir / running.CONFIG)
+    if n_failed := (results.cells["status"] == running.FAILED).sum():
+        print(f"{n_failed} of {results.cells['cell'].nunique()} cells failed, see why in cells.csv", file=sys.stderr)
+        return cli.SOME_FAILED
+    return code

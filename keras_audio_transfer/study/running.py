@@ -1,5 +1,6 @@
 """Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatchcase
@@ -12,7 +13,7 @@ from keras_audio_transfer.datasets.clip import Clip, digest
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.files import atomic_write, write_json, write_table
 from keras_audio_transfer.resume import Journal, difference, read_settings
-from keras_audio_transfer.study import source_features, target_clips
+from keras_audio_transfer.study import measuring, source_features, target_clips
 from keras_audio_transfer.study.cells import Cell, cells_of
 from keras_audio_transfer.study.evaluation import Evaluator, Rows
 from keras_audio_transfer.study.study_file import FLOOR, Source, Study
@@ -20,7 +21,11 @@ from keras_audio_transfer.study.study_file import FLOOR, Source, Study
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIG, KEPT, CELLS = "config.json", "cells.jsonl", "cells"
+CONFIG, KEPT, CELLS, MEASURES = "config.json", "cells.jsonl", "cells", "measures"
+OUTPUTS = (
+    *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
+    *(KEPT, source_features.FOLDER, source_features.MODELS),
+)
 DONE, FAILED = "done", "failed"
 _OF_ROW = {
     **{"fold": str, "layers": str, "depth": float, "n_train": int, "n_test": int, "metric": str, "score": float},
@@ -40,10 +45,12 @@ class Results(NamedTuple):
 
     Attributes:
         cells: the table, a row a cell and fold; docs/study.md has the columns.
+        measures: see `measuring.table_of`; None where only some cells were run.
         failed: (clip, why) of clips without features, each named after its target.
     """
 
     cells: "pd.DataFrame"
+    measures: "pd.DataFrame | None"
     failed: list[tuple[str, str]]
 
 
@@ -60,7 +67,7 @@ def run(
     only: str | None = None,
     bar: Bar = lambda *about: iter,
 ) -> Results:
-    """Run the cells that no earlier run in this folder has done, and write `cells.parquet` and `cells.csv`.
+    """Run the cells that no earlier run in this folder has done, and write the tables (`OUTPUTS`).
 
     Args:
         study: what is asked for.
@@ -95,14 +102,21 @@ def run(
                 kept[cell.key] = [outcome] if isinstance(outcome, str) else outcome
         table = _table(study, [(cell, kept[cell.key]) for cell in cells if cell.key in kept])
     write(table, folder, CELLS)
-    return Results(table, [(f"{target}: {clip}", why) for (target, clip), why in failed.items()])
+    measured = None
+    if only is None:
+        there = ((source.name, pooling, target) for source, pooling, target in _pairs(study, clips))
+        usable = [features for features in there if features[0] in study.sources and features not in unusable]
+        measured = measuring.table_of(evaluator, usable, clips)
+        write(measured, folder, MEASURES)
+    return Results(table, measured, [(f"{target}: {clip}", why) for (target, clip), why in failed.items()])
 
 
 def write(table: "pd.DataFrame", folder: Path, name: str) -> None:
     """Write a table as `NAME.parquet` and `NAME.csv`."""
     with atomic_write(folder / f"{name}.parquet") as partial:
         table.to_parquet(partial, index=False)
-    write_table(folder / f"{name}.csv", [*table], table.to_numpy(object).tolist())
+    rows = [["" if value != value else value for value in row] for row in table.to_numpy(object).tolist()]  # NaN
+    write_table(folder / f"{name}.csv", [*table], rows)
 
 
 # ---- features
@@ -145,7 +159,8 @@ def _outcomes(evaluator: Evaluator, cells: Sequence[Cell], unusable, jobs: int) 
         reasons = [unusable.get((*features, cell.target)) for features in needed]
         return next(filter(None, reasons), None) or evaluator.outcome(cell)
 
-    with threadpool_limits(1):  # the matrices are small; and numbers do not follow how many run beside each other
+    with threadpool_limits(1), warnings.catch_warnings():  # one: so that numbers do not follow what runs beside them
+        warnings.filterwarnings("ignore", "self.within_class_std_dev_ has")  # of centroids, which do not use it
         pool = ThreadPoolExecutor(jobs)
         try:
             futures = {pool.submit(outcome, cell): cell for cell in cells}
