@@ -54,10 +54,12 @@ def main(options):
     bar = cli.Phases(options, *running.phases(study)).bar
     results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar)
     write_failures(options.output_dir / running.CONFIG, results.failed)
-    report.write(results.cells, results.measures, study, options.output_dir)
+    if options.only is None:
+        report.write(results.cells, results.measures, study, options.output_dir)
     cli.show(f"written: {options.output_dir}")
     code = cli.report_failures(results.failed, options.output_dir / running.CONFIG)
-    if n_failed := (results.cells["status"] == running.FAILED).sum():
-        print(f"{n_failed} of {results.cells['cell'].nunique()} cells failed, see why in cells.csv", file=sys.stderr)
+    statuses = results.cells.groupby("cell")["status"].first()
+    if n_failed := (statuses == running.FAILED).sum():
+        print(f"{n_failed} of {len(statuses)} cells failed, see why in cells.csv", file=sys.stderr)
         return cli.SOME_FAILED
     return code

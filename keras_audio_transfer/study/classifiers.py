@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import NearestCentroid
@@ -56,7 +57,7 @@ def scored(features: FeatureTable, wanted: Combination | Callable, classifier: s
 
 def _scored(features, wanted, classifier, fold):
     estimator, grid = _ESTIMATORS[classifier]
-    pipeline = make_pipeline(StandardScaler(), estimator)
+    pipeline = make_pipeline(StandardScaler(), clone(estimator))  # of its own: cells are worked on in threads
     parts = [(part.fit, part.score) for part in fold.inner]
     searches = {}
 

@@ -160,7 +160,7 @@ def _outcomes(evaluator: Evaluator, cells: Sequence[Cell], unusable, jobs: int) 
         return next(filter(None, reasons), None) or evaluator.outcome(cell)
 
     with threadpool_limits(1), warnings.catch_warnings():  # one: so that numbers do not follow what runs beside them
-        warnings.filterwarnings("ignore", "self.within_class_std_dev_ has")  # of centroids, which do not use it
+        warnings.filterwarnings("ignore", module="sklearn.neighbors._nearest_centroid")  # of deviations, not used here
         pool = ThreadPoolExecutor(jobs)
         try:
             futures = {pool.submit(outcome, cell): cell for cell in cells}
