@@ -1,6 +1,7 @@
 """A study's file: what it says, and what is refused in a line that names the file and the key."""
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -70,9 +71,9 @@ def test_what_a_file_says(tmp_path):
         (("[targets.halls]", "[targets.'a|b']"), "targets: 'a|b' is not allowed; expected letters, digits"),
         (("'synthetic'", "'synthetics'"), "targets.halls.dataset: 'synthetics' is unknown; did you mean synthetic?"),
         (("'synthetic'", "'esc10'"), "targets.halls: esc10: no folder given; pass `data_dir`"),
-        (("'synthetic'", "'folder'\ndata_dir = 'gone'"), "targets.halls: {folder}/gone"),
+        (("'synthetic'", "'folder'\ndata_dir = 'gone'"), "targets.halls: folder: {folder}/gone"),
         (("'synthetic'", "'synthetic'\nlimit = 2.5"), "targets.halls.limit: '2.5' is not allowed; expected a whole"),
-        (("'synthetic'", "'emomusic'\ndata_dir = '{folder}'"), "targets.halls: {folder}"),
+        (("'synthetic'", "'emomusic'\ndata_dir = '{folder}'"), "targets.halls: emomusic: {folder}"),
         ((FLOOR, "[sources.mine]\nfloor = 'mfcc'\n"), "sources.mine.floor: 'mfcc' received; a floor is called as what"),
         (
             (FLOOR, "[sources.mfcc]\nmodel = 'default'\nkind='x'\n"),
@@ -111,3 +112,25 @@ def test_bad_files_are_refused(tmp_path, change, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"study\.toml: does not exist; expected a study's file"):
         study_file.read(tmp_path / "study.toml")
+
+
+def test_a_target_needs_one_label_a_clip(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,label\na.wav,dog\nb.wav,dog|cat\n")
+    path = written(
+        tmp_path, f"name = 'x'\n{FLOOR}{TARGET}".replace("'synthetic'", "'manifest'\ndata_dir = 'clips.csv'")
+    )
+    with pytest.raises(
+        InputError, match=r"study\.toml: targets\.halls: b\.wav has 2 labels; a study compares data sets"
+    ):
+        target_clips.load(study_file.read(path))
+
+
+def test_a_limit_keeps_so_many_of_each_class_and_fold(tmp_path):
+    clips = [f"{n}.wav,{'ab'[n % 2]},{1 + n % 3}\n" for n in range(60)]
+    (tmp_path / "clips.csv").write_text(f"path,label,fold\n{''.join(clips)}")
+    target = TARGET.replace("'synthetic'", "'manifest'\ndata_dir = 'clips.csv'\nlimit = 4")
+    study = study_file.read(written(tmp_path, f"name = 'x'\n{FLOOR}{target}"))
+    found = target_clips.load(study)["halls"]
+    assert {*Counter((clip.labels, clip.fold) for clip in found).values()} == {4}
+    assert len(found) == 2 * 3 * 4
+    assert found == target_clips.load(study)["halls"]

@@ -22,6 +22,7 @@ def arguments():
     text = "cells whose name is like this (* stands for anything), again where they are done: they have to be equal"
     parser.add_argument("--only", metavar="PATTERN", help=f"{text} (default: those that are not done)")
     cli.add_workers_argument(parser)
+    cli.add_scheduler_argument(parser, "run the cells")
     parser.add_argument("--jobs", type=cli.positive_int, metavar="N", default=2, help="cells worked on at a time")
     return parser
 
@@ -47,12 +48,13 @@ def main(options):
 
     study = study_file.read(options.study)
     check(options, study)
+    cluster = cli.cluster_of(options)
     if any(source.model for source in study.sources.values()):
         from keras_audio_transfer import extraction
 
         extraction.use_one_thread_a_clip(options.workers)
     bar = cli.Phases(options, *running.phases(study)).bar
-    results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar)
+    results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar, cluster)
     write_failures(options.output_dir / running.CONFIG, results.failed)
     if options.only is None:
         report.write(results.cells, results.measures, study, options.output_dir)

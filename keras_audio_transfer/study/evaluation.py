@@ -1,15 +1,19 @@
 """A cell of a study -> its rows of the table, from features that are there. Without TensorFlow."""
 
+import errno
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from keras_audio_transfer.errors import reason_of
+from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
@@ -29,25 +33,44 @@ class Evaluator:
     Attributes:
         folder: of the study, with its features.
         sources: by their names.
+        unusable: (source, pooling, target) -> why there are no features.
         left_out: target -> ids of clips that not every source has features of, so that none is scored on them.
     """
 
     folder: Path
     sources: Mapping[str, Source]
+    unusable: Mapping[tuple[str, str, str], str]
     left_out: Mapping[str, frozenset[str]]
+
+    def outcomes(self, cells: Iterable[Cell], jobs: int = 1) -> Iterator[tuple[Cell, Rows | str]]:
+        """Each cell with its `outcome`, as they end; `jobs` at a time, in threads."""
+        with threadpool_limits(1), warnings.catch_warnings():  # one: numbers do not follow what runs beside them
+            # Of deviations from centroids, which nothing here uses.
+            warnings.filterwarnings("ignore", module="sklearn.neighbors._nearest_centroid")
+            pool = ThreadPoolExecutor(jobs)
+            try:
+                futures = {pool.submit(self.outcome, cell): cell for cell in cells}
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def outcome(self, cell: Cell) -> Rows | str:
         """A row a fold, or why there is none: fold, layers, depth, n_train, n_test, score, chance, n_features, ...
 
         `chance` is the score of the class that most clips fitted on have; `seconds` a fold's share of the cell's.
         """
+        needed = [(cell.source, cell.pooling), *((floor, "") for floor in cell.features.split("+")[1:])]
+        for features in needed:
+            if (why := self.unusable.get((*features, cell.target))) is not None:
+                return why
         try:
             begin = time.monotonic()
             rows = [*self._rows(cell)]
             seconds = (time.monotonic() - begin) / len(rows)
             return [row | {"seconds": seconds} for row in rows]
         except Exception as error:  # one bad cell never ends a study
-            return reason_of(error, cell.key)
+            return reason_of(error)
 
     def table(self, source: str, pooling: str, target: str) -> FeatureTable:
         """A source's features of a target's clips, but for those left out."""
@@ -77,6 +100,14 @@ class Evaluator:
                     "n_features": sum(part.layers[layer].shape[1] for layer in found.layers),
                     "parameters": found.parameters,
                 }
+
+
+def reason_of(error: Exception) -> str:
+    """Why there are no features or rows, in one line. Raises the error itself where no space is left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    first, *_ = readable(f"{error}").splitlines() or [""]
+    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first[:200]}"
 
 
 def _parts(features: FeatureTable, cell: Cell) -> Iterator[tuple[str, FeatureTable]]:

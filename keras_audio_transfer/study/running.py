@@ -1,25 +1,23 @@
 """Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from threadpoolctl import threadpool_limits
-
 from keras_audio_transfer.datasets.clip import Clip, digest
-from keras_audio_transfer.errors import InputError, reason_of
+from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, write_json, write_table
 from keras_audio_transfer.resume import Journal, difference, read_settings
 from keras_audio_transfer.study import measuring, source_features, target_clips
 from keras_audio_transfer.study.cells import Cell, cells_of
-from keras_audio_transfer.study.evaluation import Evaluator, Rows
+from keras_audio_transfer.study.evaluation import Evaluator, Rows, reason_of
 from keras_audio_transfer.study.study_file import FLOOR, Source, Study
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from keras_audio_transfer.dask_cluster import Cluster
 
 CONFIG, KEPT, CELLS, MEASURES = "config.json", "cells.jsonl", "cells", "measures"
 OUTPUTS = (
@@ -66,6 +64,7 @@ def run(
     workers: int = 2,
     only: str | None = None,
     bar: Bar = lambda *about: iter,
+    cluster: "Cluster | None" = None,
 ) -> Results:
     """Run the cells that no earlier run in this folder has done, and write the tables (`OUTPUTS`).
 
@@ -76,6 +75,7 @@ def run(
         workers: clips worked on at a time.
         only: a pattern, as of names of files: these cells alone, again where they are done.
         bar: from a phase, its number of steps and what a step is, to what wraps an iterable and reports its progress.
+        cluster: whose workers run the cells; they have to see the folder.
 
     Raises:
         InputError: a target that cannot be read or scored; a pattern that no cell has; what is kept in the folder is of
@@ -92,10 +92,10 @@ def run(
     unusable, failed = _compute_features(study, folder, clips, workers, bar)
     left_out = {target: frozenset(clip for of, clip in failed if of == target) for target in clips}
     _check_settings(folder, {f"left out of {target}": sorted(ids) for target, ids in left_out.items()})
-    evaluator = Evaluator(folder, study.sources, left_out)
+    evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out)
     with Journal(folder / KEPT, _are_of_cell) as kept:
         todo = [cell for cell in wanted if only is not None or not _is_done(kept.get(cell.key))]
-        for cell, outcome in bar("cells", len(todo), "cell")(_outcomes(evaluator, todo, unusable, jobs)):
+        for cell, outcome in bar("cells", len(todo), "cell")(_outcomes(evaluator, todo, jobs, cluster)):
             if only is not None and _is_done(kept.get(cell.key)):
                 _check_equal(cell, kept[cell.key], outcome)
             else:
@@ -133,7 +133,7 @@ def _compute_features(study: Study, folder: Path, clips: dict[str, list[Clip]], 
             found = source_features.compute(*about, progress)
             failed = {(target, clip): why for clip, why in found} | failed
         except Exception as error:  # one bad source never ends a study
-            unusable[source.name, pooling, target] = reason_of(error, source.name)
+            unusable[source.name, pooling, target] = reason_of(error)
     return unusable, failed
 
 
@@ -151,23 +151,13 @@ def _phase(source: Source, pooling: str, target: str) -> str:
 # ---- cells
 
 
-def _outcomes(evaluator: Evaluator, cells: Sequence[Cell], unusable, jobs: int) -> Iterator[tuple[Cell, Rows | str]]:
-    """Each cell with its rows, or why it has none, as they end."""
-
-    def outcome(cell: Cell) -> Rows | str:
-        needed = [(cell.source, cell.pooling), *((floor, "") for floor in cell.features.split("+")[1:])]
-        reasons = [unusable.get((*features, cell.target)) for features in needed]
-        return next(filter(None, reasons), None) or evaluator.outcome(cell)
-
-    with threadpool_limits(1), warnings.catch_warnings():  # one: so that numbers do not follow what runs beside them
-        warnings.filterwarnings("ignore", module="sklearn.neighbors._nearest_centroid")  # of deviations, not used here
-        pool = ThreadPoolExecutor(jobs)
-        try:
-            futures = {pool.submit(outcome, cell): cell for cell in cells}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _outcomes(
+    evaluator: Evaluator, cells: list[Cell], jobs: int, cluster: "Cluster | None"
+) -> Iterator[tuple[Cell, Rows | str]]:
+    if cluster is None:
+        return evaluator.outcomes(cells, jobs)
+    there = [evaluator.folder / source_features.FOLDER]
+    return cluster.map(evaluator.outcomes, cells, lambda cell, why: (cell, f"{cell.key}: {why}"), there)
 
 
 def _is_done(rows: list | None) -> bool:
