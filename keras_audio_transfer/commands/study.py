@@ -55,13 +55,12 @@ def main(options):
         extraction.use_one_thread_a_clip(options.workers)
     bar = cli.Phases(options, *running.phases(study)).bar
     results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar, cluster)
-    write_failures(options.output_dir / running.CONFIG, results.failed)
+    write_failures(options.output_dir / running.CONFIG, results.failed_clips)
     if options.only is None:
         report.write(results.cells, results.measures, study, options.output_dir)
     cli.show(f"written: {options.output_dir}")
-    code = cli.report_failures(results.failed, options.output_dir / running.CONFIG)
-    statuses = results.cells.groupby("cell")["status"].first()
-    if n_failed := (statuses == running.FAILED).sum():
-        print(f"{n_failed} of {len(statuses)} cells failed, see why in cells.csv", file=sys.stderr)
+    code = cli.report_failures(results.failed_clips, options.output_dir / running.CONFIG)
+    if results.failed_cells:
+        print(f"{len(results.failed_cells)} cells failed, see why in cells.csv", file=sys.stderr)
         return cli.SOME_FAILED
     return code

@@ -44,12 +44,14 @@ class Results(NamedTuple):
     Attributes:
         cells: the table, a row a cell and fold; docs/study.md has the columns.
         measures: see `measuring.table_of`; None where only some cells were run.
-        failed: (clip, why) of clips without features, each named after its target.
+        failed_cells: the keys of those that were asked for and failed.
+        failed_clips: (clip, why) of clips without features, each named after its target.
     """
 
     cells: "pd.DataFrame"
     measures: "pd.DataFrame | None"
-    failed: list[tuple[str, str]]
+    failed_cells: list[str]
+    failed_clips: list[tuple[str, str]]
 
 
 def phases(study: Study) -> list[str]:
@@ -100,6 +102,7 @@ def run(
                 _check_equal(cell, kept[cell.key], outcome)
             else:
                 kept[cell.key] = [outcome] if isinstance(outcome, str) else outcome
+        failed_cells = [cell.key for cell in wanted if not _is_done(kept[cell.key])]
         table = _table(study, [(cell, kept[cell.key]) for cell in cells if cell.key in kept])
     write(table, folder, CELLS)
     measured = None
@@ -108,7 +111,8 @@ def run(
         usable = [features for features in there if features[0] in study.sources and features not in unusable]
         measured = measuring.table_of(evaluator, usable, clips)
         write(measured, folder, MEASURES)
-    return Results(table, measured, [(f"{target}: {clip}", why) for (target, clip), why in failed.items()])
+    failed_clips = [(f"{target}: {clip}", why) for (target, clip), why in failed.items()]
+    return Results(table, measured, failed_cells, failed_clips)
 
 
 def write(table: "pd.DataFrame", folder: Path, name: str) -> None:
