@@ -34,7 +34,7 @@ def test_the_corrected_t_test_is_that_of_scikit_learns_example():
     values = np.random.default_rng(0).normal(size=(10, 10))
     values = (values - values.mean()) / values.std(ddof=1) + 0.2611
     assert stats.ttest_1samp(values.ravel(), 0).statistic == pytest.approx(2.611)
-    test = corrected_t_test(values, n_train=90, n_test=10)
+    test = corrected_t_test(values.ravel(), n_train=90, n_test=10)
     assert (test.n, test.mean) == (100, pytest.approx(0.2611))
     assert (test.t, test.p / 2) == (pytest.approx(0.750, abs=5e-4), pytest.approx(0.227, abs=5e-4))
     half = stats.t.ppf(0.975, 99) * np.sqrt((0.01 + 1 / 9) * values.var(ddof=1))
@@ -47,6 +47,31 @@ def test_without_shared_clips_it_is_students():
     test = corrected_t_test(values, n_train=1e12, n_test=1)
     assert (test.t, test.p) == pytest.approx((expected.statistic, expected.pvalue))
     assert (test.low, test.high) == pytest.approx(tuple(expected.confidence_interval()))
+
+
+def test_equal_methods_are_seldom_told_apart():
+    """Two sets of features of the same 400 clips, alike but for noise; 5 clips a class are fitted on, three times."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(10), 40)
+
+    def difference(methods, folds, fold):
+        test, right = folds == fold, []
+        fit = [rng.choice(np.flatnonzero(~test & (labels == label)), 5, replace=False) for label in range(10)]
+        for features in methods:
+            distances = np.square(features[test][:, None] - features[fit].mean(axis=1)).sum(axis=-1)
+            right.append(np.mean(distances.argmin(axis=1) == labels[test]))
+        return right[0] - right[1]
+
+    found = []
+    for _ in range(120):
+        means = rng.normal(0, 0.6, (10, 20))[labels]
+        methods = means + rng.normal(size=(2, 400, 20))
+        folds = rng.permuted(np.tile(np.arange(40) % 5, (10, 1)), axis=1).ravel()
+        differences = [difference(methods, folds, fold) for _ in range(3) for fold in range(5)]
+        corrected = corrected_t_test(differences, n_train=320, n_test=80)
+        found.append((corrected.p < 0.05, stats.ttest_1samp(differences, 0).pvalue < 0.05))
+    of_corrected, of_students = np.mean(found, axis=0)
+    assert of_corrected <= 0.05
+    assert of_students > 0.1
 
 
 def test_a_corrected_t_test_of_what_does_not_vary():
@@ -221,9 +246,10 @@ def test_a_correlation_of_too_little_is_not_said(x, y, why):
 # ---- bad input
 
 BAD = {
-    "differences: holds NaN or infinity; expected finite numbers of shape (folds and seeds), at least 1 along each; "
+    "differences: holds NaN or infinity; expected finite numbers of shape (seeds and folds), at least 1 along each; "
     "leave out what has no number": lambda: corrected_t_test([0.1, np.nan], 80, 20),
     "differences: has shape (0,); ": lambda: corrected_t_test([], 80, 20),
+    "differences: is no array of numbers; ": lambda: corrected_t_test(["high"], 80, 20),
     "n_test: 0 is not allowed; expected a number of clips above 0": lambda: corrected_t_test([0.1, 0.2], 80, 0),
     "p_values: have another shape, or values outside of 0 to 1; expected one a test": lambda: holm([0.5, 1.5]),
     "scores: has shape (3, 1); expected finite numbers of shape (targets, methods), at least 2 along each": (

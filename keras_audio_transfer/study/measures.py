@@ -60,7 +60,7 @@ def linear_cka(x: ArrayLike, y: ArrayLike, debiased: bool = False) -> float:
     Args:
         x, y: (clips, channels), of as many clips.
         debiased: by the unbiased estimate of HSIC (Song et al. 2012: Feature selection via dependence maximization,
-            JMLR 13; as Nguyen et al. 2021: Do wide and deep networks learn the same things? ICLR, section 3). The
+            JMLR 13; as Nguyen et al. 2021: Do wide and deep networks learn the same things? ICLR). The
             other one is near 1 whatever the features are, where they have more channels than there are clips.
 
     Returns:
@@ -127,7 +127,7 @@ def rank_me(features: ArrayLike) -> float:
     """RankMe: the exponential of the entropy of the singular values, which are divided by their sum.
 
     Of features that are not centred (Garrido et al. 2023: RankMe: assessing the downstream performance of pretrained
-    self-supervised representations by their rank, ICML, equation 1).
+    self-supervised representations by their rank, ICML).
 
     Args:
         features: (clips, channels).
@@ -175,7 +175,7 @@ def centroid_silhouette(features: ArrayLike, labels: ArrayLike) -> float:
     """The mean over clips of how much nearer their own class's centroid is than the nearest other one.
 
     The simplified silhouette (Hruschka et al. 2006: Evolving clusters in gene-expression data, Information Sciences
-    176, section 3.2): (b - a) / max(a, b), with the distances a to the own and b to the other centroid.
+    176): (b - a) / max(a, b), with the distances a to the own and b to the other centroid.
 
     Args:
         features: (clips, channels).

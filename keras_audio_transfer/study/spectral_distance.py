@@ -75,7 +75,7 @@ def spectra(waveforms: Iterable[ArrayLike]) -> Spectra:
         waveform = finite(f"waveforms[{number}]", values, ["samples"])
         if not waveform.any():
             continue
-        decibels = log_mel(crop_or_pad(waveform, CONFIG.n_samples, "repeat", "whole"), CONFIG)
+        decibels = log_mel(crop_or_pad(waveform.astype(np.float32), CONFIG.n_samples, "repeat", "whole"), CONFIG)
         clips, spectrum, power = clips + 1, spectrum + decibels.mean(axis=1), power + _modulation_power(decibels)
     if not clips:
         raise InputError("waveforms: hold no clip that is not silent; expected one or more")

@@ -54,12 +54,13 @@ def corrected_t_test(differences: ArrayLike, n_train: float, n_test: float) -> C
     """The corrected resampled t-test: differences that share training clips say less than independent ones.
 
     The variance of the mean of n differences is taken for (1 / n + n_test / n_train) times theirs, with n - 1 degrees
-    of freedom (Nadeau & Bengio 2003: Inference for the generalization error, Machine Learning 52, section 3.1; for
-    repeated cross-validation Bouckaert & Frank 2004: Evaluating the replicability of significance tests, section 3).
+    of freedom (Nadeau & Bengio 2003: Inference for the generalization error, Machine Learning 52; for repeated
+    cross-validation Bouckaert & Frank 2004: Evaluating the replicability of significance tests).
 
     Args:
-        differences: of the scores of two methods, one a seed and fold, in any order.
-        n_train, n_test: clips that each fold fits on, and scores.
+        differences: of the scores of two methods, (seeds and folds,), in any order.
+        n_train, n_test: clips that each fold may fit on, and scores. Where it fits on a subset, those that the subset
+            is drawn from: smaller subsets share no more clips, and with their size hardly any difference is found.
 
     Raises:
         InputError: no differences, NaN among them, or a number of clips that is not above 0.
@@ -70,7 +71,7 @@ def corrected_t_test(differences: ArrayLike, n_train: float, n_test: float) -> C
     """
     from scipy import stats  # takes a second to import
 
-    values = finite("differences", np.ravel(differences), ["folds and seeds"])
+    values = finite("differences", differences, ["seeds and folds"])
     for name, clips in (("n_train", n_train), ("n_test", n_test)):
         if not 0 < number(clips) < np.inf:
             raise InputError(f"{name}: {shown(clips)} is not allowed; expected a number of clips above 0")
@@ -98,9 +99,9 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     """
     values = np.array(p_values, np.float64)
     made = ~np.isnan(values)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1))[made].all():
-        raise InputError("p_values: have another shape, or values outside of 0 to 1; expected one a test")
     family = values[made]
+    if values.ndim != 1 or not ((family >= 0) & (family <= 1)).all():
+        raise InputError("p_values: have another shape, or values outside of 0 to 1; expected one a test")
     order = np.argsort(family)
     family[order] = np.maximum.accumulate(family[order] * np.arange(len(family), 0, -1)).clip(max=1)
     values[made] = family
@@ -167,7 +168,7 @@ def bootstrap_mean(differences: Sequence[ArrayLike], seed: int = 0) -> Mean:
     Targets are drawn, and within each its seeds and its folds, each with replacement: a fold has the same test clips
     under all seeds, so both are crossed (Owen 2007: The pigeonhole bootstrap, Annals of Applied Statistics 1). As few
     units give too narrow an interval, the draws are spread around the mean, by as much as makes an interval of a normal
-    distribution Student's (compare Hesterberg 2015: What teachers should know about the bootstrap, section 3.2); the
+    distribution Student's (compare Hesterberg 2015: What teachers should know about the bootstrap); the
     units are the targets; of a single target its seeds or folds, whichever are more.
 
     Args:
