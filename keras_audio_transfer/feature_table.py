@@ -337,6 +337,12 @@ class FeatureTable:
         hashes = {names[layer]: value for layer, value in self.weights_sha256.items()}
         return replace(self, layers=layers, weights_sha256=hashes)
 
+    def with_rows(self, rows: Array) -> "FeatureTable":
+        """The table of some of these clips; `rows`: their numbers, in the order wanted."""
+        columns = {name: getattr(self, name) for name in (*ABOUT_CLIPS, *OPTIONAL)}
+        columns = {name: values[rows] for name, values in columns.items() if values is not None}
+        return replace(self, layers={name: values[rows] for name, values in self.layers.items()}, **columns)
+
     def _check_same(self, other: "FeatureTable", order: list[int], name: str) -> None:
         """That the rows `order` of `other` say of the clips what these do, as far as they say anything."""
         labelled = len(other.label_names) > 0

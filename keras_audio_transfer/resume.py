@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from threading import Lock
 
@@ -15,24 +15,29 @@ _SECONDS_BETWEEN_SYNCS = 1.0
 _REMEDY = "remove it together with the results beside it, or choose another place"
 
 
+def _are_numbers(values: list) -> bool:
+    return {*map(type, values)} <= {float}
+
+
 class Journal(MutableMapping):
-    """A dict of lists of numbers that is in a file, line by line, as soon as a value is set. For threads.
+    """A dict of lists, of numbers mostly, that is in a file, line by line, as soon as a value is set. For threads.
 
     A line that a killed run left half written does not count. A power cut costs the last second's values at most.
 
     Args:
         path: a file of JSON lines; it is made if it is not there.
+        are_values: whether a list, as JSON has it, is one of this journal's.
 
     Raises:
         InputError: a whole line is none of a journal's.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, are_values: Callable[[list], bool] = _are_numbers):
         self._lock, self._values, self._synced = Lock(), {}, -_SECONDS_BETWEEN_SYNCS
         *lines, half = path.read_bytes().split(b"\n") if path.exists() else [b""]
         for number, line in enumerate(lines, 1):
             match parsed_json(line):
-                case [str(key), [*values]] if {*map(type, values)} <= {float}:
+                case [str(key), [*values]] if are_values(values):
                     self._values[key] = values
                 case _:
                     raise InputError(f"{path}, line {number}: is damaged; remove the file to start again")

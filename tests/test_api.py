@@ -40,7 +40,7 @@ DOCUMENTED = [
     *("", ".errors", ".layer_names", ".feature_table", ".array_audio", ".clip_inputs", ".model", ".api"),
     *(".layer_features", ".demo_answer", ".probing.iterative_stratification", ".probing.label_thresholds"),
     *(".remote", ".remote_paths", ".study.arrays", ".study.measures", ".study.shapley"),
-    *(".study.spectral_distance", ".study.statistics"),
+    *(".study.spectral_distance", ".study.statistics", ".study.study_file"),
 ]
 
 

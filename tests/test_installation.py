@@ -110,7 +110,8 @@ def imported():
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 found.add(node.module.partition(".")[0])
-    return {PACKAGES.get(name, name) for name in found - sys.stdlib_module_names - {PACKAGE.name}}
+    in_python = {*sys.stdlib_module_names, "tomllib"}  # from Python 3.11 on, below it tomli
+    return {PACKAGES.get(name, name) for name in found - in_python - {PACKAGE.name}}
 
 
 def test_what_is_imported_is_required_and_the_reverse():

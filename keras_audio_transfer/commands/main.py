@@ -22,6 +22,7 @@ VERBS = {
     "compare": "Which source? Probe several networks on the same clips, layer by layer and joined, beside the floors.",
     "atlas": "Show what every layer of a network hears in a data set, on one HTML page with sounds.",
     "transfer": "Transfer a trained network to another data set, and compare that with doing without.",
+    "study": "What transfers, from where, at which depth? Sources x targets x features x clips x seeds, in one table.",
     "summarise-sources": "Make the tables of several comparisons of sources, from the folders that 'compare' writes.",
     "summarise-transfer": "Make tables and pictures of several transfers, from the results.csv of each.",
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",

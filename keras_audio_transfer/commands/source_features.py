@@ -13,7 +13,7 @@ from keras_audio_transfer.commands import features
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import read_json, scratch_folder, write_json
-from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 FEATURES = "features"
 RANDOM = " (random)"
@@ -94,24 +94,15 @@ def _rows_and_settings(options, name, path, cluster, stack):
     card, saved_model = Card.read(path), latest_saved_model(path)
     is_random = name.endswith(RANDOM)
     if is_random:
+        from keras_audio_transfer.export import variants
+
         saved_model = stack.enter_context(scratch_folder(options.output_dir / "random")) / "1"
-        _write_random(path, card, saved_model, options.seed)
+        variants.write_random(path, saved_model, options.seed)
     how = card.layer_names, card.audio, cluster, [options.data_dir]
     rows_of, settings = features.rows_of_model(options, saved_model, *how)
     if is_random:  # whenever they are written, the same weights are in other bytes
         del settings["model_sha256"]
     return rows_of, settings
-
-
-def _write_random(path, card, saved_model, seed):
-    """The same network with the random weights that it would be trained from."""
-    import keras
-
-    from keras_audio_transfer.export.saved_model import write_saved_model
-    from keras_audio_transfer.extractor import load_model
-
-    keras.utils.set_random_seed(seed)
-    write_saved_model(keras.models.clone_model(load_model(keras_file(path))), saved_model, card)
 
 
 # ---- files at hand
@@ -149,15 +140,10 @@ def of_all_sources(tables):
     common = set.intersection(*({*map(str, table.clip_ids)} for table in tables.values()))
     if not common:
         raise InputError("--models: no clip has features of every source; see the first of them in failed.csv")
-    return {name: _with_rows(table, [str(clip) in common for clip in table.clip_ids]) for name, table in tables.items()}
-
-
-def _with_rows(table, kept):
-    if all(kept):
-        return table
-    columns = {name: getattr(table, name) for name in ("clip_ids", "labels", "folds", "splits", "groups", "notes")}
-    columns = {name: values if values is None else values[kept] for name, values in columns.items()}
-    return replace(table, layers={name: values[kept] for name, values in table.layers.items()}, **columns)
+    return {
+        name: table.with_rows(np.array([str(clip) in common for clip in table.clip_ids]))
+        for name, table in tables.items()
+    }
 
 
 def joined(tables):
@@ -174,5 +160,5 @@ def table_on_worker(paths: Iterable[Path], names: Iterable[str], left_out: Itera
     tables = {}
     for path, name in zip(paths, names, strict=True):
         table = FeatureTable.load(path)
-        tables[name] = _with_rows(table, [str(clip) not in left_out for clip in table.clip_ids])
+        tables[name] = table.with_rows(np.array([str(clip) not in left_out for clip in table.clip_ids]))
     return joined(tables) if len(tables) > 1 else tables[name]

@@ -1,0 +1,125 @@
+"""Which cells a study has, and which clips a cell is fitted on. Without TensorFlow."""
+
+from collections import deque
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.cross_validation import Rows
+from keras_audio_transfer.study.study_file import ALL, EACH, EVERY, Source, Study
+
+LAYER = "layer"  # the features of one layer, which `each` asks for of all of them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of all that a study varies.
+
+    Attributes:
+        source, target: their names.
+        features: of `study_file.FEATURES`, with 'layer' for 'each'.
+        layer: which, of 'layer'; else ''.
+        pooling: of the source; '' of a floor.
+        classifier: of `study_file.CLASSIFIERS`.
+        clips_a_class: a number, or 'all', as a text.
+        seed: of the subset, and of folds where the target has none of its own.
+    """
+
+    source: str
+    target: str
+    features: str
+    layer: str
+    pooling: str
+    classifier: str
+    clips_a_class: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Unique, for people: 'yamnet|esc10|all+mfcc|mean|svm|10|1'; of a single layer 'layer:NAME', of a floor '-'."""
+        features = f"{self.features}:{self.layer}" if self.layer else self.features
+        about = self.source, self.target, features, self.pooling or "-", self.classifier, self.clips_a_class, self.seed
+        return "|".join(map(str, about))
+
+
+def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
+    """The cells of a study, in the order of its file: target by target, source by source.
+
+    Args:
+        study: what is asked for.
+        divided: the targets with folds or splits of their own: fitted on all clips, they are the same for every seed,
+            so that they have a cell of the first one only.
+    """
+    return [
+        Cell(source.name, target, features, layer, pooling, classifier, str(n_clips), seed)
+        for target in study.targets
+        for source in study.sources.values()
+        for pooling in study.poolings_of(source)
+        for features, layer in _features_of(study, source)
+        for classifier in study.classifiers
+        for n_clips in study.clips_a_class
+        for seed in (study.seeds[:1] if n_clips == EVERY and target in divided else study.seeds)
+    ]
+
+
+def _features_of(study: Study, source: Source) -> Iterator[tuple[str, str]]:
+    if source.card is None:
+        yield ALL, ""
+        return
+    for name in study.features:
+        if name == EACH:
+            yield from ((LAYER, layer) for layer in source.layers)
+        else:
+            yield name, ""
+
+
+def subset(features: FeatureTable, rows: Rows, clips_a_class: int, seed: int) -> Rows:
+    """Some of the clips that a fold fits on: so many of each class. Of one seed a larger subset contains every smaller.
+
+    The groups (recordings, speakers) of a class are taken up two at a time, a clip of each in turn, and the next one
+    when one is used up: whole groups as far as they go, and never one alone, because parameters are chosen on another
+    group than they are fitted on.
+
+    Args:
+        features: with one label a clip.
+        rows: the clips to choose from.
+        clips_a_class: how many of each class.
+        seed: which ones.
+
+    Returns:
+        Some of `rows`, in their order.
+
+    Raises:
+        InputError: a class has fewer clips than that.
+    """
+    labels, names = features.labels[rows], features.groups
+    groups = [f"\0{row}" if names is None or not names[row] else str(names[row]) for row in rows]
+    rng, chosen = np.random.default_rng(seed), []
+    order = rng.permutation(len(rows))
+    rank = {group: number for number, group in enumerate(dict.fromkeys(groups[place] for place in order))}
+    for label in np.unique(labels):
+        of_class = [place for place in order if labels[place] == label]
+        if len(of_class) < clips_a_class:
+            name = features.label_names[label]
+            raise InputError(f"class {name!r} has {len(of_class)} clips to fit on; {clips_a_class} were asked for")
+        by_group: dict[int, list[int]] = {}
+        for place in of_class:
+            by_group.setdefault(rank[groups[place]], []).append(place)
+        chosen += _two_at_a_time([by_group[number] for number in sorted(by_group)])[:clips_a_class]
+    return rows[np.sort(chosen)]
+
+
+def _two_at_a_time(groups: list[list[int]]) -> list[int]:
+    """The members of all groups: of two in turn, and of the next one when one of them is used up."""
+    waiting, active, result = deque(map(deque, groups)), deque[deque[int]](), []
+    while waiting or active:
+        while waiting and len(active) < 2:
+            active.append(waiting.popleft())
+        group = active.popleft()
+        result.append(group.popleft())
+        if group:
+            active.append(group)
+    return result

@@ -1,0 +1,129 @@
+"""A cell of a study -> its rows of the table, from features that are there. Without TensorFlow."""
+
+import errno
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from keras_audio_transfer.errors import InputError, readable
+from keras_audio_transfer.feature_shards import INDEX
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.cross_validation import outer_folds
+from keras_audio_transfer.probing.layer_selection import greedy, single, thorough
+from keras_audio_transfer.study.cells import LAYER, Cell, subset
+from keras_audio_transfer.study.classifiers import scored
+from keras_audio_transfer.study.source_features import place_of
+from keras_audio_transfer.study.study_file import ALL, CHOSEN, EVERY, LAST, SINGLE, SVM, Source
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """From a cell to what it has of its own in the table; can be sent to another machine.
+
+    Attributes:
+        folder: of the study, with its features.
+        sources: by their names.
+        unusable: (source, pooling, target) -> why there are no features.
+        left_out: target -> ids of clips that not every source has features of, so that none is scored on them.
+    """
+
+    folder: Path
+    sources: Mapping[str, Source]
+    unusable: Mapping[tuple[str, str, str], str]
+    left_out: Mapping[str, frozenset[str]]
+
+    def outcomes(self, cells: Iterable[Cell], jobs: int = 1) -> Iterator[tuple[Cell, Rows | str]]:
+        """Each cell with its `outcome`, as they end; `jobs` at a time, in threads."""
+        with threadpool_limits(1), warnings.catch_warnings():  # one: numbers do not follow what runs beside them
+            # Of deviations from centroids, which nothing here uses.
+            warnings.filterwarnings("ignore", module="sklearn.neighbors._nearest_centroid")
+            pool = ThreadPoolExecutor(jobs)
+            try:
+                futures = {pool.submit(self.outcome, cell): cell for cell in cells}
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def outcome(self, cell: Cell) -> Rows | str:
+        """A row a fold, or why there is none: fold, layers, depth, n_train, n_test, score, chance, n_features, ...
+
+        `chance` is the score of the class that most clips fitted on have; `seconds` a fold's share of the cell's.
+        """
+        needed = [(cell.source, cell.pooling), *((floor, "") for floor in cell.features.split("+")[1:])]
+        for features in needed:
+            if (why := self.unusable.get((*features, cell.target))) is not None:
+                return why
+        try:
+            begin = time.monotonic()
+            rows = [*self._rows(cell)]
+            seconds = (time.monotonic() - begin) / len(rows)
+            return [row | {"seconds": seconds} for row in rows]
+        except Exception as error:  # one bad cell never ends a study
+            return reason_of(error)
+
+    def table(self, source: str, pooling: str, target: str) -> FeatureTable:
+        """A source's features of a target's clips, but for those left out."""
+        place = place_of(self.folder, source, pooling, target)
+        return _loaded(place, (place / INDEX).read_bytes(), self.left_out.get(target, frozenset()))
+
+    def _rows(self, cell: Cell) -> Iterator[dict[str, Any]]:
+        features = self.table(cell.source, cell.pooling, cell.target)
+        names, (base, _, floor) = tuple(features.layers), cell.features.partition("+")
+        method = thorough(names) if cell.classifier == SVM else greedy  # the others take longer to fit
+        layers = {LAST: names[-1:], LAYER: (cell.layer,), ALL: names, SINGLE: single, CHOSEN: method}[base]
+        if floor:
+            features, layers = features.join(self.table(floor, "", cell.target), floor), (*layers, floor)
+        for fold, part in _parts(features, cell):
+            for found in scored(part, layers, cell.classifier, cell.seed):
+                _, fit, score = found.fold.outer
+                most_frequent = np.bincount(part.labels[fit]).argmax()
+                yield {
+                    "fold": fold or found.fold.name,
+                    "layers": "+".join(found.layers),
+                    "depth": self.sources[cell.source].depth(*found.layers) if base in (LAST, LAYER, SINGLE) else None,
+                    "n_train": len(fit),
+                    "n_test": len(score),
+                    "metric": "accuracy",
+                    "score": found.score,
+                    "chance": float(np.mean(part.labels[score] == most_frequent)),
+                    "n_features": sum(part.layers[layer].shape[1] for layer in found.layers),
+                    "parameters": found.parameters,
+                }
+
+
+def reason_of(error: Exception) -> str:
+    """Why there are no features or rows, in one line. Raises the error itself where no space is left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    first, *_ = readable(f"{error}").splitlines() or [""]
+    return first if isinstance(error, InputError) else f"{type(error).__name__}: {first[:200]}"
+
+
+def _parts(features: FeatureTable, cell: Cell) -> Iterator[tuple[str, FeatureTable]]:
+    """The whole table; or of each fold its name, and a table of a subset to fit on and of all clips to score."""
+    if cell.clips_a_class == EVERY:
+        yield "", features
+        return
+    for fold in outer_folds(features, cell.seed)[0]:
+        chosen = subset(features, fold.outer.fit, int(cell.clips_a_class), cell.seed)
+        splits = np.array(["train"] * len(chosen) + ["test"] * len(fold.outer.score))
+        part = features.with_rows(np.concatenate([chosen, fold.outer.score]))
+        yield fold.name, replace(part, splits=splits, folds=np.full(len(splits), -1))
+
+
+@lru_cache(maxsize=8)
+def _loaded(place: Path, index: bytes, left_out: frozenset[str]) -> FeatureTable:
+    """Read once for many cells; `index` has the checksums of what is read."""
+    table = FeatureTable.load(place)
+    return table.with_rows(np.flatnonzero([str(clip) not in left_out for clip in table.clip_ids]))

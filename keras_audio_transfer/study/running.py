@@ -1,0 +1,238 @@
+"""Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
+
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keras_audio_transfer.datasets.clip import Clip, digest
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import atomic_write, write_json, write_table
+from keras_audio_transfer.resume import Journal, difference, read_settings
+from keras_audio_transfer.study import measuring, source_features, target_clips
+from keras_audio_transfer.study.cells import Cell, cells_of
+from keras_audio_transfer.study.evaluation import Evaluator, Rows, reason_of
+from keras_audio_transfer.study.study_file import FLOOR, Source, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from keras_audio_transfer.dask_cluster import Cluster
+
+CONFIG, KEPT, CELLS, MEASURES = "config.json", "cells.jsonl", "cells", "measures"
+OUTPUTS = (
+    *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
+    *(KEPT, source_features.FOLDER, source_features.MODELS),
+)
+DONE, FAILED = "done", "failed"
+_OF_ROW = {
+    **{"fold": str, "layers": str, "depth": float, "n_train": int, "n_test": int, "metric": str, "score": float},
+    **{"chance": float, "n_features": int, "parameters": str, "seconds": float},
+}
+_COLUMNS = [
+    *("cell", "source", "source_kind", "target", "target_kind", "features", "layers", "depth", "classifier", "pooling"),
+    *("clips_a_class", "seed", "fold", "n_train", "n_test", "metric", "score", "chance", "n_features", "parameters"),
+    *("seconds", "status", "why"),
+]
+_NUMBERS = [name for name in _COLUMNS if _OF_ROW.get(name) in (int, float)]
+Bar = Callable[[str, int, str], Callable]
+
+
+class Results(NamedTuple):
+    """What a study has found.
+
+    Attributes:
+        cells: the table, a row a cell and fold; docs/study.md has the columns.
+        measures: see `measuring.table_of`; None where only some cells were run.
+        failed_cells: the keys of those that were asked for and failed.
+        failed_clips: (clip, why) of clips without features, each named after its target.
+    """
+
+    cells: "pd.DataFrame"
+    measures: "pd.DataFrame | None"
+    failed_cells: list[str]
+    failed_clips: list[tuple[str, str]]
+
+
+def phases(study: Study) -> list[str]:
+    """The names of what `run` does, one after the other."""
+    return [*(_phase(*features) for features in _pairs(study, study.targets)), "cells"]
+
+
+def run(
+    study: Study,
+    folder: Path,
+    jobs: int = 2,
+    workers: int = 2,
+    only: str | None = None,
+    bar: Bar = lambda *about: iter,
+    cluster: "Cluster | None" = None,
+) -> Results:
+    """Run the cells that no earlier run in this folder has done, and write the tables (`OUTPUTS`).
+
+    Args:
+        study: what is asked for.
+        folder: of the study; made if it is not there.
+        jobs: cells worked on at a time, in threads.
+        workers: clips worked on at a time.
+        only: a pattern, as of names of files: these cells alone, again where they are done.
+        bar: from a phase, its number of steps and what a step is, to what wraps an iterable and reports its progress.
+        cluster: whose workers run the cells; they have to see the folder.
+
+    Raises:
+        InputError: a target that cannot be read or scored; a pattern that no cell has; what is kept in the folder is of
+            other weights, clips or seeds.
+    """
+    clips = target_clips.load(study)
+    cells = cells_of(study, {name for name, of_target in clips.items() if target_clips.is_divided(of_target)})
+    wanted = [cell for cell in cells if only is None or fnmatchcase(cell.key, only)]
+    if not wanted:
+        raise InputError(f"only: {only!r} is the name of no cell; expected one such as '{cells[0].key}', or a pattern")
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_settings(folder, _settings(study, clips))
+    clips = {name: clips[name] for name in dict.fromkeys(cell.target for cell in wanted)}
+    unusable, failed = _compute_features(study, folder, clips, workers, bar)
+    left_out = {target: frozenset(clip for of, clip in failed if of == target) for target in clips}
+    _check_settings(folder, {f"left out of {target}": sorted(ids) for target, ids in left_out.items()})
+    evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out)
+    with Journal(folder / KEPT, _are_of_cell) as kept:
+        todo = [cell for cell in wanted if only is not None or not _is_done(kept.get(cell.key))]
+        for cell, outcome in bar("cells", len(todo), "cell")(_outcomes(evaluator, todo, jobs, cluster)):
+            if only is not None and _is_done(kept.get(cell.key)):
+                _check_equal(cell, kept[cell.key], outcome)
+            else:
+                kept[cell.key] = [outcome] if isinstance(outcome, str) else outcome
+        failed_cells = [cell.key for cell in wanted if not _is_done(kept[cell.key])]
+        table = _table(study, [(cell, kept[cell.key]) for cell in cells if cell.key in kept])
+    write(table, folder, CELLS)
+    measured = None
+    if only is None:
+        there = ((source.name, pooling, target) for source, pooling, target in _pairs(study, clips))
+        usable = [features for features in there if features[0] in study.sources and features not in unusable]
+        measured = measuring.table_of(evaluator, usable, clips)
+        write(measured, folder, MEASURES)
+    failed_clips = [(f"{target}: {clip}", why) for (target, clip), why in failed.items()]
+    return Results(table, measured, failed_cells, failed_clips)
+
+
+def write(table: "pd.DataFrame", folder: Path, name: str) -> None:
+    """Write a table as `NAME.parquet` and `NAME.csv`."""
+    with atomic_write(folder / f"{name}.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    rows = [["" if value != value else value for value in row] for row in table.to_numpy(object).tolist()]  # NaN
+    write_table(folder / f"{name}.csv", [*table], rows)
+
+
+# ---- features
+
+
+def _compute_features(study: Study, folder: Path, clips: dict[str, list[Clip]], workers: int, bar: Bar):
+    """Why there are no features, by (source, pooling, target); and why a clip has none, by (target, clip)."""
+    unusable: dict[tuple[str, str, str], str] = {}
+    failed: dict[tuple[str, str], str] = {}
+    for source, pooling, target in _pairs(study, clips):
+        progress = bar(_phase(source, pooling, target), len(clips[target]), "clip")
+        try:
+            about = folder, source, pooling, target, clips[target], study.seeds[0], workers
+            found = source_features.compute(*about, progress)
+            failed = {(target, clip): why for clip, why in found} | failed
+        except Exception as error:  # one bad source never ends a study
+            unusable[source.name, pooling, target] = reason_of(error)
+    return unusable, failed
+
+
+def _pairs(study: Study, targets: Iterable[str]) -> Iterator[tuple[Source, str, str]]:
+    """(source, pooling, target) of all features, also of floors that are only joined to others."""
+    floors = {floor: Source(floor, FLOOR, layers=(floor,)) for floor in study.joined_floors}
+    for source in (floors | dict(study.sources)).values():
+        yield from ((source, pooling, target) for pooling in study.poolings_of(source) for target in targets)
+
+
+def _phase(source: Source, pooling: str, target: str) -> str:
+    return f"features of {source.name}{f', {pooling},' if pooling else ''} on {target}"
+
+
+# ---- cells
+
+
+def _outcomes(
+    evaluator: Evaluator, cells: list[Cell], jobs: int, cluster: "Cluster | None"
+) -> Iterator[tuple[Cell, Rows | str]]:
+    if cluster is None:
+        return evaluator.outcomes(cells, jobs)
+    there = [evaluator.folder / source_features.FOLDER]
+    return cluster.map(evaluator.outcomes, cells, lambda cell, why: (cell, f"{cell.key}: {why}"), there)
+
+
+def _is_done(rows: list | None) -> bool:
+    return rows is not None and isinstance(rows[0], dict)
+
+
+def _are_of_cell(values: list) -> bool:
+    """Whether these are what a cell leaves behind: its rows, or why there is none."""
+    if len(values) == 1 and isinstance(values[0], str):
+        return True
+    return bool(values) and all(
+        isinstance(row, dict)
+        and row.keys() == _OF_ROW.keys()
+        and all(type(row[name]) is kind or (name == "depth" and row[name] is None) for name, kind in _OF_ROW.items())
+        for row in values
+    )
+
+
+def _check_equal(cell: Cell, before: Rows, now: Rows | str) -> None:
+    """Refuse a cell that, run again, is not what it was."""
+    if isinstance(now, str) or [_timeless(row) for row in before] != [_timeless(row) for row in now]:
+        was, is_now = ([row["score"] for row in rows] if isinstance(rows, list) else rows for rows in (before, now))
+        raise InputError(
+            f"{cell.key}: run again, it is another: its scores were {was}, and are {is_now}; of other versions of the "
+            "packages perhaps; run the whole study in another folder"
+        )
+
+
+def _timeless(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+# ---- the tables, the settings
+
+
+def _table(study: Study, kept: list[tuple[Cell, list]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = []
+    for cell, outcome in kept:
+        about = {
+            "cell": cell.key,
+            **{name: getattr(cell, name) for name in ("source", "target", "features", "classifier", "pooling")},
+            **{"clips_a_class": cell.clips_a_class, "seed": cell.seed},
+            "source_kind": study.sources[cell.source].kind,
+            "target_kind": study.targets[cell.target].kind,
+        }
+        if _is_done(outcome):
+            rows += [about | row | {"status": DONE, "why": ""} for row in outcome]
+        else:
+            nothing = {"fold": "", "layers": cell.layer, "metric": "", "parameters": "", "n_train": 0, "n_test": 0}
+            rows.append(about | nothing | {"n_features": 0, "status": FAILED, "why": outcome[0]})
+    table = pd.DataFrame(rows, columns=_COLUMNS)
+    return table.astype({name: _OF_ROW[name] for name in _NUMBERS})
+
+
+def _settings(study: Study, clips: dict[str, list[Clip]]) -> dict[str, Any]:
+    """What the results depend on, source by source and target by target, so that others may come and go."""
+    result: dict[str, Any] = {}
+    for source in study.sources.values():
+        if source.card is not None:
+            seed = {"seed": study.seeds[0]} if source.is_random else {}
+            about = {"answers": source.card.fingerprint(), "layers": [*source.layers], **seed}
+            result[f"source {source.name}"] = {name: str(value) for name, value in about.items()}
+    return result | {f"target {name}": digest(of_target) for name, of_target in clips.items()}
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Compare settings with those that an earlier run had for the same sources and targets, and keep them all."""
+    path = folder / CONFIG
+    before = read_settings(path) if path.exists() else {}
+    if found := difference(before, settings, added=[*before, *settings]):
+        raise InputError(f"{path}: is of another run ({found}); choose another folder, or rename what has changed")
+    write_json(path, before | settings)

@@ -1,0 +1,266 @@
+"""A study's file: which sources, targets, features, classifiers, numbers of clips and seeds. Without TensorFlow."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_audio_transfer.config import POOLINGS
+from keras_audio_transfer.datasets import DATASETS
+from keras_audio_transfer.errors import InputError, is_unknown
+from keras_audio_transfer.layer_names import selected_layers
+from keras_audio_transfer.mfcc import FLOORS
+from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained import imported
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LAST, EACH, SINGLE, ALL, CHOSEN = "last", "each", "single", "all", "chosen"
+FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, *(f"{layers}+{floor}" for layers in (LAST, ALL) for floor in FLOORS))
+SVM, LOGISTIC, CENTROID = CLASSIFIERS = ("svm", "logistic", "centroid")
+EVERY = "all"  # of the clips of a class
+RANDOM, FLOOR = "random", "floor"  # kinds of sources
+_NAME = (lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w-]*", value), "letters, digits, '_' and '-'")
+_TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
+_FLAG = (lambda value: isinstance(value, bool), "true or false")
+_COUNT = (lambda value: type(value) is int and value >= 0, "a whole number, at least 0")
+_SEED = (lambda value: type(value) is int and 0 <= value < 2**32, f"a whole number, 0 to {2**32 - 1}")
+_CLIPS = (lambda value: (type(value) is int and value >= 1) or value == EVERY, f"numbers from 1 up, or '{EVERY}'")
+_TABLE = (lambda value: isinstance(value, dict), "a table")
+_Kind = tuple[Callable[[Any], Any], str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is heard with: a network, or a floor.
+
+    Attributes:
+        name: letters, digits, '_' and '-'; of a network with random weights, its twin's and ' (random)'; of a floor
+            'mfcc' or 'log_mel'.
+        kind: what it was trained on, in a word of the study's own: 'music', 'speech', ...; 'random'; 'floor'.
+        model: the model folder; None of a floor.
+        card: that folder's.
+        layers: those that are looked at, in order of depth; of a floor its name.
+        is_random: whether its weights are random.
+        heard: the name of the target that it was trained on; '' where it is none of them.
+    """
+
+    name: str
+    kind: str
+    model: Path | None = None
+    card: Card | None = None
+    layers: tuple[str, ...] = ()
+    is_random: bool = False
+    heard: str = ""
+
+    def depth(self, layer: str) -> float:
+        """Where a layer lies in the whole network: above 0, of the last one 1."""
+        names = self.layers if self.card is None else self.card.layer_names
+        return (names.index(layer) + 1) / len(names)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A data set of one label a clip, to which is transferred.
+
+    Attributes:
+        name: letters, digits, '_' and '-'.
+        kind: of its sounds, in a word of the study's own.
+        dataset, data_dir: see `datasets.load`.
+        group_by: see `groups.grouped`.
+        limit: at most so many clips of each class, of data sets with folds or splits in each of them; 0 for all.
+    """
+
+    name: str
+    kind: str
+    dataset: str
+    data_dir: Path | None = None
+    group_by: str | None = None
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that is compared with everything.
+
+    Attributes:
+        path: of the file.
+        name: of the study.
+        seeds: of subsets, and of folds where a target has none of its own; of random weights the first.
+        clips_a_class: how many clips of each class are fitted on: numbers, or 'all'.
+        features: some of `FEATURES`.
+        classifiers: some of `CLASSIFIERS`.
+        poolings: some of `config.POOLINGS`; none: each network's own.
+        sources: by their names; after each network its random twin, where one is asked for.
+        targets: by their names.
+    """
+
+    path: Path
+    name: str
+    seeds: tuple[int, ...]
+    clips_a_class: tuple[int | str, ...]
+    features: tuple[str, ...]
+    classifiers: tuple[str, ...]
+    poolings: tuple[str, ...]
+    sources: Mapping[str, Source]
+    targets: Mapping[str, Target]
+
+    @property
+    def joined_floors(self) -> list[str]:
+        """The floors whose features are joined to those of networks."""
+        return [floor for floor in FLOORS if any(name.endswith(f"+{floor}") for name in self.features)]
+
+    def poolings_of(self, source: Source) -> tuple[str, ...]:
+        """The poolings of a source's features: of a floor one of no name."""
+        if source.card is None:
+            return ("",)
+        return self.poolings or (source.card.pooling or "mean",)
+
+
+def read(path: Path) -> Study:
+    """The study that a TOML file describes; docs/study.md has the keys. Paths in it begin at its folder.
+
+    Raises:
+        InputError: no such file or no TOML; a key is missing, unknown or of another type; a name that does not exist;
+            a model folder that is none.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "study.toml"
+    >>> sources, targets = "[sources.mfcc]\\nfloor='mfcc'\\n", "[targets.a]\\nkind='halls'\\ndataset='synthetic'"
+    >>> _ = path.write_text(f"name = 'tiny'\\n{sources}{targets}")
+    >>> study = read(path)
+    >>> [*study.sources], [*study.targets], study.seeds
+    (['mfcc'], ['a'], (0,))
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: does not exist; expected a study's file (TOML)") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: is no TOML ({' '.join(str(error).split())[:100]}); see docs/study.md") from error
+    file = _Keys(path, "", content)
+    study = Study(
+        path,
+        name=file.get("name", _TEXT),
+        seeds=file.listed("seeds", _SEED, (0,)),
+        clips_a_class=file.listed("clips_a_class", _CLIPS, (EVERY,)),
+        features=file.listed("features", FEATURES, (LAST, SINGLE, ALL)),
+        classifiers=file.listed("classifiers", CLASSIFIERS, (SVM,)),
+        poolings=file.listed("poolings", POOLINGS, (), may_be_empty=True),
+        targets={keys.name: _target(keys) for keys in file.tables("targets")},
+        sources={source.name: source for keys in file.tables("sources") for source in _sources(keys)},
+    )
+    file.check_all_known()
+    for source in study.sources.values():
+        if source.heard and source.heard not in study.targets:
+            raise file.error(f"sources.{source.name}.heard", is_unknown(source.heard, study.targets))
+    return study
+
+
+def _sources(keys: "_Keys") -> list[Source]:
+    """A source, and its random twin where one is asked for."""
+    floor = keys.get("floor", tuple(FLOORS), "")
+    if floor or keys.name in FLOORS:
+        if floor != keys.name:
+            raise keys.error("floor", f"{floor!r} received; a floor is called as what it is: [sources.{floor or 'x'}]")
+        found = [Source(floor, keys.get("kind", _TEXT, FLOOR), layers=(floor,))]
+    else:
+        model, kind, layers = keys.get("model", _TEXT), keys.get("kind", _TEXT), keys.listed("layers", _TEXT, ())
+        key = "model"
+        try:
+            model = keys.model_folder(model)
+            card = Card.read(model)
+            card.require_single_clips(model, "a study does not have")
+            key = "layers"
+            layers = selected_layers(layers or None, card.layer_names)
+        except InputError as error:
+            raise keys.error(key, str(error).removeprefix("layers: ")) from error
+        about = model, card, tuple(sorted(layers, key=card.layer_names.index))
+        found = [Source(keys.name, kind, *about, heard=keys.get("heard", _NAME, ""))]
+        if keys.get("random", _FLAG, False):
+            found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True))
+    keys.check_all_known()
+    return found
+
+
+def _target(keys: "_Keys") -> Target:
+    data_dir = keys.get("data_dir", _TEXT, "")
+    target = Target(
+        keys.name,
+        kind=keys.get("kind", _TEXT),
+        dataset=keys.get("dataset", tuple(DATASETS)),
+        data_dir=keys.beside(data_dir) if data_dir else None,
+        group_by=keys.get("group_by", _TEXT, "") or None,
+        limit=keys.get("limit", _COUNT, 0),
+    )
+    keys.check_all_known()
+    return target
+
+
+class _Keys:
+    """A table of the file, whose keys are asked for one after the other; a message names the file and the key."""
+
+    def __init__(self, path: Path, where: str, content: dict[str, Any]):
+        self._path, self._where, self._content, self._asked = path, where, content, dict.fromkeys(())
+        self.name = where.rpartition(".")[2]
+
+    def error(self, key: str, what: str) -> InputError:
+        return InputError(f"{self._path}: {f'{self._where}.{key}'.lstrip('.')}: {what}")
+
+    def get(self, key: str, kind: "_Kind | Sequence[str]", default: Any = None) -> Any:
+        """A value of a kind, or one of some names."""
+        self._asked[key] = None
+        if key not in self._content:
+            if default is None:
+                raise self.error(key, f"is missing; expected {_expected(kind)}")
+            return default
+        return self._checked(key, self._content[key], kind)
+
+    def listed(self, key: str, kind: "_Kind | Sequence[str]", default: tuple, may_be_empty: bool = False) -> tuple:
+        """The values of a list, each once."""
+        values = self.get(key, (lambda value: isinstance(value, list), "a list"), default)
+        if not values and key in self._content and not may_be_empty:
+            raise self.error(key, "is empty; expected one value at least, or leave it out")
+        return tuple(dict.fromkeys(self._checked(key, value, kind) for value in values))
+
+    def tables(self, key: str) -> "list[_Keys]":
+        """The tables in a table, by their names."""
+        found = self.get(key, _TABLE)
+        if not found:
+            raise self.error(key, f"is empty; expected one at least, as in [{key}.NAME]")
+        for name, content in found.items():
+            self._checked(f"{key}.{name}", content, _TABLE)
+            self._checked(key, name, _NAME)
+        return [_Keys(self._path, f"{key}.{name}", content) for name, content in found.items()]
+
+    def check_all_known(self) -> None:
+        for key in self._content:
+            if key not in self._asked:
+                raise self.error(key, f"the key {is_unknown(key, self._asked)}")
+
+    def beside(self, text: str) -> Path:
+        """A path that begins at the file's folder."""
+        return self._path.parent / text
+
+    def model_folder(self, text: str) -> Path:
+        """Such a path, or what a name stands for; see `imported.find`."""
+        there = self.beside(text)
+        return imported.find(text) if text in (imported.DEFAULT, *CATALOGUE) and not there.exists() else there
+
+    def _checked(self, key, value, kind):
+        if isinstance(kind[0], str):
+            if value not in kind:
+                raise self.error(key, is_unknown(value, kind))
+        elif not kind[0](value):
+            raise self.error(key, f"{str(value)[:60]!r} is not allowed; expected {kind[1]}")
+        return value
+
+
+def _expected(kind):
+    return f"one of {', '.join(kind)}" if isinstance(kind[0], str) else kind[1]

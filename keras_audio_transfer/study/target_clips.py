@@ -1,0 +1,59 @@
+"""The clips of a study's target, checked before any work is done. Without TensorFlow."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from keras_audio_transfer import datasets
+from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.datasets.groups import grouped
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.probing.cross_validation import outer_folds
+from keras_audio_transfer.study.study_file import Study, Target
+
+
+def load(study: Study) -> dict[str, list[Clip]]:
+    """The clips of each target.
+
+    Raises:
+        InputError: names the file and the target: what `datasets.load` and `outer_folds` refuse, or a clip without
+            exactly one label.
+    """
+    return {name: _load(study, target) for name, target in study.targets.items()}
+
+
+def _load(study, target):
+    try:
+        clips = limited(grouped(datasets.load(target.dataset, target.data_dir), target.group_by), target)
+        for clip in clips:
+            if len(clip.labels) != 1:
+                kinds = "numbers" if clip.targets else f"{len(clip.labels)} labels"
+                raise InputError(f"{clip.clip_id} has {kinds}; a study compares data sets with one label a clip")
+        for seed in study.seeds:
+            outer_folds(FeatureTable.of_clips({}, clips, label_names(clips)), seed)
+    except InputError as error:
+        raise InputError(f"{study.path}: targets.{target.name}: {error}") from error
+    return clips
+
+
+def limited(clips: list[Clip], target: Target) -> list[Clip]:
+    """At most `target.limit` clips of each class, fold and split, drawn once for all; in their order."""
+    if not target.limit:
+        return clips
+    places = defaultdict(list)
+    for place, clip in enumerate(clips):
+        places[clip.labels, clip.fold, clip.split].append(place)
+    rng = np.random.default_rng(0)
+    kept = [place for of_part in places.values() for place in rng.permutation(of_part)[: target.limit]]
+    return [clips[place] for place in sorted(kept)]
+
+
+def label_names(clips: list[Clip]) -> list[str]:
+    """The classes of a target's clips, in the data set's order."""
+    return datasets.label_names(clips, datasets.DATASETS[clips[0].dataset].LABELS)
+
+
+def is_divided(clips: list[Clip]) -> bool:
+    """Whether the data set has folds or splits of its own."""
+    return any(clip.fold >= 0 or clip.split for clip in clips)

@@ -1,0 +1,136 @@
+"""A study's file: what it says, and what is refused in a line that names the file and the key."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.model_folder import default_model
+from keras_audio_transfer.study import study_file, target_clips
+
+TARGET = "[targets.halls]\nkind = 'halls'\ndataset = 'synthetic'\n"
+FLOOR = "[sources.mfcc]\nfloor = 'mfcc'\n"
+
+
+def written(folder, text):
+    path = folder / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_what_a_file_says(tmp_path):
+    text = f"""
+    name = "mine"
+    seeds = [3, 1]
+    clips_a_class = [5, "all", 5]
+    features = ["each", "all+log_mel"]
+    poolings = ["max", "mean"]
+    [sources.tones]
+    model = "default"
+    kind = "tones"
+    random = true
+    heard = "halls"
+    layers = ["layer4", "layer2"]
+    {FLOOR}
+    {TARGET}
+    limit = 7
+    [targets.mine]
+    kind = "words"
+    dataset = "folder"
+    data_dir = "sounds"
+    """
+    study = study_file.read(written(tmp_path, text))
+    assert (study.name, study.seeds, study.clips_a_class) == ("mine", (3, 1), (5, "all"))
+    assert study.classifiers == ("svm",)
+    assert study.joined_floors == ["log_mel"]
+    tones, twin, mfcc = study.sources.values()
+    assert (tones.kind, tones.heard, tones.layers, tones.is_random) == ("tones", "halls", ("layer2", "layer4"), False)
+    assert (twin.name, twin.kind, twin.is_random, twin.model) == ("tones (random)", "random", True, default_model())
+    assert (mfcc.kind, mfcc.layers, study.poolings_of(mfcc)) == ("floor", ("mfcc",), ("",))
+    assert study.poolings_of(twin) == ("max", "mean")
+    assert [tones.depth(layer) for layer in tones.layers] == [2 / 5, 4 / 5]
+    assert study.targets["halls"].limit == 7
+    assert study.targets["mine"].data_dir == tmp_path / "sounds"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("name = 'x'", ""), "name: is missing; expected a text of one line"),
+        (("name = 'x'", "name = ["), "is no TOML"),
+        (("name = 'x'", "name = 'x'\nseed = [1]"), "seed: the key 'seed' is unknown; did you mean seeds?"),
+        (("name = 'x'", "name = 'x'\nseeds = []"), "seeds: is empty; expected one value at least"),
+        (("name = 'x'", "name = 'x'\nseeds = [true]"), "seeds: 'True' is not allowed; expected a whole number, 0 to "),
+        (("name = 'x'", "name = 'x'\nclips_a_class = [0.5]"), "clips_a_class: '0.5' is not allowed; expected numbers"),
+        (("name = 'x'", "name = 'x'\nfeatures = ['al']"), "features: 'al' is unknown; did you mean all?"),
+        (("name = 'x'", "name = 'x'\nclassifiers = ['knn']"), "classifiers: 'knn' is unknown; choose from svm, "),
+        (("name = 'x'", "name = 'x'\npoolings = ['average']"), "poolings: 'average' is unknown; choose from mean, "),
+        (("name = 'x'", "name = 'x'\nfinetuning = []"), "finetuning: the key 'finetuning' is unknown"),
+        ((TARGET, ""), "targets: is missing; expected a table"),
+        (("[targets.halls]", "[targets.'a|b']"), "targets: 'a|b' is not allowed; expected letters, digits"),
+        (("'synthetic'", "'synthetics'"), "targets.halls.dataset: 'synthetics' is unknown; did you mean synthetic?"),
+        (("'synthetic'", "'esc10'"), "targets.halls: esc10: no folder given; pass `data_dir`"),
+        (("'synthetic'", "'folder'\ndata_dir = 'gone'"), "targets.halls: folder: {folder}/gone"),
+        (("'synthetic'", "'synthetic'\nlimit = 2.5"), "targets.halls.limit: '2.5' is not allowed; expected a whole"),
+        (("'synthetic'", "'emomusic'\ndata_dir = '{folder}'"), "targets.halls: emomusic: {folder}"),
+        ((FLOOR, "[sources.mine]\nfloor = 'mfcc'\n"), "sources.mine.floor: 'mfcc' received; a floor is called as what"),
+        (
+            (FLOOR, "[sources.mfcc]\nmodel = 'default'\nkind='x'\n"),
+            "sources.mfcc.floor: '' received; a floor is called",
+        ),
+        (
+            (FLOOR, "[sources.a]\nmodel = 'gone'\nkind = 'x'\n"),
+            "sources.a.model: {folder}/gone: is not a folder; expected",
+        ),
+        (
+            (FLOOR, "[sources.a]\nmodel = 'yamnet'\nkind = 'x'\n"),
+            "sources.a.model: yamnet is a published network, not a",
+        ),
+        ((FLOOR, "[sources.a]\nmodel = 'default'\n"), "sources.a.kind: is missing"),
+        (
+            (FLOOR, "[sources.a]\nmodel = 'default'\nkind = 'x'\nlayers = ['layer9']\n"),
+            "sources.a.layers: 'layer9' is unknown; did you mean layer5?",
+        ),
+        (
+            (FLOOR, "[sources.a]\nmodel = 'default'\nkind = 'x'\nheard = 'words'\n"),
+            "sources.a.heard: 'words' is unknown; choose from halls",
+        ),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, change, message):
+    before, after = (text.replace("{folder}", str(tmp_path)) for text in change)
+    text = f"name = 'x'\n{FLOOR}{TARGET}"
+    assert before in text
+    path = written(tmp_path, text.replace(before, after))
+    expected = f"{path}: {message}".replace("{folder}", str(tmp_path))
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}") as caught:
+        target_clips.load(study_file.read(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"study\.toml: does not exist; expected a study's file"):
+        study_file.read(tmp_path / "study.toml")
+
+
+def test_a_target_needs_one_label_a_clip(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,label\na.wav,dog\nb.wav,dog|cat\n")
+    path = written(
+        tmp_path, f"name = 'x'\n{FLOOR}{TARGET}".replace("'synthetic'", "'manifest'\ndata_dir = 'clips.csv'")
+    )
+    with pytest.raises(
+        InputError, match=r"study\.toml: targets\.halls: b\.wav has 2 labels; a study compares data sets"
+    ):
+        target_clips.load(study_file.read(path))
+
+
+def test_a_limit_keeps_so_many_of_each_class_and_fold(tmp_path):
+    clips = [f"{n}.wav,{'ab'[n % 2]},{1 + n % 3}\n" for n in range(60)]
+    (tmp_path / "clips.csv").write_text(f"path,label,fold\n{''.join(clips)}")
+    target = TARGET.replace("'synthetic'", "'manifest'\ndata_dir = 'clips.csv'\nlimit = 4")
+    study = study_file.read(written(tmp_path, f"name = 'x'\n{FLOOR}{target}"))
+    found = target_clips.load(study)["halls"]
+    assert {*Counter((clip.labels, clip.fold) for clip in found).values()} == {4}
+    assert len(found) == 2 * 3 * 4
+    assert found == target_clips.load(study)["halls"]
