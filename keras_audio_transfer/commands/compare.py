@@ -284,9 +284,10 @@ def main(options):
     options.output_dir.mkdir(parents=True, exist_ok=True)
     check_settings(options.output_dir / CONFIG, settings_of(options, sources, files, clips), added=[FINGERPRINT, CARDS])
 
-    from keras_audio_transfer import extraction, plots
+    if any(sources.values()):
+        from keras_audio_transfer import extraction
 
-    extraction.use_one_thread_a_clip(options.workers)
+        extraction.use_one_thread_a_clip(options.workers)
     of_probes = (f"probing {name}" for name in [*sources, *files, *[JOINED] * options.join])
     phases = cli.Phases(options, *sources, *of_probes)
     how = clips, label_names, cluster, phases
@@ -319,6 +320,8 @@ def main(options):
     cli.show(scores[SHOWN].to_string(index=False, float_format="{:.3f}".format))
     cli.show(between.to_string(index=False, float_format="{:+.3f}".format))
     with cli.picture():
+        from keras_audio_transfer import plots
+
         plots.sources(scores, options.output_dir / "sources.*", f"Sources on {name_of_clips(options)}")
     write_failures(path, failures)
     return cli.report_failures(failures, path)
