@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +12,6 @@ from conftest import run_main
 from sounds import CONFIG
 
 from keras_audio_transfer import extraction
-from keras_audio_transfer import study as study_package
 from keras_audio_transfer.audio import crop_or_pad, load_for
 from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.errors import InputError
@@ -22,7 +20,7 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.grid_search import GRID
 from keras_audio_transfer.probing.layer_selection import thorough
 from keras_audio_transfer.probing.prober import Prober, fit_svm
-from keras_audio_transfer.study import running, source_features, study_file, target_clips
+from keras_audio_transfer.study import report, running, source_features, study_file, target_clips
 from keras_audio_transfer.study.cells import subset
 
 RATE = CONFIG.sample_rate
@@ -313,8 +311,7 @@ def test_a_damaged_record_is_named(copy, place):
 def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch, capsys):
     written = []
     monkeypatch.setattr(extraction, "use_one_thread_a_clip", lambda workers: None)  # TensorFlow has run here before
-    report = SimpleNamespace(write=lambda *what: written.append(what))
-    monkeypatch.setattr(study_package, "report", report, raising=False)
+    monkeypatch.setattr(report, "write", lambda *what: written.append(what))
     read(place, name="more", lines={'[4, "all"]': '[4, 9, "all"]'})
     arguments = place / "more.toml", "--output-dir", copy, "--quiet"
     assert run_main("study", *arguments) == 1
@@ -330,3 +327,7 @@ def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch
         run_main("study", *arguments, "--only", "x")
     with pytest.raises(InputError, match=r"^--output-dir: .* is a file; name a folder"):
         run_main("study", place / "more.toml", "--output-dir", place / "more.toml")
+    (place / "own").mkdir()
+    (place / "own" / "README.md").write_text("a person's own")
+    with pytest.raises(InputError, match=r"^--output-dir: .*README\.md stands there without its config\.json"):
+        run_main("study", place / "more.toml", "--output-dir", place / "own")

@@ -29,14 +29,14 @@ def arguments():
 
 def check(options, study):
     """Refuse what cannot end well, before any work is done."""
-    from keras_audio_transfer.study import running
+    from keras_audio_transfer.study import report, running
 
-    folder = options.output_dir
+    folder, outputs = options.output_dir, (*running.OUTPUTS, *report.OUTPUTS)
     places.check_folder("--output-dir", folder)
     inputs = [study.path, *(target.data_dir for target in study.targets.values())]
     inputs += [source.model for source in study.sources.values()]
-    places.check_state("--output-dir", [folder / name for name in running.OUTPUTS], folder / running.CONFIG, inputs)
-    for name in (running.CONFIG, *running.OUTPUTS):
+    places.check_state("--output-dir", [folder / name for name in outputs], folder / running.CONFIG, inputs)
+    for name in (running.CONFIG, *outputs):
         places.check_no_input("--output-dir", folder / name, inputs)
     failures_beside(folder / running.CONFIG)
     places.lock(folder)

@@ -23,7 +23,7 @@ from keras_audio_transfer.study.findings import answers
 if TYPE_CHECKING:
     from keras_audio_transfer.study.study_file import Study
 
-PICTURES = "pictures"
+PAGE, MARKDOWN, SUMMARY, PICTURES = OUTPUTS = ("index.html", "README.md", "summary.json", "pictures")
 _HERE = Path(__file__).resolve().parent
 _PACKAGES = ("keras_audio_transfer", "numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras")
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|#"} | {"\n": " ", "\r": " "})
@@ -57,9 +57,9 @@ def write(results: pd.DataFrame, measures: pd.DataFrame, study: "Study", folder:
         [STYLE, _HERE / "report.css"],
         [SORTING, _HERE / "report.js"],
     )
-    _write(folder / "index.html", page)
-    _write(folder / "README.md", _markdown(content))
-    _write(folder / "summary.json", _summary(content))
+    _write(folder / PAGE, page)
+    _write(folder / MARKDOWN, _markdown(content))
+    _write(folder / SUMMARY, _summary(content))
 
 
 def _write(path, content):
