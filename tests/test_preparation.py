@@ -192,7 +192,7 @@ def test_what_has_changed_is_done_again(change, manifest, tmp_path):
     assert first.stat().st_mtime_ns == kept
     assert_stored(clips, stored)
     assert {path.name for path in folder.iterdir()} == {INDEX, *(clip.path.name for clip in stored)}
-    assert len([*(folder / INDEX).iterdir()]) == len({clip.path for clip in stored})
+    assert len([*(folder / INDEX).glob("*.parquet")]) == len({clip.path for clip in stored})
 
 
 def test_what_is_nowhere_else_is_not_lost(manifest, tmp_path):

@@ -99,6 +99,7 @@ def test_names_that_are_no_utf8_are_read_by_their_bytes(tmp_path):
 def test_a_place_whose_name_is_no_utf8_can_be_written():
     place = Path(os.fsdecode(b"caf\xe9"))
     options = SimpleNamespace(unknown=place, labelled=place, clip_seconds=1, layer_weights="", group_by=None)
+    options.keep_examples = 0
     settings = own_sounds.settings(options, "m", ["m"])
     assert settings["unknown"] == settings["labelled"] == "caf\\xe9"
     assert json.loads(predict.as_json(SimpleNamespace(model_dir=place), ""))["model"] == "caf\\xe9"
