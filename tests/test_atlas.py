@@ -241,6 +241,7 @@ def test_clips_that_have_not_one_label_each_are_refused(labels, rule):
         labels_of(table)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser(tmp_path):
     _, data = made(tmp_path, atlas())

@@ -125,6 +125,7 @@ def test_differences_are_those_of_the_folds(compared):
     assert row["interval_high"] - row["difference"] == pytest.approx(half, rel=1e-3, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues(compared, compare, tmp_path):
     out, flags = compared
     again = tmp_path / "again"

@@ -796,6 +796,7 @@ def test_synthetic_conditions_do_what_they_say():
     assert crest(overload) < 0.7 * crest(studio)
 
 
+@pytest.mark.slow
 def test_synthetic_classes_are_neither_trivial_nor_hopeless():
     """A plain classifier is well above chance (0.2) and well below perfect on the conditions it has not heard."""
     clips = load("synthetic")

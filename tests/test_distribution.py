@@ -135,12 +135,14 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_devices_learn_what_one_learns(trained):
     one = result(trained, "one")
     assert one["history"]["loss"][-1] < 0.9 * one["history"]["loss"][0]
     assert_same(result(trained, "two"), one, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_nothing_had_happened(trained):
     assert not (trained / "killed.json").exists()
     assert result(trained, "resumed") == result(trained, "two")

@@ -85,7 +85,7 @@ def test_the_keras_model_with_another_pooling(folder):
     assert load_network(folder).output.keys() == max_pooled.output.keys()
 
 
-@pytest.mark.parametrize("what", ["saved_model_checksum", "checkpoint_hash"])
+@pytest.mark.parametrize("what", ["saved_model_checksum", pytest.param("checkpoint_hash", marks=pytest.mark.slow)])
 def test_the_graph_or_the_weights_of_another_training(folder, what):
     path = folder / "1" / "fingerprint.pb"
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
@@ -103,13 +103,21 @@ def test_the_graph_or_the_weights_of_another_training(folder, what):
         ({"labels": ["a", "b", "c", "d", "e"]}, r"labels is \['a', 'b', .*, but the SavedModel 1 .* says \['harmonic'"),
         pytest.param({"labels": []}, r"labels is \[\], but the SavedModel", marks=pytest.mark.slow),
         ({"pooling": "max"}, "pooling is max, but the SavedModel 1 beside it says mean"),
-        ({"audio": {"sample_rate": 22050}}, "audio.sample_rate is 22050, but the SavedModel 1 beside it says 16000"),
+        pytest.param(
+            {"audio": {"sample_rate": 22050}},
+            "audio.sample_rate is 22050, but the SavedModel 1 beside it says 16000",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"layer_names": ["layer1"], "layer_sizes": {"layer1": 64}},
             "layer_sizes is {'layer1': 64}, but the SavedModel",
             marks=pytest.mark.slow,
         ),
-        ({"layer_sizes": dict.fromkeys([f"layer{i}" for i in range(1, 6)], 3)}, "layer_sizes is {'layer1': 3, "),
+        pytest.param(
+            {"layer_sizes": dict.fromkeys([f"layer{i}" for i in range(1, 6)], 3)},
+            "layer_sizes is {'layer1': 3, ",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_card_that_was_changed(folder, change, said):

@@ -114,6 +114,7 @@ def sound(n_samples):
     return np.linspace(0.01, 1, n_samples, dtype=np.float32) * noise(n_samples)
 
 
+@pytest.mark.slow
 def test_network_by_an_independent_computation(published):
     model = source.build(NETWORK, NETWORK.read(published))
     assert tuple(model.output) == TAPS

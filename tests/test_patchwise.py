@@ -78,7 +78,7 @@ def kinds(model):
     return {type(layer) for layer in model.layers}
 
 
-@pytest.mark.parametrize("maps", [small_maps, timeless_maps])
+@pytest.mark.parametrize("maps", [pytest.param(small_maps, marks=pytest.mark.slow), timeless_maps])
 @pytest.mark.parametrize("pooling", some_quick(POOLINGS, ["mean_deviation"]))
 def test_features_are_those_of_all_patches_at_once(pooling, maps):
     model = new_model(pooling, maps)
@@ -94,7 +94,7 @@ def test_features_are_those_of_all_patches_at_once(pooling, maps):
             np.testing.assert_allclose(features[name], values, rtol=1e-4, atol=5e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("maps", [small_maps, timeless_maps])
+@pytest.mark.parametrize("maps", [pytest.param(small_maps, marks=pytest.mark.slow), timeless_maps])
 def test_features_are_those_of_all_windows_at_once(maps):
     model = new_model(maps=maps, config=replace(WINDOWS, patch_hop=24, n_fft=400) if maps is timeless_maps else WINDOWS)
     result = patchwise(tiled(folded(model)))

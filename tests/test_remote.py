@@ -287,7 +287,16 @@ def test_what_can_only_be_here_is_refused_elsewhere(s3, tmp_path, monkeypatch):
 # ---- bad answers
 
 
-@pytest.mark.parametrize("how", ["cut", "slow", BUSY, ("500 Internal", "InternalError")], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        "cut",
+        pytest.param("slow", marks=pytest.mark.slow),
+        BUSY,
+        pytest.param(("500 Internal", "InternalError"), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_bad_answers_are_asked_for_again(s3, how, monkeypatch):
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.5}})
     fsspec.filesystem("s3").clear_instance_cache()
@@ -311,6 +320,7 @@ def test_a_cache_that_cannot_be_written_is_named(s3, tmp_path, monkeypatch, use)
     assert_says(use("s3://bucket/x.npz"), rf"{tmp_path}/file(/remote)?: .*; expected a folder for copies; name another")
 
 
+@pytest.mark.slow
 def test_there_is_a_limit_and_the_old_copy_stays(s3, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")  # for each of s3fs's five
     fsspec.filesystem("s3").clear_instance_cache()
@@ -401,6 +411,7 @@ def test_no_server(s3, monkeypatch):
 # ---- processes
 
 
+@pytest.mark.slow
 def test_a_process_ends_well_and_shows_no_key(s3, sounds):
     command = [sys.executable, "-m", "keras_audio_transfer", "mfcc", "s3://bucket/sounds"]
     run = subprocess.run(

@@ -171,6 +171,7 @@ def recordings(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_segments_of_recordings(model_dir, recordings, run_script, tmp_path):
     """The scores of the model are nearly alike for all labels: a low threshold finds some."""
     names = read_card(model_dir)["labels"]

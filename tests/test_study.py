@@ -191,6 +191,7 @@ def test_what_is_measured(studied):
     assert distances["tones", "none"] == 0 < distances["tones", "folds"]
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_tables(studied, copy, place):
     lines = (copy / "cells.jsonl").read_bytes().splitlines(keepends=True)
     (copy / "cells.jsonl").write_bytes(b"".join(lines[: len(lines) // 3]) + lines[-1][:50])

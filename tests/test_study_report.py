@@ -116,6 +116,7 @@ def test_markdown_tables_are_whole(folder):
         assert (folder / picture).is_file()
 
 
+@pytest.mark.slow
 def test_the_same_tables_give_the_same_files(tmp_path, monkeypatch):
     small = results().query("source != 'talk' and clips_a_class == 'all'")
     monkeypatch.setattr(report, "answers", lambda *tables: answers(*tables)[:2])  # all have many pictures
@@ -133,6 +134,7 @@ def test_a_study_that_failed_everywhere_has_a_report(tmp_path):
     assert "0 cells were scored, 1 failed" in Page(tmp_path / "index.html").text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser(folder):
     address = (folder / "index.html").as_uri()

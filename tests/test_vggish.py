@@ -70,6 +70,7 @@ def independent(patches, arrays):
     return taps
 
 
+@pytest.mark.slow
 def test_network_by_an_independent_computation(arrays, checkpoint):
     model = source.build(NETWORK, NETWORK.read(checkpoint))
     assert {tap: output.shape[-1] for tap, output in model.output.items()} == SIZES
