@@ -3,7 +3,7 @@
     keras-audio-transfer study study.toml --output-dir studies/mine
     keras-audio-transfer study study.toml --output-dir studies/mine --only 'yamnet|esc10|all+mfcc|mean|svm|10|1'
 
-docs/study.md says what a study's file holds. Each cell is kept as it ends: a run that was killed goes on when it is
+docs/studies.md says what a study's file holds. Each cell is kept as it ends: a run that was killed goes on when it is
 started again, and with a changed file what is still asked for is kept. A cell that fails is in the table, with the
 reason.
 """
@@ -17,7 +17,7 @@ from keras_audio_transfer.files import failures_beside, write_failures
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/study.md")
+    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/studies.md")
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the report")
     text = "cells whose name is like this (* stands for anything), again where they are done: they have to be equal"
     parser.add_argument("--only", metavar="PATTERN", help=f"{text} (default: those that are not done)")

@@ -36,7 +36,7 @@ def answers(results: pd.DataFrame, measures: pd.DataFrame) -> list[Finding]:
     """The answers of a study.
 
     Args:
-        results: the table of cells, a row a cell and fold: docs/study.md has the columns.
+        results: the table of cells, a row a cell and fold: docs/studies.md has the columns.
         measures: source, target, layer, measure, value.
 
     Returns:

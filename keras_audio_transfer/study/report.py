@@ -42,7 +42,7 @@ def write(results: pd.DataFrame, measures: pd.DataFrame, study: "Study", folder:
     The same tables give the same files.
 
     Args:
-        results: the table of cells, a row a cell and fold: docs/study.md has the columns.
+        results: the table of cells, a row a cell and fold: docs/studies.md has the columns.
         measures: source, target, layer, measure, value.
         study: what was asked for.
         folder: of the study; older files of these names are replaced.

@@ -42,7 +42,7 @@ class Results(NamedTuple):
     """What a study has found.
 
     Attributes:
-        cells: the table, a row a cell and fold; docs/study.md has the columns.
+        cells: the table, a row a cell and fold; docs/studies.md has the columns.
         measures: see `measuring.table_of`; None where only some cells were run.
         failed_cells: the keys of those that were asked for and failed.
         failed_clips: (clip, why) of clips without features, each named after its target.

@@ -124,7 +124,7 @@ class Study:
 
 
 def read(path: Path) -> Study:
-    """The study that a TOML file describes; docs/study.md has the keys. Paths in it begin at its folder.
+    """The study that a TOML file describes; docs/studies.md has the keys. Paths in it begin at its folder.
 
     Raises:
         InputError: no such file or no TOML; a key is missing, unknown or of another type; a name that does not exist;
@@ -143,7 +143,7 @@ def read(path: Path) -> Study:
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist; expected a study's file (TOML)") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: is no TOML ({' '.join(str(error).split())[:100]}); see docs/study.md") from error
+        raise InputError(f"{path}: is no TOML ({' '.join(str(error).split())[:100]}); see docs/studies.md") from error
     file = _Keys(path, "", content)
     study = Study(
         path,
