@@ -151,6 +151,15 @@ def test_all_clips_are_what_the_prober_says(studied):
     assert found["n_features"].unique().tolist() == [expected["n_features"]]
 
 
+def test_the_last_layer_joined_with_a_floor(place, tmp_path):
+    changed = {'"each", "chosen", "all+mfcc"': '"last+mfcc"', '[4, "all"]': '["all"]'}
+    table = running.run(read(place, name="last", lines=changed), tmp_path / "last").cells
+    joined = table[table["features"] == "last+mfcc"]
+    assert (joined["status"] == "done").all()
+    assert {*joined["layers"]} == {"layer4+mfcc"}
+    assert joined["depth"].isna().all()
+
+
 def test_fewer_clips_are_scored_on_the_same_ones(studied):
     folder, results = studied
     table = features(folder, "mfcc", "folds")

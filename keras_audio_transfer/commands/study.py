@@ -17,7 +17,9 @@ from keras_audio_transfer.files import failures_beside, write_failures
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/studies.md")
+    parser.add_argument(
+        "study", type=Path, metavar="STUDY.toml", help="what is compared with what; see docs/studies.md"
+    )
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="for the tables and the report")
     text = "cells whose name is like this (* stands for anything), again where they are done: they have to be equal"
     parser.add_argument("--only", metavar="PATTERN", help=f"{text} (default: those that are not done)")

@@ -84,6 +84,7 @@ class Evaluator:
         layers = {LAST: names[-1:], LAYER: (cell.layer,), ALL: names, SINGLE: single, CHOSEN: method}[base]
         if floor:
             features, layers = features.join(self.table(floor, "", cell.target), floor), (*layers, floor)
+        has_depth = cell.features in (LAST, LAYER, SINGLE)
         for fold, part in _parts(features, cell):
             for found in scored(part, layers, cell.classifier, cell.seed):
                 _, fit, score = found.fold.outer
@@ -91,7 +92,7 @@ class Evaluator:
                 yield {
                     "fold": fold or found.fold.name,
                     "layers": "+".join(found.layers),
-                    "depth": self.sources[cell.source].depth(*found.layers) if base in (LAST, LAYER, SINGLE) else None,
+                    "depth": self.sources[cell.source].depth(*found.layers) if has_depth else None,
                     "n_train": len(fit),
                     "n_test": len(score),
                     "metric": "accuracy",
