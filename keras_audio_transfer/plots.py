@@ -27,6 +27,7 @@ plt.rcParams["text.parse_math"] = False  # a class may be called cash_$_to_$
 plt.rcParams["svg.hashsalt"] = "keras_audio_transfer"  # the same picture has the same bytes
 
 BLUE, ORANGE, VERMILION, GREEN, GREY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#666666"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "black")  # Okabe and Ito's, without yellow
 _CHOICE_STYLES = {
     "last layer": (GREY, "v", -0.24),
     "best single layer": (ORANGE, "^", -0.08),

@@ -9,9 +9,7 @@ import numpy as np
 
 from keras_audio_transfer import plots
 
-# As many pairs of a colour and a marker as no two classes share, up to 77.
-_COLOURS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.VERMILION, "#CC79A7", "#56B4E9", "black")
-_MARKERS = "os^Dv*PX<>p"
+_MARKERS = "os^Dv*PX<>p"  # with as many colours as there are, no two of 77 classes look alike
 
 
 def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> bytes:
@@ -35,13 +33,13 @@ def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], se
     scaled = np.pad(scaled, ((0, 0), (0, max(0, 2 - scaled.shape[1]))))  # of a single unit: on a line
     total = scaled.var(axis=0, ddof=1).sum()
     points = PCA(2, random_state=seed).fit_transform(scaled) if total else scaled[:, :2]
-    shares = points.var(axis=0, ddof=1) / total if total else np.zeros(2)
+    fractions = points.var(axis=0, ddof=1) / total if total else np.zeros(2)
     figure, axis = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     for index, name in enumerate(names):
-        look = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+        look = {"color": plots.COLOURS[index % len(plots.COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
         axis.scatter(*points[labels == index].T, **look, s=24, alpha=0.75, linewidths=0, label=name)
-    for axis_of, number, share in zip((axis.xaxis, axis.yaxis), (1, 2), shares, strict=True):
-        axis_of.set_label_text(f"principal component {number} ({share:.0%} of the variance)")
+    for axis_of, number, fraction in zip((axis.xaxis, axis.yaxis), (1, 2), fractions, strict=True):
+        axis_of.set_label_text(f"principal component {number} ({fraction:.0%} of the variance)")
     n_columns = -(-len(names) // 25)
     figure.legend(loc="outside right upper", fontsize=8 if n_columns == 1 else 6, ncols=n_columns)
     return _png(figure)

@@ -8,10 +8,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from keras_audio_transfer import plots
-from keras_audio_transfer.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, plt
+from keras_audio_transfer.plots import COLOURS, GREY, VERMILION, plt
 from keras_audio_transfer.study.comparisons import SIGNIFICANT
 
-_COLOURS = (BLUE, VERMILION, GREEN, ORANGE, "#CC79A7", "#56B4E9", "black")  # Okabe and Ito's, without yellow
 _MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")  # one more than colours: no two lines are alike
 _BARS = "bars: 95 % intervals, cut where they are wide"
 _PANELS = 3  # beside each other
@@ -59,7 +58,7 @@ def curves(table: pd.DataFrame, path: Path, title: str, panel: str, line: str, x
     axes[0, 0].set_ylim(low, high)
     handles = [Line2D([], [], **_style(place), label=name) for place, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    bars = _BARS if len(names) <= len(_COLOURS) else "intervals: in the table"
+    bars = _BARS if len(names) <= len(COLOURS) else "intervals: in the table"
     plots.add_title(figure, f"{title}; {bars}")
     plots.save(figure, path)
 
@@ -75,8 +74,8 @@ def _window(table, y):
 
 
 def _style(place):
-    line = _LINES[place // len(_COLOURS) % len(_LINES)]
-    about = {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)], "linestyle": line}
+    line = _LINES[place // len(COLOURS) % len(_LINES)]
+    about = {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)], "linestyle": line}
     return {**about, "markersize": 4, "linewidth": 1.2}
 
 
@@ -86,7 +85,7 @@ def _draw_line(axis, rows, x, y, ticks, which):
     if ticks is not None:  # so that intervals do not hide each other
         at += 0.4 * ((place + 0.5) / n_lines - 0.5)
     axis.plot(at, rows[y], **_style(place))
-    if n_lines <= len(_COLOURS):
+    if n_lines <= len(COLOURS):
         axis.vlines(at, rows["low"], rows["high"], color=_style(place)["color"], linewidth=1, alpha=0.7)
 
 
