@@ -15,12 +15,12 @@ from keras_audio_transfer.config import checked_whole, number, shown
 from keras_audio_transfer.errors import InputError
 
 
-class Share(NamedTuple):
-    """A layer's Shapley value.
+class Estimate(NamedTuple):
+    """A layer's Shapley value, estimated.
 
     Attributes:
         value: in the unit of the scores; those of all layers add up to the score of all, minus chance.
-        standard_error: of a value that is estimated.
+        standard_error: of the value.
     """
 
     value: float
@@ -78,7 +78,7 @@ def sampled(
     chance: float,
     permutations: int = 100,
     seed: int = 0,
-) -> dict[str, Share]:
+) -> dict[str, Estimate]:
     """The Shapley value of each layer, estimated on random orders of the layers.
 
     After Castro et al. 2009 (Polynomial calculation of the Shapley value based on sampling, Computers & Operations
@@ -97,8 +97,8 @@ def sampled(
     Raises:
         InputError: no layers, or one twice; fewer than two orders; or a score that is not finite.
 
-    >>> shares = sampled(lambda joined: 0.1 + 0.2 * len(joined), ["low", "high"], chance=0.1, permutations=4)
-    >>> round(shares["low"].value, 3)
+    >>> values = sampled(lambda joined: 0.1 + 0.2 * len(joined), ["low", "high"], chance=0.1, permutations=4)
+    >>> round(values["low"].value, 3)
     0.2
     """
     if not layers or len({*layers}) < len(layers):
@@ -117,7 +117,8 @@ def sampled(
             before = worth[names]
     errors = gains.std(axis=0, ddof=1) / np.sqrt(permutations)
     return {
-        layer: Share(*pair) for layer, *pair in zip(layers, gains.mean(axis=0).tolist(), errors.tolist(), strict=True)
+        layer: Estimate(*pair)
+        for layer, *pair in zip(layers, gains.mean(axis=0).tolist(), errors.tolist(), strict=True)
     }
 
 
