@@ -131,7 +131,7 @@ def test_depth_and_chosen_layers(found):
     assert profile["depth"].tolist() == [0.25, 0.5, 0.75, 1.0]
     taken = found["chosen"].summary
     assert {*taken["layer"]} == {"layer2", "layer3"}
-    assert taken["share"].eq(1).all()
+    assert taken["fraction"].eq(1).all()
     assert "2.0 layers are taken on average" in found["chosen"].sentence
 
 

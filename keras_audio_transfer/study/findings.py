@@ -101,7 +101,7 @@ def layers(cells: Cells) -> Finding:
 def floors(cells: Cells) -> Finding:
     """MFCC alone against layers, and layers with plain features against those without."""
     of = dict([*cells.networks.groupby("features", sort=False)])
-    both = [(f"{layers}+{floor}", layers) for floor in ("mfcc", "log_mel") for layers in ("last", "all", "chosen")]
+    both = [(f"{layers}+{floor}", layers) for floor in FLOORS for layers in ("last", "all")]
     alone = [(layers, "mfcc") for layers in ("last", "all")]
     return _joined("mfcc", "Do MFCC still matter?", {**of, "mfcc": cells.mfcc}, [*alone, *both])
 
@@ -207,8 +207,8 @@ def clips_to_match(cells: Cells) -> Finding:
         "clips that there are"
     )
     if len(reached):
-        share, fewest = (summary["clips"] / summary["of"]).median(), summary.loc[summary["clips"].idxmin()]
-        median = f"with {100 * share:.0f} % of the clips in the median, " if np.isfinite(share) else ""
+        fraction, fewest = (summary["clips"] / summary["of"]).median(), summary.loc[summary["clips"].idxmin()]
+        median = f"with {100 * fraction:.0f} % of the clips in the median, " if np.isfinite(fraction) else ""
         sentence += (
             f", {median}with the fewest clips {fewest['source']} on {fewest['target']}: {fewest['said']} of "
             f"{fewest['of']:.3g} (95 % interval; {sizes(fewest)})"
@@ -286,8 +286,8 @@ def chosen_layers(cells: Cells) -> Finding:
     summary = taken.groupby(["source", "layer"], sort=False).agg(taken=("cell", "size"), cells=("cell", patterns))
     summary = summary.reset_index()
     summary.insert(3, "choices", summary["source"].map(choices))
-    summary.insert(4, "share", summary["taken"] / summary["choices"])
-    summary = summary.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    summary.insert(4, "fraction", summary["taken"] / summary["choices"])
+    summary = summary.sort_values("fraction", ascending=False, kind="stable", ignore_index=True)
     top = summary.iloc[0]
     sentence = (
         f"{capital(with_clips(cells.most))}, {number['mean']:.1f} layers are taken on average "

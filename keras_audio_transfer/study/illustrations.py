@@ -67,10 +67,10 @@ def _clips(finding):
     there = finding.summary[np.isfinite(finding.summary["clips"])]
     if there.empty:
         return {}
-    shares = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1).rename(columns={"clips": "mean"})
-    rows = shares.assign(source=there["source"], target=there["target"])
-    title = "Share of its training clips that a network needs for what MFCC reach with all; others never get there"
-    return {title: partial(pictures.forest, rows, label="target", group="source", x_label="share of the clips")}
+    needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1).rename(columns={"clips": "mean"})
+    rows = needed.assign(source=there["source"], target=there["target"])
+    title = "Fraction of its training clips that a network needs for what MFCC reach with all; others never get there"
+    return {title: partial(pictures.forest, rows, label="target", group="source", x_label="fraction of the clips")}
 
 
 def _depth(finding):
@@ -79,10 +79,10 @@ def _depth(finding):
 
 
 def _chosen(finding):
-    rows = finding.summary.assign(mean=finding.summary["share"], low=np.nan, high=np.nan)
+    rows = finding.summary.assign(mean=finding.summary["fraction"], low=np.nan, high=np.nan)
     rows = rows.sort_values("source", kind="stable").assign(label=lambda rows: rows["source"] + ": " + rows["layer"])
     title = "How often a layer is in the chosen combination"
-    return {title: partial(pictures.forest, rows, label="label", group="source", x_label="share of the choices")}
+    return {title: partial(pictures.forest, rows, label="label", group="source", x_label="fraction of the choices")}
 
 
 def _why(finding):
