@@ -73,7 +73,7 @@ def keep(features: FeatureTable, layers: Mapping[str, str], number: int, seed: i
     Args:
         features: of all clips that a classifier is fitted on.
         layers: their names there -> their names in the model, in the order of their concatenation.
-        number: how many clips, at most; of each label that share of its clips.
+        number: how many clips, at most; of each label the same fraction of its clips.
         seed: which.
     """
     from keras_audio_transfer.probing.learning_curve import nested_places  # takes a second to import

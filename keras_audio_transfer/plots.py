@@ -294,7 +294,7 @@ def reliability(table: pd.DataFrame, path: Path, title: str) -> None:
         table["probability"], table["share_right"], ends, fmt="o", capsize=3, label="held-out clips, 95 % interval"
     )
     axis.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    axis.set(xlabel="probability of a label", ylabel="share of clips that have it")
+    axis.set(xlabel="probability of a label", ylabel="fraction of clips that have it")
     axis.legend(loc="upper left")
     add_title(figure, title)
     save(figure, path)

@@ -113,7 +113,7 @@ def show_estimate(prober, part, held_out, scores, labels):
     words.insert(3, "auc", estimates.with_intervals(labels, "auc"))
     words.insert(4, "threshold", labels["threshold"].map("{:.3f}".format))
     cli.show(words.to_string(index=False))
-    cli.show(f"probabilities: {scores['calibration_error']:.3f} from the share of clips that have the label")
+    cli.show(f"probabilities: {scores['calibration_error']:.3f} from the fraction of clips that have the label")
 
 
 def card_of(options, name, candidates, source, config, prober, probe, scores):

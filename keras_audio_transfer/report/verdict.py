@@ -18,7 +18,7 @@ def verdict(scores: Mapping[str, float], floors: Mapping[str, float]) -> Verdict
 
     Args:
         scores: `accuracy`, or of several labels a clip `mean_average_precision`; where it has one, its 95 % interval
-            `interval_low` and `interval_high`; and `chance`: the share of the most frequent class, or the mean average
+            `interval_low` and `interval_high`; and `chance`: the fraction of the most frequent class, or the mean average
             precision of guesses. All from 0 to 1.
         floors: plain feature -> the score that it alone gives.
 
