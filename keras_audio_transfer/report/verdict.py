@@ -18,8 +18,8 @@ def verdict(scores: Mapping[str, float], floors: Mapping[str, float]) -> Verdict
 
     Args:
         scores: `accuracy`, or of several labels a clip `mean_average_precision`; where it has one, its 95 % interval
-            `interval_low` and `interval_high`; and `chance`: the fraction of the most frequent class, or the mean average
-            precision of guesses. All from 0 to 1.
+            `interval_low` and `interval_high`; and `chance`: the fraction of the most frequent class, or the mean
+            average precision of guesses. All from 0 to 1.
         floors: plain feature -> the score that it alone gives.
 
     >>> verdict({"accuracy": 0.86, "interval_low": 0.79, "interval_high": 0.93, "chance": 0.1}, {"mfcc": 0.78})[1]

@@ -58,7 +58,7 @@ class Evaluator:
     def outcome(self, cell: Cell) -> Rows | str:
         """A row a fold, or why there is none: fold, layers, depth, n_train, n_test, score, chance, n_features, ...
 
-        `chance` is the score of the class that most clips fitted on have; `seconds` those of the cell over its folds.
+        `chance` is the score of the class that most clips fitted on have; `seconds` the cell's, divided by its folds.
         """
         needed = [(cell.source, cell.pooling), *((floor, "") for floor in cell.features.split("+")[1:])]
         for features in needed:

@@ -69,7 +69,7 @@ def _clips(finding):
         return {}
     needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1).rename(columns={"clips": "mean"})
     rows = needed.assign(source=there["source"], target=there["target"])
-    title = "Fraction of its training clips that a network needs for what MFCC reach with all; others never get there"
+    title = "Fraction of its training clips that a network needs to reach MFCC with the most; others never get there"
     return {title: partial(pictures.forest, rows, label="target", group="source", x_label="fraction of the clips")}
 
 
