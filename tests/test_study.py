@@ -1,6 +1,7 @@
 """`study`: cells that are what probes are, kept as they end, and a table that is the same however it came about."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -318,9 +319,10 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-def test_a_damaged_record_is_named(copy, place):
+@pytest.mark.parametrize(("name", "value"), [("n_train", '"8"'), ("n_test", "-8"), ("score", "1.5"), ("score", "NaN")])
+def test_a_damaged_record_is_named(name, value, copy, place):
     record = copy / "cells.jsonl"
-    record.write_text(record.read_text().replace('"n_train": 8', '"n_train": "8"', 1))
+    record.write_text(re.sub(f'"{name}": [^,]+', f'"{name}": {value}', record.read_text(), count=1))
     with pytest.raises(InputError, match=r"cells\.jsonl, line [0-9]+: is damaged"):
         running.run(read(place), copy)
 

@@ -177,6 +177,8 @@ def _are_of_cell(values: list) -> bool:
         isinstance(row, dict)
         and row.keys() == _OF_ROW.keys()
         and all(type(row[name]) is kind or (name == "depth" and row[name] is None) for name, kind in _OF_ROW.items())
+        and min(row["n_train"], row["n_test"]) > 0
+        and all(0 <= row[name] <= 1 for name in ("score", "chance"))
         for row in values
     )
 
