@@ -112,6 +112,16 @@ def test_the_map_has_the_principal_components(monkeypatch):
     assert len({(colour, marker) for _, colour, marker in drawn}) == 20
 
 
+def test_the_map_names_every_class_and_keeps_its_room(monkeypatch):
+    monkeypatch.setattr(pictures, "_png", lambda figure: figure)
+    names = ["_background", "y" * 200]
+    figure = pictures.class_map(noise(4, 3), np.array([0, 0, 1, 1]), names)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["_background", "y" * 29 + "…"]
+    figure.canvas.draw()
+    assert figure.axes[0].get_window_extent().width > figure.bbox.width / 3
+    matplotlib.pyplot.close(figure)
+
+
 @pytest.mark.parametrize("features", [np.zeros((4, 3)), noise(4, 1), np.zeros((4, 1))])
 def test_layers_that_fill_no_plane_have_maps(features):
     assert pictures.class_map(features, np.array([0, 0, 1, 1]), ["a", "b"]).startswith(b"\x89PNG")

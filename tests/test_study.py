@@ -1,6 +1,7 @@
 """`study`: cells that are what probes are, kept as they end, and a table that is the same however it came about."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -311,9 +312,17 @@ def test_other_clips_in_the_same_folder_are_refused(copy, place, tmp_path):
         running.run(other, copy)
 
 
-def test_a_damaged_record_is_named(copy, place):
+def test_a_folder_of_something_else_is_left_alone(place, tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 0}')  # as `compare` and `probe` write it
+    with pytest.raises(InputError, match=r"config\.json: has 'seed', and is of no study; choose another folder$"):
+        running.run(read(place), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_train", '"8"'), ("n_test", "-8"), ("score", "1.5"), ("score", "NaN")])
+def test_a_damaged_record_is_named(name, value, copy, place):
     record = copy / "cells.jsonl"
-    record.write_text(record.read_text().replace('"n_train": 8', '"n_train": "8"', 1))
+    record.write_text(re.sub(f'"{name}": [^,]+', f'"{name}": {value}', record.read_text(), count=1))
     with pytest.raises(InputError, match=r"cells\.jsonl, line [0-9]+: is damaged"):
         running.run(read(place), copy)
 
@@ -337,6 +346,14 @@ def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch
         run_main("study", *arguments, "--only", "x")
     with pytest.raises(InputError, match=r"^--output-dir: .* is a file; name a folder"):
         run_main("study", place / "more.toml", "--output-dir", place / "more.toml")
+    inside = place / "sounds" / "out"
+    inside.parent.mkdir()
+    (place / "inside.toml").write_text(
+        "name = 'x'\n[sources.mfcc]\nfloor = 'mfcc'\n[targets.a]\nkind = 'x'\ndataset = 'folder'\ndata_dir = 'sounds'\n"
+    )
+    for folder in (inside, inside.parent):
+        with pytest.raises(InputError, match=r"^--output-dir: .* is in an input, .*sounds, and would become a part"):
+            run_main("study", place / "inside.toml", "--output-dir", folder)
     (place / "own").mkdir()
     (place / "own" / "README.md").write_text("a person's own")
     with pytest.raises(InputError, match=r"^--output-dir: .*README\.md stands there without its config\.json"):

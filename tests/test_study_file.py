@@ -67,17 +67,20 @@ def test_what_a_file_says(tmp_path):
         (("name = 'x'", "name = 'x'\nclassifiers = ['knn']"), "classifiers: 'knn' is unknown; choose from svm, "),
         (("name = 'x'", "name = 'x'\npoolings = ['average']"), "poolings: 'average' is unknown; choose from mean, "),
         (("name = 'x'", "name = 'x'\nfinetuning = []"), "finetuning: the key 'finetuning' is unknown"),
+        (("name = 'x'", f"name = 'x'\nseeds = [{'9' * 5000}]"), "is no TOML"),
         ((TARGET, ""), "targets: is missing; expected a table"),
         (("[targets.halls]", "[targets.'a|b']"), "targets: 'a|b' is not allowed; expected letters, digits"),
+        (("[targets.halls]", f"[targets.{'a' * 61}]"), "targets: 'aaa"),
+        ((TARGET, TARGET + TARGET.replace("halls", "Halls")), "targets: 'halls' and 'Halls' would be the same file on"),
         (("'synthetic'", "'synthetics'"), "targets.halls.dataset: 'synthetics' is unknown; did you mean synthetic?"),
         (("'synthetic'", "'esc10'"), "targets.halls: esc10: no folder given; pass `data_dir`"),
         (("'synthetic'", "'folder'\ndata_dir = 'gone'"), "targets.halls: folder: {folder}/gone"),
         (("'synthetic'", "'synthetic'\nlimit = 2.5"), "targets.halls.limit: '2.5' is not allowed; expected a whole"),
         (("'synthetic'", "'emomusic'\ndata_dir = '{folder}'"), "targets.halls: emomusic: {folder}"),
-        ((FLOOR, "[sources.mine]\nfloor = 'mfcc'\n"), "sources.mine.floor: 'mfcc' received; a floor is called as what"),
+        ((FLOOR, "[sources.mine]\nfloor = 'mfcc'\n"), "sources.mine.floor: 'mfcc' received; a floor, and"),
         (
             (FLOOR, "[sources.mfcc]\nmodel = 'default'\nkind='x'\n"),
-            "sources.mfcc.floor: '' received; a floor is called",
+            "sources.mfcc.floor: nothing received; a floor, and nothing else, is called as what it is",
         ),
         (
             (FLOOR, "[sources.a]\nmodel = 'gone'\nkind = 'x'\n"),
@@ -110,8 +113,13 @@ def test_bad_files_are_refused(tmp_path, change, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match=r"study\.toml: does not exist; expected a study's file"):
-        study_file.read(tmp_path / "study.toml")
+    for path in (tmp_path / "study.toml", tmp_path):
+        with pytest.raises(InputError, match=rf"^{path}: cannot be read \(.*\); expected a study's file"):
+            study_file.read(path)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    assert study_file.read(written(tmp_path, f"\ufeffname = 'x'\n{FLOOR}{TARGET}")).name == "x"
 
 
 def test_a_target_needs_one_label_a_clip(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from keras_audio_transfer import plots
 
 _MARKERS = "os^Dv*PX<>p"  # with as many colours as there are, no two of 77 classes look alike
+_LONGEST = 30  # letters of a class's name
 
 
 def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> bytes:
@@ -35,13 +36,15 @@ def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], se
     points = PCA(2, random_state=seed).fit_transform(scaled) if total else scaled[:, :2]
     fractions = points.var(axis=0, ddof=1) / total if total else np.zeros(2)
     figure, axis = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
-    for index, name in enumerate(names):
+    drawn = []
+    for index in range(len(names)):
         look = {"color": plots.COLOURS[index % len(plots.COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
-        axis.scatter(*points[labels == index].T, **look, s=24, alpha=0.75, linewidths=0, label=name)
+        drawn.append(axis.scatter(*points[labels == index].T, **look, s=24, alpha=0.75, linewidths=0))
     for axis_of, number, fraction in zip((axis.xaxis, axis.yaxis), (1, 2), fractions, strict=True):
         axis_of.set_label_text(f"principal component {number} ({fraction:.0%} of the variance)")
     n_columns = -(-len(names) // 25)
-    figure.legend(loc="outside right upper", fontsize=8 if n_columns == 1 else 6, ncols=n_columns)
+    shown = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]  # leaves the map room
+    figure.legend(drawn, shown, loc="outside right upper", fontsize=8 if n_columns == 1 else 6, ncols=n_columns)
     return _png(figure)
 
 

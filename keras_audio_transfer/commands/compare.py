@@ -122,8 +122,8 @@ def check(options, sources, files):
     """Refuse what cannot end well, before any work is done."""
     if options.dataset is None:
         raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
-    places.check_folder("--output-dir", options.output_dir)
     inputs = [options.data_dir, *files.values()]
+    places.check_folder("--output-dir", options.output_dir, inputs)
     for name in RESULTS:
         places.check_no_input("--output-dir", options.output_dir / name, inputs)
     kept = [options.output_dir / SCORES, options.output_dir / FEATURES]

@@ -142,10 +142,13 @@ def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> No
     _check_writable(flag, place)
 
 
-def check_folder(flag: str, place: Path) -> None:
-    """Refuse the place of a folder of results that cannot be written."""
+def check_folder(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse the place of a folder of results that cannot be written, or would become a part of an input."""
     if place.exists() and not place.is_dir():
         raise InputError(f"{flag}: {place} is a file; name a folder")
+    for given in inputs:
+        if given is not None and place.resolve().is_relative_to(given.resolve()):
+            raise InputError(f"{flag}: {place} is in an input, {given}, and would become a part of it; name another")
     _check_writable(flag, place / "results")
 
 

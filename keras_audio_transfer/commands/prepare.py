@@ -41,7 +41,7 @@ def main(options):
     if options.dataset in (None, "prepared"):
         given = "is missing" if options.dataset is None else "prepared is what this makes"
         raise InputError(f"--dataset: {given}; name a data set, or manifest or folder for clips of your own")
-    places.check_folder("--output-dir", folder)
+    places.check_folder("--output-dir", folder, [options.data_dir])
     places.check_holds_no_input("--output-dir", folder, [options.data_dir])
     failures_beside(folder)
     places.lock(folder)

@@ -34,9 +34,9 @@ def check(options, study):
     from keras_audio_transfer.study import report, running
 
     folder, outputs = options.output_dir, (*running.OUTPUTS, *report.OUTPUTS)
-    places.check_folder("--output-dir", folder)
     inputs = [study.path, *(target.data_dir for target in study.targets.values())]
     inputs += [source.model for source in study.sources.values()]
+    places.check_folder("--output-dir", folder, inputs)
     places.check_state("--output-dir", [folder / name for name in outputs], folder / running.CONFIG, inputs)
     for name in (running.CONFIG, *outputs):
         places.check_no_input("--output-dir", folder / name, inputs)
@@ -47,6 +47,7 @@ def check(options, study):
 @cli.command(arguments)
 def main(options):
     from keras_audio_transfer.study import report, running, study_file
+    from keras_audio_transfer.study.evidence import counted
 
     study = study_file.read(options.study)
     check(options, study)
@@ -63,6 +64,6 @@ def main(options):
     cli.show(f"written: {options.output_dir}")
     code = cli.report_failures(results.failed_clips, options.output_dir / running.CONFIG)
     if results.failed_cells:
-        print(f"{len(results.failed_cells)} cells failed, see why in cells.csv", file=sys.stderr)
+        print(f"{counted(len(results.failed_cells), 'cell')} failed, see why in cells.csv", file=sys.stderr)
         return cli.SOME_FAILED
     return code

@@ -24,6 +24,7 @@ OUTPUTS = (
     *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
     *(KEPT, source_features.FOLDER, source_features.MODELS),
 )
+_OF_SETTINGS = ("source ", "target ", "left out of ")  # how their names begin
 DONE, FAILED = "done", "failed"
 _OF_ROW = {
     **{"fold": str, "layers": str, "depth": float, "n_train": int, "n_test": int, "metric": str, "score": float},
@@ -176,6 +177,8 @@ def _are_of_cell(values: list) -> bool:
         isinstance(row, dict)
         and row.keys() == _OF_ROW.keys()
         and all(type(row[name]) is kind or (name == "depth" and row[name] is None) for name, kind in _OF_ROW.items())
+        and min(row["n_train"], row["n_test"]) > 0
+        and all(0 <= row[name] <= 1 for name in ("score", "chance"))
         for row in values
     )
 
@@ -233,6 +236,8 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Compare settings with those that an earlier run had for the same sources and targets, and keep them all."""
     path = folder / CONFIG
     before = read_settings(path) if path.exists() else {}
+    if foreign := next((name for name in before if not name.startswith(_OF_SETTINGS)), None):
+        raise InputError(f"{path}: has {foreign[:60]!r}, and is of no study; choose another folder")
     if found := difference(before, settings, added=[*before, *settings]):
         raise InputError(f"{path}: is of another run ({found}); choose another folder, or rename what has changed")
     write_json(path, before | settings)

@@ -26,7 +26,10 @@ FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, *(f"{layers}+{floor}" for layers in
 SVM, LOGISTIC, CENTROID = CLASSIFIERS = ("svm", "logistic", "centroid")
 EVERY = "all"  # of the clips of a class
 RANDOM, FLOOR = "random", "floor"  # kinds of sources
-_NAME = (lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w-]*", value), "letters, digits, '_' and '-'")
+_NAME = (  # of files, too
+    lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w-]{,59}", value),
+    "letters, digits, '_' and '-', at most 60",
+)
 _TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _COUNT = (lambda value: type(value) is int and value >= 0, "a whole number, at least 0")
@@ -139,10 +142,10 @@ def read(path: Path) -> Study:
     (['mfcc'], ['a'], (0,))
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: does not exist; expected a study's file (TOML)") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a study's file (TOML)") from error
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"{path}: is no TOML ({' '.join(str(error).split())[:100]}); see docs/studies.md") from error
     file = _Keys(path, "", content)
     study = Study(
@@ -168,7 +171,8 @@ def _sources(keys: "_Keys") -> list[Source]:
     floor = keys.get("floor", tuple(FLOORS), "")
     if floor or keys.name in FLOORS:
         if floor != keys.name:
-            raise keys.error("floor", f"{floor!r} received; a floor is called as what it is: [sources.{floor or 'x'}]")
+            what = f"{floor!r}" if floor else "nothing"
+            raise keys.error("floor", f"{what} received; a floor, and nothing else, is called as what it is")
         found = [Source(floor, keys.get("kind", _TEXT, FLOOR), layers=(floor,))]
     else:
         model, kind, layers = keys.get("model", _TEXT), keys.get("kind", _TEXT), keys.listed("layers", _TEXT, ())
@@ -237,6 +241,8 @@ class _Keys:
         for name, content in found.items():
             self._checked(f"{key}.{name}", content, _TABLE)
             self._checked(key, name, _NAME)
+            if alike := [other for other in found if other != name and other.casefold() == name.casefold()]:
+                raise self.error(key, f"{name!r} and {alike[0]!r} would be the same file on some disks; rename one")
         return [_Keys(self._path, f"{key}.{name}", content) for name, content in found.items()]
 
     def check_all_known(self) -> None:
