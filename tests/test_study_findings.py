@@ -4,10 +4,12 @@ import re
 from fnmatch import fnmatchcase
 
 import numpy as np
+import pandas as pd
 import pytest
 import studies
 from scipy import stats
 
+from keras_audio_transfer.study import comparisons
 from keras_audio_transfer.study.comparisons import by_target, over_targets, pairs, pattern
 from keras_audio_transfer.study.evidence import EVERY, Cells
 from keras_audio_transfer.study.findings import answers, clips_to_match, explanations, finetuning, layers, multiscale
@@ -199,3 +201,22 @@ def test_a_pattern_names_its_cells():
     cells = ["a|x|all|mean|svm|5|0", "a|y|all|mean|svm|5|1"]
     assert pattern(cells) == "a|*|all|mean|svm|5|*"
     assert all(fnmatchcase(cell, pattern(cells)) for cell in cells)
+
+
+def test_intervals_end_where_scores_do():
+    few = pd.DataFrame(
+        [
+            {"cell": f"a|{target}", "source": "a", "target": target, "seed": 0, "fold": fold, "value": value}
+            | {"n_pool": 4, "n_test": 2}
+            for target, of_folds in {"x": (0.5, 1.0), "y": (0.0, 1.0)}.items()
+            for fold, value in enumerate(of_folds)
+        ]
+    )
+    for table in (
+        by_target(few, ["source", "target"], comparisons.SCORES),
+        over_targets(few, ["source"], within=comparisons.SCORES),
+    ):
+        assert (table["low"] >= 0).all()
+        assert (table["high"] <= 1).all()
+        assert (table["high"] == 1).any()
+    assert by_target(few, ["source", "target"])["low"].min() == -1

@@ -11,6 +11,7 @@ import pandas as pd
 
 from keras_audio_transfer.study import statistics
 
+DIFFERENCES, SCORES = (-1.0, 1.0), (0.0, 1.0)  # of accuracies
 SIGNIFICANT = 0.05
 SAME_CLIPS = ["target", "clips_a_class", "seed", "fold"]
 
@@ -36,7 +37,7 @@ def pairs(one: pd.DataFrame, other: pd.DataFrame, same: Sequence[str] = ()) -> p
     return joined.assign(value=joined["score"] - joined["score_other"])
 
 
-def by_target(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def by_target(rows: pd.DataFrame, by: Sequence[str], within: tuple[float, float] = DIFFERENCES) -> pd.DataFrame:
     """The mean of `value` over folds and seeds, by the corrected t-test for scores that share training clips.
 
     Of several rows of one seed and fold the mean is one value.
@@ -44,6 +45,7 @@ def by_target(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     Args:
         rows: of `pairs`, or of cells with a column `value`; in `n_pool`, how many clips a fold may fit on.
         by: columns that name what is averaged; the target is one of them.
+        within: what `value` can be, and therefore its mean: intervals end there.
 
     Returns:
         `by`, `mean`, `low` and `high` (95 % interval; NaN of a single score), `p` and `p_holm` (all rows are one
@@ -57,16 +59,22 @@ def by_target(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         made.append(dict(zip(by, key, strict=True)) | about | _sizes(group))
     table = pd.DataFrame(made, columns=[*by, "mean", "low", "high", "p", "folds", "seeds", "cells"])
     table.insert(len(by) + 4, "p_holm", statistics.holm(table["p"].to_numpy()) if len(table) else [])
-    return table
+    return _possible(table, within)
 
 
-def over_targets(rows: pd.DataFrame, by: Sequence[str], tests: pd.DataFrame | None = None) -> pd.DataFrame:
+def over_targets(
+    rows: pd.DataFrame,
+    by: Sequence[str],
+    tests: pd.DataFrame | None = None,
+    within: tuple[float, float] = DIFFERENCES,
+) -> pd.DataFrame:
     """The mean of `value` over targets, each with the same weight; sources are averaged first, and taken for fixed.
 
     Args:
         rows: as for `by_target`.
         by: columns that name what is averaged.
         tests: `by_target`'s, of the same rows.
+        within: as for `by_target`.
 
     Returns:
         `by`, `mean`, `low`, `high` (95 % bootstrap interval over targets, seeds and folds), `sources`, `targets`,
@@ -83,7 +91,14 @@ def over_targets(rows: pd.DataFrame, by: Sequence[str], tests: pd.DataFrame | No
             sure = tested[key][tested[key]["p_holm"] < SIGNIFICANT]["mean"]
             row |= {"tests": len(tested[key]), "higher": (sure > 0).sum(), "lower": (sure < 0).sum()}
         made.append(row | _sizes(group))
-    return pd.DataFrame(made)
+    return _possible(pd.DataFrame(made), within)
+
+
+def _possible(table, within):
+    """Cut the intervals to what a mean can be."""
+    if len(table):
+        table[["low", "high"]] = table[["low", "high"]].clip(*within)
+    return table
 
 
 def pattern(cells: Iterable[str]) -> str:

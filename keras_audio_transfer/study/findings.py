@@ -8,7 +8,7 @@ import pandas as pd
 
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.study import statistics
-from keras_audio_transfer.study.comparisons import SIGNIFICANT, by_target, over_targets, pairs, patterns
+from keras_audio_transfer.study.comparisons import SCORES, SIGNIFICANT, by_target, over_targets, pairs, patterns
 from keras_audio_transfer.study.evidence import (
     EVERY,
     Cells,
@@ -68,7 +68,8 @@ def ranks(cells: Cells) -> Finding:
     table = rank_table(cells.at_most(details))
     if len(table) < 2 or table.shape[1] < 3:
         return _not_run(name, question, "three sources that were scored on the same two targets or more")
-    summary, test = over_targets(cells.at_most(rows), ["source", "source_kind"]), statistics.friedman(table.to_numpy())
+    summary = over_targets(cells.at_most(rows), ["source", "source_kind"], within=SCORES)
+    test = statistics.friedman(table.to_numpy())
     summary.insert(2, "mean_rank", summary["source"].map(dict(zip(table, test.mean_ranks, strict=True))))
     summary = summary.sort_values("mean_rank", kind="stable", ignore_index=True)
     best, reach = summary.iloc[0], summary["mean_rank"].iloc[0] + test.critical_difference
@@ -89,7 +90,7 @@ def rank_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _scores(rows, by):
     """Mean scores with intervals; a test of their difference from 0 would say nothing."""
-    return by_target(rows.assign(value=rows["score"]), by).drop(columns=["p", "p_holm"])
+    return by_target(rows.assign(value=rows["score"]), by, SCORES).drop(columns=["p", "p_holm"])
 
 
 def layers(cells: Cells) -> Finding:
@@ -280,7 +281,7 @@ def chosen_layers(cells: Cells) -> Finding:
         return _not_run(name, question, "chosen combinations")
     rows = rows.assign(layer=rows["layers"].str.split("+"))
     rows = rows.assign(value=rows["layer"].str.len())
-    number = over_targets(rows, ["features"]).iloc[0]
+    number = over_targets(rows, ["features"], within=(0.0, np.inf)).iloc[0]
     choices = rows.groupby("source", sort=False).size()
     taken = rows.explode("layer")
     summary = taken.groupby(["source", "layer"], sort=False).agg(taken=("cell", "size"), cells=("cell", patterns))

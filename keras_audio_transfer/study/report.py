@@ -16,7 +16,7 @@ from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.report.players import data_uri
 from keras_audio_transfer.report.self_contained import SORTING, STYLE, self_contained
 from keras_audio_transfer.study import illustrations
-from keras_audio_transfer.study.comparisons import by_target
+from keras_audio_transfer.study.comparisons import SCORES, by_target
 from keras_audio_transfer.study.evidence import Cells, Finding, counted, listed
 from keras_audio_transfer.study.findings import answers
 
@@ -120,7 +120,7 @@ def _by_kind(rows, what):
 def _cells(done):
     """A row for all seeds of a cell."""
     rows = done.assign(value=done["score"], of=done["cell"].str.rsplit("|", n=1).str[0])
-    table = by_target(rows, ["of", "target"])[["mean", "low", "high", "folds", "seeds", "cells"]]
+    table = by_target(rows, ["of", "target"], SCORES)[["mean", "low", "high", "folds", "seeds", "cells"]]
     return table[["cells", "mean", "low", "high", "folds", "seeds"]]
 
 
