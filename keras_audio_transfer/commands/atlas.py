@@ -12,8 +12,6 @@ from pathlib import Path
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.commands.compare import name_of_clips
-from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -36,8 +34,7 @@ def arguments():
 
 def check(options):
     """Refuse what cannot end well, before any work is done; the model's card, and its SavedModel."""
-    if options.dataset is None:
-        raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
+    cli.require_dataset(options)
     places.check_file("--output", options.output, [options.data_dir, *places.model_files(options.model_dir)])
     places.lock(options.output, "file")
     card = Card.read(options.model_dir)
@@ -54,10 +51,8 @@ def main(options):
 
     from keras_audio_transfer.atlas import page
 
-    try:
+    with cli.naming_dataset(options):
         page.labels_of(FeatureTable.of_clips({}, clips, names))
-    except InputError as error:
-        raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
 
     from keras_audio_transfer import extraction
 
@@ -73,7 +68,7 @@ def main(options):
         return cli.report_failures(failures, options.output)
     phases.begin("drawing")
     data_set, name = datasets.DATASETS[clips[0].dataset], options.model_dir.resolve().name
-    of_clips = name_of_clips(options), table, clips, data_set.LICENSE, data_set.CITATION, failures
+    of_clips = cli.name_of_clips(options), table, clips, data_set.LICENSE, data_set.CITATION, failures
     page.write(options.output, page.Atlas(name, card, *of_clips, options.seed), options.clips, options.workers)
     cli.show(f"written: {options.output} ({len(table)} clips, {len(table.layers)} layers)")
     return cli.report_failures(failures, options.output)

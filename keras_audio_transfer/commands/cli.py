@@ -164,6 +164,29 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
     return grouped(datasets.load(options.dataset, options.data_dir), options.group_by)
 
 
+def require_dataset(options: argparse.Namespace) -> None:
+    """Refuse a command without a data set, where nothing else can be its input."""
+    if options.dataset is None:
+        raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
+
+
+def name_of_clips(options: argparse.Namespace) -> str:
+    """What pictures and pages call the data set; one of the user's own by its folder."""
+    if options.data_dir is None or options.dataset not in ("folder", "manifest"):
+        return options.dataset
+    place = options.data_dir.resolve()
+    return place.name if place.is_dir() else place.parent.name
+
+
+@contextmanager
+def naming_dataset(options: argparse.Namespace) -> Iterator[None]:
+    """For checks of the clips that `load_clips` gave: an error says of which data set they are."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
+
+
 def add_division_arguments(arguments: argparse.ArgumentParser, validation_type: Callable = half) -> None:
     """`--test-fold`, `--validation-fraction`: see `splits.divide`."""
     arguments.add_argument(

@@ -110,18 +110,9 @@ def sources_of(options):
     return models | floors, files
 
 
-def name_of_clips(options):
-    """What the picture calls the data set; one of the user's own by its folder."""
-    if options.data_dir is None or options.dataset not in ("folder", "manifest"):
-        return options.dataset
-    place = options.data_dir.resolve()
-    return place.name if place.is_dir() else place.parent.name
-
-
 def check(options, sources, files):
     """Refuse what cannot end well, before any work is done."""
-    if options.dataset is None:
-        raise InputError("--dataset: is missing; name one, or manifest or folder with --data-dir for clips of your own")
+    cli.require_dataset(options)
     inputs = [options.data_dir, *files.values()]
     places.check_folder("--output-dir", options.output_dir, inputs)
     for name in RESULTS:
@@ -140,10 +131,8 @@ def check_clips(options, clips, label_names):
     """Refuse clips that cannot be scored, while nothing has been computed."""
     from keras_audio_transfer.probing.cross_validation import outer_folds
 
-    try:
+    with cli.naming_dataset(options):
         outer_folds(FeatureTable.of_clips({}, clips, label_names), options.seed)
-    except InputError as error:
-        raise InputError(f"{options.data_dir or options.dataset}: {error}") from error
 
 
 # ---- scores
@@ -322,6 +311,6 @@ def main(options):
     with cli.picture():
         from keras_audio_transfer import plots
 
-        plots.sources(scores, options.output_dir / "sources.*", f"Sources on {name_of_clips(options)}")
+        plots.sources(scores, options.output_dir / "sources.*", f"Sources on {cli.name_of_clips(options)}")
     write_failures(path, failures)
     return cli.report_failures(failures, path)
