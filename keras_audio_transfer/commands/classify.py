@@ -201,7 +201,20 @@ def write(options, path, card, fitted, found, own):
         with cli.picture():
             draw(options, partial, card, found, counts, certain, kept)
         with cli.picture():
-            write_report(options, partial, found, own, certain, kept, health_table)
+            picture = partial / "kept.png"
+            estimates.write_report(
+                options,
+                partial,
+                own,
+                predictions.table(found.prober.features, found.held_out),
+                found.curve,
+                chosen=found.row["chosen_by_round"],
+                calibration=certain,
+                kept=kept,
+                kept_picture=picture if picture.is_file() else None,
+                n_unknown=int(found.decided.is_foreign.sum()),
+                health=health_table,
+            )
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
@@ -216,33 +229,6 @@ def draw(options, folder, card, found, counts, certain, kept):
     plots.reliability(certain, folder / "calibration.*", f"{name}, {part}")
     plots.kept(kept, folder / "kept.*", f"{name}, {part}")
     plots.more_clips(found.curve, folder / "more_clips.*", name)
-
-
-def write_report(options, folder, found, own, certain, kept, health_table):
-    """The page that says it all."""
-    from keras_audio_transfer.probing import predictions
-    from keras_audio_transfer.report import page
-
-    card, picture = Card.read(folder), folder / "kept.png"
-    (scores,) = card.scores.values()
-    content = page.Report(
-        options.output_dir.name,
-        card,
-        predictions.table(found.prober.features, found.held_out),
-        own.clips,
-        found.row["chosen_by_round"],
-        learning_curve=found.curve.sizes,
-        more_clips=found.curve.sentence,
-        calibration=certain,
-        calibration_error=scores["calibration_error"],
-        kept=kept,
-        kept_picture=picture if picture.is_file() else None,
-        n_unknown=int(found.decided.is_foreign.sum()),
-        health=health_table,
-        warnings=own.warnings,
-        failures=own.failures,
-    )
-    page.write(folder / "report.html", content, workers=options.workers)
 
 
 PHASES = ("estimating", "floor mfcc", "floor log_mel", "learning curve", "choosing", "exporting")

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_audio_transfer.commands import cli, estimates, own_sounds
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.model_folder import Card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,35 +165,20 @@ def write(options, path, card, found, own):
             plots.reliability(found.reliability, partial / "calibration.*", f"{name}, {part}")
             plots.more_clips(found.curve, partial / "more_clips.*", name, "mean average precision")
         with cli.picture():
-            write_report(options, partial, found, own, health_table)
+            estimates.write_report(
+                options,
+                partial,
+                own,
+                label_results.table(found.prober.features, found.held_out),
+                found.curve,
+                by_label=found.labels,
+                chosen=chosen(found.held_out),
+                calibration=found.reliability,
+                health=health_table,
+            )
     cli.show(f"reloaded in a fresh process: largest difference {difference:.1e}")
     cli.show(f"written: {options.output_dir}")
     cli.say_licences(options, card)
-
-
-def write_report(options, folder, found, own, health_table):
-    """The page that says it all."""
-    from keras_audio_transfer.probing import label_results
-    from keras_audio_transfer.report import page
-
-    card = Card.read(folder)
-    (scores,) = card.scores.values()
-    content = page.Report(
-        options.output_dir.name,
-        card,
-        label_results.table(found.prober.features, found.held_out),
-        own.clips,
-        by_label=found.labels,
-        chosen=chosen(found.held_out),
-        learning_curve=found.curve.sizes,
-        more_clips=found.curve.sentence,
-        calibration=found.reliability,
-        calibration_error=scores["calibration_error"],
-        health=health_table,
-        warnings=own.warnings,
-        failures=own.failures,
-    )
-    page.write(folder / "report.html", content, workers=options.workers)
 
 
 def chosen(held_out):

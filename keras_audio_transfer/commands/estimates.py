@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_audio_transfer.answers import KNOWN_AT_LEAST
 from keras_audio_transfer.commands import cli
+from keras_audio_transfer.model_folder import Card
 
 if TYPE_CHECKING:
     from keras_audio_transfer.probing.learning_curve import LearningCurve
@@ -187,6 +188,36 @@ def curve_of(prober, row, phases):
     curve = learning_curve(prober, row, phases.bar("learning curve", len(prober.outer_folds), "fold"))
     cli.show(curve.sentence)
     return curve
+
+
+def write_report(options, folder, own, predictions, curve, **more):
+    """Write the page that says it all into the model's folder.
+
+    Args:
+        options: of `classify`.
+        folder: of the model, which is written.
+        own: the clips, as `own_sounds.load` returns them.
+        predictions: what was said of held-out clips.
+        curve: whether more clips would help.
+        **more: of `page.Report`.
+    """
+    from keras_audio_transfer.report import page
+
+    card = Card.read(folder)
+    (scores,) = card.scores.values()
+    content = page.Report(
+        options.output_dir.name,
+        card,
+        predictions,
+        own.clips,
+        learning_curve=curve.sizes,
+        more_clips=curve.sentence,
+        calibration_error=scores["calibration_error"],
+        warnings=own.warnings,
+        failures=own.failures,
+        **more,
+    )
+    page.write(folder / "report.html", content, workers=options.workers)
 
 
 def keep_examples(options, folder, features, layers):
