@@ -3,6 +3,7 @@
 import textwrap
 import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,10 +41,23 @@ FORMATS = ("png", "svg")
 def save(figure, path: Path) -> None:
     """Write a picture and close it; `NAME.*` for all formats."""
     for each in [path.with_suffix(f".{name}") for name in FORMATS] if path.suffix == ".*" else [path]:
-        with atomic_write(each) as partial, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
-            figure.savefig(partial, format=each.suffix[1:], dpi=150, bbox_inches="tight", metadata={"Date": None})
+        with atomic_write(each) as partial:
+            _draw(figure, partial, each.suffix[1:])
     plt.close(figure)
+
+
+def png(figure, dpi: int = 150) -> bytes:
+    """A picture as a PNG file; it is closed."""
+    content = BytesIO()
+    _draw(figure, content, "png", dpi)
+    plt.close(figure)
+    return content.getvalue()
+
+
+def _draw(figure, to, kind, dpi=150):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
+        figure.savefig(to, format=kind, dpi=dpi, bbox_inches="tight", metadata={"Date": None})
 
 
 def ranked(

@@ -113,7 +113,7 @@ def test_the_map_has_the_principal_components(monkeypatch):
 
 
 def test_the_map_names_every_class_and_keeps_its_room(monkeypatch):
-    monkeypatch.setattr(pictures, "_png", lambda figure: figure)
+    monkeypatch.setattr(pictures.plots, "png", lambda figure, *_: figure)
     names = ["_background", "y" * 200]
     figure = pictures.class_map(noise(4, 3), np.array([0, 0, 1, 1]), names)
     assert [text.get_text() for text in figure.legends[0].texts] == ["_background", "y" * 29 + "…"]
@@ -259,9 +259,7 @@ def test_in_a_browser(tmp_path):
     names = "[...{}.querySelectorAll('.faint')].map(e => e.textContent)"
     near, any_unit = "document.querySelectorAll('.layer')[0]", "document.querySelectorAll('.layer')[0].lastElementChild"
     with Browser() as browser:
-        browser.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
-        browser.open(address)
-        assert browser.evaluate("document.documentElement.scrollWidth") == 390
+        browser.open_on_phone(address, 390)
         # The layer that keeps the classes apart best is open; the other's cards are made when it is opened.
         assert browser.evaluate("[...document.querySelectorAll('.layer')].map(e => e.open)") == [False, True]
         assert browser.evaluate(f"{near}.querySelectorAll('audio').length") == 0

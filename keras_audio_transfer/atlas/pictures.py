@@ -1,8 +1,6 @@
 """Pictures of layers: how their features lie by class, and which layers are alike."""
 
-import warnings
 from collections.abc import Sequence
-from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +9,7 @@ from keras_audio_transfer import plots
 
 _MARKERS = "os^Dv*PX<>p"  # with as many colours as there are, no two of 77 classes look alike
 _LONGEST = 30  # letters of a class's name
+_DPI = 120
 
 
 def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> bytes:
@@ -45,7 +44,7 @@ def class_map(features: np.ndarray, labels: np.ndarray, names: Sequence[str], se
     n_columns = -(-len(names) // 25)
     shown = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]  # leaves the map room
     figure.legend(drawn, shown, loc="outside right upper", fontsize=8 if n_columns == 1 else 6, ncols=n_columns)
-    return _png(figure)
+    return plots.png(figure, _DPI)
 
 
 def likeness(similarity: np.ndarray, names: Sequence[str]) -> bytes:
@@ -68,13 +67,4 @@ def likeness(similarity: np.ndarray, names: Sequence[str]) -> bytes:
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", size=8)
     axis.set_yticks(range(len(names)), names, size=8)
     figure.colorbar(image, ax=axis, label="linear CKA", shrink=0.8)
-    return _png(figure)
-
-
-def _png(figure):
-    content = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
-        figure.savefig(content, format="png", dpi=120, bbox_inches="tight")
-    plt.close(figure)
-    return content.getvalue()
+    return plots.png(figure, _DPI)
