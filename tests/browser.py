@@ -86,6 +86,13 @@ class Browser:
         while self.evaluate("document.readyState") != "complete":
             time.sleep(0.05)
 
+    def open_on_phone(self, url, width):
+        """Load a page on a screen of that width; nothing of it is wider."""
+        screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+        self.open(url)
+        assert self.evaluate("document.documentElement.scrollWidth") == width
+
     def evaluate(self, expression):
         """The value of an expression of JavaScript, of a promise that of its end."""
         result = self.call(

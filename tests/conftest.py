@@ -79,6 +79,16 @@ def run_main(name, *arguments):
     return import_module(f"keras_audio_transfer.commands.{name}").main([*map(str, arguments)])
 
 
+def assert_refused(message, call):
+    """The call raises an InputError of one line that begins so."""
+    from keras_audio_transfer.errors import InputError
+
+    with pytest.raises(InputError) as error:
+        call()
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
 def read_card(folder):
     """The JSON of a model folder's card.json."""
     return json.loads((folder / "card.json").read_text(encoding="utf-8"))

@@ -389,10 +389,7 @@ def test_in_a_browser(tmp_path):
     write(tmp_path / "report.html", content)
     address = (tmp_path / "report.html").as_uri()
     with Browser() as browser:
-        phone = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
-        browser.call("Emulation.setDeviceMetricsOverride", **phone)
-        browser.open(address)
-        assert browser.evaluate("document.documentElement.scrollWidth") == 360
+        browser.open_on_phone(address, 360)
         assert browser.evaluate("window.hacked") is None
         play = "document.querySelector('audio').play().then(() => document.querySelector('audio').duration)"
         assert browser.evaluate(play) == pytest.approx(0.3, abs=0.15)

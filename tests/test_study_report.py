@@ -139,10 +139,7 @@ def test_a_study_that_failed_everywhere_has_a_report(tmp_path):
 def test_in_a_browser(folder):
     address = (folder / "index.html").as_uri()
     with Browser() as browser:
-        phone = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
-        browser.call("Emulation.setDeviceMetricsOverride", **phone)
-        browser.open(address)
-        assert browser.evaluate("document.documentElement.scrollWidth") == 360
+        browser.open_on_phone(address, 360)
         assert browser.evaluate("window.hacked") is None
         browser.evaluate("document.querySelectorAll('#layers ~ .scroll a.cells')[0].click()")
         assert browser.evaluate("document.getElementById('only').value") == "*|*|all|mean|svm|5|*"
