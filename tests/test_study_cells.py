@@ -32,17 +32,16 @@ def table(groups=None, n_clips=60, folds=3, seed=0):
 
 def study(**changed):
     card = Card(CONFIG, {"one": 4, "two": 4}, pooling="max")
-    network = Source("net", "music", Path("net"), card, ("one", "two"))
+    features = {"features": ("each", "all+mfcc")}
+    network = Source("net", "music", Path("net"), card, ("one", "two"), **features)
     values = {
         "path": Path("study.toml"),
         "name": "mine",
         "seeds": (0, 1),
-        "clips_a_class": (5, "all"),
-        "features": ("each", "all+mfcc"),
         "classifiers": ("svm",),
         "poolings": (),
         "sources": {"net": network, "mfcc": Source("mfcc", "floor", layers=("mfcc",))},
-        "targets": {name: Target(name, "x", "synthetic") for name in ("esc", "own")},
+        "targets": {name: Target(name, "x", "synthetic", clips_a_class=(5, "all")) for name in ("esc", "own")},
     }
     return Study(**values | changed)
 

@@ -32,6 +32,10 @@ def test_what_a_file_says(tmp_path):
     random = true
     heard = "halls"
     layers = ["layer4", "layer2"]
+    [sources.others]
+    model = "default"
+    kind = "tones"
+    features = ["last", "last+mfcc"]
     {FLOOR}
     {TARGET}
     limit = 7
@@ -39,18 +43,22 @@ def test_what_a_file_says(tmp_path):
     kind = "words"
     dataset = "folder"
     data_dir = "sounds"
+    clips_a_class = [2]
     """
     study = study_file.read(written(tmp_path, text))
-    assert (study.name, study.seeds, study.clips_a_class) == ("mine", (3, 1), (5, "all"))
+    assert (study.name, study.seeds) == ("mine", (3, 1))
     assert study.classifiers == ("svm",)
-    assert study.joined_floors == ["log_mel"]
-    tones, twin, mfcc = study.sources.values()
+    assert study.joined_floors == ["mfcc", "log_mel"]
+    tones, twin, others, mfcc = study.sources.values()
+    assert tones.features == twin.features == ("each", "all+log_mel")
+    assert (others.features, mfcc.features) == (("last", "last+mfcc"), ())
     assert (tones.kind, tones.heard, tones.layers, tones.is_random) == ("tones", "halls", ("layer2", "layer4"), False)
     assert (twin.name, twin.kind, twin.is_random, twin.model) == ("tones (random)", "random", True, default_model())
     assert (mfcc.kind, mfcc.layers, study.poolings_of(mfcc)) == ("floor", ("mfcc",), ("",))
     assert study.poolings_of(twin) == ("max", "mean")
     assert [tones.depth(layer) for layer in tones.layers] == [2 / 5, 4 / 5]
-    assert study.targets["halls"].limit == 7
+    assert (study.targets["halls"].limit, study.targets["halls"].clips_a_class) == (7, (5, "all"))
+    assert study.targets["mine"].clips_a_class == (2,)
     assert study.targets["mine"].data_dir == tmp_path / "sounds"
 
 

@@ -54,22 +54,22 @@ def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
             so that they have a cell of the first one only.
     """
     return [
-        Cell(source.name, target, features, layer, pooling, classifier, str(n_clips), seed)
-        for target in study.targets
+        Cell(source.name, target.name, features, layer, pooling, classifier, str(n_clips), seed)
+        for target in study.targets.values()
         for source in study.sources.values()
         for pooling in study.poolings_of(source)
-        for features, layer in _features_of(study, source)
+        for features, layer in _features_of(source)
         for classifier in study.classifiers
-        for n_clips in study.clips_a_class
-        for seed in (study.seeds[:1] if n_clips == EVERY and target in divided else study.seeds)
+        for n_clips in target.clips_a_class
+        for seed in (study.seeds[:1] if n_clips == EVERY and target.name in divided else study.seeds)
     ]
 
 
-def _features_of(study: Study, source: Source) -> Iterator[tuple[str, str]]:
+def _features_of(source: Source) -> Iterator[tuple[str, str]]:
     if source.card is None:
         yield ALL, ""
         return
-    for name in study.features:
+    for name in source.features:
         if name == EACH:
             yield from ((LAYER, layer) for layer in source.layers)
         else:

@@ -52,6 +52,7 @@ class Source:
         layers: those that are looked at, in order of depth; of a floor its name.
         is_random: whether its weights are random.
         heard: the name of the target that it was trained on; '' where it is none of them.
+        features: some of `FEATURES`; of a floor none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     layers: tuple[str, ...] = ()
     is_random: bool = False
     heard: str = ""
+    features: tuple[str, ...] = ()
 
     def depth(self, layer: str) -> float:
         """Where a layer lies in the whole network: above 0, of the last one 1."""
@@ -78,6 +80,7 @@ class Target:
         dataset, data_dir: see `datasets.load`.
         group_by: see `groups.grouped`.
         limit: at most so many clips of each class, of data sets with folds or splits in each of them; 0 for all.
+        clips_a_class: how many clips of each class are fitted on: numbers, or 'all'.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Target:
     data_dir: Path | None = None
     group_by: str | None = None
     limit: int = 0
+    clips_a_class: tuple[int | str, ...] = (EVERY,)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,6 @@ class Study:
         path: of the file.
         name: of the study.
         seeds: of subsets, and of folds where a target has none of its own; of random weights the first.
-        clips_a_class: how many clips of each class are fitted on: numbers, or 'all'.
-        features: some of `FEATURES`.
         classifiers: some of `CLASSIFIERS`.
         poolings: some of `config.POOLINGS`; none: each network's own.
         sources: by their names; after each network its random twin, where one is asked for.
@@ -107,8 +109,6 @@ class Study:
     path: Path
     name: str
     seeds: tuple[int, ...]
-    clips_a_class: tuple[int | str, ...]
-    features: tuple[str, ...]
     classifiers: tuple[str, ...]
     poolings: tuple[str, ...]
     sources: Mapping[str, Source]
@@ -117,7 +117,8 @@ class Study:
     @property
     def joined_floors(self) -> list[str]:
         """The floors whose features are joined to those of networks."""
-        return [floor for floor in FLOORS if any(name.endswith(f"+{floor}") for name in self.features)]
+        names = [name for source in self.sources.values() for name in source.features]
+        return [floor for floor in FLOORS if any(name.endswith(f"+{floor}") for name in names)]
 
     def poolings_of(self, source: Source) -> tuple[str, ...]:
         """The poolings of a source's features: of a floor one of no name."""
@@ -148,16 +149,16 @@ def read(path: Path) -> Study:
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise InputError(f"{path}: is no TOML ({' '.join(str(error).split())[:100]}); see docs/studies.md") from error
     file = _Keys(path, "", content)
+    clips_a_class = file.listed("clips_a_class", _CLIPS, (EVERY,))
+    features = file.listed("features", FEATURES, (LAST, SINGLE, ALL))
     study = Study(
         path,
         name=file.get("name", _TEXT),
         seeds=file.listed("seeds", _SEED, (0,)),
-        clips_a_class=file.listed("clips_a_class", _CLIPS, (EVERY,)),
-        features=file.listed("features", FEATURES, (LAST, SINGLE, ALL)),
         classifiers=file.listed("classifiers", CLASSIFIERS, (SVM,)),
         poolings=file.listed("poolings", POOLINGS, (), may_be_empty=True),
-        targets={keys.name: _target(keys) for keys in file.tables("targets")},
-        sources={source.name: source for keys in file.tables("sources") for source in _sources(keys)},
+        targets={keys.name: _target(keys, clips_a_class) for keys in file.tables("targets")},
+        sources={source.name: source for keys in file.tables("sources") for source in _sources(keys, features)},
     )
     file.check_all_known()
     for source in study.sources.values():
@@ -166,8 +167,8 @@ def read(path: Path) -> Study:
     return study
 
 
-def _sources(keys: "_Keys") -> list[Source]:
-    """A source, and its random twin where one is asked for."""
+def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
+    """A source, and its random twin where one is asked for. The features are those of the whole study."""
     floor = keys.get("floor", tuple(FLOORS), "")
     if floor or keys.name in FLOORS:
         if floor != keys.name:
@@ -186,14 +187,16 @@ def _sources(keys: "_Keys") -> list[Source]:
         except InputError as error:
             raise keys.error(key, str(error).removeprefix("layers: ")) from error
         about = model, card, tuple(sorted(layers, key=card.layer_names.index))
-        found = [Source(keys.name, kind, *about, heard=keys.get("heard", _NAME, ""))]
+        features = keys.listed("features", FEATURES, features)
+        found = [Source(keys.name, kind, *about, heard=keys.get("heard", _NAME, ""), features=features)]
         if keys.get("random", _FLAG, False):
-            found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True))
+            found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True, features=features))
     keys.check_all_known()
     return found
 
 
-def _target(keys: "_Keys") -> Target:
+def _target(keys: "_Keys", clips_a_class: tuple[int | str, ...]) -> Target:
+    """A target; the numbers of clips are those of the whole study."""
     data_dir = keys.get("data_dir", _TEXT, "")
     target = Target(
         keys.name,
@@ -202,6 +205,7 @@ def _target(keys: "_Keys") -> Target:
         data_dir=keys.beside(data_dir) if data_dir else None,
         group_by=keys.get("group_by", _TEXT, "") or None,
         limit=keys.get("limit", _COUNT, 0),
+        clips_a_class=keys.listed("clips_a_class", _CLIPS, clips_a_class),
     )
     keys.check_all_known()
     return target
