@@ -12,7 +12,15 @@ from scipy import stats
 from keras_audio_transfer.study import comparisons
 from keras_audio_transfer.study.comparisons import by_target, over_targets, pairs, pattern
 from keras_audio_transfer.study.evidence import EVERY, Cells
-from keras_audio_transfer.study.findings import answers, clips_to_match, explanations, finetuning, layers, multiscale
+from keras_audio_transfer.study.findings import (
+    answers,
+    clips_to_match,
+    explanations,
+    finetuning,
+    layers,
+    multiscale,
+    ranks,
+)
 
 NAMES = ["sources", "layers", "transfer", "reverse", "clips", "mfcc", "depth", "chosen", "classifiers", "poolings"]
 NAMES += ["finetuning", "multiscale", "why"]
@@ -97,6 +105,14 @@ def test_ranks_and_who_is_not_told_apart(found):
     assert finding.summary["mean_rank"].iloc[0] == pytest.approx(5 / 3)  # first of songs, second of the others
     assert "Over 3 targets with all training clips, loud ranks best: 1.7 of 4 on average" in finding.sentence
     assert "(Nemenyi): talk, " in finding.sentence
+
+
+def test_a_source_without_a_target_is_not_ranked_and_the_targets_stay(results):
+    there = ~(results["source"].eq("talk") & results["target"].eq("songs"))
+    finding = ranks(Cells.of(results[there]))
+    assert "Over 3 targets" in finding.sentence
+    assert finding.sentence.endswith("Not ranked, for they have no score on some target: talk.")
+    assert "talk" not in {*finding.summary["source"]}
 
 
 def test_where_transfer_is_negative(found):

@@ -48,6 +48,8 @@ class Cell:
 def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
     """The cells of a study, in the order of its file: target by target, source by source.
 
+    A source has none on the target that it was trained on: it has heard the clips that it would be scored on.
+
     Args:
         study: what is asked for.
         divided: the targets with folds or splits of their own: fitted on all clips, they are the same for every seed,
@@ -57,6 +59,7 @@ def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
         Cell(source.name, target.name, features, layer, pooling, classifier, str(n_clips), seed)
         for target in study.targets.values()
         for source in study.sources.values()
+        if source.heard != target.name
         for pooling in study.poolings_of(source)
         for features, layer in _features_of(source)
         for classifier in study.classifiers

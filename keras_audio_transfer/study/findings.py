@@ -60,15 +60,17 @@ def _not_run(name, question, what):
 
 
 def ranks(cells: Cells) -> Finding:
-    """Mean ranks of the sources over the targets that all of them were scored on."""
+    """Mean ranks over all targets, of the sources that were scored on each."""
     name, question = "sources", "Which source is best over all targets?"
     rows = pd.concat([cells.whole, cells.floors])
     rows = rows.assign(value=rows["score"])
     details = _scores(rows, ["source", "source_kind", "target", "target_kind", "clips_a_class"])
     table = rank_table(cells.at_most(details))
     if len(table) < 2 or table.shape[1] < 3:
-        return _not_run(name, question, "three sources that were scored on the same two targets or more")
-    summary = over_targets(cells.at_most(rows), ["source", "source_kind"], within=SCORES)
+        return _not_run(name, question, "three sources that were scored on all of two targets or more")
+    rows = cells.at_most(rows)
+    left_out = [source for source in rows["source"].unique() if source not in table]
+    summary = over_targets(rows[rows["source"].isin(table)], ["source", "source_kind"], within=SCORES)
     test = statistics.friedman(table.to_numpy())
     summary.insert(2, "mean_rank", summary["source"].map(dict(zip(table, test.mean_ranks, strict=True))))
     summary = summary.sort_values("mean_rank", kind="stable", ignore_index=True)
@@ -79,13 +81,14 @@ def ranks(cells: Cells) -> Finding:
         f"{best['mean_rank']:.1f} of {table.shape[1]} on average, score {best['mean']:.3f} ({interval(best, '.3f')}; "
         f"{sizes(best)}). Friedman's test of all sources has p = {test.p:.2g}. Not told from the best, with ranks "
         f"up to {test.critical_difference:.1f} apart (Nemenyi): {listed(alike) if len(alike) else 'none'}."
+        f"{f' Not ranked, for they have no score on some target: {listed(left_out)}.' if left_out else ''}"
     )
     return Finding(name, question, sentence, summary, details)
 
 
 def rank_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores (targets, sources) of the targets that have one of each source."""
-    return scores.pivot(index="target", columns="source", values="mean")[scores["source"].unique()].dropna()
+    """Scores (targets, sources) of the sources that have one on each target."""
+    return scores.pivot(index="target", columns="source", values="mean")[scores["source"].unique()].dropna(axis=1)
 
 
 def _scores(rows, by):
