@@ -53,7 +53,8 @@ class Cluster(AbstractContextManager):
         except ImportError as error:
             remedy = "pip install 'keras_audio_transfer[dask]'"
             raise InputError(f"scheduler: needs Dask, which is not installed ({error}); {remedy}") from error
-        logging.getLogger("distributed.client").setLevel("CRITICAL")  # what is fatal is said here, in a line
+        for name in ("distributed", "distributed.client"):  # what is fatal is said here, in a line
+            logging.getLogger(name).setLevel("CRITICAL")
         self.address, self._workers_in = address, workers_in
         there = _scheduler_version(address)
         if there != distributed.__version__:

@@ -29,6 +29,7 @@ from keras_audio_transfer.mfcc import floor_rows
 from keras_audio_transfer.probing.grid_search import GridSearch
 
 SETTINGS = {"weights_sha256": {"mfcc": ""}}
+PATIENCE = 600  # seconds: a worker that was killed imports everything anew, on a busy machine beside others
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def local():
 
 @pytest.fixture
 def cluster(local):
-    with Cluster(local.scheduler_address) as cluster:
+    with Cluster(local.scheduler_address, PATIENCE) as cluster:
         yield cluster
 
 
@@ -70,7 +71,7 @@ def no_result(item, reason):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["clips", "windows"])
 def test_extract_writes_what_one_machine_writes(how, local, folder, tmp_path, exported, run_script):
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
         output = tmp_path / place / "f.parquet"
         output.parent.mkdir()
         more += ["--hop-seconds", 0.2, "--clip-seconds", 0.3] if how == "windows" else []
@@ -84,7 +85,8 @@ def test_extract_writes_what_one_machine_writes(how, local, folder, tmp_path, ex
 @pytest.mark.slow
 def test_paths_may_be_relative(local, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the workers are elsewhere
-    for name, more in (("here.npz", []), ("there.npz", ["--scheduler", local.scheduler_address])):
+    on_cluster = ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE]
+    for name, more in (("here.npz", []), ("there.npz", on_cluster)):
         assert run_main("mfcc", "audio", "--output", name, "--quiet", *more) == 1
     here, there = map(FeatureTable.load, ("here.npz", "there.npz"))
     assert there.clip_ids.tolist() == [f"audio/{number}.wav" for number in range(9) if number != 4]
@@ -138,7 +140,7 @@ def test_prepare_writes_what_one_machine_writes(local, folder, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "classes").mkdir()
     folder.rename(tmp_path / "classes" / "noise")
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
         if more:  # this process decodes nothing
             monkeypatch.delattr(preparation, "load_sound")
         arguments = ["--dataset", "folder", "--data-dir", "classes", "--output-dir", place, "--quiet", *more]
@@ -164,7 +166,7 @@ def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
         about = {"labels": labels, "label_names": ["a", "b", "c"], "folds": folds, "splits": np.full(60, "")}
         FeatureTable({name: layers[name]}, clip_ids=names, **about).save(tmp_path / f"{name}.npz")
     baseline = ["--baseline", tmp_path / "high.npz", "--quiet"]
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
         if more:  # this process computes none
             monkeypatch.delattr(GridSearch, "fitted_scores")
         assert run_main("probe", tmp_path / "low.npz", "--output-dir", tmp_path / place, *baseline, *more) == 0
@@ -186,7 +188,7 @@ def test_compare_writes_what_one_machine_writes(local, tmp_path, exported, monke
     assert run_main("mfcc", *data, "--output", tmp_path / "plain.npz") == 1
     monkeypatch.setattr(extraction, "use_one_thread_a_clip", lambda workers: None)  # TensorFlow has run here
     sources = ["--models", exported, "--log-mel", "--features", tmp_path / "plain.npz", "--join"]
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address])):
+    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
         if more:  # this process computes none
             monkeypatch.delattr(GridSearch, "fitted_scores")
         arguments = [*sources, *data, "--combinations", "blocks", "--output-dir", tmp_path / place, *more]
