@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -25,7 +25,10 @@ from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_run import RowsOf
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
+from keras_audio_transfer.signature_loading import load_signatures
 from keras_audio_transfer.sliding_windows import Window, windows
+
+SERVED = "serving_default", "info"  # what is needed of a SavedModel here
 
 
 class SavedExtractor:
@@ -44,7 +47,7 @@ class SavedExtractor:
     """
 
     def __init__(self, saved_model: Path):
-        loaded = load_saved_model(saved_model)  # owns the variables until they are frozen
+        loaded = load_saved_model(saved_model, SERVED)  # owns the variables until they are frozen
         signature = loaded.signatures["serving_default"]
         if "waveform" not in signature.structured_input_signature[1]:
             raise InputError(f"{saved_model}: has no input named waveform; export it with `export`")
@@ -70,27 +73,34 @@ class SavedExtractor:
         return {name: output.numpy().reshape(shape) for name, output in zip(self.names, outputs, strict=True)}
 
 
-def load_saved_model(saved_model: Path) -> Any:
+def load_saved_model(saved_model: Path, signatures: Collection[str] | None = None) -> Any:
     """What TensorFlow makes of a SavedModel that serves.
 
     Load only models that you trust: a SavedModel is a program.
 
+    Args:
+        saved_model: the folder.
+        signatures: those that are wanted, `info` among them; None for all, which takes longer.
+
     Raises:
         InputError: see `load_whole` and `check_card`.
     """
-    loaded = load_whole(saved_model)
+    loaded = load_whole(saved_model, signatures)
     check_card(saved_model, loaded)
     return loaded
 
 
-def load_whole(saved_model: Path) -> Any:
-    """What TensorFlow makes of a SavedModel that serves, whatever the `card.json` beside it says.
+def load_whole(saved_model: Path, signatures: Collection[str] | None = None) -> Any:
+    """What TensorFlow makes of a SavedModel that serves, whatever the `card.json` beside it says; see above.
 
     Raises:
         InputError: it cannot be loaded, or its graph and weights are of two models.
     """
     try:
-        loaded = tf.saved_model.load(str(saved_model))
+        if signatures is None:
+            loaded = tf.saved_model.load(str(saved_model))
+        else:
+            loaded = load_signatures(saved_model, signatures)
         loaded.signatures["serving_default"]
         is_whole = _is_as_saved(saved_model)
     except Exception as error:  # there are as many kinds as ways to damage its files

@@ -33,6 +33,7 @@ from keras_audio_transfer.export.signatures import (
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.signature_loading import load_signatures
 
 CARD = Card(CONFIG, labels=LABELS)
 constant = tf.constant
@@ -97,6 +98,16 @@ def test_the_label_is_that_of_the_highest_score(call, model):
     scores = serving_outputs(model, waveform)["scores"].numpy()
     np.testing.assert_allclose(served["scores"], scores, atol=1e-5)
     assert [label.decode() for label in served["labels"].numpy()] == [CARD.labels[i] for i in scores.argmax(axis=1)]
+
+
+def test_some_signatures_without_the_others_answer_the_same(call, saved_model):
+    some = load_signatures(saved_model, ("serving_default", "info"))
+    assert {*some.signatures} == {"serving_default", "info"}
+    assert not hasattr(some, "padded")
+    waveform = noise(2, 500)
+    served = call("serving_default", waveform=waveform)
+    for name, values in some.signatures["serving_default"](waveform=constant(waveform)).items():
+        np.testing.assert_array_equal(values, served[name])
 
 
 @pytest.mark.parametrize("filling", ["zero", "first sample", "noise"])

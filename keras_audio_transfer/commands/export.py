@@ -65,7 +65,7 @@ def load_described(card, file):
     that was trained on since, whose weights are no longer those of the SavedModel, the card may name labels of its own;
     and of a SavedModel that is damaged, the export is the remedy.
     """
-    from keras_audio_transfer.extraction import check_card, load_whole, own_card
+    from keras_audio_transfer.extraction import SERVED, check_card, load_whole, own_card
     from keras_audio_transfer.extractor import load_model
     from keras_audio_transfer.training import weights_hash
 
@@ -74,7 +74,7 @@ def load_described(card, file):
     described = model, card.trained_on(weights_sha256)
     try:
         newest = latest_saved_model(file.parent)
-        loaded = load_whole(newest)
+        loaded = load_whole(newest, SERVED)
         own = own_card(newest, loaded)
     except InputError:
         return described
