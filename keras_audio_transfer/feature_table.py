@@ -1,6 +1,6 @@
 """The features of a set of clips: the table, its file (`.npz`), and how rows become one. Without TensorFlow."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -279,6 +279,7 @@ class FeatureTable:
                 that it is not complete, or that a file of it is gone, damaged or of another table; or an unknown layer.
         """
         path = checked_input("path", path, "the path of a features file")
+        layers = [*layers] if isinstance(layers, Iterator) else layers  # of each shard they are chosen anew
         content = read_arrays(path, list if layers is None else partial(selected_layers, layers))
         check_arrays(content, path)
         by_name = {name: content[name] for name in map(str, content["layer_names"])}

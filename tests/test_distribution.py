@@ -89,16 +89,23 @@ for way in ways:
 """
 
 
-def start(folder, *ways, **environment):
-    command = [sys.executable, "-c", _TRAIN, str(folder), *ways]
+def start(command, **environment):
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env={**os.environ, **environment}, **pipe)
 
 
-def start_workers(folder, *settings):
+def training(folder, *ways):
+    return [sys.executable, "-c", _TRAIN, str(folder), *ways]
+
+
+def start_workers(*commands):
     config = {"cluster": {"worker": [f"localhost:{port}" for port in free_ports(2)]}}
     tasks = [json.dumps({**config, "task": {"type": "worker", "index": index}}) for index in range(2)]
-    return [start(folder, f"worker{index}", *settings, TF_CONFIG=task) for index, task in enumerate(tasks)]
+    return [start(command, TF_CONFIG=task) for command, task in zip(commands, tasks, strict=True)]
+
+
+def training_of_workers(folder, *settings):
+    return start_workers(*(training(folder, f"worker{index}", *settings) for index in range(2)))
 
 
 def end(*processes):
@@ -129,7 +136,7 @@ def assert_same(got, expected, tolerance):
 def trained(tmp_path_factory):
     """One device, two, and two in a run that was killed."""
     folder = tmp_path_factory.mktemp("trained")
-    ((code, _, errors),) = end(start(folder, "one", "two", "killed", "resumed"))
+    ((code, _, errors),) = end(start(training(folder, "one", "two", "killed", "resumed")))
     assert code == 0, errors
     assert "ran out of data" not in errors
     return folder
@@ -150,7 +157,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(trained):
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_device_learns(trained, tmp_path):
-    for code, _, errors in end(*start_workers(tmp_path)):
+    for code, _, errors in end(*training_of_workers(tmp_path)):
         assert code == 0, errors
     first, second = (result(tmp_path, f"worker{index}") for index in range(2))
     assert first == second
@@ -160,12 +167,23 @@ def test_two_workers_learn_what_one_device_learns(trained, tmp_path):
 
 @pytest.mark.slow
 def test_the_loss_of_a_worker_is_noticed_and_gone_on_from(trained, tmp_path):
-    (code, printed, _), (other, *_) = end(*start_workers(tmp_path, "leaves"))
+    (code, printed, _), (other, *_) = end(*training_of_workers(tmp_path, "leaves"))
     assert (code, other) == (2, 9)
     assert "strategy: a worker does not answer any more" in printed
-    for code, _, errors in end(*start_workers(tmp_path, "resume")):
+    for code, _, errors in end(*training_of_workers(tmp_path, "resume")):
         assert code == 0, errors
     assert_same(result(tmp_path, "worker1"), result(trained, "one"), 1e-6)
+
+
+@pytest.mark.slow
+def test_workers_of_two_networks_are_refused(tmp_path):
+    """Before they make them: two workers share the weights as they are made."""
+    train = [sys.executable, "-m", "keras_audio_transfer", "train", "--strategy", "multiworker", "--epochs", "0"]
+    train += ["--output-dir", str(tmp_path / "out"), "--network"]
+    for code, _, errors in end(*start_workers([*train, "sbcnn"], [*train, "convnet5"])):
+        assert code == 2, errors
+        assert "error: --strategy: the workers have different commands" in errors
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_workers_wait_for_one_another():

@@ -306,9 +306,11 @@ def train(options, job):
         keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
     keras.utils.set_random_seed(options.seed)
     tf.config.experimental.enable_op_determinism()
-    with job.strategy.scope() if job.strategy else nullcontext():
-        model = build(options, job)
     settings = {**settings_of(options), FINGERPRINT: job.splits.fingerprint()}
+    with job.strategy.scope() if job.strategy else nullcontext(), distribution.answering():
+        if job.strategy:  # first: workers share the weights as they are made, which they cannot of two networks
+            distribution.check_agreement(job.strategy, settings)
+        model = build(options, job)
     callbacks = []
     if job.writes:
         if job.run_dir.exists() and not options.resume:
