@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import soxr
 
-from keras_audio_transfer.audio_files import open_audio, read_audio  # noqa: F401 - its former place
+from keras_audio_transfer.audio_files import open_audio, peak, read_audio  # noqa: F401 - its former place
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, Recorded
 from keras_audio_transfer.errors import InputError, reason_of
@@ -151,13 +151,12 @@ def low_rate(from_rate: int, to_rate: int) -> tuple[str, ...]:
 
 def _notes(samples, waveform):
     """What is to be heard, or not, in samples as they are in the file and as the model gets them."""
-    sizes = np.abs(samples)
-    loudest = sizes.max()
+    loudest = peak(samples)
     if not loudest:
         yield SILENT[0]
-    elif np.abs(waveform).max() < _CANCELLED * loudest and samples.ndim == 2 and samples.shape[1] > 1:
+    elif samples.ndim == 2 and samples.shape[1] > 1 and np.abs(waveform).max() < _CANCELLED * loudest:
         yield SILENT[1]
-    if np.mean(sizes >= _FULL_SCALE) > _OFTEN:
+    if loudest >= _FULL_SCALE and np.mean(np.abs(samples) >= _FULL_SCALE) > _OFTEN:
         yield CLIPPED
 
 

@@ -62,11 +62,16 @@ class AudioFile:
             raise InputError(f"{self.path}: holds no samples; expected at least one; {remedy}")
 
     def _check(self, block):
-        largest = np.abs(block).max()  # NaN if one is
+        largest = peak(block)
         if not np.isfinite(largest):
             raise InputError(f"{self.path}: holds NaN or infinite samples; expected finite ones; repair or remove it")
         if largest > LARGEST_SAMPLE:
             raise InputError(f"{self.path}: holds a sample of {largest:.1e}; expected -1 to 1; repair or remove it")
+
+
+def peak(samples: np.ndarray) -> float:
+    """The largest absolute value, NaN if one is; quicker than by `np.abs`, which copies them."""
+    return max(samples.max(), -samples.min())
 
 
 @contextmanager

@@ -77,7 +77,8 @@ def compute(
         settings: what the features depend on besides the clips, JSON values; `weights_sha256` by layer among them.
         rows_of: clips -> the rows of each, in order, taking clips as it goes.
         batch_clips: clips that are computed together, so that a shard holds whole batches.
-        progress: wraps the iterator over the clips, e.g. `tqdm`.
+        progress: wraps the iterator over the clips, e.g. `tqdm`. That gives None of a clip that an earlier run has
+            computed; else how many bytes the output has grown by since the one before, a shard at a time.
 
     Raises:
         InputError: what is kept is of a run with other settings.
@@ -114,6 +115,7 @@ class _Run:
     def __init__(self, output, folder, clips, label_names, settings, rows_of, batch_clips):
         self.folder, self.clips, self.label_names, self.settings = folder, clips, label_names, settings
         self.rows_of, self.batch_clips = rows_of, batch_clips
+        self.is_folder = output.suffix == SUFFIX
         self.is_tagged = any(len(clip.labels) > 1 for clip in clips)
         self.run_sha256 = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
         is_same = (output / RUN).is_file() and read_json(output / RUN) == settings
@@ -123,8 +125,8 @@ class _Run:
         self.checksums: list[bytes | None] = []  # of each clip; None of one that failed
         self.sources: deque[Any] = deque()  # of the clips that are being computed
 
-    def clip_by_clip(self) -> Iterator[None]:
-        """Have every shard in the folder, one after the other."""
+    def clip_by_clip(self) -> Iterator[int | None]:
+        """Have every shard in the folder, one after the other; see `progress` of `compute`."""
         position, stream = 0, None
         while position < len(self.clips):
             place = self.folder / shard_name(len(self.sizes))
@@ -153,14 +155,15 @@ class _Run:
 
     def _computed(self, place, position, stream):
         """Write the shard of the next clips; what it says of itself."""
-        of_clips, size = [], 0
+        of_clips, size, is_full = [], 0, False
         for rows in stream:
             of_clips.append(rows)
             size += sum(v.nbytes for row in rows if not isinstance(row.features, str) for v in row.features.values())
-            yield None
             is_full = len(of_clips) >= CLIPS_A_SHARD or size >= BYTES_A_SHARD
-            if is_full and len(of_clips) % self.batch_clips == 0:
+            is_full = is_full and len(of_clips) % self.batch_clips == 0
+            if is_full:
                 break
+            yield 0
         rows = [row for rows in of_clips for row in rows]
         table, failures = FeatureTable.from_rows(rows, self.label_names, self.is_tagged, find_copies=False)
         about = {
@@ -176,6 +179,8 @@ class _Run:
         if len(table):
             check_table(table, "table")
         write_shard(place, replace(table, weights_sha256=weights).to_arrays(), about)
+        if is_full:
+            yield place.stat().st_size if self.is_folder else size
         return about
 
     def _kept(self, place, position):

@@ -263,6 +263,11 @@ def _sync_entries(folder: Path) -> None:
             os.close(handle)
 
 
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all files in a folder; 0 where nothing is."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
 # ---- JSON and tables
 
 

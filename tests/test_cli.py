@@ -19,14 +19,15 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT, run_main
+from sounds import noise
 
-from keras_audio_transfer import audio
+from keras_audio_transfer import audio, feature_run
 from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.commands import classify, cli, places, progress, train, transfer
 from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
-from keras_audio_transfer.files import only_writer
+from keras_audio_transfer.files import only_writer, size_of
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.resume import check_settings
@@ -814,6 +815,60 @@ def test_a_long_phase_soon_says_how_long_it_takes(monkeypatch, capsys):
         bar.update()
     first, soon = re.sub(r"\d+ s left", "n s left", capsys.readouterr().err).splitlines()
     assert (first, soon) == ("probing: 1000 fits", "probing: 0 % (2 of 1000, n s left)")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still but for what is added to its only number."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def estimated(clock, capsys, sizes, seconds_a_step, n_bytes, total=100, quiet=False):
+    """What is said of a run of these steps."""
+    estimate = progress.Estimate(options(quiet), "extracting")
+    for _ in estimate.watch(sizes, total, bytes_of=lambda size: size):
+        clock[0] += seconds_a_step
+    estimate.compare(n_bytes)
+    return capsys.readouterr().err
+
+
+def test_a_long_run_is_estimated_once_and_compared_at_its_end(clock, capsys):
+    shards = [*[0] * 9, 1_000_000] * 10
+    # The tenth clip fills a shard after 9 steps of 2 s, the clock standing still while it is computed.
+    first, last = estimated(clock, capsys, shards, 2.0, 10_100_000).splitlines()
+    assert first == "extracting: about 0:03:00 and 10.0MB in all"
+    assert last == "extracting: took 0:03:20 and 10.1MB; estimated: 0:03:00 and 10.0MB"
+
+
+def test_what_was_there_takes_no_time_but_is_counted_in_the_size(clock, capsys):
+    first, _ = estimated(clock, capsys, [*[None] * 50, *[0] * 9, 1_000_000, *[0] * 40], 2.0, 1).splitlines()
+    assert first == "extracting: about 0:09:50 and 10.0MB in all"  # 118 s for the ten that were new
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seconds", "quiet"),
+    [([1] * 100, 0.5, False), ([0] * 100, 2.0, False), ([1] * 100, 2.0, True)],
+    ids=["short", "of no known size", "quiet"],
+)
+def test_nothing_is_estimated_of(sizes, seconds, quiet, clock, capsys):
+    assert estimated(clock, capsys, sizes, seconds, 1, quiet=quiet) == ""
+
+
+@pytest.mark.parametrize("output", ["f.npz", "f.parquet"])
+def test_an_estimate_is_of_what_is_written(output, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(progress, "_ESTIMATED_AFTER", 0.0)
+    monkeypatch.setattr(progress, "_SHORT", 0.0)
+    monkeypatch.setattr(feature_run, "CLIPS_A_SHARD", 4)
+    for i in range(12):
+        soundfile.write(tmp_path / f"{i}.wav", noise(2000, seed=i), 8000)
+    assert run_main("mfcc", tmp_path, "--output", tmp_path / output) == 0
+    said = re.findall(r"^extracting: .*? and (.*?)kB(?: in all|; .* and (.*)kB)$", capsys.readouterr().err, re.M)
+    (estimate, _), (size, again) = said
+    assert again == estimate
+    assert float(estimate) == pytest.approx(float(size), rel=0.5)
+    assert float(size) == pytest.approx(size_of(tmp_path / output) / 1000, rel=0.01)
 
 
 def test_progress_is_a_bar_on_a_terminal(monkeypatch):

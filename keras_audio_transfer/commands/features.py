@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
+from keras_audio_transfer.commands.progress import Estimate
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import Row
-from keras_audio_transfer.files import write_failures
+from keras_audio_transfer.files import size_of, write_failures
 
 if TYPE_CHECKING:
     from keras_audio_transfer.dask_cluster import Cluster
@@ -138,12 +139,18 @@ def write_features(
 
     See `feature_run.compute` for the arguments.
     """
-    progress = cli.Phases(options, "extracting").bar("extracting", len(clips))
+    estimate = Estimate(options, "extracting")
+    bar = cli.Phases(options, "extracting").bar("extracting", len(clips))
+
+    def progress(steps):
+        return bar(estimate.watch(steps, len(clips), bytes_of=lambda added: added))
+
     found = feature_run.compute(options.output, clips, names, settings, rows_of, batch_clips, progress)
     write_failures(options.output, found.failures)
     cli.say_notes(options, found.notes)
     if n_rows := feature_run.publish(options.output):
         cli.show(f"written: {options.output} ({n_rows} clips, {len(settings['weights_sha256'])} layers)")
+        estimate.compare(size_of(options.output))
     else:
         cli.say_not_written(options.output)
     return cli.report_failures(found.failures, options.output)

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, features, places
+from keras_audio_transfer.commands.progress import Estimate
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import failures_beside, write_failures
+from keras_audio_transfer.files import failures_beside, size_of, write_failures
 
 _rate = cli.number(int, lambda value: LOWEST_RATE <= value <= HIGHEST_RATE, f"{LOWEST_RATE} to {HIGHEST_RATE} Hz")
 
@@ -51,7 +52,12 @@ def main(options):
     def elsewhere(function, clips, failed):
         return features.on_clips(cluster, partial(map, function), clips, failed, [options.data_dir])
 
-    progress = partial(cli.Phases(options, "preparing").bar, "preparing")
+    estimate, size_before = Estimate(options, "preparing"), size_of(folder)
+
+    def progress(total):
+        bar = cli.Phases(options, "preparing").bar("preparing", total)
+        return lambda records: bar(estimate.watch(records, total, bytes_of=lambda record: len(record[1])))
+
     how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress, cluster and elsewhere
 
     from keras_audio_transfer.preparation import prepare
@@ -64,4 +70,5 @@ def main(options):
     clips_there = f"{len(rows) - len(failures)} clips, {seconds:.0f} s at {options.sample_rate} Hz"
     was_there = f"; {n_before} of {len(rows)} were there already" if n_before else ""
     cli.show(f"written: {folder} ({clips_there}{was_there})")
+    estimate.compare(size_of(folder) - size_before)
     return cli.report_failures(failures, folder)

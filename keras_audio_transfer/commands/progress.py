@@ -1,12 +1,14 @@
-"""What a run says on stderr while it works: its numbered phases, and how far each of them is."""
+"""What a run says on stderr while it works: its numbered phases, how far each of them is, how long all will take."""
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from threading import Lock
 
 _SOON_SECONDS = 30.0  # after which a first line says how long it takes, before ten per cent are done
+_ESTIMATED_AFTER, _SHORT = 10.0, 60.0  # seconds of work, before which and of which nothing is estimated
 
 
 class Phases:
@@ -33,6 +35,60 @@ class Phases:
         Without an iterable its result is told of each step by `update()`, and of the end by `close()`.
         """
         return lambda iterable=None: _bar(self._options, iterable, self._titles[name], total, unit)
+
+
+class Estimate:
+    """How long a run takes and how large its output gets: said once, after its first steps, and compared at its end.
+
+    Nothing is said of a run of less than a minute, or with `--quiet`.
+
+    Args:
+        options: with `quiet`.
+        name: of the run, with which the lines begin.
+    """
+
+    def __init__(self, options: argparse.Namespace, name: str):
+        self._options, self._name, self._start, self._said = options, name, 0.0, ""
+
+    def watch(self, steps: Iterable, total: int, bytes_of: Callable) -> Iterator:
+        """The steps as they are.
+
+        Args:
+            steps: of the run.
+            total: their number.
+            bytes_of: from a step to what has been added to the output since the one before, 0 where that is not known
+                yet; None of a step that an earlier run has done.
+        """
+        self._start = time.monotonic()
+        n_done = n_before = n_bytes = 0
+        is_due = not self._options.quiet
+        for step in steps:
+            size = bytes_of(step)
+            n_done, n_before, n_bytes = n_done + 1, n_before + (size is None), n_bytes + (size or 0)
+            seconds = time.monotonic() - self._start
+            if is_due and size and seconds >= _ESTIMATED_AFTER:
+                is_due, n_new = False, n_done - n_before
+                expected = seconds * (total - n_before) / n_new
+                if expected >= _SHORT:
+                    self._said = _cost(expected, n_bytes * total / n_new)
+                    self._say(f"about {self._said} in all")
+            yield step
+
+    def compare(self, n_bytes: int) -> None:
+        """Say what it was in the end, where anything was said before. `n_bytes`: of the output."""
+        if self._said:
+            self._say(f"took {_cost(time.monotonic() - self._start, n_bytes)}; estimated: {self._said}")
+
+    def _say(self, text):
+        from tqdm import tqdm
+
+        tqdm.write(f"{self._name}: {text}", file=sys.stderr)  # above a bar, where there is one
+
+
+def _cost(seconds, n_bytes):
+    from tqdm import tqdm
+
+    return f"{timedelta(seconds=round(seconds))} and {tqdm.format_sizeof(n_bytes, 'B')}"
 
 
 def of_download(options: argparse.Namespace, name: str) -> object:
