@@ -354,6 +354,21 @@ class AudioConfig:
             raise InputError(f"clip_seconds: {seconds:g} is shorter than a frame; expected at least {frame:g}")
         return config
 
+    def for_clips(self, longest: float) -> "AudioConfig":
+        """The front end with the length of the longest clip, in seconds, where that is the shorter one.
+
+        The length of a network of patches is that of a patch, to which clips are filled in any case.
+        """
+        if self.patch_frames:
+            return self
+        return replace(self, clip_seconds=min(self.clip_seconds, max(longest, self.n_fft / self.sample_rate)))
+
+    def for_batches_of(self, longest: float) -> "AudioConfig":
+        """Where clips are heard whole: the front end with the length of the longest one, in seconds."""
+        if self.long_clips != "whole":
+            return self
+        return replace(self, clip_seconds=max(longest, self.clip_seconds))
+
     def to_dict(self) -> dict[str, Any]:
         """As it stands in `card.json`: the settings, and after them the derived sizes for the reader."""
         derived = {"n_samples": self.n_samples, "n_frames": self.n_frames, "mel_matrix_shape": [*self.mel_matrix_shape]}

@@ -1,13 +1,17 @@
 """A study's file: what it says, and what is refused in a line that names the file and the key."""
 
 import re
+import shutil
 from collections import Counter
 
 import pytest
+from conftest import ROOT, assert_refused
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.finetuning_config import FinetuningConfig
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.study import study_file, target_clips
+from keras_audio_transfer.study.cells import cells_of
 
 TARGET = "[targets.halls]\nkind = 'halls'\ndataset = 'synthetic'\n"
 FLOOR = "[sources.mfcc]\nfloor = 'mfcc'\n"
@@ -74,7 +78,7 @@ def test_what_a_file_says(tmp_path):
         (("name = 'x'", "name = 'x'\nfeatures = ['al']"), "features: 'al' is unknown; did you mean all?"),
         (("name = 'x'", "name = 'x'\nclassifiers = ['knn']"), "classifiers: 'knn' is unknown; choose from svm, "),
         (("name = 'x'", "name = 'x'\npoolings = ['average']"), "poolings: 'average' is unknown; choose from mean, "),
-        (("name = 'x'", "name = 'x'\nfinetuning = []"), "finetuning: the key 'finetuning' is unknown"),
+        (("name = 'x'", "name = 'x'\nfinetuning = []"), "finetuning: '[]' is not allowed; expected a table"),
         (("name = 'x'", f"name = 'x'\nseeds = [{'9' * 5000}]"), "is no TOML"),
         ((TARGET, ""), "targets: is missing; expected a table"),
         (("[targets.halls]", "[targets.'a|b']"), "targets: 'a|b' is not allowed; expected letters, digits"),
@@ -118,6 +122,80 @@ def test_bad_files_are_refused(tmp_path, change, message):
     with pytest.raises(InputError, match=f"^{re.escape(expected)}") as caught:
         target_clips.load(study_file.read(path))
     assert "\n" not in str(caught.value)
+
+
+PLAIN = ROOT / "saved_models" / "densenet40.urbansound8k"
+MULTISCALE = PLAIN.with_name("densenet40.multiscale.urbansound8k")
+NETWORKS = f"[sources.a]\nmodel = '{PLAIN}'\nkind = 'x'\nrandom = true\n"
+
+
+def test_what_is_trained(tmp_path):
+    text = f"name = 'x'\nclips_a_class = [5]\n{FLOOR}{TARGET}{NETWORKS}multiscale = '{MULTISCALE}'\n"
+    study = study_file.read(written(tmp_path, f"{text}[finetuning]\n"))
+    assert study.sources["a"].inputs == {"": PLAIN, "+multiscale": MULTISCALE}
+    default = study_file.Finetuning(("finetune", "scratch"), ("a",), (5,), 1, FinetuningConfig())
+    assert study.finetuning == default
+    cells = [cell.key for cell in cells_of(study, divided=()) if cell.classifier == "softmax"]
+    assert cells == [
+        f"a|halls|{each}|-|softmax|5|0" for each in ("finetune", "scratch", "finetune+multiscale", "scratch+multiscale")
+    ]
+    keys = "strategies = ['head']\nclips_a_class = ['all']\nfolds = 2\nepochs = 3\nlearning_rate = 1\nsources = ['b']\n"
+    other = f"[sources.b]\nmodel = '{MULTISCALE}'\nkind = 'x'\n"
+    study = study_file.read(written(tmp_path, f"{text}{other}[finetuning]\n{keys}"))
+    expected = study_file.Finetuning(("head",), ("b",), ("all",), 2, FinetuningConfig(epochs=3, learning_rate=1.0))
+    assert study.finetuning == expected
+    assert study.sources["b"].inputs == {"+multiscale": MULTISCALE}
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("strategies = ['probe']", "strategies: 'probe' is unknown; choose from finetune, scratch, head, random"),
+        ("sources = ['mfcc']", "sources: 'mfcc' is a floor or random weights; there is nothing to fine-tune"),
+        ("sources = ['a (random)']", "sources: 'a (random)' is a floor or random weights; there is nothing"),
+        ("sources = ['b']", "sources: 'b' is unknown; choose from a"),
+        ("epochs = 0", "epochs: 0 is not allowed; expected at least 1"),
+        ("epochs = 1.5", "epochs: '1.5' is not allowed; expected a whole number, at least 0"),
+        ("learning_rate = nan", "learning_rate: 'nan' is not allowed; expected a number"),
+        ("unfreeze_epochs = 5", "unfreeze_epochs: 5 would train stem from epoch 21 on, of 12"),
+        ("clips_a_class = [0.4]", "clips_a_class: '0.4' is not allowed; expected numbers from 1 up, or 'all'"),
+        ("folds = 0", "folds: '0' is not allowed; expected a whole number, at least 1"),
+        ("layers = 'stage1'", "layers: the key 'layers' is unknown; choose from "),
+    ],
+)
+def test_bad_trainings_are_refused(tmp_path, key, message):
+    path = written(tmp_path, f"name = 'x'\n{FLOOR}{TARGET}{NETWORKS}[finetuning]\n{key}\n")
+    assert_refused(f"{path}: finetuning.{message}", lambda: study_file.read(path))
+
+
+def test_networks_that_cannot_be_trained_are_refused(tmp_path):
+    (tmp_path / "served").mkdir()
+    shutil.copy(PLAIN / "card.json", tmp_path / "served")
+    text = f"name = 'x'\n{TARGET}[sources.served]\nmodel = 'served'\nkind = 'x'\n[finetuning]\n"
+    path = written(tmp_path, text)
+    assert_refused(
+        f"{path}: finetuning.sources: no source is a network that can be trained", lambda: study_file.read(path)
+    )
+    written(tmp_path, f"{text}sources = ['served']\n")
+    assert_refused(
+        f"{path}: finetuning.sources: {tmp_path / 'served'}: has no model.keras", lambda: study_file.read(path)
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "other", "message"),
+    [
+        (PLAIN, PLAIN, f"{PLAIN}: has no multiscale input; train one with --multiscale, or leave it out"),
+        (MULTISCALE, MULTISCALE, f"{MULTISCALE}, the source itself, has a multiscale input; name the plain network"),
+        ("default", MULTISCALE, f"{MULTISCALE}: is another network than "),
+        (PLAIN, "gone", "{folder}/gone: is not a folder; expected a model folder"),
+    ],
+)
+def test_an_impossible_multiscale_input_is_refused(tmp_path, model, other, message):
+    network = f"[sources.a]\nmodel = '{model}'\nkind = 'x'\nmultiscale = '{other}'\n"
+    path = written(tmp_path, f"name = 'x'\n{TARGET}{network}")
+    expected = f"{path}: sources.a.multiscale: {message.replace('{folder}', str(tmp_path))}"
+    assert_refused(expected, lambda: study_file.read(path))
 
 
 def test_a_file_that_is_not_there(tmp_path):

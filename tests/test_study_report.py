@@ -11,8 +11,9 @@ import studies
 from browser import CHROMIUM, Browser
 from test_report import HOSTILE, Page
 
-from keras_audio_transfer.study import report
-from keras_audio_transfer.study.findings import answers
+from keras_audio_transfer.study import illustrations, report
+from keras_audio_transfer.study.evidence import Cells
+from keras_audio_transfer.study.findings import answers, clips_enough, finetuning, multiscale
 
 STUDY = SimpleNamespace(name=HOSTILE, path=Path("studies") / "my study.toml")
 PICTURES = ["chosen", "classifiers", "clips", "depth", "layers", "mfcc", "sources", "transfer", "why"]
@@ -34,6 +35,14 @@ def folder(tmp_path_factory, found):
         patch.setattr(report, "answers", lambda *tables: found)  # which takes seconds
         report.write(results(), studies.measures(), STUDY, folder)
     return folder
+
+
+@pytest.mark.parametrize("answer", [finetuning, clips_enough, multiscale])
+def test_trainings_have_pictures(answer, tmp_path):
+    ((title, draw),) = illustrations.of(answer(Cells.of(studies.trainings()))).items()
+    draw(path=tmp_path / "picture.*", title=title)
+    for name in ("loud", "talk"):
+        assert name in (tmp_path / "picture.svg").read_text()
 
 
 def test_what_is_written(folder):

@@ -11,7 +11,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -250,19 +249,8 @@ def decode_clips(
     clips = keep_copies_together(clips, options.allow_duplicates)
     say_notes(options, [clip.notes for clip in clips])
     if options.clip_seconds is None:
-        config = for_clips(config, longest / config.sample_rate)
+        config = config.for_clips(longest / config.sample_rate)
     return clips, failures, store, config
-
-
-def for_clips(config: AudioConfig, longest: float) -> AudioConfig:
-    """The front end with the length of the longest clip, in seconds, where that is the shorter one.
-
-    The length of a network of patches is that of a patch, to which clips are filled in any case.
-    """
-    if config.patch_frames:
-        return config
-    shortest = config.n_fft / config.sample_rate
-    return replace(config, clip_seconds=min(config.clip_seconds, max(longest, shortest)))
 
 
 def add_duplicates_argument(arguments: argparse.ArgumentParser) -> None:

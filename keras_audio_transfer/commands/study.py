@@ -35,7 +35,7 @@ def check(options, study):
 
     folder, outputs = options.output_dir, (*running.OUTPUTS, *report.OUTPUTS)
     inputs = [study.path, *(target.data_dir for target in study.targets.values())]
-    inputs += [source.model for source in study.sources.values()]
+    inputs += [folder for source in study.sources.values() for folder in (source.model, source.multiscale)]
     places.check_folder("--output-dir", folder, inputs)
     places.check_state("--output-dir", [folder / name for name in outputs], folder / running.CONFIG, inputs)
     for name in (running.CONFIG, *outputs):

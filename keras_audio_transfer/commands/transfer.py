@@ -17,18 +17,14 @@ more strategies, fractions or seeds adds to it. transfer.png shows accuracy agai
 """
 
 import argparse
-import multiprocessing
 import os
 import shutil
-import sys
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, fields, replace
+from contextlib import closing
+from dataclasses import asdict, fields
 from pathlib import Path
 
+from keras_audio_transfer import own_processes
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.datasets import DATASETS, target_names
 from keras_audio_transfer.errors import InputError
@@ -215,8 +211,7 @@ def for_whole_clips(options, clips, store, config):
     """The front end for batches of whole clips, where a network hears them whole: of the length of the longest."""
     if config.long_clips != "whole":
         return config
-    longest = max(len(store.load(clip)) for clip in clips) / config.sample_rate
-    config = replace(config, clip_seconds=max(longest, config.clip_seconds))
+    config = config.for_batches_of(max(len(store.load(clip)) for clip in clips) / config.sample_rate)
     cli.say(options, f"clips are heard whole, filled up to {config.clip_seconds:g} s; --clip-seconds cuts them")
     return config
 
@@ -357,63 +352,18 @@ def run_trials(options, trials, task, config, finished: Callable[[dict], None]):
 
     runs = options.output_dir / UNFINISHED
     models = options.output_dir / MODELS if options.save_models else None
-    context = processes_of_trials()
-
-    def in_its_process(trial):
-        # A process a trial, with one thread: its numbers then depend on nothing that ran before or beside it.
+    calls = {}
+    for trial in trials:
         (runs / trial.file_name).mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(1, context, _start_worker) as process:
-            predicted = options.output_dir / PREDICTIONS / f"{trial.file_name}.csv"
-            arguments = trial, options.model_dir, task, config, runs / trial.file_name, models, predicted
-            return process.submit(run_trial, *arguments).result()
-
-    threads = ThreadPoolExecutor(options.jobs)
-    futures = {threads.submit(in_its_process, trial): trial for trial in trials}
-    try:
-        for future in as_completed(futures):
-            finished(result_of(future, futures[future]))
-            shutil.rmtree(runs / futures[future].file_name)
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in futures):
-            for process in multiprocessing.active_children():
-                process.terminate()
-            time.sleep(0.1)
-
-
-def result_of(future, trial):
-    try:
-        return future.result()
-    except InputError as error:
-        raise InputError(f"{trial}: {error}") from error
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"{trial}: its process was killed, by a lack of memory perhaps; repeat the command with fewer --jobs, and "
-            "it continues"
-        ) from error
-
-
-def processes_of_trials():
-    """Where each trial's process comes from: on Linux it is a copy of one that has imported TensorFlow and no more."""
-    if sys.platform != "linux":  # a copy of a process with TensorFlow in it may crash
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_audio_transfer.finetuning"])
-    return context
-
-
-def _start_worker():
-    """No life without the process that started it, which may be gone already; and one thread of TensorFlow."""
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+        predicted = options.output_dir / PREDICTIONS / f"{trial.file_name}.csv"
+        calls[trial] = trial, options.model_dir, task, config, runs / trial.file_name, models, predicted
+    with closing(own_processes.as_they_end(run_trial, calls, options.jobs)) as ended:
+        for trial, future in ended:
+            try:
+                finished(future.result())
+            except InputError as error:
+                raise InputError(f"{trial}: {error}") from error
+            shutil.rmtree(runs / trial.file_name)
 
 
 @cli.command(arguments)

@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Rows
-from keras_audio_transfer.study.study_file import ALL, EACH, EVERY, Source, Study
+from keras_audio_transfer.study.study_file import ALL, EACH, EVERY, TRAINED, Source, Study, Target
 
 LAYER = "layer"  # the features of one layer, which `each` asks for of all of them
 
@@ -20,12 +21,12 @@ class Cell:
 
     Attributes:
         source, target: their names.
-        features: of `study_file.FEATURES`, with 'layer' for 'each'.
+        features: of `study_file.FEATURES`, with 'layer' for 'each'; of a training its strategy, and `MULTISCALE`.
         layer: which, of 'layer'; else ''.
-        pooling: of the source; '' of a floor.
-        classifier: of `study_file.CLASSIFIERS`.
+        pooling: of the source; '' of a floor and of a training.
+        classifier: of `study_file.CLASSIFIERS`; of a training `TRAINED`.
         clips_a_class: a number, or 'all', as a text.
-        seed: of the subset, and of folds where the target has none of its own.
+        seed: of the subset, of folds where the target has none of its own, and of a training.
     """
 
     source: str
@@ -39,7 +40,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Unique, for people: 'yamnet|esc10|all+mfcc|mean|svm|10|1'; of a single layer 'layer:NAME', of a floor '-'."""
+        """Unique, for people: 'yamnet|esc10|all+mfcc|mean|svm|10|1'; of a single layer 'layer:NAME', no pooling '-'."""
         features = f"{self.features}:{self.layer}" if self.layer else self.features
         about = self.source, self.target, features, self.pooling or "-", self.classifier, self.clips_a_class, self.seed
         return "|".join(map(str, about))
@@ -52,20 +53,32 @@ def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
 
     Args:
         study: what is asked for.
-        divided: the targets with folds or splits of their own: fitted on all clips, they are the same for every seed,
-            so that they have a cell of the first one only.
+        divided: the targets with folds or splits of their own: fitted on all features, theirs are the same for every
+            seed, so that there is a cell of the first one only.
     """
     return [
-        Cell(source.name, target.name, features, layer, pooling, classifier, str(n_clips), seed)
+        cell
         for target in study.targets.values()
         for source in study.sources.values()
         if source.heard != target.name
-        for pooling in study.poolings_of(source)
-        for features, layer in _features_of(source)
-        for classifier in study.classifiers
-        for n_clips in target.clips_a_class
-        for seed in (study.seeds[:1] if n_clips == EVERY and target.name in divided else study.seeds)
+        for cell in (*_probes(study, source, target, target.name in divided), *_trainings(study, source, target))
     ]
+
+
+def _probes(study: Study, source: Source, target: Target, is_divided: bool) -> Iterator[Cell]:
+    for pooling, (features, layer), classifier, n_clips in product(
+        study.poolings_of(source), _features_of(source), study.classifiers, target.clips_a_class
+    ):
+        for seed in study.seeds[:1] if n_clips == EVERY and is_divided else study.seeds:
+            yield Cell(source.name, target.name, features, layer, pooling, classifier, str(n_clips), seed)
+
+
+def _trainings(study: Study, source: Source, target: Target) -> Iterator[Cell]:
+    wanted = study.finetuning
+    if wanted is None or source.name not in wanted.sources:
+        return
+    for heard, strategy, n_clips, seed in product(source.inputs, wanted.strategies, wanted.clips_a_class, study.seeds):
+        yield Cell(source.name, target.name, f"{strategy}{heard}", "", "", TRAINED, str(n_clips), seed)
 
 
 def _features_of(source: Source) -> Iterator[tuple[str, str]]:

@@ -11,13 +11,15 @@ import pandas as pd
 
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.study.comparisons import by_target, clips_order, over_targets
+from keras_audio_transfer.study.study_file import MULTISCALE, TRAINED
 
-TRAINED = "softmax"  # the classifier of cells that are trainings
 EVERY = "(every trained network)"
 _JOINED = ("all", "chosen", "last", "single")  # what stands for a network, the first that was run
 _WORDS = {
     **{"last": "the last layer", "all": "all layers joined", "single": "the best single layer"},
     **{"chosen": "the chosen combination", "mfcc": "MFCC", "log_mel": "log-mel statistics"},
+    **{"finetune": "fine-tuning", "scratch": "training from scratch", "head": "a new head on the frozen network"},
+    **{"random": "a new head on random weights"},
 }
 
 
@@ -46,7 +48,8 @@ class Cells(NamedTuple):
         networks: of joined layers of networks, and of the best single one.
         floors: of plain features.
         layers: of each single layer.
-        trainings: of networks that were trained on the targets.
+        trainings: of networks that were trained on the targets, their strategies as `features`; and in a column more,
+            `input`, whether that is 'plain' or 'multiscale'.
         every: with any classifier and pooling.
         features: which features stand for a network.
         most: the largest number of training clips a class.
@@ -66,7 +69,12 @@ class Cells(NamedTuple):
         done = results[results["status"] == "done"].sort_values("clips_a_class", key=clips_order, kind="stable")
         done = done.assign(n_pool=_clips_to_fit_on(done))
         is_training = done["classifier"] == TRAINED
-        probes = done[~is_training]
+        probes, trainings = done[~is_training], done[is_training]
+        is_multiscale = trainings["features"].str.endswith(MULTISCALE)
+        trainings = trainings.assign(
+            features=trainings["features"].str.removesuffix(MULTISCALE),
+            input=np.where(is_multiscale, "multiscale", "plain"),
+        )
         first = probes.sort_index().groupby("source", sort=False)[["classifier", "pooling"]].first()
         main = probes[(probes[first.columns] == first.reindex(probes["source"]).to_numpy()).all(axis=1)]
         is_floor, is_layer = main["source"].isin(FLOORS), main["features"].eq("layer")
@@ -75,7 +83,7 @@ class Cells(NamedTuple):
             networks=main[~is_floor & ~is_layer],
             floors=main[is_floor],
             layers=main[is_layer],
-            trainings=done[is_training],
+            trainings=trainings,
             every=probes,
             features=next((name for name in _JOINED if name in there), _JOINED[0]),
             most=main["clips_a_class"].iloc[-1] if len(main) else "",
@@ -142,11 +150,9 @@ def in_words(features: str) -> str:
 def with_clips(clips_a_class: str) -> str:
     """How many clips were learnt from, in words.
 
-    >>> with_clips("all"), with_clips("5"), with_clips("0.4")
-    ('with all training clips', 'with 5 clips a class', 'with 40 % of the training clips')
+    >>> with_clips("all"), with_clips("5")
+    ('with all training clips', 'with 5 clips a class')
     """
-    if "." in clips_a_class:
-        return f"with {100 * float(clips_a_class):g} % of the training clips"
     return "with all training clips" if clips_a_class == "all" else f"with {clips_a_class} clips a class"
 
 

@@ -25,10 +25,10 @@ from keras_audio_transfer.study.evidence import (
     with_clips,
 )
 
-OVER_MFCC, OVER_RANDOM = "over MFCC", "over random weights"
-_TWIN, MULTISCALE = " (random)", "+multiscale"  # ends of names of sources, and of strategies
+OVER_MFCC, OVER_RANDOM, OVER_SCRATCH = "over MFCC", "over random weights", "over training from scratch"
+_TWIN = " (random)"  # the end of names of sources
 _SAID = 4  # comparisons in a sentence; the others are in the table
-_VARIED = {"features": "strategy of training"}
+_TRAININGS = "networks that were fine-tuned and trained from scratch"
 _LAYER_PAIRS = [("all", "last"), ("all", "single"), ("chosen", "all"), ("single", "last"), ("chosen", "last")]
 
 
@@ -47,8 +47,7 @@ def answers(results: pd.DataFrame, measures: pd.DataFrame) -> list[Finding]:
     return [
         *(ranks(cells), layers(cells), transferred, reverse(transferred), clips_to_match(cells), floors(cells)),
         *(depth(cells), chosen_layers(cells), classifiers(cells), poolings(cells), finetuning(cells)),
-        multiscale(cells),
-        explanations(transferred, measures),
+        *(reverse_of_finetuning(cells), clips_enough(cells), multiscale(cells), explanations(transferred, measures)),
     ]
 
 
@@ -162,7 +161,21 @@ def reverse(transferred: Finding) -> Finding:
     name, question = "reverse", "Does it transfer the other way round as well?"
     if transferred.summary is None:
         return _not_run(name, question, "gains of networks")
-    rows = transferred.summary[transferred.summary["comparison"] == transferred.summary["comparison"].iloc[0]]
+    return _reverse(name, question, transferred.summary)
+
+
+def reverse_of_finetuning(cells: Cells) -> Finding:
+    """The same of what fine-tuning gains over training from scratch."""
+    name, question = "reverse_finetuning", "Does fine-tuning transfer the other way round as well?"
+    gains = pairs(_trained(cells, "finetune"), _trained(cells, "scratch"), ["source", "input"])
+    if gains.empty:
+        return _not_run(name, question, _TRAININGS)
+    return _reverse(name, question, compared({OVER_SCRATCH: gains}, ["source_kind", "target_kind"])[0])
+
+
+def _reverse(name, question, summary):
+    """Of a summary by kinds of sources and targets, its first comparison."""
+    rows = summary[summary["comparison"] == summary["comparison"].iloc[0]]
     rows = rows[rows["clips_a_class"] == rows["clips_a_class"].iloc[-1]].set_index(["source_kind", "target_kind"])
     made, parts = [], []
     for one, other in rows.index:
@@ -184,10 +197,39 @@ def reverse(transferred: Finding) -> Finding:
 def clips_to_match(cells: Cells) -> Finding:
     """How many training clips a class a network needs for what MFCC reach with the most."""
     name, question = "clips", "How many clips does a network need for what MFCC reach with the most?"
-    goals, rows = cells.at_most(cells.mfcc), cells.whole[has_learnt(cells.whole)]
-    made = []
+    goals = cells.at_most(cells.mfcc)
+    if (found := _clips_needed(cells.whole, lambda source, target: goals[goals["target"] == target])) is None:
+        return _not_run(name, question, "networks and MFCC with several numbers of training clips")
+    return Finding(name, question, *found)
+
+
+def clips_enough(cells: Cells) -> Finding:
+    """How many training clips a class fine-tuning needs for what training from scratch reaches with the most."""
+    name, question = (
+        "enough",
+        "How many clips does fine-tuning need for what training from scratch reaches with the most?",
+    )
+    tuned, scratch = (_with_input(_trained(cells, strategy)) for strategy in ("finetune", "scratch"))
+
+    def goal(source, target):
+        rows = scratch[scratch["source"].eq(source) & scratch["target"].eq(target)]
+        return rows[rows["clips_a_class"].isin(scratch["clips_a_class"].iloc[-1:])]
+
+    if (found := _clips_needed(tuned, goal)) is None:
+        return _not_run(name, question, f"{_TRAININGS} with several numbers of training clips")
+    return Finding(name, question, *found)
+
+
+def _with_input(trainings):
+    """Trainings with a multiscale input as those of sources of their own."""
+    return trainings.assign(source=trainings["source"] + np.where(trainings["input"] == "plain", "", ", multiscale"))
+
+
+def _clips_needed(rows, goal_of):
+    """How many clips rows need for a goal: a sentence and the table of sources and targets; None where it is empty."""
+    rows, made = rows[has_learnt(rows)], []
     for (source, target), of_pair in rows.groupby(["source", "target"], sort=False):
-        goal, numbers = goals[goals["target"] == target], _clips_a_class(of_pair)
+        goal, numbers = goal_of(source, target), _clips_a_class(of_pair)
         curve = {numbers[clips]: each for clips, each in of_pair.groupby("clips_a_class") if clips in numbers}
         if goal.empty or len(curve) < 2:
             continue
@@ -203,7 +245,7 @@ def clips_to_match(cells: Cells) -> Finding:
             }
         )
     if not made:
-        return _not_run(name, question, "networks and MFCC with several numbers of training clips")
+        return None
     summary = pd.DataFrame(made)
     reached = summary[np.isfinite(summary["clips"])]
     sentence = (
@@ -217,8 +259,7 @@ def clips_to_match(cells: Cells) -> Finding:
             f", {median}with the fewest clips {fewest['source']} on {fewest['target']}: {fewest['said']} of "
             f"{fewest['of']:.3g} (95 % interval; {sizes(fewest)})"
         )
-    sentence += "."
-    return Finding(name, question, sentence, summary)
+    return f"{sentence}.", summary
 
 
 def _clips_a_class(rows):
@@ -315,16 +356,40 @@ def poolings(cells: Cells) -> Finding:
 
 
 def finetuning(cells: Cells) -> Finding:
-    """Every other strategy against training from nothing."""
-    return _variants("finetuning", "Does fine-tuning help?", cells.trainings, "features", [], "scratch")
+    """Every strategy against training from scratch; and fine-tuning, of plain inputs, against the frozen network."""
+    name, question = "finetuning", "Does fine-tuning help?"
+    of = dict([*cells.trainings.groupby("features", sort=False)])
+    there = {f"{one} - scratch": (one, "scratch") for one in of if one != "scratch" and "scratch" in of}
+    words = {what: [*map(in_words, both)] for what, both in there.items()}
+    compare = {what: pairs(of[one], of[other], ["source", "input"]) for what, (one, other) in there.items()}
+    plain = _trained(cells, "finetune").query("input == 'plain'")
+    compare["finetune - frozen"] = pairs(plain, _for_each_seed(cells.whole, {*plain["seed"]}), ["source"])
+    words["finetune - frozen"] = (
+        in_words("finetune"),
+        f"a classifier on {in_words(cells.features)} of the frozen network",
+    )
+    compare = {what: rows for what, rows in compare.items() if has_learnt(rows).any()}
+    if not compare:
+        return _not_run(name, question, f"{_TRAININGS}, or fine-tuning beside other cells")
+    summary, details = compared(compare)
+    return Finding(name, question, of_every(summary, words), summary, details)
+
+
+def _trained(cells, strategy):
+    return cells.trainings[cells.trainings["features"] == strategy]
+
+
+def _for_each_seed(rows, seeds):
+    """Rows once for each seed where, fitted on all clips of a target with folds of its own, one stands for all."""
+    of_all = rows[rows["clips_a_class"] == "all"]
+    is_one = rows.index.isin(of_all.index[of_all.groupby("target")["seed"].transform("nunique") == 1])
+    return pd.concat([rows[~is_one], *(rows[is_one].assign(seed=seed) for seed in sorted(seeds))])
 
 
 def multiscale(cells: Cells) -> Finding:
     """Trainings of networks with the multiscale input against those without."""
-    strategies = cells.trainings["features"].str.removesuffix(MULTISCALE)
-    is_plain = strategies == cells.trainings["features"]
-    rows = cells.trainings.assign(features=strategies, input=np.where(is_plain, "plain", "multiscale"))
-    return _variants("multiscale", "Does a multiscale input help?", rows, "input", ["features"], "plain")
+    question = "Does a multiscale input help?"
+    return _variants("multiscale", question, cells.trainings, "input", ["features"], "plain")
 
 
 def _variants(name, question, rows, column, same, first=None):
@@ -336,7 +401,7 @@ def _variants(name, question, rows, column, same, first=None):
     there = {what: pairs(of[one], of[first], ["source", *same]) for what, (one, _) in words.items()}
     there = {what: pair for what, pair in there.items() if has_learnt(pair).any()}
     if not there:
-        return _not_run(name, question, f"trained networks with more than one {_VARIED.get(column, column)}")
+        return _not_run(name, question, f"trained networks with more than one {column}")
     summary, details = compared(there)
     return Finding(name, question, of_every(summary, words), summary, details)
 

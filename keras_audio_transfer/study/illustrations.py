@@ -12,7 +12,6 @@ from keras_audio_transfer.study.evidence import EVERY, Finding, with_clips
 from keras_audio_transfer.study.findings import rank_table
 
 _CLIPS = ("clips_a_class", "training clips a class")
-_FRACTION = ("clips_a_class", "fraction of the training clips")
 _SCORE, _DIFFERENCE = ("mean", "score"), ("mean", "difference of scores")
 Draw = Callable[[Path], None]
 
@@ -37,11 +36,11 @@ def _sources(finding):
     }
 
 
-def _differences(title, x=_CLIPS):
+def _differences(title):
     """Differences by number of clips, a panel a source."""
 
     def drawn(finding):
-        return {title: _curves(finding.summary, "source", "comparison", x, _DIFFERENCE)}
+        return {title: _curves(finding.summary, "source", "comparison", _CLIPS, _DIFFERENCE)}
 
     return drawn
 
@@ -63,14 +62,19 @@ def _transfer(finding):
     }
 
 
-def _clips(finding):
-    there = finding.summary[np.isfinite(finding.summary["clips"])]
-    if there.empty:
-        return {}
-    needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1).rename(columns={"clips": "mean"})
-    rows = needed.assign(source=there["source"], target=there["target"])
-    title = "Fraction of its training clips that a network needs to reach MFCC with the most; others never get there"
-    return {title: partial(pictures.forest, rows, label="target", group="source", x_label="fraction of the clips")}
+def _clips(what):
+    """The fraction of the clips that is needed to reach what."""
+
+    def drawn(finding):
+        there = finding.summary[np.isfinite(finding.summary["clips"])]
+        if there.empty:
+            return {}
+        needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1)
+        rows = needed.rename(columns={"clips": "mean"}).assign(source=there["source"], target=there["target"])
+        title = f"Fraction of its training clips that a network needs to reach {what} with the most; others never do"
+        return {title: partial(pictures.forest, rows, label="target", group="source", x_label="fraction of the clips")}
+
+    return drawn
 
 
 def _depth(finding):
@@ -102,13 +106,14 @@ _OF = {
     "sources": _sources,
     "layers": _differences("Differences between features"),
     "transfer": _transfer,
-    "clips": _clips,
+    "clips": _clips("MFCC"),
     "mfcc": _differences("What MFCC are worth"),
     "depth": _depth,
     "chosen": _chosen,
     "classifiers": _differences("Classifiers"),
     "poolings": _differences("Poolings"),
-    "finetuning": _differences("Strategies of training", _FRACTION),
-    "multiscale": _differences("With and without a multiscale input", _FRACTION),
+    "finetuning": _differences("Strategies of training"),
+    "enough": _clips("training from scratch"),
+    "multiscale": _differences("With and without a multiscale input"),
     "why": _why,
 }

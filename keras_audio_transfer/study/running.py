@@ -1,6 +1,8 @@
 """Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,11 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from keras_audio_transfer.datasets.clip import Clip, digest
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, write_json, write_table
+from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.resume import Journal, difference, read_settings
 from keras_audio_transfer.study import measuring, source_features, target_clips
 from keras_audio_transfer.study.cells import Cell, cells_of
 from keras_audio_transfer.study.evaluation import Evaluator, Rows, reason_of
-from keras_audio_transfer.study.study_file import FLOOR, Source, Study
+from keras_audio_transfer.study.study_file import FLOOR, MULTISCALE, TRAINED, Source, Study
+from keras_audio_transfer.study.trainings import Trainer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +28,9 @@ OUTPUTS = (
     *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
     *(KEPT, source_features.FOLDER, source_features.MODELS),
 )
-_OF_SETTINGS = ("source ", "target ", "left out of ")  # how their names begin
+_OF_SETTINGS = ("source ", "target ", "left out of ", "finetuning")  # how their names begin
 DONE, FAILED = "done", "failed"
+_CELLS, _TRAININGS = "cells", "trainings"  # phases
 _OF_ROW = {
     **{"fold": str, "layers": str, "depth": float, "n_train": int, "n_test": int, "metric": str, "score": float},
     **{"chance": float, "n_features": int, "parameters": str, "seconds": float},
@@ -57,7 +62,8 @@ class Results(NamedTuple):
 
 def phases(study: Study) -> list[str]:
     """The names of what `run` does, one after the other."""
-    return [*(_phase(*features) for features in _pairs(study, study.targets)), "cells"]
+    of_cells = [_CELLS] if study.finetuning is None else [_CELLS, _TRAININGS]
+    return [*(_phase(*features) for features in _pairs(study, study.targets)), *of_cells]
 
 
 def run(
@@ -74,11 +80,11 @@ def run(
     Args:
         study: what is asked for.
         folder: of the study; made if it is not there.
-        jobs: cells worked on at a time, in threads.
+        jobs: cells worked on at a time, in threads; trainings, in processes.
         workers: clips worked on at a time.
         only: a pattern, as of names of files: these cells alone, again where they are done.
         bar: from a phase, its number of steps and what a step is, to what wraps an iterable and reports its progress.
-        cluster: whose workers run the cells; they have to see the folder.
+        cluster: whose workers run the cells that are no trainings; they have to see the folder.
 
     Raises:
         InputError: a target that cannot be read or scored; a pattern that no cell has; what is kept in the folder is of
@@ -98,11 +104,13 @@ def run(
     evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out)
     with Journal(folder / KEPT, _are_of_cell) as kept:
         todo = [cell for cell in wanted if only is not None or not _is_done(kept.get(cell.key))]
-        for cell, outcome in bar("cells", len(todo), "cell")(_outcomes(evaluator, todo, jobs, cluster)):
-            if only is not None and _is_done(kept.get(cell.key)):
-                _check_equal(cell, kept[cell.key], outcome)
-            else:
-                kept[cell.key] = [outcome] if isinstance(outcome, str) else outcome
+        for phase, some, outcomes in _outcomes(evaluator, Trainer(study, evaluator, clips), todo, jobs, cluster):
+            with closing(outcomes):
+                for cell, outcome in bar(phase, len(some), "cell")(outcomes):
+                    if only is not None and _is_done(kept.get(cell.key)):
+                        _check_equal(cell, kept[cell.key], outcome)
+                    else:
+                        kept[cell.key] = [outcome] if isinstance(outcome, str) else outcome
         failed_cells = [cell.key for cell in wanted if not _is_done(kept[cell.key])]
         table = _table(study, [(cell, kept[cell.key]) for cell in cells if cell.key in kept])
     write(table, folder, CELLS)
@@ -157,12 +165,19 @@ def _phase(source: Source, pooling: str, target: str) -> str:
 
 
 def _outcomes(
-    evaluator: Evaluator, cells: list[Cell], jobs: int, cluster: "Cluster | None"
-) -> Iterator[tuple[Cell, Rows | str]]:
-    if cluster is None:
-        return evaluator.outcomes(cells, jobs)
+    evaluator: Evaluator, trainer: Trainer, cells: list[Cell], jobs: int, cluster: "Cluster | None"
+) -> Iterator[tuple[str, list[Cell], Generator]]:
+    """The phases of the cells, each with its name, its cells and what comes of them."""
+    others = [cell for cell in cells if cell.classifier != TRAINED]
     there = [evaluator.folder / source_features.FOLDER]
-    return cluster.map(evaluator.outcomes, cells, lambda cell, why: (cell, f"{cell.key}: {why}"), there)
+    if cluster is None:
+        outcomes = evaluator.outcomes(others, jobs)
+    else:
+        outcomes = cluster.map(evaluator.outcomes, others, lambda cell, why: (cell, f"{cell.key}: {why}"), there)
+    yield _CELLS, others, outcomes
+    if trainer.study.finetuning is not None:
+        trained = [cell for cell in cells if cell.classifier == TRAINED]
+        yield _TRAININGS, trained, trainer.outcomes(trained, jobs)
 
 
 def _is_done(rows: list | None) -> bool:
@@ -229,6 +244,11 @@ def _settings(study: Study, clips: dict[str, list[Clip]]) -> dict[str, Any]:
             seed = {"seed": study.seeds[0]} if source.is_random else {}
             about = {"answers": source.card.fingerprint(), "layers": [*source.layers], **seed}
             result[f"source {source.name}"] = {name: str(value) for name, value in about.items()}
+    if (wanted := study.finetuning) is not None:
+        result["finetuning"] = {"folds": wanted.folds, **asdict(wanted.config)}
+        for name in wanted.sources:
+            if (multiscale := study.sources[name].multiscale) is not None:
+                result[f"source {name}{MULTISCALE}"] = Card.read(multiscale).fingerprint()
     return result | {f"target {name}": digest(of_target) for name, of_target in clips.items()}
 
 

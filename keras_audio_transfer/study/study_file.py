@@ -1,18 +1,22 @@
-"""A study's file: which sources, targets, features, classifiers, numbers of clips and seeds. Without TensorFlow."""
+"""A study's file: which sources, targets, features, classifiers, trainings, numbers of clips and seeds.
+
+Without TensorFlow.
+"""
 
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.errors import InputError, is_unknown
+from keras_audio_transfer.finetuning_config import STRATEGIES, FinetuningConfig
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.mfcc import FLOORS
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 
@@ -24,6 +28,8 @@ else:
 LAST, EACH, SINGLE, ALL, CHOSEN = "last", "each", "single", "all", "chosen"
 FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, *(f"{layers}+{floor}" for layers in (LAST, ALL) for floor in FLOORS))
 SVM, LOGISTIC, CENTROID = CLASSIFIERS = ("svm", "logistic", "centroid")
+TRAINED = "softmax"  # the classifier of cells that are trainings
+MULTISCALE = "+multiscale"  # the end of their features' name
 EVERY = "all"  # of the clips of a class
 RANDOM, FLOOR = "random", "floor"  # kinds of sources
 _NAME = (  # of files, too
@@ -32,6 +38,8 @@ _NAME = (  # of files, too
 )
 _TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
+_NUMBER = (lambda value: type(value) in (int, float) and abs(value) < 2**63, "a number")
+_FOLDS = (lambda value: type(value) is int and value >= 1, "a whole number, at least 1")
 _COUNT = (lambda value: type(value) is int and value >= 0, "a whole number, at least 0")
 _SEED = (lambda value: type(value) is int and 0 <= value < 2**32, f"a whole number, 0 to {2**32 - 1}")
 _CLIPS = (lambda value: (type(value) is int and value >= 1) or value == EVERY, f"numbers from 1 up, or '{EVERY}'")
@@ -53,6 +61,7 @@ class Source:
         is_random: whether its weights are random.
         heard: the name of the target that it was trained on; '' where it is none of them.
         features: some of `FEATURES`; of a floor none.
+        multiscale: the model folder of the same network with a multiscale input, for trainings; None for none.
     """
 
     name: str
@@ -63,6 +72,13 @@ class Source:
     is_random: bool = False
     heard: str = ""
     features: tuple[str, ...] = ()
+    multiscale: Path | None = None
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """'' or `MULTISCALE` -> the model folder of the network with that input."""
+        own = {MULTISCALE if self.card.multiscale else "": self.model}
+        return own if self.multiscale is None else own | {MULTISCALE: self.multiscale}
 
     def depth(self, layer: str) -> float:
         """Where a layer lies in the whole network: above 0, of the last one 1."""
@@ -93,6 +109,25 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Finetuning:
+    """Which networks are trained on the targets, and how.
+
+    Attributes:
+        strategies: some of `STRATEGIES`, but no probes.
+        sources: names of networks.
+        clips_a_class: as of `Study`.
+        folds: at most so many of each target are scored, its last ones.
+        config: of all trainings.
+    """
+
+    strategies: tuple[str, ...]
+    sources: tuple[str, ...]
+    clips_a_class: tuple[int | str, ...]
+    folds: int
+    config: FinetuningConfig
+
+
+@dataclass(frozen=True)
 class Study:
     """Everything that is compared with everything.
 
@@ -104,6 +139,7 @@ class Study:
         poolings: some of `config.POOLINGS`; none: each network's own.
         sources: by their names; after each network its random twin, where one is asked for.
         targets: by their names.
+        finetuning: what is trained; None for nothing.
     """
 
     path: Path
@@ -113,6 +149,7 @@ class Study:
     poolings: tuple[str, ...]
     sources: Mapping[str, Source]
     targets: Mapping[str, Target]
+    finetuning: Finetuning | None = None
 
     @property
     def joined_floors(self) -> list[str]:
@@ -151,6 +188,7 @@ def read(path: Path) -> Study:
     file = _Keys(path, "", content)
     clips_a_class = file.listed("clips_a_class", _CLIPS, (EVERY,))
     features = file.listed("features", FEATURES, (LAST, SINGLE, ALL))
+    sources = {source.name: source for keys in file.tables("sources") for source in _sources(keys, features)}
     study = Study(
         path,
         name=file.get("name", _TEXT),
@@ -158,7 +196,8 @@ def read(path: Path) -> Study:
         classifiers=file.listed("classifiers", CLASSIFIERS, (SVM,)),
         poolings=file.listed("poolings", POOLINGS, (), may_be_empty=True),
         targets={keys.name: _target(keys, clips_a_class) for keys in file.tables("targets")},
-        sources={source.name: source for keys in file.tables("sources") for source in _sources(keys, features)},
+        sources=sources,
+        finetuning=_finetuning(file.table("finetuning"), clips_a_class, sources) if "finetuning" in content else None,
     )
     file.check_all_known()
     for source in study.sources.values():
@@ -184,13 +223,72 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
             card.require_single_clips(model, "a study does not have")
             key = "layers"
             layers = selected_layers(layers or None, card.layer_names)
+            key = "multiscale"
+            multiscale = _multiscale(keys, model, card)
         except InputError as error:
             raise keys.error(key, str(error).removeprefix("layers: ")) from error
         about = model, card, tuple(sorted(layers, key=card.layer_names.index))
         features = keys.listed("features", FEATURES, features)
-        found = [Source(keys.name, kind, *about, heard=keys.get("heard", _NAME, ""), features=features)]
+        about_it = {"heard": keys.get("heard", _NAME, ""), "features": features, "multiscale": multiscale}
+        found = [Source(keys.name, kind, *about, **about_it)]
         if keys.get("random", _FLAG, False):
             found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True, features=features))
+    keys.check_all_known()
+    return found
+
+
+def _multiscale(keys: "_Keys", model: Path, card: Card) -> Path | None:
+    """The folder of the network with a multiscale input, where one is named."""
+    text = keys.get("multiscale", _TEXT, "")
+    if not text:
+        return None
+    folder = keys.model_folder(text)
+    other = Card.read(folder)
+    if card.multiscale:
+        raise InputError(f"{model}, the source itself, has a multiscale input; name the plain network as `model`")
+    if not other.multiscale:
+        raise InputError(f"{folder}: has no multiscale input; train one with --multiscale, or leave it out")
+    if (other.network, other.audio) != (card.network, card.audio):
+        raise InputError(f"{folder}: is another network than {model}, or has another front end; expected the same")
+    return folder
+
+
+def _finetuning(keys: "_Keys", clips_a_class: tuple[int | str, ...], sources: Mapping[str, Source]) -> Finetuning:
+    """What is trained: by default all networks that can be."""
+    numbers = {field.name: type(field.default) for field in fields(FinetuningConfig) if field.default is not None}
+    values = {
+        name: kind(keys.get(name, _NUMBER if kind is float else _COUNT, getattr(FinetuningConfig, name)))
+        for name, kind in numbers.items()
+    }
+    networks = {source.name: source for source in sources.values() if source.card and not source.is_random}
+    wanted, trained = keys.listed("sources", _TEXT, ()), []
+    for name in wanted or networks:
+        if name not in networks:
+            what = "a floor or random weights; there is nothing to fine-tune" if name in sources else None
+            raise keys.error("sources", f"{name!r} is {what}" if what else is_unknown(name, networks))
+        try:
+            _ = [keras_file(folder) for folder in networks[name].inputs.values()]
+            trained.append(name)
+        except InputError as error:
+            if wanted:
+                raise keys.error("sources", f"{error}") from error
+    if not trained:
+        raise keys.error("sources", "no source is a network that can be trained; add one, or leave [finetuning] out")
+    try:
+        config = FinetuningConfig(**values)
+        for name in trained:
+            config.check_layers(networks[name].card.layer_names)
+    except InputError as error:
+        key, _, what = f"{error}".partition(": ")
+        raise keys.error(key, what) from error
+    strategies = tuple(name for name in STRATEGIES if name != "probe")  # those are what the other cells are
+    found = Finetuning(
+        keys.listed("strategies", strategies, ("finetune", "scratch")),
+        tuple(trained),
+        keys.listed("clips_a_class", _CLIPS, clips_a_class),
+        keys.get("folds", _FOLDS, 1),
+        config,
+    )
     keys.check_all_known()
     return found
 
@@ -236,6 +334,10 @@ class _Keys:
         if not values and key in self._content and not may_be_empty:
             raise self.error(key, "is empty; expected one value at least, or leave it out")
         return tuple(dict.fromkeys(self._checked(key, value, kind) for value in values))
+
+    def table(self, key: str) -> "_Keys":
+        """A table in the file."""
+        return _Keys(self._path, key, self.get(key, _TABLE))
 
     def tables(self, key: str) -> "list[_Keys]":
         """The tables in a table, by their names."""
