@@ -37,7 +37,10 @@ def use(places: Iterable[Path]) -> None:
         InputError: the environment names a limit that is none.
     """
     _limit()
-    _own_run(cache_dir() / _RUNS, os.getpid())
+    run = cache_dir() / _RUNS, os.getpid()
+    if not Path(_own_run(*run).lock_file).exists():  # the cache was emptied meanwhile
+        _own_run.cache_clear()
+        _own_run(*run)
     for place in places:
         os.utime(version_file(place), ns=(time.time_ns(),) * 2)
 

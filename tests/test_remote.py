@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -513,6 +514,14 @@ def test_the_copies_stay_below_a_size(s3, monkeypatch, run_ends):
     fetch("b")
     assert copies() == ["b", "f"]
     assert len([*(remote_paths.cache_dir() / "runs").iterdir()]) == 1
+
+
+def test_a_cache_may_be_emptied_at_any_time(s3, run_ends):
+    for name in "ab":
+        s3.pipe(f"bucket/{name}.wav", name.encode())
+        fetch(name)
+        assert copies() == [name]
+        shutil.rmtree(remote_paths.cache_dir())
 
 
 def test_a_limit_that_is_none(s3, monkeypatch):
