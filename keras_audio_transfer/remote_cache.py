@@ -41,8 +41,14 @@ def use(places: Iterable[Path]) -> None:
     if not Path(_own_run(*run).lock_file).exists():  # the cache was emptied meanwhile
         _own_run.cache_clear()
         _own_run(*run)
-    for place in places:
-        os.utime(version_file(place), ns=(time.time_ns(),) * 2)
+    for version in map(version_file, places):
+        try:
+            os.utime(version, ns=(time.time_ns(),) * 2)
+        except PermissionError:  # it is of another user, with whom the cache is shared
+            text = version.read_text(encoding="utf-8")
+            version.unlink()
+            version.write_text(text, encoding="utf-8")
+            os.utime(version, ns=(time.time_ns(),) * 2)
 
 
 def make_room() -> None:
