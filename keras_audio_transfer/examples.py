@@ -97,7 +97,8 @@ def read(model_dir: Path, card: Card) -> Examples | None:
     table, probe = FeatureTable.load(path), card.probe or {}
     sizes = {name: values.shape[1] for name, values in table.layers.items()}
     expected = {name: card.layer_sizes.get(name) for name in probe.get("layers") or ()}
-    if sizes != expected or table.label_names != [*card.labels] or not len(table):
+    is_labelled = len(table) and table.labels.min() >= 0
+    if sizes != expected or table.label_names != [*card.labels] or not is_labelled:
         raise InputError(
             f"{path}: is not of this model; expected clips with the layers and labels of its card.json; remove the "
             "file, or make the model again"

@@ -37,9 +37,18 @@ def use(places: Iterable[Path]) -> None:
         InputError: the environment names a limit that is none.
     """
     _limit()
-    _own_run(cache_dir() / _RUNS, os.getpid())
-    for place in places:
-        os.utime(version_file(place), ns=(time.time_ns(),) * 2)
+    run = cache_dir() / _RUNS, os.getpid()
+    if not Path(_own_run(*run).lock_file).exists():  # the cache was emptied meanwhile
+        _own_run.cache_clear()
+        _own_run(*run)
+    for version in map(version_file, places):
+        try:
+            os.utime(version, ns=(time.time_ns(),) * 2)
+        except PermissionError:  # it is of another user, with whom the cache is shared
+            text = version.read_text(encoding="utf-8")
+            version.unlink()
+            version.write_text(text, encoding="utf-8")
+            os.utime(version, ns=(time.time_ns(),) * 2)
 
 
 def make_room() -> None:

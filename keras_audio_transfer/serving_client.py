@@ -274,8 +274,8 @@ def _grpc(client):
 
 
 def _summary(outputs):
-    """The label and all scores of a clip; of a model without labels, its features."""
-    names = [name for name in ("labels", "scores") if name in outputs] or ["features"]
+    """What the model says of a clip; of one that says nothing, its features."""
+    names = [name for name in ("labels", "scores", "probabilities", "known") if name in outputs] or ["features"]
     if not {*names} <= {*outputs}:
         raise ServingError(f"the model answers {', '.join(outputs)}; expected labels, scores or features")
     return {name: outputs[name].tolist() for name in names}

@@ -238,6 +238,32 @@ def test_features_at_hand_of_other_clips_are_refused(finished, clips, tmp_path, 
     assert not (tmp_path / "other").exists()
 
 
+def test_features_at_hand_that_cannot_be_scored_are_refused_before_any_work(finished, clips, tmp_path):
+    table = FeatureTable.load(finished / "features" / "mfcc.npz")
+    of_one = table.with_rows(table.labels == 0)
+    for name, changed, message in (
+        ("a.npz", of_one, rf"a\.npz has {len(of_one)} of 18 clips: labels: every clip is"),
+        ("a.npz", replace(table, layers={"a+b": table.layers["mfcc"]}), r"a\.npz: 'a\+b' holds what joins layers"),
+        ("=a.npz", table, r"'=a\.npz' would be a formula in a spreadsheet; rename it"),
+    ):
+        changed.save(tmp_path / name)
+        with pytest.raises(InputError, match=f"^--features: .*{message}"):
+            of_files(tmp_path / "other", clips, tmp_path / name, finished / "features" / "log_mel.npz")
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_no_clip_has_all_features_the_reasons_are_listed(finished, clips):
+    for name, rows in (("mfcc", slice(0, 9)), ("log_mel", slice(9, 18))):
+        path = finished / "features" / f"{name}.npz"
+        table = FeatureTable.load(path)
+        lost = [[str(clip), f"{clip}: was lost"] for clip in np.delete(table.clip_ids, rows)]
+        table.with_rows(np.arange(18)[rows]).save(path)
+        path.with_suffix(".json").write_text(json.dumps({"seconds_a_clip": 0.1, "failures": lost}))
+    with pytest.raises(InputError, match="no clip has features of every source; see the first of them in failed"):
+        again(finished, clips)
+    assert len(pd.read_csv(finished / "failed.csv")) == 18
+
+
 def test_clips_that_have_no_features_are_listed(compared, compare, tmp_path):
     out, flags = compared
     again = tmp_path / "again"

@@ -77,6 +77,9 @@ def test_what_is_no_examples_file_of_the_model_is_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=r"examples\.npz: is not of this model; expected clips with the layers"):
             examples.read(tmp_path, other)
+    replace(kept, labels=kept.labels - 1).save(path)  # one clip has none
+    with pytest.raises(InputError, match=r"examples\.npz: is not of this model"):
+        examples.read(tmp_path, CARD)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match=r"examples\.npz: not a features file \(\.npz\), or damaged"):
         examples.read(tmp_path, CARD)

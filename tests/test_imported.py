@@ -46,6 +46,12 @@ def test_every_function_takes_the_names(models, exported, monkeypatch, tmp_path)
     assert as_model("yamnet").path == models / "yamnet"
 
 
+def test_export_takes_the_names(models, exported):
+    put(models / "yamnet", exported)
+    with pytest.raises(InputError, match=r"1: exists; pass --overwrite"):  # it has read the card, and found the output
+        run_main("export", "yamnet", "--output-dir", exported)
+
+
 def test_what_lies_there_goes_before_names(models, exported, tmp_path, monkeypatch):
     put(models / "yamnet", exported)
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -513,6 +514,33 @@ def test_the_copies_stay_below_a_size(s3, monkeypatch, run_ends):
     fetch("b")
     assert copies() == ["b", "f"]
     assert len([*(remote_paths.cache_dir() / "runs").iterdir()]) == 1
+
+
+def test_a_cache_may_be_emptied_at_any_time(s3, run_ends):
+    for name in "ab":
+        s3.pipe(f"bucket/{name}.wav", name.encode())
+        fetch(name)
+        assert copies() == [name]
+        shutil.rmtree(remote_paths.cache_dir())
+
+
+def test_copies_that_another_user_has_fetched_are_used(s3, monkeypatch):
+    s3.pipe("bucket/a.wav", b"a")
+    fetch("a")
+    version = remote_cache.version_file(remote.place_of("s3://bucket/a.wav"))
+    said, used = version.read_text(), version.stat().st_mtime_ns
+    utime, refusals = os.utime, [PermissionError("Operation not permitted")]
+
+    def of_the_owner(path, ns):
+        if refusals:
+            raise refusals.pop()
+        utime(path, ns=ns)
+
+    monkeypatch.setattr(os, "utime", of_the_owner)
+    downloads()
+    fetch("a")
+    assert (refusals, downloads()) == ([], [])
+    assert (version.read_text(), version.stat().st_mtime_ns > used) == (said, True)
 
 
 def test_a_limit_that_is_none(s3, monkeypatch):

@@ -206,6 +206,15 @@ def test_clips_that_are_gone_are_said_to_be_left_out(labelled, tmp_path, capsys)
     )
 
 
+def test_where_no_label_looks_wrong_that_is_said(labelled, tmp_path, capsys):
+    folder, sounds = labelled
+    table = pd.read_csv(folder / "predictions.csv")
+    table.assign(predicted=table["true"]).to_csv(folder / "predictions.csv", index=False)
+    run_main("suggest", folder, sounds, "--predictions", "--output", tmp_path / "a.csv")
+    assert capsys.readouterr().err == "no label looks wrong\n"
+    assert len(pd.read_csv(tmp_path / "a.csv")) == 0
+
+
 def test_a_folder_whose_name_begins_with_a_space(labelled, tmp_path):
     folder, sounds = labelled
     (sounds / "quiet").rename(sounds / " quiet")

@@ -505,6 +505,14 @@ def test_the_clients_command_line(address, capsys, tmp_path):
     assert main([address, "other", "--info"]) == 2
 
 
+def test_the_clients_command_line_says_how_sure_a_model_is(monkeypatch, capsys):
+    says = {"labels": "a", "scores": [2.0, -1.0], "probabilities": [0.75, 0.25], "known": 0.5}
+    outputs = {name: np.array(value) for name, value in says.items()} | {"features": np.zeros(4), "layer1": np.zeros(4)}
+    monkeypatch.setattr(Client, "predict_wav", lambda client, files: [outputs])
+    assert main(["http://localhost:1", "m", "clip.wav"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"file": "clip.wav", **says}
+
+
 # What a user copies
 
 

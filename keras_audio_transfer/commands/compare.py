@@ -24,6 +24,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import (
     atomic_write,
+    cell,
     failures_beside,
     number_in,
     write_failures,
@@ -99,6 +100,8 @@ def sources_of(options):
         for name in names:
             if name in (*FLOORS, JOINED, *others) or name.endswith(RANDOM):
                 raise InputError(f"{flag}: {name!r} is the name of another source; rename it")
+            if cell(name) != name:
+                raise InputError(f"{flag}: {name!r} would be a formula in a spreadsheet; rename it")
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
     if options.random:
         models |= {f"{name}{RANDOM}": path for name, path in models.items()}
@@ -282,13 +285,14 @@ def main(options):
     how = clips, label_names, cluster, phases
     found = {name: source_features.computed(options, name, path, *how) for name, path in sources.items()} | found
     failures = [*{clip: (clip, why) for _, cost in [*found.values()][::-1] for clip, why in cost["failures"]}.values()]
+    path = options.output_dir / SCORES
+    write_failures(path, failures)
     tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
     members = {name: (name,) for name in tables}
     if options.join:
         members[JOINED] = (*(path.resolve().name for path in options.models), *files)
         tables[JOINED] = source_features.joined({name: tables[name] for name in members[JOINED]})
     left_out = tuple({clip.clip_id for clip in clips} - {*map(str, tables[next(iter(found))].clip_ids)})
-    path = options.output_dir / SCORES
     done = read_scores(path) if path.exists() else pd.DataFrame({"source": []})
     parts = [done]
     for name, table in tables.items():
@@ -312,5 +316,4 @@ def main(options):
         from keras_audio_transfer import plots
 
         plots.sources(scores, options.output_dir / "sources.*", f"Sources on {cli.name_of_clips(options)}")
-    write_failures(path, failures)
     return cli.report_failures(failures, path)

@@ -28,7 +28,8 @@ version_number = cli.number(int, lambda value: 1 <= value < 2**63, f"1 to {2**63
 
 def arguments():
     parser = cli.parser(__doc__)
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder, or a model.keras in or beside one")
+    text = "a model folder, a name that stands for one, as in other verbs, or a model.keras in or beside one"
+    parser.add_argument("model", type=places.model_folder, metavar="MODEL", help=text)
     parser.add_argument("--output-dir", type=Path, required=True, metavar="DIR", help="model folder to write")
     parser.add_argument(
         "--version", type=version_number, metavar="N", help="TF Serving's version, a positive integer (default: 1)"

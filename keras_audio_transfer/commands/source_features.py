@@ -13,6 +13,7 @@ from keras_audio_transfer.commands import features
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import read_json, scratch_folder, write_json
+from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 FEATURES = "features"
@@ -114,8 +115,11 @@ def read(path, clips, label_names):
     Groups are those of the data set, and where it has none, those of the file, which knows of copies.
 
     Raises:
-        InputError: it is of other clips, or they have other labels, folds, splits or places in it.
+        InputError: it is of other clips, or they have other labels, folds, splits or places in it; or it has too few
+            of them, or a layer whose name could not be told from a combination's.
     """
+    from keras_audio_transfer.probing.cross_validation import outer_folds
+
     table = FeatureTable.load(path)
     expected = FeatureTable.of_clips({}, there := _in(table, clips), label_names)
     if there:
@@ -123,6 +127,12 @@ def read(path, clips, label_names):
     if not there or not _is_of(table, clips, label_names):
         what = "has none of these clips, or others besides, or in another order, or without labels"
         raise InputError(f"--features: {path} {what}; extract it from the same data set")
+    for layer in table.layers:
+        check_joinable(layer, f"--features: {path}")
+    try:
+        outer_folds(expected)
+    except InputError as error:
+        raise InputError(f"--features: {path} has {len(there)} of {len(clips)} clips: {error}") from error
     groups = table.groups if expected.groups is None else expected.groups
     if table.groups is not None:
         groups = np.where(groups == "", table.groups, groups)

@@ -144,7 +144,8 @@ def main(options):
         ]
         write_table(options.output, COLUMNS, table)
         cli.show(f"written: {options.output}, {len(rows)} clips")
-        cli.say(options, f"fill in its column {LABEL}; then: classify ... --labelled {options.output}")
+        fill_in = f"fill in its column {LABEL}; then: classify ... --labelled {options.output}"
+        cli.say(options, fill_in if rows else "no label looks wrong")
     else:
         cli.say_not_written(options.output)
     return cli.report_failures(failures, options.output)
