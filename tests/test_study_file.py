@@ -151,8 +151,8 @@ def test_what_is_trained(tmp_path):
     ("key", "message"),
     [
         ("strategies = ['probe']", "strategies: 'probe' is unknown; choose from finetune, scratch, head, random"),
-        ("sources = ['mfcc']", "sources: 'mfcc' is a floor or random weights; there is nothing to fine-tune"),
-        ("sources = ['a (random)']", "sources: 'a (random)' is a floor or random weights; there is nothing"),
+        ("sources = ['mfcc']", "sources: 'mfcc' is a floor or has random weights; there is nothing to fine-tune"),
+        ("sources = ['a (random)']", "sources: 'a (random)' is a floor or has random weights; there is nothing"),
         ("sources = ['b']", "sources: 'b' is unknown; choose from a"),
         ("epochs = 0", "epochs: 0 is not allowed; expected at least 1"),
         ("epochs = 1.5", "epochs: '1.5' is not allowed; expected a whole number, at least 0"),

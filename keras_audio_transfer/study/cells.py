@@ -53,8 +53,8 @@ def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
 
     Args:
         study: what is asked for.
-        divided: the targets with folds or splits of their own: fitted on all features, theirs are the same for every
-            seed, so that there is a cell of the first one only.
+        divided: the targets with folds or splits of their own: what is fitted on the features of all their clips is
+            the same for every seed, and has a cell of the first one only.
     """
     return [
         cell

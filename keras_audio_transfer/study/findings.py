@@ -205,10 +205,8 @@ def clips_to_match(cells: Cells) -> Finding:
 
 def clips_enough(cells: Cells) -> Finding:
     """How many training clips a class fine-tuning needs for what training from scratch reaches with the most."""
-    name, question = (
-        "enough",
-        "How many clips does fine-tuning need for what training from scratch reaches with the most?",
-    )
+    name = "enough"
+    question = "How many clips does fine-tuning need for what training from scratch reaches with the most?"
     tuned, scratch = (_with_input(_trained(cells, strategy)) for strategy in ("finetune", "scratch"))
 
     def goal(source, target):
@@ -364,10 +362,8 @@ def finetuning(cells: Cells) -> Finding:
     compare = {what: pairs(of[one], of[other], ["source", "input"]) for what, (one, other) in there.items()}
     plain = _trained(cells, "finetune").query("input == 'plain'")
     compare["finetune - frozen"] = pairs(plain, _for_each_seed(cells.whole, {*plain["seed"]}), ["source"])
-    words["finetune - frozen"] = (
-        in_words("finetune"),
-        f"a classifier on {in_words(cells.features)} of the frozen network",
-    )
+    frozen = f"a classifier on {in_words(cells.features)} of the frozen network"
+    words["finetune - frozen"] = in_words("finetune"), frozen
     compare = {what: rows for what, rows in compare.items() if has_learnt(rows).any()}
     if not compare:
         return _not_run(name, question, f"{_TRAININGS}, or fine-tuning beside other cells")

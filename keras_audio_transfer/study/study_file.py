@@ -264,8 +264,8 @@ def _finetuning(keys: "_Keys", clips_a_class: tuple[int | str, ...], sources: Ma
     wanted, trained = keys.listed("sources", _TEXT, ()), []
     for name in wanted or networks:
         if name not in networks:
-            what = "a floor or random weights; there is nothing to fine-tune" if name in sources else None
-            raise keys.error("sources", f"{name!r} is {what}" if what else is_unknown(name, networks))
+            known = f"{name!r} is a floor or has random weights; there is nothing to fine-tune"
+            raise keys.error("sources", known if name in sources else is_unknown(name, networks))
         try:
             _ = [keras_file(folder) for folder in networks[name].inputs.values()]
             trained.append(name)

@@ -1,5 +1,6 @@
 """A cell of a study that is a training -> its rows of the table. Without TensorFlow, but where it trains."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -140,6 +141,7 @@ def rows_of(
         task = Task(*about, run_dir / "spectrograms.npy")
         np.save(task.spectrograms, spectrograms[[place[clip.clip_id] for clip in task.clips]])
         result = run_trial(trial, source, task, config, run_dir, None, run_dir / "predictions.csv")
+        shutil.rmtree(run_dir, ignore_errors=True)  # where a file is still open, it goes with the others
         rows.append(
             {
                 **{"fold": fold, "layers": "", "depth": None, "n_train": len(fit), "n_test": len(score)},
