@@ -6,13 +6,17 @@ Without TensorFlow, which waits for a missing one for ever.
 import json
 import os
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from keras_audio_transfer.errors import InputError
 
 VARIABLE = "TF_CONFIG"
 START_WITHIN = 120.0  # seconds
+_GREETING = b"keras_audio_transfer worker "  # and its index
 _EXAMPLE = '{"cluster": {"worker": ["10.0.0.1:7070", "10.0.0.2:7070"]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -37,10 +41,10 @@ class Workers:
         """Return when all are there. Each opens its port, which TensorFlow has to open next, and tries the others'.
 
         Raises:
-            InputError: the own port is taken, or the others are not there in time.
+            InputError: the own port is taken; the others are not there in time, or one is started as another of them.
         """
         _, port = _host_and_port(self.addresses[self.index])
-        missing = {address for index, address in enumerate(self.addresses) if index != self.index}
+        missing = {index: address for index, address in enumerate(self.addresses) if index != self.index}
         end = time.monotonic() + seconds
         family = {"family": socket.AF_INET6, "dualstack_ipv6": True} if socket.has_dualstack_ipv6() else {}
         try:
@@ -48,10 +52,10 @@ class Workers:
         except OSError as error:
             what = f"port {port} of this worker cannot be opened ({error.strerror})"
             raise InputError(f"{VARIABLE}: {what}; end what uses it, or name another port") from error
-        with listening:
-            while missing := {address for address in missing if not _answers(address)}:
+        with listening, _greeting(listening, self.index):
+            while missing := {index: address for index, address in missing.items() if not _answers(index, address)}:
                 if time.monotonic() > end:
-                    what = f"no worker answers at {', '.join(sorted(missing))} within {seconds:.0f} s"
+                    what = f"no worker answers at {', '.join(sorted(missing.values()))} within {seconds:.0f} s"
                     raise InputError(f"{VARIABLE}: {what}; start the same command on all machines")
                 time.sleep(0.2)
 
@@ -92,9 +96,39 @@ def _host_and_port(address):
     return host.strip("[]"), int(port)
 
 
-def _answers(address):
+@contextmanager
+def _greeting(listening: socket.socket, index: int) -> Iterator[None]:
+    """Tell whoever asks meanwhile which worker this is."""
+    listening.settimeout(0.1)
+    is_over = threading.Event()
+
+    def greet():
+        while not is_over.is_set():
+            with suppress(OSError):  # nobody has asked, or does not wait for the answer
+                connection, _ = listening.accept()
+                with connection:
+                    connection.sendall(_GREETING + b"%d" % index)
+
+    thread = threading.Thread(target=greet)
+    thread.start()
     try:
-        with socket.create_connection(_host_and_port(address), timeout=1.0):
-            return True
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _answers(index, address):
+    """Whether something answers: a worker that waits, too, or TensorFlow's server, which comes next."""
+    try:
+        connection = socket.create_connection(_host_and_port(address), timeout=1.0)
     except OSError:
         return False
+    said = b""
+    with connection, suppress(OSError):
+        said = connection.recv(100)
+    if said.startswith(_GREETING) and said != _GREETING + b"%d" % index:
+        other = said.removeprefix(_GREETING).decode(errors="replace")
+        what = f"{address} is worker {index} here, and is started as worker {other}"
+        raise InputError(f"{VARIABLE}: {what}; expected the same cluster in all, and in each an index of its own")
+    return True

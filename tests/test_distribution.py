@@ -210,6 +210,17 @@ def test_a_worker_that_is_not_there_is_named():
         Workers(addresses, 0).wait(0.3)
 
 
+def test_two_workers_of_one_index_are_refused():
+    """On two machines, each of which opens the port of the first one."""
+    first, second = (f"localhost:{port}" for port in free_ports(2))
+    with (
+        socket.create_server(("", int(second.rpartition(":")[2]))) as other,
+        training_workers._greeting(other, 0),
+        pytest.raises(InputError, match=f"TF_CONFIG: {second} is worker 1 here, and is started as worker 0; expected"),
+    ):
+        Workers((first, second), 0).wait(5.0)
+
+
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]

@@ -118,7 +118,7 @@ def load(options, clips, config, phases):
     clips = groups.grouped(clips, pattern)
     names = datasets.label_names(clips)
     if NONE_OF_THESE in names:
-        raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename its folder")
+        raise InputError(f"{options.folder}: no class can be called {NONE_OF_THESE!r}; rename it")
     check_enough(options, clips, names)
     clips, failures, _, config = cli.decode_clips(
         options, str(options.folder), clips, config, options.output_dir, phases
