@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.signatures import FEATURES, TIMESTAMPS, padded_to
-from keras_audio_transfer.extraction import load_saved_model
+from keras_audio_transfer.extraction import SERVED, load_saved_model
 from keras_audio_transfer.model_folder import Card, default_model, latest_saved_model
 from keras_audio_transfer.resampling import resample
 
@@ -39,7 +39,7 @@ class HearModel(tf.Module):
         self.hop_seconds, self.window_seconds = hop_seconds, window_seconds
         self.sample_rate = next(rate for rate in SAMPLE_RATES if rate >= self.config.sample_rate)
         self.scene_embedding_size = self.timestamp_embedding_size = sum(card.layer_sizes.values())
-        self.saved_model = load_saved_model(latest_saved_model(model_dir))
+        self.saved_model = load_saved_model(latest_saved_model(model_dir), (*SERVED, "timestamps"))
 
     def at_its_rate(self, audio: tf.Tensor) -> tf.Tensor:
         """The audio at the network's sample rate. Raises ValueError where it is not (sounds, samples)."""

@@ -98,8 +98,8 @@ def read_card(folder):
 def run_script():
     """Run `python scripts/NAME.py ARGUMENTS... --quiet` from the repository's root; returns the finished process."""
 
-    def run(name, *arguments):
-        return forked.script(ROOT / "scripts" / f"{name}.py", [*map(str, arguments), "--quiet"])
+    def run(name, *arguments, before=""):
+        return forked.script(ROOT / "scripts" / f"{name}.py", [*map(str, arguments), "--quiet"], before=before)
 
     return run
 

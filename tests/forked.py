@@ -43,6 +43,12 @@ _IMPORTED = [
     "librosa.feature.spectral",  # last: where it was never imported before, it compiles itself for half a minute
 ]
 _RUN_SCRIPT = "import runpy, sys; runpy.run_path(sys.argv[0], run_name='__main__')"
+# Before a script that exports a model, for a test of no other signatures: all take several times as long.
+FEW_SIGNATURES = """
+from keras_audio_transfer.export import signatures
+for name in {*signatures._INPUTS} - {"serving_default", "as_trained", "info"}:
+    del signatures._INPUTS[name]
+"""
 _DO_NOT_OPTIMISE = """
 import tensorflow as tf
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -61,9 +67,12 @@ def alone(code: str, *arguments: str | Path) -> subprocess.CompletedProcess:
     return _run(_ALONE, code, ["-c", *arguments], Path.cwd(), timeout=300)
 
 
-def script(path: Path, arguments: list[str], timeout: int = 300) -> subprocess.CompletedProcess:
-    """Run `python PATH ARGUMENTS...` in the folder above the script's; after that many seconds it is killed."""
-    return _run(_WITH_PACKAGE, _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
+def script(path: Path, arguments: list[str], timeout: int = 300, before: str = "") -> subprocess.CompletedProcess:
+    """Run `python PATH ARGUMENTS...` in the folder above the script's; after that many seconds it is killed.
+
+    `before` is code that runs in the process first.
+    """
+    return _run(_WITH_PACKAGE, before + _RUN_SCRIPT, [path, *arguments], path.parents[1], timeout)
 
 
 def killed(path: Path, arguments: list[str], when: Callable[[], bool]) -> subprocess.CompletedProcess:

@@ -166,12 +166,15 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize(("version", "form"), [("v1", "v1_published"), ("v2", "v2")])
+def test_weights_that_are_not_damaged(version, form, tmp_path):
+    write_weights(tmp_path, version)
+    choi2017.build(form, choi2017.read_weights(tmp_path, version))
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("what", DAMAGES)
 def test_damaged_weights(version, what, tmp_path):
-    write_weights(tmp_path / "whole", version)
-    form = {"v1": "v1_published", "v2": "v2"}[version]
-    choi2017.build(form, choi2017.read_weights(tmp_path / "whole", version))
     damage, message = DAMAGES[what]
     write_weights(tmp_path, version, damage)
     with pytest.raises(InputError, match=rf"\.hdf5: {message}.*; copy the file again from https://raw") as error:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,7 +96,8 @@ def source(model_dir, tmp_path_factory):
 def classified(run_script, source, sounds, tmp_path_factory):
     """The process that made a classifier, and the model folder it wrote; not to be written to."""
     folder = tmp_path_factory.mktemp("classified") / "mine"
-    run = run_script("classify", sounds, "--model", source, "--output-dir", folder, "--keep-examples", 9)
+    arguments = "--model", source, "--output-dir", folder, "--keep-examples", 9
+    run = run_script("classify", sounds, *arguments, before=forked.FEW_SIGNATURES)
     assert run.returncode == 0, run.stderr
     return run, folder
 
@@ -204,7 +206,8 @@ def test_of_several_models_one_is_chosen_inside_the_training_parts(run_script, s
     for layer in model.layers:
         layer.set_weights([np.zeros_like(weights) for weights in layer.get_weights()])
     write_features(deaf, model, Card.read(source))
-    run = run_script("classify", sounds, "--model", deaf, "--model", source, "--output-dir", tmp_path / "mine")
+    arguments = "--model", deaf, "--model", source, "--output-dir", tmp_path / "mine"
+    run = run_script("classify", sounds, *arguments, before=forked.FEW_SIGNATURES)
     assert run.returncode == 0, run.stderr
     assert re.search(r"layers chosen, fold by fold: (two_layers/layer\d\S*(; )?)+$", run.stdout, re.MULTILINE)
     card = read_card(tmp_path / "mine")
@@ -259,7 +262,8 @@ def test_splits_are_kept_and_bad_files_listed(classified, run_script, sounds, tm
     (root / ".hidden").write_text("no matter")
     shutil.copytree(classified[1], out)
     arguments = (root, "--model", classified[1], "--output-dir", out, "--clip-seconds", 0.1, "--layer-weights", "equal")
-    run = run_script("classify", *arguments, "--overwrite", "--unknown", tmp_path / "foreign")
+    more = "--overwrite", "--unknown", tmp_path / "foreign"
+    run = run_script("classify", *arguments, *more, before=forked.FEW_SIGNATURES)
     assert run.returncode == 1, run.stderr
     left_out, *failed, last = run.stderr.splitlines()
     assert left_out.startswith("folder: left out: 1 file that is not .wav, ")
@@ -612,7 +616,8 @@ def test_esc10_by_class(run_script, tmp_path):
     source.mkdir()
     # With all layers there are ten times as many combinations to choose from.
     write_features(source, select_layers(load_network(published), ["layer3", "layer4"]), Card.read(published))
-    run = run_script("classify", tmp_path / "sounds", "--model", source, "--output-dir", out)
+    arguments = tmp_path / "sounds", "--model", source, "--output-dir", out
+    run = run_script("classify", *arguments, before=forked.FEW_SIGNATURES)
     assert run.returncode == 0, run.stderr
     classes = compare(out, source, load("folder", tmp_path / "sounds"), held_out)
     accuracy = np.mean([name == clip.labels[0] for name, clip in zip(classes, held_out, strict=True)])

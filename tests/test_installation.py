@@ -233,6 +233,6 @@ def test_the_verbs_work_without_a_checkout(installed, empty):
     run("extract", trained, "my_sounds", "--output", "mine.npz")
     with np.load(empty / "mine.npz") as table:
         assert len(table["clip_ids"]) == 12
-    run("classify", "my_sounds", "--output-dir", "mine")
+    run("classify", "my_sounds", "--output-dir", "mine", "--clip-seconds", 0.25)
     said = run("predict", "mine", "my_sounds/test/sine/5.wav")
     assert "sine" in said.split("5.wav")[1]

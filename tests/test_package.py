@@ -7,6 +7,7 @@ import keyword
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,12 @@ def name_of(source):
 MODULES = {name_of(source): source for source in SOURCES}
 
 
+@cache
 def tree_of(source):
     return ast.parse(source.read_text(encoding="utf-8"), filename=source.name)
 
 
+@cache
 def imported_by(source):
     """Dotted names of what a file imports, wherever in the file; of the package's modules the very one."""
     found = set()

@@ -14,7 +14,7 @@ from conftest import run_main
 from matplotlib.figure import Figure
 
 import keras_audio_transfer as kat
-from keras_audio_transfer import picture_labels
+from keras_audio_transfer import picture_labels, plots
 from keras_audio_transfer.feature_table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +36,13 @@ def write(path, n=60, names=("layer1", "layer2"), labels=None, order=None):
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
     return write(tmp_path_factory.mktemp("features") / "sounds.npz")
+
+
+def probe(*arguments):
+    """The command without its pictures, which take most of a small run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plots, "save", lambda figure, path: plots.plt.close(figure))
+        return run_main("probe", *arguments, "--jobs", 1, "--quiet")
 
 
 def scores_of(folder):
@@ -69,11 +76,10 @@ def test_with_a_baseline(features, run_script, tmp_path):
     assert f"<!-- {best}: best of 7 combinations on the scored clips -->" in (out / "confusion.svg").read_text()
 
 
-def test_a_folder_of_features(features, run_script, tmp_path):
+def test_a_folder_of_features(features, tmp_path):
     folder = tmp_path / "sounds.parquet"
     FeatureTable.load(features).save(folder)
-    run = run_script("probe", folder, "--output-dir", tmp_path / "out", "--combinations", "layer1")
-    assert run.returncode == 0, run.stderr
+    assert probe(folder, "--output-dir", tmp_path / "out", "--combinations", "layer1") == 0
     (expected,) = kat.probe(features, ["layer1"])["score"]
     assert scores_of(tmp_path / "out")["score"].tolist() == [pytest.approx(expected)]
 
@@ -143,10 +149,10 @@ UNUSABLE = {
 
 
 @pytest.fixture(scope="module")
-def finished(features, run_script, tmp_path_factory):
+def finished(features, tmp_path_factory):
     """The folder of a run that has ended; not to be written to."""
     folder = tmp_path_factory.mktemp("probes") / "finished"
-    assert run_script("probe", features, "--output-dir", folder).returncode == 0
+    assert probe(features, "--output-dir", folder) == 0
     return folder
 
 
@@ -220,7 +226,6 @@ def test_layers_of_no_combination_are_not_read(features, tmp_path):
     damaged.write_bytes(content.replace(layer.tobytes(), bytes(layer.nbytes)))
     assert damaged.read_bytes() != content
     for place, path in (("whole", features), ("damaged", damaged)):
-        arguments = "--combinations", "layer2", "--output-dir", tmp_path / place, "--quiet"
-        assert run_main("probe", path, *arguments) == 0
+        assert probe(path, "--combinations", "layer2", "--output-dir", tmp_path / place) == 0
     whole, damaged = ((tmp_path / place / "scores.csv").read_bytes() for place in ("whole", "damaged"))
     assert whole == damaged

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
+from botocore import retryhandler
+from botocore.loaders import JSONFileLoader
 from conftest import run_main
 from filelock import FileLock
 from fsspec.implementations.memory import MemoryFileSystem
@@ -69,6 +72,9 @@ def server():
         application = threaded_moto_server.DomainDispatcherApplication
         patched.setattr(threaded_moto_server, "DomainDispatcherApplication", lambda *a: Faulty(application(*a)))
         patched.setattr(WSGIRequestHandler, "log_request", lambda *a, **k: None)
+        read = cache(JSONFileLoader().load_file)  # each test has new clients, which would read the same again
+        patched.setattr(JSONFileLoader, "load_file", lambda loader, path: read(path))
+        patched.setattr(retryhandler, "delay_exponential", lambda **how: 0)
         server = threaded_moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         server.start()
         yield "http://{}:{}".format(*server.get_host_and_port())

@@ -354,12 +354,18 @@ def test_a_disk_that_is_full_when_the_picture_is_drawn_costs_no_model(tmp_path, 
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    def written(folder, *what):
+        for name in ("1", "card.json", "model.keras"):
+            (folder / name).touch()
+        return 0.0
+
     monkeypatch.setattr(Figure, "savefig", full)
+    monkeypatch.setattr(saved_model, "write_model", written)
     options = SimpleNamespace(output_dir=tmp_path / "mine", quiet=True)
     job = SimpleNamespace(run_dir=tmp_path / "run")
     job.run_dir.mkdir()
     history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.2, 0.3]})
-    train.write(options, job, small_classifier(), Card(FEW_SIGNATURES, labels=LABELS), history)
+    train.write(options, job, None, Card(CONFIG, labels=LABELS), history)
     assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
     kept = {path.name for path in options.output_dir.iterdir()}
     assert kept == {"1", "card.json", "model.keras", "history.csv"}

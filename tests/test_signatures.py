@@ -124,7 +124,7 @@ def test_padding_never_changes_an_answer(call, lengths, filling):
 @pytest.mark.slow
 @each_architecture
 def test_padding_never_changes_an_answer_of_any_network(network):
-    _, signatures = build_signatures(tiled(folded(new_model(network))), CARD)
+    _, signatures = build_signatures(tiled(folded(new_model(network))), CARD, ("serving_default", "padded"))
     waveform, lengths = noise(3, 500), np.int32([500, 77, 320])
     together = rows(signatures["padded"](waveform=constant(waveform), num_samples=constant(lengths)))
     for row, clip, length in zip(together, waveform, lengths, strict=True):
@@ -161,7 +161,12 @@ def test_wav_files_of_every_format(call, signature):
         assert_same(row, call("serving_default", waveform=samples.mean(axis=1)[None]))
 
 
-@pytest.mark.parametrize(("source", "target"), [(16000, 44100), pytest.param(96000, 11025, marks=pytest.mark.slow)])
+SLOWER = (16000, 44100), (96000, 11025)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [(16000, 24000), *(pytest.param(*rates, marks=pytest.mark.slow) for rates in SLOWER)]
+)
 def test_both_ways_of_resampling_agree_and_gradients_pass(source, target, monkeypatch):
     waveform = constant(np.random.default_rng(0).uniform(-1, 1, (2, 3000)).astype(np.float32))
 
@@ -197,7 +202,7 @@ def test_a_short_request_is_little_work_at_any_rate(call):
 )
 def test_as_trained_cuts_and_fills_as_the_scripts_do(model, tmp_path, short_clips, long_clips):
     config = replace(CONFIG, short_clips=short_clips, long_clips=long_clips)
-    _, signatures = build_signatures(model, replace(CARD, audio=config))
+    _, signatures = build_signatures(model, replace(CARD, audio=config), ("serving_default", "as_trained"))
     files = [tmp_path / f"{n}.wav" for n in (20, 100, 499, 500, 501, 1003)]
     for file in files:
         file.write_bytes(wav(noise(int(file.stem), seed=1), 2000))

@@ -474,7 +474,7 @@ def killed(settings, tmp_path_factory):
     ],
 )
 def test_resumed_with_another_setting(killed, settings, run_script, setting, message):
-    run = run_script("train", *settings, "--output-dir", killed, "--resume", *setting)
+    run = run_script("train", *settings, "--output-dir", killed, "--resume", *setting, before=forked.FEW_SIGNATURES)
     assert run.returncode == 2
     assert run.stdout == ""
     assert len(run.stderr.splitlines()) == 1
@@ -487,7 +487,7 @@ def test_resumed_with_another_setting(killed, settings, run_script, setting, mes
 def test_an_interrupted_run_is_not_lost(killed, settings, run_script):
     state = killed.with_name("model.training") / "state.npz"
     before = state.read_bytes()
-    run = run_script("train", *settings, "--output-dir", killed)
+    run = run_script("train", *settings, "--output-dir", killed, before=forked.FEW_SIGNATURES)
     assert run.returncode == 2
     said = (
         f"{state.parent} is of a run that was interrupted; continue it with --resume, or start again with --overwrite"
@@ -503,7 +503,7 @@ def test_resumed_with_other_clips(killed, settings, run_script, tmp_path):
     kept = json.loads(path.read_text())
     assert len(kept["clips_sha256"]) == 64
     path.write_text(json.dumps({**kept, "clips_sha256": 64 * "0"}))
-    run = run_script("train", *settings, "--output-dir", output_dir, "--resume")
+    run = run_script("train", *settings, "--output-dir", output_dir, "--resume", before=forked.FEW_SIGNATURES)
     assert run.returncode == 2
     said = "the interrupted run had other clips, or other labels or parts of them; bring those back, or start again"
     assert run.stderr == f"train.py: error: --resume: {said} with --overwrite\n"
@@ -515,7 +515,7 @@ def test_killed_and_resumed_equals_never_interrupted(killed, settings, run_scrip
     copy = tmp_path / "killed" / "model"
     shutil.copytree(killed.parent, copy.parent)  # the fixture's own state stays as it was
     for folder, more in ((copy, ["--resume"]), (tmp_path / "whole", [])):
-        run = run_script("train", *settings, "--output-dir", folder, *more)
+        run = run_script("train", *settings, "--output-dir", folder, *more, before=forked.FEW_SIGNATURES)
         assert run.returncode == 0, run.stderr
         assert "reloaded in a fresh process" in run.stdout
     resumed, whole = (json.loads((folder / "card.json").read_text()) for folder in (copy, tmp_path / "whole"))
@@ -529,7 +529,7 @@ def test_killed_and_resumed_equals_never_interrupted(killed, settings, run_scrip
 
 def test_an_existing_model_is_refused(settings, run_script, tmp_path):
     (tmp_path / "model").mkdir()
-    run = run_script("train", *settings, "--output-dir", tmp_path / "model")
+    run = run_script("train", *settings, "--output-dir", tmp_path / "model", before=forked.FEW_SIGNATURES)
     assert run.returncode == 2
     refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or another --output-dir"
     assert run.stderr.splitlines() == [f"train.py: error: {refused}"]

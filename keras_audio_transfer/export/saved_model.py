@@ -1,6 +1,7 @@
 """Model -> model folder: `model.keras`, a SavedModel, a card. Written aside, read back in a fresh process, renamed."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,9 +35,9 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def write_saved_model(model: keras.Model, path: Path, card: Card) -> None:
+def write_saved_model(model: keras.Model, path: Path, card: Card, only: Collection[str] | None = None) -> None:
     """Write a SavedModel with the signatures of `signatures.build_signatures`, of the model as inference wants it."""
-    served, signatures = build_signatures(patchwise(tiled(folded(model))), card)
+    served, signatures = build_signatures(patchwise(tiled(folded(model))), card, only)
     tf.saved_model.save(served, str(path), signatures=signatures)
 
 

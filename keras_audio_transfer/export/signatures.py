@@ -1,7 +1,8 @@
 """What a SavedModel serves: one network behind several signatures, in TensorFlow's own operations only."""
 
 import json
-from functools import wraps
+from collections.abc import Collection
+from functools import cached_property, wraps
 
 import keras
 import numpy as np
@@ -56,13 +57,16 @@ _INPUTS = {
 }
 
 
-def build_signatures(model: keras.Model, card: Card) -> tuple[tf.train.Checkpoint, dict]:
+def build_signatures(
+    model: keras.Model, card: Card, only: Collection[str] | None = None
+) -> tuple[tf.train.Checkpoint, dict]:
     """A model as `tf.saved_model.save` takes it.
 
     Args:
         model: from waveforms to a dict of features, and `scores` where there is a head.
         card: the front end, and what `info` returns. Its `labels`, where it has one label a clip, are what `labels` is
             chosen from.
+        only: the signatures that are wanted, where that is not all; the object cannot be called itself then.
 
     Returns:
         The object to save and its signatures: the methods of `Signatures`, by name. Each takes tensors by name and
@@ -88,13 +92,14 @@ def build_signatures(model: keras.Model, card: Card) -> tuple[tf.train.Checkpoin
     result.variables = [variable.value for variable in model.variables]
     result.trainable_variables = [variable.value for variable in model.trainable_variables]
     result.regularization_losses = []
-    for name in names:
+    for name in names if only is None else [name for name in names if name in only]:
         endpoint = _of_declared_rank(getattr(methods, name), _INPUTS[name])
         signatures[name] = _graph(endpoint, _INPUTS[name])
         setattr(result, name, signatures[name])
-    result.__call__ = _graph(methods.called)
-    for spec in (_WAVEFORM, tf.TensorSpec([None], tf.float32, name="waveform")):
-        result.__call__.get_concrete_function(spec)
+    if only is None:
+        result.__call__ = _graph(methods.called)
+        for spec in (_WAVEFORM, tf.TensorSpec([None], tf.float32, name="waveform")):
+            result.__call__.get_concrete_function(spec)
     return result, signatures
 
 
@@ -115,13 +120,23 @@ class Signatures:
 
     def __init__(self, model: keras.Model, card: Card):
         self.model, self.card, self.audio = model, card, card.audio
-        # Traced once each, however many signatures use them; a `tf.function` is traced again for its second caller.
         self.network = _graph(self._network, [_WAVEFORM]).get_concrete_function()
-        at_model_rate = _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)])
-        self.at_model_rate = at_model_rate.get_concrete_function()
-        self.decoded = _graph(self._decoded, [tf.TensorSpec([], tf.string)]).get_concrete_function()
         specs = self.network.structured_outputs
         self.output_of_one_clip = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in specs.items()}
+
+    # Traced once each, as the network, however many signatures use them: a `tf.function` is traced for each caller.
+
+    @cached_property
+    def at_model_rate(self):
+        """Waveforms (batch, samples) of a sample rate, an int32, at the model's."""
+        with tf.init_scope():  # what asks for it first may be a graph itself
+            return _graph(self._at_model_rate, [_WAVEFORM, tf.TensorSpec([], tf.int32)]).get_concrete_function()
+
+    @cached_property
+    def decoded(self):
+        """The samples of a WAV file, a string, at the model's sample rate."""
+        with tf.init_scope():
+            return _graph(self._decoded, [tf.TensorSpec([], tf.string)]).get_concrete_function()
 
     def _network(self, waveform):
         outputs = serving_outputs(self.model, waveform)

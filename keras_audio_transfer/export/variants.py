@@ -1,4 +1,4 @@
-"""The same network otherwise: with random weights, or with another pooling of its maps."""
+"""The same network otherwise: with random weights, or with another pooling of its maps; to extract features with."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import keras
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
+from keras_audio_transfer.extraction import SERVED
 from keras_audio_transfer.extractor import POOLINGS, feature_maps_of, load_model, pooling_name
 from keras_audio_transfer.model_folder import Card, keras_file
 
@@ -22,7 +23,7 @@ def write_random(model_dir: Path, saved_model: Path, seed: int) -> None:
     Raises:
         InputError: the folder has no `model.keras`.
     """
-    write_saved_model(_random(model_dir, seed), saved_model, Card.read(model_dir))
+    write_saved_model(_random(model_dir, seed), saved_model, Card.read(model_dir), SERVED)
 
 
 def write_pooled(model_dir: Path, saved_model: Path, pooling: str, seed: int | None = None) -> None:
@@ -47,7 +48,7 @@ def write_pooled(model_dir: Path, saved_model: Path, pooling: str, seed: int | N
         outputs[name] = POOLINGS[pooling](name=pooling_name(name))(maps)
     pooled = keras.Model(model.input, outputs)
     sizes = {name: int(features.shape[-1]) for name, features in outputs.items()}
-    write_saved_model(pooled, saved_model, replace(card.of_network(), pooling=pooling, layer_sizes=sizes))
+    write_saved_model(pooled, saved_model, replace(card.of_network(), pooling=pooling, layer_sizes=sizes), SERVED)
 
 
 def _random(model_dir, seed):
