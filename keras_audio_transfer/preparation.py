@@ -26,6 +26,7 @@ from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_uncha
 
 # Of a record: its length and the length's checksum before it, its own checksum behind it.
 _BEFORE, _BEHIND = 12, 4
+SHARD_BYTES = 1 << 27
 _NOTHING = {
     **dict.fromkeys(("source_bytes", "source_mtime_ns", "recorded_rate", "recorded_channels"), 0),
     **{"source_sha256": "", "samples": 0, "seconds": 0.0, "offset": 0, "checksum": "", "notes": []},
@@ -41,7 +42,7 @@ def prepare(
     folder: Path,
     sample_rate: int,
     workers: int = 2,
-    shard_bytes: int = 1 << 27,
+    shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int], Callable] = lambda total: iter,
     elsewhere: Elsewhere | None = None,
 ) -> tuple[list[dict[str, Any]], int]:

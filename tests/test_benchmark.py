@@ -2,18 +2,22 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from conftest import run_main
 from sounds import noise
 
-from keras_audio_transfer.commands.benchmarks import eight_bit, measuring, own_programs, rest, segments, sources
+from keras_audio_transfer.audio import load_waveform
+from keras_audio_transfer.commands.benchmarks import eight_bit, growth, measuring, own_programs, rest, segments, sources
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process
-from keras_audio_transfer.datasets import esc10
+from keras_audio_transfer.commands.main import module_of
+from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.model_folder import Card
@@ -65,9 +69,89 @@ def test_reading_a_prepared_data_set(tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)[f"reading_{name}"]
     assert figures["equal"]
     assert (figures["clips"], figures["megabytes_of_samples"]) == (5, pytest.approx(5 * 1600 * 4 / 1e6))
-    assert figures["ratio"] == figures["prepared"]["clips_a_second"] / figures["files"]["clips_a_second"]
+    for of in (figures, figures["extraction"]):
+        assert of["ratio"] == of["prepared"]["clips_a_second"] / of["files"]["clips_a_second"]
+    preparing = figures["preparing"]
+    assert preparing["audio_seconds_a_second"] == pytest.approx(preparing["clips_a_second"] * 0.1)
     with pytest.raises(InputError, match=r"^esc10: no folder given; pass "):
         run_main("benchmark", "--reading", "esc10")
+
+
+def measured_growth(monkeypatch, *arguments):
+    """The rows of growth, and the commands that were to be run, without running them."""
+    commands = []
+
+    def cost_of(verb, *arguments):
+        commands.append((verb, [*map(str, arguments)]))
+        return {"seconds": 2.0, "core_seconds": 3.0, "peak_megabytes": 100.0}
+
+    monkeypatch.setattr(growth, "cost_of", cost_of)
+    monkeypatch.setattr(growth, "in_a_process", lambda function, *parameters: function(*parameters))
+    monkeypatch.setattr(growth, "_cluster", lambda workers: nullcontext(f"tcp://127.0.0.1:{workers}"))
+    monkeypatch.setattr(growth, "UNHEARD_TIMES", 3)
+    monkeypatch.setattr(growth, "RATE", 800)
+    assert run_main("benchmark", *arguments, "--quiet") == 0
+    return commands
+
+
+def test_growth_runs_commands_that_there_are_and_draws_what_they_cost(monkeypatch, tmp_path, capsys):
+    sizes = ["--growth-clips", 40, 80, "--recording-minutes", 1, "--output-dir", tmp_path / "curves"]
+    commands = measured_growth(monkeypatch, "--growth", "default", *sizes)
+    for verb, arguments in commands:
+        module_of(verb).arguments().parse_args(arguments)
+    of_growth = json.loads(capsys.readouterr().out)["growth"]
+    rows = pd.DataFrame(of_growth["rows"])
+    assert of_growth["clip_seconds"] == 4.0
+    varied = {name: of["value"].tolist() for name, of in rows.groupby(["verb", "varied"])}
+    assert varied.pop(("extract", "Dask workers"), [1, 2]) == [1, 2]
+    assert varied == {
+        **{(verb, "clips"): [40, 80] for verb in ("extract", "prepare", "probe")},
+        ("extract", "clips not heard"): [120, 240],
+        ("extract", "seconds a clip"): [4, 16, 64],
+        ("extract", "minutes of a recording"): [1],
+        ("extract", "layers"): [1, 3, 5],
+        ("extract", "workers"): [1, 2, 4],
+        ("probe", "combinations"): [1, 7, 31],
+        ("probe", "jobs"): [1, 2, 4],
+    }
+    unheard = rows[rows["varied"] == "clips not heard"]
+    assert (unheard["output_bytes"] > 120 * 5 * 32 * 4 * 0.01).all()
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "curves" / "growth.csv"), rows, check_dtype=False)
+    assert (tmp_path / "curves" / "growth.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(InputError, match=r"^--growth-clips: names one number of clips; expected two or more$"):
+        run_main("benchmark", "--growth", "default", "--growth-clips", 40, 40)
+    with pytest.raises(InputError, match=r"^--output-dir: belongs to --growth; leave it out, or name a model folder$"):
+        run_main("benchmark", "--recording-minutes", 1, "--output-dir", tmp_path)
+
+
+def test_what_growth_makes_is_what_commands_take(tmp_path, capsys):
+    sounds = growth._sounds(tmp_path, 4, 0.25, seed=0)
+    assert len({load_waveform(clip, 16000).tobytes() for clip in load("folder", sounds)}) == 4
+    table = growth._features(tmp_path, 40, seed=0)
+    assert run_main("probe", table, "--output-dir", tmp_path / "probe", "--combinations", "layer1") == 0
+    assert (tmp_path / "probe" / "scores.csv").is_file()
+
+
+def test_the_cost_of_a_command():
+    cost = measuring.cost_of("models")
+    assert cost["core_seconds"] > 0
+    assert cost["seconds"] > 0
+    assert cost["peak_megabytes"] > 5
+    with pytest.raises(InputError, match=r"^nothing: has failed; see its message above$"):
+        measuring.cost_of("nothing")
+
+
+@pytest.mark.parametrize("name", ["decoding", "mfcc", "log_mel"])
+def test_the_floor_is_measured(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(measuring, "PASSES", 1)
+    soundfile.write(tmp_path / "a.wav", noise(8000), 8000)
+    assert sources._of_floor(name, [tmp_path / "a.wav"], 1.0, 1)["clips_a_second"] > 0
+
+
+def test_the_whole_is_compared_with_its_parts():
+    parts = [{"clips_a_second": speed, "core_milliseconds_a_clip": 1500 / speed} for speed in (4, 12)]
+    whole = {"clips_a_second": 2, "core_milliseconds_a_clip": 600}
+    assert sources._times(whole, parts) == (pytest.approx(1.5), pytest.approx(1.2))
 
 
 def test_segments_are_of_clips_that_were_not_learnt(tmp_path):
@@ -195,7 +279,11 @@ def test_figures_of_all_ways(monkeypatch, tmp_path):
         clips = ways[function.__name__]
         figures = {"clips_a_second": clips, "core_milliseconds_a_clip": 1000 / clips}
         if function.__name__ == "_ours":
-            return figures, {**figures, "clips_a_second": 3}, features, features
+            parts = {
+                "network_alone": {**figures, "clips_a_second": 3},
+                "decoding_alone": {**figures, "clips_a_second": 6},
+            }
+            return figures, parts, features, features
         return figures if function.__name__ == "_of_floor" else (figures, features)
 
     monkeypatch.setattr(sources, "in_a_process", measured)
@@ -203,9 +291,11 @@ def test_figures_of_all_ways(monkeypatch, tmp_path):
         esc_dir=tmp_path / "esc", clips=3, sources=[tmp_path], published_dir=Path(PUBLISHED or tmp_path)
     )
     figures = json.loads(json.dumps(sources.sources(options)))[tmp_path.name]
+    assert figures["times_the_floor"] == pytest.approx((1 / 2) / (1 / 3 + 1 / 6))
     assert figures["own_program_all_layers"]["agrees"]
     assert figures["times_as_fast_as"] == {
         **{"own_program": 2, "own_program_all_layers": 2, "eight_bit_twin": 0.25, "network_alone": 2 / 3},
+        "decoding_alone": 1 / 3,
         **dict.fromkeys(("decoding", "mfcc", "log_mel"), 0.5),
     }
 

@@ -5,10 +5,15 @@
 extraction   the way of `extract` from wav files to the features of all five layers, against the way of the 2017 code:
              librosa.load, five models for five layers, `predict` one clip at a time. Both at the published settings
              (12 kHz, 29 s), each in a process of its own, after a warm-up clip, imports not counted.
-memory       the highest memory use of `extract` with few and with four times as many files.
-recordings   the highest memory use and the time of `extract` with recordings of noise, every second the features of
-             the 4 s around it.
-reading      waveforms at 16 kHz of the first clips of a data set, from its files and from what `prepare` makes of them.
+growth       time, time of all cores, highest memory use and size of the output of the commands `extract`, `prepare` and
+             `probe`, their start included, against the number of clips (noise at 44.1 kHz, as long as the model is),
+             their length, the number of layers, of combinations, of workers and, where Dask is installed, of its
+             workers; and of `extract` but for decoding and the network (clips not heard), with 50 times as many clips.
+             --output-dir gets a table and a picture.
+recordings   the same of `extract` with recordings of noise, every second the features of the 4 s around it; a part of
+             growth where both are asked for.
+reading      waveforms at 16 kHz of the first clips of a data set, from its files and from what `prepare` makes of them;
+             preparing them; and the features of all layers of the model that comes with the package, from both.
 epoch        an epoch of training from the second on, waveforms through tf.data, against the same batches held in
              memory; several of each in turn, medians.
 training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
@@ -32,13 +37,14 @@ sources      for each imported model folder, from wav files to the features of a
              that, musicnn's TensorFlow 1 graphs, a clip a core, read by librosa.load; as they are, and with every layer
              given out. Clips a second, times real time, milliseconds of a core, milliseconds of a clip alone, memory;
              whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
-             an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each.
+             an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each. `times_the_floor`:
+             our time by the sum of those of decoding for this model and of its network alone.
 segments     for each model folder of `classify` that was fitted without the fold 5 of ESC-10: its 80 clips one behind
              the other, in four recordings, as `predict --hop-seconds 1` hears them, and with --smooth 3: F1, precision
              and recall of time; how many clips are found; the median distance of where a segment and its clip begin.
 
-Each part whose data folder is not given is left out; recordings, reading, training, serving and rest have to be asked
-for. With --sources or --segments, extraction and memory are left out.
+Each part whose data folder is not given is left out; growth, recordings, reading, training, serving and rest have to
+be asked for. With --sources or --segments, extraction is left out.
 """
 
 import json
@@ -48,7 +54,7 @@ from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.backbones import BACKBONES
-from keras_audio_transfer.commands import cli, serve
+from keras_audio_transfer.commands import cli, places, serve
 from keras_audio_transfer.config import preset
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError, unknown
@@ -58,9 +64,12 @@ from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
 PARTS = (
-    *("esc_dir", "urbansound_dir", "choi2017_dir", "recording_minutes", "reading"),
+    *("esc_dir", "urbansound_dir", "choi2017_dir", "growth", "recording_minutes", "reading"),
     *("training", "serving", "rest", "sources", "segments"),
 )
+
+# Of every class and fold of what is probed, a clip to fit on and one to choose by.
+_enough_clips = cli.number(int, lambda value: value >= 40, "at least 40")
 
 
 def arguments():
@@ -69,7 +78,7 @@ def arguments():
         "--esc-dir",
         type=Path,
         metavar="DIR",
-        help="ESC-50's folder, for extraction and memory, or sources, segments",
+        help="ESC-50's folder, for extraction, or sources, segments",
     )
     parser.add_argument("--urbansound-dir", type=Path, metavar="DIR", help="UrbanSound8K's folder, for epoch")
     parser.add_argument(
@@ -87,20 +96,30 @@ def arguments():
         type=cli.positive_int,
         metavar="N",
         default=60,
-        help="files for extraction, reading and sources; memory also takes four times as many",
+        help="files for extraction, reading and sources",
     )
     parser.add_argument("--epochs", type=cli.positive_int, metavar="N", default=5, help="epochs of each kind")
     parser.add_argument("--epoch-clips", type=cli.positive_int, metavar="N", default=640, help="clips in an epoch")
     parser.add_argument(
         "--training", nargs="+", default=[], metavar="NETWORK:PRESET", help="such as densenet40:light16k, for training"
     )
+    parser.add_argument("--growth", type=places.model_folder, metavar="MODEL_DIR", help="of what extracts, for growth")
+    parser.add_argument(
+        "--growth-clips",
+        nargs="+",
+        type=_enough_clips,
+        default=[50, 200, 800],
+        metavar="N",
+        help="numbers of clips, for growth",
+    )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder for growth.csv and growth.png, .svg")
     parser.add_argument(
         "--recording-minutes",
         nargs="+",
         type=cli.positive_int,
         default=[],
         metavar="N",
-        help="lengths, for recordings",
+        help="lengths, for recordings and growth",
     )
     parser.add_argument(
         "--reading", nargs="+", default=[], metavar="DATASET:DIR", help="such as esc10:data/ESC-50, for reading"
@@ -120,7 +139,12 @@ def arguments():
         help="timed requests of each kind and size, for serving; in each round, for rest",
     )
     parser.add_argument(
-        "--sources", nargs="+", type=Path, default=[], metavar="MODEL_DIR", help="imported model folders, for sources"
+        "--sources",
+        nargs="+",
+        type=places.model_folder,
+        default=[],
+        metavar="MODEL_DIR",
+        help="model folders, for sources",
     )
     parser.add_argument(
         "--published-dir", type=Path, metavar="DIR", help="the published files, for the own programs of sources"
@@ -136,9 +160,15 @@ def check(options):
     """Refuse what cannot end well, before any work is done."""
     if options.output is not None:
         cli.check_file("--output", options.output)
+    if options.output_dir is not None:
+        cli.check_folder("--output-dir", options.output_dir)
+        if options.growth is None:
+            raise InputError("--output-dir: belongs to --growth; leave it out, or name a model folder")
     if not any(getattr(options, name) for name in PARTS):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
+    if len({*options.growth_clips}) < 2:
+        raise InputError("--growth-clips: names one number of clips; expected two or more")
     check_sources(options)
     check_segments(options)
     if options.esc_dir is not None:
@@ -213,10 +243,11 @@ def parts_of(options, model_dir):
 
     Args:
         options: of the command.
-        model_dir: a model folder for extraction, memory and recordings.
+        model_dir: a model folder for extraction and recordings.
     """
     from keras_audio_transfer.commands.benchmarks import (
         extraction,
+        growth,
         probes,
         reading,
         rest,
@@ -227,13 +258,14 @@ def parts_of(options, model_dir):
     )
 
     parts = {}
+    if options.growth:  # first: a process counts the memory of the one that has started it
+        parts["growth"] = partial(growth.growth, options)
+    elif options.recording_minutes:
+        parts["recordings"] = partial(growth.recordings, options, model_dir)
     if options.sources:
         parts["sources"] = partial(sources.sources, options)
     elif options.esc_dir is not None and not options.segments:
         parts["extraction"] = partial(extraction.extraction, options, model_dir)
-        parts["memory"] = partial(extraction.memory, options, model_dir)
-    if options.recording_minutes:
-        parts["recordings"] = partial(extraction.recordings, options, model_dir)
     if options.urbansound_dir is not None:
         parts["epoch"] = partial(training.epoch, options, augmented=False)
         parts["epoch_with_augmentation"] = partial(training.epoch, options, augmented=True)
@@ -261,9 +293,9 @@ def main(options):
         model_dir = Path(folder) / "model"
         parts = parts_of(options, model_dir)
         if {"extraction", "recordings"} & {*parts}:
-            from keras_audio_transfer.commands.benchmarks import extraction
+            from keras_audio_transfer.commands.benchmarks import extraction, measuring
 
-            extraction.in_a_process(extraction.make_model, model_dir, options.seed)
+            measuring.in_a_process(extraction.make_model, model_dir, options.seed)
         phases = cli.Phases(options, *parts)
         for name, measure in parts.items():
             phases.begin(name)

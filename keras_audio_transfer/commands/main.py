@@ -25,6 +25,7 @@ VERBS = {
     "study": "What transfers, from where, at which depth? Sources x targets x features x clips x seeds, in one table.",
     "summarise-sources": "Make the tables of several comparisons of sources, from the folders that 'compare' writes.",
     "summarise-transfer": "Make tables and pictures of several transfers, from the results.csv of each.",
+    "summarise-scale": "Work out what many hours of audio cost, from what `benchmark --growth` has measured.",
     "classify": "Make a classifier of your own sounds: a folder with a sub-folder of audio a class -> a model folder.",
     "predict": "Predict the class of audio files, with the SavedModel of a model folder that has scores.",
     "suggest": "Suggest which clips to label next, or whose label to check, for a model that 'classify' wrote.",

@@ -8,7 +8,8 @@ from datetime import timedelta
 from threading import Lock
 
 _SOON_SECONDS = 30.0  # after which a first line says how long it takes, before ten per cent are done
-_ESTIMATED_AFTER, _SHORT = 10.0, 60.0  # seconds of work, before which and of which nothing is estimated
+_MEASURED = 10.0  # seconds from which an estimate is made, behind as many in which all is loaded
+_SHORT = 60.0  # seconds; of less nothing is estimated
 
 
 class Phases:
@@ -60,18 +61,22 @@ class Estimate:
                 yet; None of a step that an earlier run has done.
         """
         self._start = time.monotonic()
-        n_done = n_before = n_bytes = 0
+        n_left, n_new, n_sized, n_bytes, warm = total, 0, 0, 0, None
         is_due = not self._options.quiet
         for step in steps:
-            size = bytes_of(step)
-            n_done, n_before, n_bytes = n_done + 1, n_before + (size is None), n_bytes + (size or 0)
-            seconds = time.monotonic() - self._start
-            if is_due and size and seconds >= _ESTIMATED_AFTER:
-                is_due, n_new = False, n_done - n_before
-                expected = seconds * (total - n_before) / n_new
-                if expected >= _SHORT:
-                    self._said = _cost(expected, n_bytes * total / n_new)
-                    self._say(f"about {self._said} in all")
+            size, seconds = bytes_of(step), time.monotonic() - self._start
+            n_left -= 1
+            if size is not None:
+                n_new, n_bytes = n_new + 1, n_bytes + size
+                n_sized = n_new if size else n_sized
+                if warm is None:
+                    warm = (seconds, n_new) if seconds >= _MEASURED else None
+                elif is_due and n_bytes and seconds >= warm[0] + _MEASURED:
+                    is_due = False
+                    expected = seconds + n_left * (seconds - warm[0]) / (n_new - warm[1])
+                    if expected >= _SHORT:
+                        self._said = _cost(expected, n_bytes * total / n_sized)
+                        self._say(f"about {self._said} in all")
             yield step
 
     def compare(self, n_bytes: int) -> None:

@@ -1,17 +1,11 @@
-"""Extraction: speed against the way of the 2017 code, memory, and long recordings."""
+"""Extraction: speed against the way of the 2017 code."""
 
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, largest_difference
 from keras_audio_transfer.config import preset
-from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card
 
 
@@ -99,40 +93,3 @@ def extraction(options, model_dir):
         "ratio": then / now,
         "largest_difference": largest_difference(features_now, features_then),
     }
-
-
-def memory(options, model_dir):
-    """Megabytes for few files, and for four times as many."""
-    figures = {}
-    for number in (options.clips, 4 * options.clips):
-        wavs = some_wavs(options.esc_dir, number)
-        figures[f"peak_megabytes_{len(wavs)}_files"], _ = cost_of_extraction(model_dir, *wavs)
-    return figures
-
-
-def recordings(options, model_dir):
-    """Megabytes and seconds for each length, 16 kHz noise, mono."""
-    import soundfile
-
-    figures = {}
-    for minutes in options.recording_minutes:
-        with tempfile.TemporaryDirectory() as folder:
-            path, rng = Path(folder) / "recording.flac", np.random.default_rng(options.seed)
-            with soundfile.SoundFile(path, "w", 16000, 1) as file:
-                for _ in range(minutes):
-                    file.write(rng.normal(0, 0.1, 60 * 16000).astype(np.float32))
-            megabytes, seconds = cost_of_extraction(model_dir, path, "--hop-seconds", "1", "--clip-seconds", "4")
-        figures[f"{minutes}_minutes"] = {"peak_megabytes": megabytes, "seconds": seconds}
-    return figures
-
-
-def cost_of_extraction(model_dir, *arguments):
-    """The highest memory use of the command `extract` in megabytes, and its seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "keras_audio_transfer", "extract", model_dir, *arguments, "--quiet"]
-        start = time.perf_counter()
-        process = subprocess.Popen([*command, "--output", Path(folder) / "features.npz"], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise InputError("memory, recordings: `extract` failed; see its message above")
-        return usage.ru_maxrss / 1024, time.perf_counter() - start

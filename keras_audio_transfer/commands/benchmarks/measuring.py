@@ -1,11 +1,16 @@
 """What the parts of the benchmark share."""
 
 import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+
+from keras_audio_transfer.errors import InputError
 
 PASSES = 3  # over all clips, of which the median counts: other work on the machine comes and goes
 ALONE = 20  # clips that are timed alone
@@ -15,6 +20,21 @@ def in_a_process(function, *parameters):
     """`function(*parameters)` in a fresh process, so that TensorFlow's settings and memory are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *parameters).result()
+
+
+def cost_of(*command):
+    """Seconds of a command, its start included; those of all cores together; and its highest memory use."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "keras_audio_transfer", *map(str, command), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise InputError(f"{command[3]}: has failed; see its message above")
+    return {
+        "seconds": time.perf_counter() - start,
+        "core_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_megabytes": usage.ru_maxrss / 1024,
+    }
 
 
 def largest_difference(values, expected):

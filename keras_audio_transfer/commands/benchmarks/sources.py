@@ -42,8 +42,8 @@ def sources(options):
 def _of_source(model_dir, published_dir, examples, given, floor):
     """Of one source; each way in a process of its own."""
     network = Card.read(model_dir).network
-    alone, figures = {}, {}
-    figures["ours"], alone["network_alone"], ours, of_whole_patches = in_a_process(_ours, model_dir, *given)
+    figures = {}
+    figures["ours"], parts, ours, of_whole_patches = in_a_process(_ours, model_dir, *given)
     for all_layers in (False, True):
         name = "own_program_all_layers" if all_layers else "own_program"
         why = own_programs.why_not(network, published_dir, all_layers)
@@ -59,7 +59,7 @@ def _of_source(model_dir, published_dir, examples, given, floor):
             in_a_process(_write_twin, model_dir, examples, Path(folder))
             figures["eight_bit_twin"], theirs = in_a_process(_twin, Path(folder), model_dir, *given)
             figures["eight_bit_twin"] |= _compared(ours, theirs, in_8_bits=True)
-    figures |= alone
+    figures |= parts
     others = {name: of for name, of in {**figures, **floor}.items() if name != "ours" and "not_run" not in of}
     figures["times_as_fast_as"] = {
         name: figures["ours"]["clips_a_second"] / other["clips_a_second"] for name, other in others.items()
@@ -68,7 +68,15 @@ def _of_source(model_dir, published_dir, examples, given, floor):
         name: other["core_milliseconds_a_clip"] / figures["ours"]["core_milliseconds_a_clip"]
         for name, other in others.items()
     }
+    figures["times_the_floor"], figures["times_the_floor_by_time_of_cores"] = _times(figures["ours"], parts.values())
     return figures
+
+
+def _times(whole, parts):
+    """The time of a whole by the sum of those of its parts; the same of the time of cores."""
+    seconds = sum(1 / part["clips_a_second"] for part in parts)
+    of_cores = sum(part["core_milliseconds_a_clip"] for part in parts)
+    return 1 / (whole["clips_a_second"] * seconds), whole["core_milliseconds_a_clip"] / of_cores
 
 
 def _compared(ours, theirs, in_8_bits):
@@ -98,10 +106,10 @@ def _compared(ours, theirs, in_8_bits):
 
 def _of_floor(name, paths, audio_seconds, workers):
     from keras_audio_transfer.audio import load_waveform, ordered_map
-    from keras_audio_transfer.mfcc import FLOORS, LOG_MEL_RATE
+    from keras_audio_transfer.mfcc import FLOORS, LOG_MEL
 
     def decode(clips):
-        for _ in ordered_map(lambda clip: load_waveform(clip, LOG_MEL_RATE), clips, workers):
+        for _ in ordered_map(lambda clip: load_waveform(clip, LOG_MEL.sample_rate), clips, workers):
             pass
 
     run = decode if name == "decoding" else lambda clips: FLOORS[name](clips, [], workers)
@@ -113,8 +121,8 @@ def _clips(paths):
 
 
 def _ours(model_dir, paths, audio_seconds, workers):
-    """Figures of `extract` and of the network alone; features of some clips, whole and cut to whole patches."""
-    from keras_audio_transfer.audio import load_for, ordered_map
+    """Figures of `extract` and of its parts; features of some clips, whole and cut to whole patches."""
+    from keras_audio_transfer.audio import crop_or_pad, load_for, ordered_map
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
     from keras_audio_transfer.model_folder import latest_saved_model
 
@@ -122,26 +130,32 @@ def _ours(model_dir, paths, audio_seconds, workers):
     use_one_thread_a_clip(workers)
     extractor = SavedExtractor(latest_saved_model(model_dir))
 
+    def waveform_of(clip):
+        waveform = load_for(clip, card.audio).waveform
+        return crop_or_pad(waveform, card.audio.n_samples, card.audio.short_clips, card.audio.long_clips)
+
     def features(waveform):
         return {name: values[0] for name, values in extractor(waveform[np.newaxis]).items()}
 
-    def network_alone(waveforms):
-        for _ in ordered_map(features, waveforms, workers):
-            pass
+    def alone(function, items):
+        return speed(lambda some: [*ordered_map(function, some, workers)], items, audio_seconds, workers)
 
     clips = _clips(paths)
     figures = speed(
         lambda some: extract(extractor, card.layer_names, some, [], card.audio, workers), clips, audio_seconds, workers
     )
-    waveforms = [load_for(clip, card.audio).waveform for clip in clips]
-    alone = speed(network_alone, waveforms, audio_seconds, workers)
+    waveforms = [*map(waveform_of, clips)]
+    parts = {"decoding_alone": alone(waveform_of, clips), "network_alone": alone(features, waveforms)}
+    figures["feature_bytes_a_clip"] = sum(
+        values.nbytes for name, values in features(waveforms[0]).items() if name in card.layer_names
+    )
     compared = waveforms[:COMPARED]
     names = [*card.layer_names, *(["scores"] if card.labels else [])]  # in order of depth
     whole, cut = (
         [{name: of_clip[name] for name in names} for of_clip in map(features, some)]
         for some in (compared, [_cut(waveform, card.audio) for waveform in compared])
     )
-    return figures, alone, whole, cut
+    return figures, parts, whole, cut
 
 
 def _cut(waveform, config):
