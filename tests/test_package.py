@@ -35,6 +35,7 @@ WITH_TENSORFLOW = {
     *("export.patchwise", "pretrained.choi2017", "pretrained.musicnn", "pretrained.openl3", "pretrained.panns"),
     *("pretrained.source", "pretrained.speech_embedding", "pretrained.vggish", "pretrained.yamnet", "resampling"),
     *("certainty_layers", "distribution", "one_vs_rest_layers", "rest_server", "spectrogram", "svm_layers", "training"),
+    "tensorflow_alone",
 }
 # Imports modules one after the other, and prints what each has brought in.
 _IMPORT_EACH = """
