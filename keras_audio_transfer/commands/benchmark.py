@@ -5,7 +5,8 @@
 extraction   the way of `extract` from wav files to the features of all five layers, against the way of the 2017 code:
              librosa.load, five models for five layers, `predict` one clip at a time. Both at the published settings
              (12 kHz, 29 s), each in a process of its own, after a warm-up clip, imports not counted.
-memory       the highest memory use of `extract` with few and with four times as many files.
+memory       the highest memory use of a process that has imported TensorFlow, and then loaded the model; and that of
+             `extract` with few and with four times as many files.
 recordings   the highest memory use and the time of `extract` with recordings of noise, every second the features of
              the 4 s around it.
 reading      waveforms at 16 kHz of the first clips of a data set, from its files and from what `prepare` makes of them.

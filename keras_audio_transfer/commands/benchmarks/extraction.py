@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, largest_difference
+from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, largest_difference, peak_megabytes
 from keras_audio_transfer.config import preset
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 
 def some_wavs(esc_dir, number):
@@ -70,7 +70,6 @@ def our_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     from keras_audio_transfer.datasets.clip import Clip
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-    from keras_audio_transfer.model_folder import latest_saved_model
 
     card = Card.read(model_dir)
     use_one_thread_a_clip(2)
@@ -101,9 +100,18 @@ def extraction(options, model_dir):
     }
 
 
+def before_any_clip(model_dir):
+    """The highest memory use of this process with TensorFlow imported, and then with the model loaded, too."""
+    from keras_audio_transfer import extraction
+
+    imported = peak_megabytes()
+    extraction.SavedExtractor(latest_saved_model(model_dir))
+    return {"peak_megabytes_tensorflow_imported": imported, "peak_megabytes_model_loaded": peak_megabytes()}
+
+
 def memory(options, model_dir):
-    """Megabytes for few files, and for four times as many."""
-    figures = {}
+    """Megabytes before any clip, for few files, and for four times as many."""
+    figures = in_a_process(before_any_clip, model_dir)
     for number in (options.clips, 4 * options.clips):
         wavs = some_wavs(options.esc_dir, number)
         figures[f"peak_megabytes_{len(wavs)}_files"], _ = cost_of_extraction(model_dir, *wavs)
