@@ -80,6 +80,32 @@ class StreamResampler:
         return resampled
 
 
+class Part(NamedTuple):
+    """Where a clip lies in its file.
+
+    Attributes:
+        skipped: seconds of the file; whole ones, so that what is decoded is resampled at the same moments as in the
+            whole file.
+        seconds: that are read from there on; None for all.
+        first, end: of the clip's samples in the waveform of what is read; an `end` of None is that of the file.
+    """
+
+    skipped: int
+    seconds: float | None
+    first: int
+    end: int | None
+
+
+def part_of(clip: Clip, sample_rate: int, seconds: float | None) -> Part:
+    """Where in a waveform of this rate a clip lies, `seconds` of which are wanted; None for all."""
+    start, duration = clip.start_seconds, clip.duration_seconds
+    skipped = 0 if clip.synthesise is not None else max(0, math.floor(start - MARGIN_SECONDS))
+    first = round(start * sample_rate) - skipped * sample_rate
+    end = None if duration is None else round((start + duration) * sample_rate) - skipped * sample_rate
+    wanted = None if seconds is None else start - skipped + seconds + MARGIN_SECONDS
+    return Part(skipped, wanted, first, None if end is None else max(end, first + 1))
+
+
 class Sound(NamedTuple):
     """A clip's waveform, float32 (samples,), what was found when it was read, in words, and how it was recorded."""
 
@@ -112,17 +138,15 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
     """
     wanted = min((length for length in (clip.duration_seconds, seconds) if length is not None), default=None)
     of_file: tuple[str, ...] = ()
-    skipped = 0  # whole seconds, so that what is decoded is resampled at the same moments as in the whole file
+    part = part_of(clip, sample_rate, wanted)
     if clip.synthesise is not None:
         samples, from_rate = clip.synthesise()
-        if wanted is not None:  # then a sound in memory has the waveform that it has when it is read from a file
-            samples = samples[: int((clip.start_seconds + wanted + MARGIN_SECONDS) * from_rate) + 1]
+        if part.seconds is not None:  # then a sound in memory has the waveform that it has when it is read from a file
+            samples = samples[: int(part.seconds * from_rate) + 1]
     else:
-        skipped = max(0, math.floor(clip.start_seconds - MARGIN_SECONDS))
-        length = None if wanted is None else clip.start_seconds - skipped + wanted + MARGIN_SECONDS
-        with open_audio(clip.path, skipped, clip.stored) as file:
+        with open_audio(clip.path, part.skipped, clip.stored) as file:
             # What is stored is read to its end, where it is checked.
-            samples = file.read(None if clip.stored else length)
+            samples = file.read(None if clip.stored else part.seconds)
             from_rate, of_file = file.sample_rate, file.notes
     waveform = mix_and_resample(samples, from_rate, sample_rate)
     channels = 1 if samples.ndim == 1 else samples.shape[1]
@@ -133,11 +157,8 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
         recorded_rate, channels, _ = clip.stored.recorded
     of_rate = low_rate(min(recorded_rate, from_rate), sample_rate)
     if clip.is_segment:
-        start, duration, offset = clip.start_seconds, clip.duration_seconds, skipped * sample_rate
-        first = round(start * sample_rate) - offset
-        end = len(waveform) if duration is None else round((start + duration) * sample_rate) - offset
-        check_start(clip, first, len(waveform))
-        waveform = waveform[first : max(end, first + 1)]
+        check_start(clip, part.first, len(waveform))
+        waveform = waveform[part.first : part.end]
     length = len(waveform) / sample_rate
     recorded = Recorded(recorded_rate, channels, length if wanted is None else min(length, wanted))
     return Sound(waveform, of_file + of_rate, recorded)

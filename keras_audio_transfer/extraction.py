@@ -13,10 +13,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import fingerprint_pb2
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 from keras_audio_transfer.audio import as_heard, crop_or_pad, load_for, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
@@ -27,6 +23,7 @@ from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
 from keras_audio_transfer.signature_loading import load_signatures
 from keras_audio_transfer.sliding_windows import Window, windows
+from keras_audio_transfer.tensorflow_alone import tf
 
 SERVED = "serving_default", "info"  # what is needed of a SavedModel here
 
@@ -47,6 +44,8 @@ class SavedExtractor:
     """
 
     def __init__(self, saved_model: Path):
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
         loaded = load_saved_model(saved_model, SERVED)  # owns the variables until they are frozen
         signature = loaded.signatures["serving_default"]
         if "waveform" not in signature.structured_input_signature[1]:
@@ -140,6 +139,9 @@ def own_card(saved_model: Path, loaded: Any) -> Card | None:
 
 def _is_as_saved(saved_model):
     """Whether graph and weights are those that were saved; TensorFlow keeps a fingerprint, but does not compare it."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+    from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
+
     path = saved_model / "fingerprint.pb"
     if not path.is_file():  # of an older TensorFlow
         return True

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ def write_groups(path: Path, groups: list[str]) -> None:
         table = file.read()
     about = json.loads(table.schema.metadata[_ABOUT])
     about["columns"]["group"] = _sha256(groups)
-    table = table.set_column(table.column_names.index("group"), "group", pa.array(groups, pa.string()))
+    table = table.set_column(table.column_names.index("group"), "group", _arrow(groups, pa.string()))
     _write(path, table, about)
 
 
@@ -158,13 +159,20 @@ def _labels(labels: Array, names: list[str]) -> Any:
 
 
 def _arrow(values: Any, text: Any) -> Any:
+    """A column; `text` is the type of one that is a list. Without `pa.array`, which imports pandas."""
     import pyarrow as pa
 
+    if isinstance(values, list) and pa.types.is_list(text):
+        ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        texts = _arrow([*chain.from_iterable(values)], text.value_type)
+        return pa.Array.from_buffers(text, len(values), [None, pa.py_buffer(ends)], children=[texts])
     if isinstance(values, list):
-        return pa.array(values, text)
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+        builder = pa.lib.StringBuilder()
+        builder.append_values(values)
+        return builder.finish()
+    content = pa.py_buffer(np.ascontiguousarray(values))
+    numbers = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, content])
+    return numbers if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(numbers, values.shape[1])
 
 
 def _values(column: Any) -> Any:
@@ -173,8 +181,9 @@ def _values(column: Any) -> Any:
 
     kind = column.type
     if types.is_fixed_size_list(kind):
-        return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), kind.list_size)
-    return column.to_numpy() if types.is_floating(kind) or types.is_integer(kind) else column.to_pylist()
+        return np.from_dlpack(column.combine_chunks().flatten()).reshape(len(column), kind.list_size)
+    is_number = types.is_floating(kind) or types.is_integer(kind)
+    return np.from_dlpack(column.combine_chunks()) if is_number else column.to_pylist()
 
 
 def _sha256(values: Any) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_audio_transfer.audio import MARGIN_SECONDS, StreamResampler, check_start, crop_or_pad, load_waveform
+from keras_audio_transfer.audio import StreamResampler, check_start, crop_or_pad, load_waveform, part_of
 from keras_audio_transfer.audio_files import open_audio
 from keras_audio_transfer.config import AudioConfig, number, shown
 from keras_audio_transfer.datasets.clip import Clip
@@ -101,17 +101,12 @@ def _blocks(clip, sample_rate):
     if clip.synthesise is not None:
         yield load_waveform(clip, sample_rate)
         return
-    start, duration = clip.start_seconds, clip.duration_seconds
-    skipped = math.floor(max(start - MARGIN_SECONDS, 0))  # whole seconds, as in `load_waveform`
-    first, last, seconds, passed = round(start * sample_rate) - skipped * sample_rate, None, None, 0
-    if duration is not None:
-        seconds = start + duration - skipped + MARGIN_SECONDS
-        last = max(round((start + duration) * sample_rate) - skipped * sample_rate, first + 1)
-    with open_audio(clip.path, skipped, clip.stored) as file:
-        for block in _resampled(file, sample_rate, seconds):
-            yield block[max(first - passed, 0) : None if last is None else max(last - passed, 0)]
+    part, passed = part_of(clip, sample_rate, clip.duration_seconds), 0
+    with open_audio(clip.path, part.skipped, clip.stored) as file:
+        for block in _resampled(file, sample_rate, part.seconds):
+            yield block[max(part.first - passed, 0) : None if part.end is None else max(part.end - passed, 0)]
             passed += len(block)
-    check_start(clip, first, passed)
+    check_start(clip, part.first, passed)
 
 
 def _resampled(file, sample_rate, seconds):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import tensorflow as tf
 from conftest import read_card, run_main
 from matplotlib.figure import Figure
@@ -221,6 +222,8 @@ IMPORTS = [
     "import keras_audio_transfer; import kapre; import keras",
     "from keras_audio_transfer.layers import ClampedMaxPooling2D; import keras",
     "import keras_audio_transfer.probing.prober; import keras_audio_transfer.spectrogram; import keras",
+    "import keras_audio_transfer.extraction; import keras",
+    "import keras_audio_transfer.extraction; import tensorflow; keras = tensorflow.keras",
 ]
 
 
@@ -255,6 +258,20 @@ slow = {"tensorflow", "keras", "kapre"} & set(sys.modules)
 assert not slow, slow
 """
     finished = in_fresh_process(code)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_extract_imports_neither_keras_nor_pandas(model_dir, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1, 600)[0], 2000)
+    code = """
+import sys
+from keras_audio_transfer.commands import extract
+assert extract.main(sys.argv[1:]) == 0
+slow = {"keras", "sklearn", "pandas", "matplotlib"} & set(sys.modules)
+assert not slow, slow
+assert "tensorflow" in sys.modules
+"""
+    finished = in_fresh_process(code, model_dir, tmp_path / "a.wav", "--output", tmp_path / "a.npz", "--quiet")
     assert finished.returncode == 0, finished.stderr
 
 

@@ -8,7 +8,8 @@ extraction   the way of `extract` from wav files to the features of all five lay
 growth       time, time of all cores, highest memory use and size of the output of the commands `extract`, `prepare` and
              `probe`, their start included, against the number of clips (noise at 44.1 kHz, as long as the model is),
              their length, the number of layers, of combinations, of workers and, where Dask is installed, of its
-             workers; and of `extract` but for decoding and the network (clips not heard), with 50 times as many clips.
+             workers; and of `extract` but for decoding and the network (clips not heard), with 50 times as many clips;
+             and the highest memory use of a process that has imported TensorFlow, and then loaded the model.
              --output-dir gets a table and a picture.
 recordings   the same of `extract` with recordings of noise, every second the features of the 4 s around it; a part of
              growth where both are asked for.

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, largest_difference
 from keras_audio_transfer.config import preset
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 
 
 def some_wavs(esc_dir, number):
@@ -64,7 +64,6 @@ def our_way(model_dir, wavs):
     """Seconds for all clips, and their features (clips, 160)."""
     from keras_audio_transfer.datasets.clip import Clip
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
-    from keras_audio_transfer.model_folder import latest_saved_model
 
     card = Card.read(model_dir)
     use_one_thread_a_clip(2)

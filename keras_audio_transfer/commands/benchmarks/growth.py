@@ -14,11 +14,11 @@ from subprocess import PIPE, Popen
 import numpy as np
 
 from keras_audio_transfer import feature_run
-from keras_audio_transfer.commands.benchmarks.measuring import cost_of, in_a_process
+from keras_audio_transfer.commands.benchmarks.measuring import cost_of, in_a_process, peak_megabytes
 from keras_audio_transfer.datasets import load
 from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.files import size_of, write_table
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import all_combinations
 
 RATE, RECORDING_RATE = 44100, 16000  # of the sounds, in Hz
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 def growth(options):
     """A row a command: what was varied, its value, and what it cost. Also as a table and a picture."""
-    rows = []
+    rows, before = [], in_a_process(_memory_before_any_clip, options.growth)
     with tempfile.TemporaryDirectory() as folder:
         for verb, varied, value, command in _commands(options, Path(folder)):
             output = Path(folder) / f"output{len(rows)}.parquet"
@@ -53,7 +53,16 @@ def growth(options):
 
         write_table(options.output_dir / "growth.csv", [*rows[0]], [[*row.values()] for row in rows])
         growth_picture.draw(rows, options.output_dir / "growth.*")
-    return {"clip_seconds": Card.read(options.growth).audio.clip_seconds, "rows": rows}
+    return {"clip_seconds": Card.read(options.growth).audio.clip_seconds, **before, "rows": rows}
+
+
+def _memory_before_any_clip(model_dir):
+    """The highest memory use of this process with TensorFlow imported, and then with the model loaded, too."""
+    from keras_audio_transfer import extraction
+
+    imported = peak_megabytes()
+    extraction.SavedExtractor(latest_saved_model(model_dir))
+    return {"peak_megabytes_tensorflow_imported": imported, "peak_megabytes_model_loaded": peak_megabytes()}
 
 
 def recordings(options, model_dir):
@@ -132,8 +141,6 @@ def _copies(folder, number):
 
 def _cost_unheard(data_dir, output):
     """What clips cost but for decoding and the network. In a process of its own."""
-    import resource  # Windows has none
-
     features = {f"layer{n}": np.ones(CHANNELS, np.float32) for n in range(1, LAYERS + 1)}
 
     def rows_of(clips):
@@ -147,7 +154,7 @@ def _cost_unheard(data_dir, output):
     return {
         "seconds": time.perf_counter() - start,
         "core_seconds": time.process_time(),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": peak_megabytes(),
     }
 
 

@@ -55,8 +55,6 @@ def speed(run, clips, audio_seconds, workers):
         Clips a second and times real time, the median of some passes; milliseconds of a core that a clip takes, and
         of one clip when it is alone, medians; the highest memory use so far.
     """
-    import resource  # Windows has none
-
     run(clips[:workers])
     passes = [_seconds(run, clips) for _ in range(PASSES)]
     alone = [_seconds(run, [clip])[0] for clip in clips[:ALONE]]
@@ -66,8 +64,15 @@ def speed(run, clips, audio_seconds, workers):
         "audio_seconds_a_second": audio_seconds / seconds,
         "core_milliseconds_a_clip": 1000 * of_cores / len(clips),
         "milliseconds_of_a_clip_alone": 1000 * statistics.median(alone),
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_megabytes": peak_megabytes(),
     }
+
+
+def peak_megabytes():
+    """The highest memory use of this process so far."""
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _seconds(run, clips):
