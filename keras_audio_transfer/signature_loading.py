@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-from tensorflow.core.framework.function_pb2 import FunctionDef
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from typing import TYPE_CHECKING, Any
 
 from keras_audio_transfer.tensorflow_alone import tf
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.function_pb2 import FunctionDef
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 
 def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
@@ -18,6 +18,8 @@ def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
     Raises:
         Exception: as `tf.saved_model.load`; of many kinds, where files are missing or damaged.
     """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
     content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
     if len(content.meta_graphs) != 1 or content.meta_graphs[0].asset_file_def:  # of another program
         return tf.saved_model.load(str(saved_model))
@@ -31,7 +33,7 @@ def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
     return loaded
 
 
-def _leave_out_others(meta_graph: MetaGraphDef, names: Collection[str]) -> None:
+def _leave_out_others(meta_graph: "MetaGraphDef", names: Collection[str]) -> None:
     """Take the root's functions and the other signatures out, and what only they have and call."""
     objects, library = meta_graph.object_graph_def, meta_graph.graph_def.library
     root = objects.nodes[0]
@@ -78,7 +80,7 @@ def _used(objects: Any) -> set[int]:
     return found
 
 
-def _called(names: Iterable[str], library: dict[str, FunctionDef]) -> set[str]:
+def _called(names: Iterable[str], library: "dict[str, FunctionDef]") -> set[str]:
     """The functions of those names, and all that they call."""
     found, new = set(), [*names]
     while new:
