@@ -26,6 +26,7 @@ FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, *(f"{layers}+{floor}" for layers in
 SVM, LOGISTIC, CENTROID = CLASSIFIERS = ("svm", "logistic", "centroid")
 EVERY = "all"  # of the clips of a class
 RANDOM, FLOOR = "random", "floor"  # kinds of sources
+TWIN = f" ({RANDOM})"  # the end of the name of a network with random weights
 _NAME = (  # of files, too
     lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w-]{,59}", value),
     "letters, digits, '_' and '-', at most 60",
@@ -188,7 +189,7 @@ def _sources(keys: "_Keys") -> list[Source]:
         about = model, card, tuple(sorted(layers, key=card.layer_names.index))
         found = [Source(keys.name, kind, *about, heard=keys.get("heard", _NAME, ""))]
         if keys.get("random", _FLAG, False):
-            found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True))
+            found.append(Source(f"{keys.name}{TWIN}", RANDOM, *about, is_random=True))
     keys.check_all_known()
     return found
 
