@@ -211,7 +211,7 @@ def test_what_is_measured(studied):
 def test_a_killed_study_goes_on_to_the_same_tables(studied, copy, place):
     lines = (copy / "cells.jsonl").read_bytes().splitlines(keepends=True)
     (copy / "cells.jsonl").write_bytes(b"".join(lines[: len(lines) // 3]) + lines[-1][:50])
-    for gone in ("cells.csv", "cells.parquet", "measures.csv", "measures.parquet"):
+    for gone in ("cells.csv", "cells.parquet", "measures.csv", "measures.parquet", "measures.jsonl"):
         (copy / gone).unlink()
     shutil.rmtree(copy / "features" / "mfcc.none.parquet")
     running.run(read(place), copy, jobs=2)
@@ -231,7 +231,8 @@ def test_a_cluster_gives_the_same_tables(studied, copy, place):
 
 
 def test_what_is_done_is_not_done_again(studied, copy, place, monkeypatch):
-    monkeypatch.setattr("keras_audio_transfer.study.evaluation.scored", None)
+    for work in ("evaluation.scored", "measures.of_features", "spectral_distance.spectra"):
+        monkeypatch.setattr(f"keras_audio_transfer.study.{work}", None)
     running.run(read(place), copy)
     same_but_for_seconds(studied[0], copy)
 
@@ -325,11 +326,13 @@ def test_a_folder_of_something_else_is_left_alone(place, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("n_train", '"8"'), ("n_test", "-8"), ("score", "1.5"), ("score", "NaN")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_train", '"8"'), ("n_test", "-8"), ("score", "1.5"), ("score", "NaN"), ("value", '"8"}')]
+)
 def test_a_damaged_record_is_named(name, value, copy, place):
-    record = copy / "cells.jsonl"
+    record = copy / ("measures.jsonl" if name == "value" else "cells.jsonl")
     record.write_text(re.sub(f'"{name}": [^,]+', f'"{name}": {value}', record.read_text(), count=1))
-    with pytest.raises(InputError, match=r"cells\.jsonl, line [0-9]+: is damaged"):
+    with pytest.raises(InputError, match=rf"{record.name}, line [0-9]+: is damaged"):
         running.run(read(place), copy)
 
 

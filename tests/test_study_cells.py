@@ -130,6 +130,14 @@ def test_logistic_regression_is_chosen_inside_the_training_clips():
         assert result.score == pytest.approx(accuracy(best, fit, score))
 
 
+def test_centroids_of_silence_are_refused_in_our_words():
+    features = table()
+    features.layers["bad"][:] = 1.5
+    with pytest.raises(InputError, match=r"^features of bad: are the same of all clips to fit on; expected some that "):
+        [*scored(features, ("bad",), "centroid", seed=0)]
+    assert [*scored(features, ("bad", "good"), "centroid", seed=0)]
+
+
 @pytest.mark.parametrize("classifier", ["svm", "logistic", "centroid"])
 def test_layers_are_chosen_inside_the_training_clips(classifier):
     features = table()

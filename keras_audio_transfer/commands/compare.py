@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.commands import cli, places, probe, source_features
-from keras_audio_transfer.commands.source_features import FEATURES, RANDOM, place_of
+from keras_audio_transfer.commands.source_features import FEATURES, place_of
 from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
@@ -29,13 +29,14 @@ from keras_audio_transfer.files import (
     number_in,
     write_failures,
 )
+from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
 from keras_audio_transfer.splits import FINGERPRINT
+from keras_audio_transfer.study.study_file import TWIN
 
-FLOORS = ("mfcc", "log_mel")
 JOINED = "joined"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
 BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
@@ -98,13 +99,13 @@ def sources_of(options):
     models, files = places.by_name("--models", options.models), places.by_name("--features", options.features)
     for flag, names, others in (("--models", models, ()), ("--features", files, models)):
         for name in names:
-            if name in (*FLOORS, JOINED, *others) or name.endswith(RANDOM):
+            if name in (*FLOORS, JOINED, *others) or name.endswith(TWIN):
                 raise InputError(f"{flag}: {name!r} is the name of another source; rename it")
             if cell(name) != name:
                 raise InputError(f"{flag}: {name!r} would be a formula in a spreadsheet; rename it")
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
     if options.random:
-        models |= {f"{name}{RANDOM}": path for name, path in models.items()}
+        models |= {f"{name}{TWIN}": path for name, path in models.items()}
     if len(models) + len(files) + len(floors) < 2:
         rest = "--mfcc, --log-mel, --random or --features"
         raise InputError(f"--models: nothing to compare; name two or more, or one beside {rest}")

@@ -15,9 +15,9 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import read_json, scratch_folder, write_json
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import Card, latest_saved_model
+from keras_audio_transfer.study.study_file import TWIN
 
 FEATURES = "features"
-RANDOM = " (random)"
 
 
 def place_of(options, name):
@@ -93,7 +93,7 @@ def _rows_and_settings(options, name, path, cluster, stack):
     if path is None:
         return features.rows_of_floor(options, name, cluster, [options.data_dir])
     card, saved_model = Card.read(path), latest_saved_model(path)
-    is_random = name.endswith(RANDOM)
+    is_random = name.endswith(TWIN)
     if is_random:
         from keras_audio_transfer.export import variants
 

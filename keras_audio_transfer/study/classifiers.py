@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Fold, outer_folds
 from keras_audio_transfer.probing.layer_selection import Combination
@@ -43,7 +44,7 @@ def scored(features: FeatureTable, wanted: Combination | Callable, classifier: s
         seed: of folds, where the data set has none of its own.
 
     Raises:
-        InputError: see `outer_folds`.
+        InputError: see `outer_folds`; or for 'centroid', that no feature differs between the clips that are fitted on.
     """
     if classifier == SVM:
         prober = Prober(features, seed=seed)
@@ -63,8 +64,12 @@ def _scored(features, wanted, classifier, fold):
 
     def evaluate(combinations: Sequence[Combination]) -> dict[Combination, float]:
         for layers in combinations:
+            x = features.to_numpy(layers)
+            if classifier == CENTROID and any((x[fit] == x[fit][0]).all() for fit, _ in parts):
+                what = "are the same of all clips to fit on; expected some that differ for nearest centroids"
+                raise InputError(f"features of {'+'.join(layers)}: {what}; leave silence out, or these layers")
             search = GridSearchCV(pipeline, grid, cv=parts, refit=False, error_score="raise")
-            searches[layers] = search.fit(features.to_numpy(layers), features.labels)
+            searches[layers] = search.fit(x, features.labels)
         return {layers: float(searches[layers].best_score_) for layers in combinations}
 
     chosen = wanted([*features.layers], evaluate) if callable(wanted) else wanted

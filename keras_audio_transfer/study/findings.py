@@ -24,9 +24,9 @@ from keras_audio_transfer.study.evidence import (
     sizes,
     with_clips,
 )
+from keras_audio_transfer.study.study_file import TWIN
 
 OVER_MFCC, OVER_RANDOM, OVER_SCRATCH = "over MFCC", "over random weights", "over training from scratch"
-_TWIN = " (random)"  # the end of names of sources
 _SAID = 4  # comparisons in a sentence; the others are in the table
 _TRAININGS = "networks that were fine-tuned and trained from scratch"
 _LAYER_PAIRS = [("all", "last"), ("all", "single"), ("chosen", "all"), ("single", "last"), ("chosen", "last")]
@@ -130,8 +130,8 @@ def transfer(cells: Cells) -> Finding:
     """Gains over MFCC, and over the same network with random weights, by kinds of sources and targets."""
     name, question = "transfer", "What transfers to what?"
     whole = cells.whole
-    twins = whole[whole["source"].str.endswith(_TWIN)]
-    twins = twins.assign(source=twins["source"].str.removesuffix(_TWIN))
+    twins = whole[whole["source"].str.endswith(TWIN)]
+    twins = twins.assign(source=twins["source"].str.removesuffix(TWIN))
     there = {OVER_MFCC: pairs(whole, cells.mfcc), OVER_RANDOM: pairs(whole, twins, ["source"])}
     there = {what: rows for what, rows in there.items() if has_learnt(rows).any()}
     if not there:

@@ -1,16 +1,19 @@
 """What may explain transfer, of every source and target of a study: the table of measures. Without TensorFlow."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from keras_audio_transfer.audio import load_sound, or_reason
 from keras_audio_transfer.datasets.clip import Clip
+from keras_audio_transfer.resume import Journal
 from keras_audio_transfer.study import measures, spectral_distance
 from keras_audio_transfer.study.evaluation import Evaluator
 
 if TYPE_CHECKING:
     import pandas as pd
 
+KEPT = "measures.jsonl"  # in the folder of the study
 COLUMNS = ["source", "target", "layer", "measure", "value"]
 
 
@@ -20,10 +23,10 @@ def table_of(
     """The measures in a long table: source, target, layer, measure, value.
 
     Those of `measures.of_features`; and where it is known which target a source was trained on, how far the others lie
-    from it, by `spectral_distance`.
+    from it, by `spectral_distance`. What an earlier run has measured in this folder is not measured again.
 
     Args:
-        evaluator: gives the features.
+        evaluator: gives the features, of which the study has checked that they are what they were.
         usable: (source, pooling, target) of those that are there; of several poolings the first counts.
         clips: of each target.
     """
@@ -31,18 +34,29 @@ def table_of(
 
     first = {(source, target): pooling for source, pooling, target in reversed([*usable])}
     rows = []
-    for source, target in reversed(first):
-        features = evaluator.table(source, first[source, target], target)
-        found = measures.of_features(features.layers, features.labels)
-        rows += [{"source": source, "target": target} | row for row in found]
     heard = {name: source.heard for name, source in evaluator.sources.items() if source.heard}
-    spectra = {target: spectral_distance.spectra(_waveforms(clips[target])) for target in clips if heard}
-    for source, trained_on in heard.items():
-        for target in clips:
-            about = {"source": source, "target": target, "layer": ""}
-            found = spectral_distance.distance(spectra[trained_on], spectra[target])._asdict()
-            rows += [about | {"measure": measure, "value": value} for measure, value in found.items()]
+    spectra = cache(lambda target: spectral_distance.spectra(_waveforms(clips[target])))
+    with Journal(evaluator.folder / KEPT, _are_measures) as kept:
+        for source, target in reversed(first):
+            pooling = first[source, target]
+            if (key := f"{source}|{pooling}|{target}") not in kept:
+                features = evaluator.table(source, pooling, target)
+                kept[key] = measures.of_features(features.layers, features.labels)
+            rows += [{"source": source, "target": target} | row for row in kept[key]]
+        for source, trained_on in heard.items():
+            for target in clips:
+                if (key := f"{trained_on}|{target}") not in kept:
+                    found = spectral_distance.distance(spectra(trained_on), spectra(target))._asdict()
+                    kept[key] = [{"layer": "", "measure": name, "value": value} for name, value in found.items()]
+                rows += [{"source": source, "target": target} | row for row in kept[key]]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _are_measures(values: list) -> bool:
+    kinds = {"layer": str, "measure": str, "value": float}
+    return bool(values) and all(
+        isinstance(row, dict) and {name: type(value) for name, value in row.items()} == kinds for row in values
+    )
 
 
 def _waveforms(clips):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONFIG, KEPT, CELLS, MEASURES = "config.json", "cells.jsonl", "cells", "measures"
 OUTPUTS = (
     *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
-    *(KEPT, source_features.FOLDER, source_features.MODELS),
+    *(KEPT, measuring.KEPT, source_features.FOLDER, source_features.MODELS),
 )
 _OF_SETTINGS = ("source ", "target ", "left out of ", "finetuning")  # how their names begin
 DONE, FAILED = "done", "failed"

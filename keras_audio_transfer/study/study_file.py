@@ -32,6 +32,7 @@ TRAINED = "softmax"  # the classifier of cells that are trainings
 MULTISCALE = "+multiscale"  # the end of their features' name
 EVERY = "all"  # of the clips of a class
 RANDOM, FLOOR = "random", "floor"  # kinds of sources
+TWIN = f" ({RANDOM})"  # the end of the name of a network with random weights
 _NAME = (  # of files, too
     lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w-]{,59}", value),
     "letters, digits, '_' and '-', at most 60",
@@ -232,7 +233,7 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
         about_it = {"heard": keys.get("heard", _NAME, ""), "features": features, "multiscale": multiscale}
         found = [Source(keys.name, kind, *about, **about_it)]
         if keys.get("random", _FLAG, False):
-            found.append(Source(f"{keys.name} ({RANDOM})", RANDOM, *about, is_random=True, features=features))
+            found.append(Source(f"{keys.name}{TWIN}", RANDOM, *about, is_random=True, features=features))
     keys.check_all_known()
     return found
 
