@@ -21,9 +21,10 @@ def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
-    if len(content.meta_graphs) != 1 or content.meta_graphs[0].asset_file_def:  # of another program
+    graphs = content.meta_graphs
+    if len(graphs) != 1 or graphs[0].asset_file_def or not graphs[0].object_graph_def.nodes:  # of another program
         return tf.saved_model.load(str(saved_model))
-    _leave_out_others(content.meta_graphs[0], names)
+    _leave_out_others(graphs[0], names)
     with TemporaryDirectory() as folder:
         (Path(folder) / "saved_model.pb").write_bytes(content.SerializeToString())
         options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=True)  # the weights lie elsewhere

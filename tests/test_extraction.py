@@ -110,6 +110,19 @@ def test_not_a_saved_model(tmp_path):
         SavedExtractor(tmp_path)
 
 
+def test_a_saved_model_of_another_program_has_its_files(tmp_path):
+    (tmp_path / "offset.txt").write_text("3")
+    module = tf.Module()
+    module.offset = tf.saved_model.Asset(str(tmp_path / "offset.txt"))
+
+    def serve(waveform):
+        return {"layer1": waveform[:, :2] + tf.strings.to_number(tf.io.read_file(module.offset))}
+
+    module.serve = tf.function(serve, input_signature=[tf.TensorSpec([None, None], name="waveform")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    np.testing.assert_array_equal(SavedExtractor(tmp_path / "1")(np.zeros((1, 5), np.float32))["layer1"], [[3, 3]])
+
+
 def test_a_saved_model_with_another_input(tmp_path):
     module = tf.Module()
     module.serve = tf.function(lambda image: {"y": image}, input_signature=[tf.TensorSpec([None], name="image")])

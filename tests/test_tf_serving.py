@@ -116,7 +116,7 @@ def warmup(folder):
     return requests
 
 
-@pytest.fixture(scope="module", params=["REST", "gRPC", "serve"])
+@pytest.fixture(scope="module", params=["REST", "gRPC", pytest.param("serve", marks=pytest.mark.slow)])
 def address(request, model, folder):
     """Of a stand-in for TensorFlow Serving, or of our own server in its place."""
     if request.param == "serve":
