@@ -14,7 +14,16 @@ from conftest import run_main
 from sounds import noise
 
 from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.commands.benchmarks import eight_bit, growth, measuring, own_programs, rest, segments, sources
+from keras_audio_transfer.commands.benchmarks import (
+    eight_bit,
+    growth,
+    measuring,
+    own_programs,
+    reading,
+    rest,
+    segments,
+    sources,
+)
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process
 from keras_audio_transfer.commands.main import module_of
 from keras_audio_transfer.datasets import esc10, load
@@ -62,15 +71,25 @@ def test_what_cannot_be_measured_is_refused_first(yamnet_folder, tmp_path):
         assert str(error.value).startswith(why)
 
 
-def test_reading_a_prepared_data_set(tmp_path, capsys):
+@pytest.mark.slow
+def test_extraction_is_measured_for_labelled_clips(tmp_path):
     write_esc50(tmp_path)
+    assert in_a_process(reading._extracted, load("esc10", tmp_path), 0.5)["clips_a_second"] > 0
+
+
+def test_reading_a_prepared_data_set(tmp_path, monkeypatch, capsys):
+    write_esc50(tmp_path)
+    taken = iter(
+        [{"clips_a_second": 2, "core_milliseconds_a_clip": 9}, {"clips_a_second": 6, "core_milliseconds_a_clip": 3}]
+    )
+    monkeypatch.setattr(reading, "in_a_process", lambda *_: next(taken))
     name = f"esc10:{tmp_path}"
     assert run_main("benchmark", "--reading", name, "--quiet") == 0
     figures = json.loads(capsys.readouterr().out)[f"reading_{name}"]
     assert figures["equal"]
     assert (figures["clips"], figures["megabytes_of_samples"]) == (5, pytest.approx(5 * 1600 * 4 / 1e6))
-    for of in (figures, figures["extraction"]):
-        assert of["ratio"] == of["prepared"]["clips_a_second"] / of["files"]["clips_a_second"]
+    assert figures["ratio"] == figures["prepared"]["clips_a_second"] / figures["files"]["clips_a_second"]
+    assert (figures["extraction"]["ratio"], figures["extraction"]["ratio_by_time_of_cores"]) == (3, 3)
     preparing = figures["preparing"]
     assert preparing["audio_seconds_a_second"] == pytest.approx(preparing["clips_a_second"] * 0.1)
     with pytest.raises(InputError, match=r"^esc10: no folder given; pass "):
