@@ -13,6 +13,7 @@ import numpy as np
 from keras_audio_transfer.errors import InputError
 
 PASSES = 3  # over all clips, of which the median counts: other work on the machine comes and goes
+ROUNDS = 7  # of a whole and its parts
 ALONE = 20  # clips that are timed alone
 
 
@@ -73,6 +74,22 @@ def peak_megabytes():
     import resource  # Windows has none
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def times_the_sum(whole, parts):
+    """How many times as long a whole takes as its parts together, by the clock and by the time of cores.
+
+    The median of rounds in which each is run in turn, so that other work on the machine slows all of them.
+
+    Args:
+        whole: what to run, and the clips that it takes.
+        parts: a list of such.
+    """
+    ratios = []
+    for _ in range(ROUNDS):
+        of_whole, *of_parts = (_seconds(run, clips) for run, clips in (whole, *parts))
+        ratios.append(np.divide(of_whole, np.sum(of_parts, axis=0)))
+    return np.median(ratios, axis=0).tolist()
 
 
 def _seconds(run, clips):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.audio import load_waveform, ordered_map
-from keras_audio_transfer.commands import places
+from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, speed
 from keras_audio_transfer.datasets import load
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -18,6 +18,8 @@ SAMPLE_RATE, WORKERS = 16000, 2
 
 def reading(options, dataset, data_dir):
     """Speed of both ways to waveforms at 16 kHz and to features, the ratios, and whether the waveforms are equal."""
+    import tensorflow  # noqa: F401 - which is not counted
+
     files = load(dataset, data_dir)[: options.clips]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -60,9 +62,8 @@ def _extracted(clips, seconds):
     model_dir = places.model_folder(MODEL)
     use_one_thread_a_clip(WORKERS)
     extractor, card = SavedExtractor(latest_saved_model(model_dir)), Card.read(model_dir)
-    return speed(
-        lambda some: extract(extractor, card.layer_names, some, [], card.audio, WORKERS), clips, seconds, WORKERS
-    )
+    how = cli.label_names(clips), card.audio, WORKERS
+    return speed(lambda some: extract(extractor, card.layer_names, some, *how), clips, seconds, WORKERS)
 
 
 def _are_equal(*clips):

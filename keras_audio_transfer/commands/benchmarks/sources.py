@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from keras_audio_transfer.commands.benchmarks import eight_bit, own_programs
-from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, speed
+from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, speed, times_the_sum
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.model_folder import Card
 
@@ -43,7 +43,7 @@ def _of_source(model_dir, published_dir, examples, given, floor):
     """Of one source; each way in a process of its own."""
     network = Card.read(model_dir).network
     figures = {}
-    figures["ours"], parts, ours, of_whole_patches = in_a_process(_ours, model_dir, *given)
+    figures["ours"], network_alone, ours, of_whole_patches = in_a_process(_ours, model_dir, *given)
     for all_layers in (False, True):
         name = "own_program_all_layers" if all_layers else "own_program"
         why = own_programs.why_not(network, published_dir, all_layers)
@@ -59,7 +59,7 @@ def _of_source(model_dir, published_dir, examples, given, floor):
             in_a_process(_write_twin, model_dir, examples, Path(folder))
             figures["eight_bit_twin"], theirs = in_a_process(_twin, Path(folder), model_dir, *given)
             figures["eight_bit_twin"] |= _compared(ours, theirs, in_8_bits=True)
-    figures |= parts
+    figures["network_alone"] = network_alone
     others = {name: of for name, of in {**figures, **floor}.items() if name != "ours" and "not_run" not in of}
     figures["times_as_fast_as"] = {
         name: figures["ours"]["clips_a_second"] / other["clips_a_second"] for name, other in others.items()
@@ -68,15 +68,7 @@ def _of_source(model_dir, published_dir, examples, given, floor):
         name: other["core_milliseconds_a_clip"] / figures["ours"]["core_milliseconds_a_clip"]
         for name, other in others.items()
     }
-    figures["times_the_floor"], figures["times_the_floor_by_time_of_cores"] = _times(figures["ours"], parts.values())
     return figures
-
-
-def _times(whole, parts):
-    """The time of a whole by the sum of those of its parts; the same of the time of cores."""
-    seconds = sum(1 / part["clips_a_second"] for part in parts)
-    of_cores = sum(part["core_milliseconds_a_clip"] for part in parts)
-    return 1 / (whole["clips_a_second"] * seconds), whole["core_milliseconds_a_clip"] / of_cores
 
 
 def _compared(ours, theirs, in_8_bits):
@@ -121,7 +113,7 @@ def _clips(paths):
 
 
 def _ours(model_dir, paths, audio_seconds, workers):
-    """Figures of `extract` and of its parts; features of some clips, whole and cut to whole patches."""
+    """Figures of `extract` and of the network alone; features of some clips, whole and cut to whole patches."""
     from keras_audio_transfer.audio import crop_or_pad, load_for, ordered_map
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
     from keras_audio_transfer.model_folder import latest_saved_model
@@ -137,15 +129,22 @@ def _ours(model_dir, paths, audio_seconds, workers):
     def features(waveform):
         return {name: values[0] for name, values in extractor(waveform[np.newaxis]).items()}
 
-    def alone(function, items):
-        return speed(lambda some: [*ordered_map(function, some, workers)], items, audio_seconds, workers)
+    def whole_way(some):
+        extract(extractor, card.layer_names, some, [], card.audio, workers)
+
+    def decoding(some):
+        for _ in ordered_map(waveform_of, some, workers):
+            pass
+
+    def network(waveforms):
+        for _ in ordered_map(features, waveforms, workers):
+            pass
 
     clips = _clips(paths)
-    figures = speed(
-        lambda some: extract(extractor, card.layer_names, some, [], card.audio, workers), clips, audio_seconds, workers
-    )
     waveforms = [*map(waveform_of, clips)]
-    parts = {"decoding_alone": alone(waveform_of, clips), "network_alone": alone(features, waveforms)}
+    figures, alone = (speed(*way, audio_seconds, workers) for way in ((whole_way, clips), (network, waveforms)))
+    times = times_the_sum((whole_way, clips), [(decoding, clips), (network, waveforms)])
+    figures |= zip(("times_the_floor", "times_the_floor_by_time_of_cores"), times, strict=True)
     figures["feature_bytes_a_clip"] = sum(
         values.nbytes for name, values in features(waveforms[0]).items() if name in card.layer_names
     )
@@ -155,7 +154,7 @@ def _ours(model_dir, paths, audio_seconds, workers):
         [{name: of_clip[name] for name in names} for of_clip in map(features, some)]
         for some in (compared, [_cut(waveform, card.audio) for waveform in compared])
     )
-    return figures, parts, whole, cut
+    return figures, alone, whole, cut
 
 
 def _cut(waveform, config):
