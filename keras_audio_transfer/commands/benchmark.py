@@ -168,6 +168,8 @@ def check(options):
     if not any(getattr(options, name) for name in PARTS):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in PARTS)
         raise InputError(f"{flags}: none is given; name at least one")
+    if options.growth is not None:
+        Card.read(options.growth)
     if len({*options.growth_clips}) < 2:
         raise InputError("--growth-clips: names one number of clips; expected two or more")
     check_sources(options)

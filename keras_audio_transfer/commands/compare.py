@@ -29,13 +29,11 @@ from keras_audio_transfer.files import (
     number_in,
     write_failures,
 )
-from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
 from keras_audio_transfer.resume import Journal, check_settings
 from keras_audio_transfer.splits import FINGERPRINT
-from keras_audio_transfer.study.study_file import TWIN
 
 JOINED = "joined"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
@@ -96,6 +94,9 @@ def arguments():
 
 def sources_of(options):
     """Name -> model folder, None for a floor; and name -> features file."""
+    from keras_audio_transfer.mfcc import FLOORS
+    from keras_audio_transfer.study.study_file import TWIN
+
     models, files = places.by_name("--models", options.models), places.by_name("--features", options.features)
     for flag, names, others in (("--models", models, ()), ("--features", files, models)):
         for name in names:

@@ -15,7 +15,6 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import read_json, scratch_folder, write_json
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import Card, latest_saved_model
-from keras_audio_transfer.study.study_file import TWIN
 
 FEATURES = "features"
 
@@ -90,6 +89,8 @@ def _in(table, clips):
 
 def _rows_and_settings(options, name, path, cluster, stack):
     """What `feature_run.compute` takes for a source."""
+    from keras_audio_transfer.study.study_file import TWIN
+
     if path is None:
         return features.rows_of_floor(options, name, cluster, [options.data_dir])
     card, saved_model = Card.read(path), latest_saved_model(path)

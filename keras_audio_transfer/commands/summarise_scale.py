@@ -11,12 +11,8 @@ straight line through what was measured, so that starting a command is left out.
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, pages
-from keras_audio_transfer.commands.benchmarks.growth import RATE, UNHEARD
-from keras_audio_transfer.dask_cluster import TASK_SECONDS
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import CLIPS_A_SHARD
 from keras_audio_transfer.files import atomic_write, read_json
-from keras_audio_transfer.preparation import SHARD_BYTES
 
 TITLES = {"costs": "What it costs", "models": "Other models", "limits": "What gives out"}
 
@@ -49,6 +45,11 @@ def figures_in(paths):
 def tables_of(figures, hours, core_hour_price, gigabyte_month_price):
     """The tables by their names; `figures`: of `benchmark --growth`, and perhaps of `--sources`."""
     import pandas as pd
+
+    from keras_audio_transfer.commands.benchmarks.growth import RATE, UNHEARD
+    from keras_audio_transfer.dask_cluster import TASK_SECONDS
+    from keras_audio_transfer.feature_shards import CLIPS_A_SHARD
+    from keras_audio_transfer.preparation import SHARD_BYTES
 
     rows = pd.DataFrame(figures["growth"]["rows"])
     clips = hours * 3600 / figures["growth"]["clip_seconds"]
