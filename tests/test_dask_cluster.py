@@ -48,6 +48,12 @@ def cluster(local):
 
 
 @pytest.fixture
+def on_cluster(local):
+    """The flags of a command that gives it its work."""
+    return ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE]
+
+
+@pytest.fixture
 def folder(tmp_path):
     """Nine files, one of them no audio."""
     (tmp_path / "audio").mkdir()
@@ -70,8 +76,8 @@ def no_result(item, reason):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["clips", "windows"])
-def test_extract_writes_what_one_machine_writes(how, local, folder, tmp_path, exported, run_script):
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
+def test_extract_writes_what_one_machine_writes(how, on_cluster, folder, tmp_path, exported, run_script):
+    for place, more in (("here", []), ("there", on_cluster)):
         output = tmp_path / place / "f.parquet"
         output.parent.mkdir()
         more += ["--hop-seconds", 0.2, "--clip-seconds", 0.3] if how == "windows" else []
@@ -83,9 +89,8 @@ def test_extract_writes_what_one_machine_writes(how, local, folder, tmp_path, ex
 
 
 @pytest.mark.slow
-def test_paths_may_be_relative(local, folder, tmp_path, monkeypatch):
+def test_paths_may_be_relative(on_cluster, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the workers are elsewhere
-    on_cluster = ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE]
     for name, more in (("here.npz", []), ("there.npz", on_cluster)):
         assert run_main("mfcc", "audio", "--output", name, "--quiet", *more) == 1
     here, there = map(FeatureTable.load, ("here.npz", "there.npz"))
@@ -136,11 +141,11 @@ def test_items_come_in_order_in_whole_batches(cluster):
 
 
 @pytest.mark.slow
-def test_prepare_writes_what_one_machine_writes(local, folder, tmp_path, monkeypatch):
+def test_prepare_writes_what_one_machine_writes(on_cluster, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "classes").mkdir()
     folder.rename(tmp_path / "classes" / "noise")
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
+    for place, more in (("here", []), ("there", on_cluster)):
         if more:  # this process decodes nothing
             monkeypatch.delattr(preparation, "load_sound")
         arguments = ["--dataset", "folder", "--data-dir", "classes", "--output-dir", place, "--quiet", *more]
@@ -157,7 +162,7 @@ def test_prepare_writes_what_one_machine_writes(local, folder, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
+def test_probe_writes_what_one_machine_writes(on_cluster, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     layers = {name: (labels[:, None] + rng.normal(size=(60, 4))).astype(np.float32) for name in ("low", "high")}
@@ -166,7 +171,7 @@ def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
         about = {"labels": labels, "label_names": ["a", "b", "c"], "folds": folds, "splits": np.full(60, "")}
         FeatureTable({name: layers[name]}, clip_ids=names, **about).save(tmp_path / f"{name}.npz")
     baseline = ["--baseline", tmp_path / "high.npz", "--quiet"]
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
+    for place, more in (("here", []), ("there", on_cluster)):
         if more:  # this process computes none
             monkeypatch.delattr(GridSearch, "fitted_scores")
         assert run_main("probe", tmp_path / "low.npz", "--output-dir", tmp_path / place, *baseline, *more) == 0
@@ -177,7 +182,7 @@ def test_probe_writes_what_one_machine_writes(local, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compare_writes_what_one_machine_writes(local, tmp_path, exported, monkeypatch):
+def test_compare_writes_what_one_machine_writes(on_cluster, tmp_path, exported, monkeypatch):
     """A network, a floor, features at hand that lack a clip, and the layers of two of them joined."""
     rows = [{"path": f"{n}.wav", "label": "ab"[n % 2], "fold": n // 2 % 3} for n in range(12)]
     for n in range(12):
@@ -188,7 +193,7 @@ def test_compare_writes_what_one_machine_writes(local, tmp_path, exported, monke
     assert run_main("mfcc", *data, "--output", tmp_path / "plain.npz") == 1
     monkeypatch.setattr(extraction, "use_one_thread_a_clip", lambda workers: None)  # TensorFlow has run here
     sources = ["--models", exported, "--log-mel", "--features", tmp_path / "plain.npz", "--join"]
-    for place, more in (("here", []), ("there", ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE])):
+    for place, more in (("here", []), ("there", on_cluster)):
         if more:  # this process computes none
             monkeypatch.delattr(GridSearch, "fitted_scores")
         arguments = [*sources, *data, "--combinations", "blocks", "--output-dir", tmp_path / place, *more]

@@ -16,7 +16,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.study import running, study_file, trainings
-from keras_audio_transfer.study.cells import Cell, subset
+from keras_audio_transfer.study.cells import Cell, folds_of, subset
 
 RATE = CONFIG.sample_rate
 ONE = "tones|here|finetune|-|softmax|4|0"
@@ -38,12 +38,12 @@ def test_the_last_folds_have_the_clips_of_other_cells(folds):
     clips = [Clip(f"{n}.wav", None, ("ab"[n % 2],), fold=n // 2 % 4 if folds else -1) for n in range(40)]
     table = FeatureTable.of_clips({}, clips, ["a", "b"])
     *_, before, last = outer_folds(table, 3)[0]
-    found = [*trainings.folds_of(table, cell("4", 3), 2)]
+    found = [*folds_of(table, cell("4", 3), last=2)]
     assert [name for name, *_ in found] == [before.name, last.name]
     for (_, fit, score), fold in zip(found, (before, last), strict=True):
         np.testing.assert_array_equal(fit, subset(table, fold.outer.fit, 4, 3))
         np.testing.assert_array_equal(score, fold.outer.score)
-    ((_, fit, _),) = trainings.folds_of(table, cell("all", 3), 1)
+    ((_, fit, _),) = folds_of(table, cell("all", 3), last=1)
     np.testing.assert_array_equal(fit, last.outer.fit)
 
 

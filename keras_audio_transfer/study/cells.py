@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.probing.cross_validation import Rows
+from keras_audio_transfer.probing.cross_validation import Rows, outer_folds
 from keras_audio_transfer.study.study_file import ALL, EACH, EVERY, TRAINED, Source, Study, Target
 
 LAYER = "layer"  # the features of one layer, which `each` asks for of all of them
@@ -90,6 +90,24 @@ def _features_of(source: Source) -> Iterator[tuple[str, str]]:
             yield from ((LAYER, layer) for layer in source.layers)
         else:
             yield name, ""
+
+
+def folds_of(features: FeatureTable, cell: Cell, last: int = 0) -> Iterator[tuple[str, Rows, Rows]]:
+    """The name of each fold, the clips that a cell is fitted on, and those that are scored.
+
+    Args:
+        features: of a target, with one label a clip.
+        cell: whose number of clips and seed they are.
+        last: at most so many folds, the last ones; 0 for all.
+
+    Raises:
+        InputError: see `outer_folds` and `subset`.
+    """
+    for fold in outer_folds(features, cell.seed)[0][-last:]:
+        _, fit, score = fold.outer
+        if cell.clips_a_class != EVERY:
+            fit = subset(features, fit, int(cell.clips_a_class), cell.seed)
+        yield fold.name, fit, score
 
 
 def subset(features: FeatureTable, rows: Rows, clips_a_class: int, seed: int) -> Rows:

@@ -16,9 +16,8 @@ from threadpoolctl import threadpool_limits
 from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
-from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.probing.layer_selection import greedy, single, thorough
-from keras_audio_transfer.study.cells import LAYER, Cell, subset
+from keras_audio_transfer.study.cells import LAYER, Cell, folds_of
 from keras_audio_transfer.study.classifiers import scored
 from keras_audio_transfer.study.source_features import place_of
 from keras_audio_transfer.study.study_file import ALL, CHOSEN, EVERY, LAST, SINGLE, SVM, Source
@@ -88,7 +87,6 @@ class Evaluator:
         for fold, part in _parts(features, cell):
             for found in scored(part, layers, cell.classifier, cell.seed):
                 _, fit, score = found.fold.outer
-                most_frequent = np.bincount(part.labels[fit]).argmax()
                 yield {
                     "fold": fold or found.fold.name,
                     "layers": "+".join(found.layers),
@@ -97,10 +95,15 @@ class Evaluator:
                     "n_test": len(score),
                     "metric": "accuracy",
                     "score": found.score,
-                    "chance": float(np.mean(part.labels[score] == most_frequent)),
+                    "chance": chance(part.labels, fit, score),
                     "n_features": sum(part.layers[layer].shape[1] for layer in found.layers),
                     "parameters": found.parameters,
                 }
+
+
+def chance(labels: np.ndarray, fit: np.ndarray, score: np.ndarray) -> float:
+    """The accuracy of always saying the class that most clips fitted on have."""
+    return float(np.mean(labels[score] == np.bincount(labels[fit]).argmax()))
 
 
 def reason_of(error: Exception) -> str:
@@ -116,11 +119,10 @@ def _parts(features: FeatureTable, cell: Cell) -> Iterator[tuple[str, FeatureTab
     if cell.clips_a_class == EVERY:
         yield "", features
         return
-    for fold in outer_folds(features, cell.seed)[0]:
-        chosen = subset(features, fold.outer.fit, int(cell.clips_a_class), cell.seed)
-        splits = np.array(["train"] * len(chosen) + ["test"] * len(fold.outer.score))
-        part = features.with_rows(np.concatenate([chosen, fold.outer.score]))
-        yield fold.name, replace(part, splits=splits, folds=np.full(len(splits), -1))
+    for name, fit, score in folds_of(features, cell):
+        splits = np.array(["train"] * len(fit) + ["test"] * len(score))
+        part = features.with_rows(np.concatenate([fit, score]))
+        yield name, replace(part, splits=splits, folds=np.full(len(splits), -1))
 
 
 @lru_cache(maxsize=8)

@@ -208,10 +208,10 @@ def clips_enough(cells: Cells) -> Finding:
     name = "enough"
     question = "How many clips does fine-tuning need for what training from scratch reaches with the most?"
     tuned, scratch = (_with_input(_trained(cells, strategy)) for strategy in ("finetune", "scratch"))
+    goals = scratch[scratch["clips_a_class"].isin(scratch["clips_a_class"].iloc[-1:])]
 
     def goal(source, target):
-        rows = scratch[scratch["source"].eq(source) & scratch["target"].eq(target)]
-        return rows[rows["clips_a_class"].isin(scratch["clips_a_class"].iloc[-1:])]
+        return goals[goals["source"].eq(source) & goals["target"].eq(target)]
 
     if (found := _clips_needed(tuned, goal)) is None:
         return _not_run(name, question, f"{_TRAININGS} with several numbers of training clips")

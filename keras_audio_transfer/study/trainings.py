@@ -22,10 +22,9 @@ from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import scratch_folder
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.splits import Splits
-from keras_audio_transfer.study.cells import Cell, subset
-from keras_audio_transfer.study.evaluation import Evaluator, Rows, reason_of
+from keras_audio_transfer.study.cells import Cell, folds_of
+from keras_audio_transfer.study.evaluation import Evaluator, Rows, chance, reason_of
 from keras_audio_transfer.study.study_file import EVERY, MULTISCALE, Study
 
 _PARTS = 5  # of the clips to train on; one of them decides when a training stops, as in `transfer`
@@ -133,7 +132,7 @@ def rows_of(
     trial = Trial(cell.features.removesuffix(MULTISCALE), 1.0, cell.seed)
     place = {clip.clip_id: row for row, clip in enumerate(sounds.clips)}
     labels, rows = sounds.table.labels, []
-    for fold, fit, score in folds_of(sounds.table, cell, n_folds):
+    for fold, fit, score in folds_of(sounds.table, cell, last=n_folds):
         run_dir = scratch / fold
         run_dir.mkdir(parents=True)
         splits = divided(*([sounds.clips[row] for row in part] for part in (fit, score)), cell)
@@ -146,22 +145,13 @@ def rows_of(
             {
                 **{"fold": fold, "layers": "", "depth": None, "n_train": len(fit), "n_test": len(score)},
                 **{"metric": "accuracy", "score": float(result["accuracy"])},
-                "chance": float(np.mean(labels[score] == np.bincount(labels[fit]).argmax())),
+                "chance": chance(labels, fit, score),
                 "n_features": card.layer_sizes[card.layer_names[-1]],
                 "parameters": f"epochs={result['epochs']}",
             }
         )
     seconds = (time.monotonic() - begin) / len(rows)
     return [row | {"seconds": seconds} for row in rows]
-
-
-def folds_of(table: FeatureTable, cell: Cell, n_folds: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The last folds, each with the rows of clips to train on and to score: those of other cells with as many clips."""
-    for fold in outer_folds(table, cell.seed)[0][-n_folds:]:
-        _, fit, score = fold.outer
-        if cell.clips_a_class != EVERY:
-            fit = subset(table, fit, int(cell.clips_a_class), cell.seed)
-        yield fold.name, fit, score
 
 
 def divided(fit: list[Clip], test: list[Clip], cell: Cell) -> Splits:
