@@ -1,5 +1,6 @@
 """The table of a study whose truth is known: scores are sums of effects, and of noise that pairs share."""
 
+import itertools
 from itertools import product
 
 import numpy as np
@@ -16,6 +17,7 @@ LAYERS = {"layer1": (0.25, -0.2), "layer2": (0.5, -0.1), "layer3": (0.75, -0.03)
 TAKEN = {"last": "layer4", "single": "layer3", "chosen": "layer2+layer3"}
 CLIPS = {"5": -0.12, "20": -0.05, "all": 0.0}  # all are 40 of each of ten classes
 CENTROID = -0.02
+WORTH, BOTH = {"layer1": 0.1, "layer2": 0.2, "layer3": 0.05}, 0.06
 FINETUNED = {("loud", "words"): 0.1, ("talk", "songs"): 0.02}  # over training from scratch
 
 
@@ -65,6 +67,23 @@ def trainings():
         rows.append(about | {"clips_a_class": clips, "n_train": 10 * int(clips.replace("all", "40")), "score": score})
     alike = table((0,), 1).iloc[0].to_dict()
     return pd.DataFrame([alike | row for row in rows])
+
+
+def combinations(noise=0.003):
+    """Rows of all combinations of three layers: `WORTH` is added up, but for what two of them both know."""
+    rng, rows = np.random.default_rng(3), []
+    alike = table((0,), 1).iloc[0].to_dict()
+    for names in [names for size in (1, 2, 3) for names in itertools.combinations(WORTH, size)]:
+        layers, n_layers = "+".join(names), len(names)
+        features = ("layer", "layers", "all")[n_layers - 1]
+        score = alike["chance"] + sum(WORTH[name] for name in names) - BOTH * ({"layer1", "layer2"} <= {*names})
+        about = {"source": "loud", "features": features, "layers": layers, "clips_a_class": "all", "classifier": "svm"}
+        named = features if features == "all" else f"{features}:{layers}"
+        for target, fold in product(("songs", "words"), ("fold_0", "fold_1")):
+            cell = f"loud|{target}|{named}|mean|svm|all|0"
+            about |= {"cell": cell, "target": target, "fold": fold, "score": score + rng.normal(0, noise)}
+            rows.append(alike | about)
+    return pd.DataFrame(rows)
 
 
 def measures():

@@ -19,7 +19,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import feature_maps_of, load_model
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.grid_search import GRID
-from keras_audio_transfer.probing.layer_selection import thorough
+from keras_audio_transfer.probing.layer_selection import all_combinations, thorough
 from keras_audio_transfer.probing.prober import Prober, fit_svm
 from keras_audio_transfer.study import report, running, source_features, study_file, target_clips
 from keras_audio_transfer.study.cells import subset
@@ -158,13 +158,21 @@ def test_all_clips_are_what_the_prober_says(studied):
     assert found["n_features"].unique().tolist() == [expected["n_features"]]
 
 
-def test_the_last_layer_joined_with_a_floor(place, tmp_path):
-    changed = {'"each", "chosen", "all+mfcc"': '"last+mfcc"', '[4, "all"]': '["all"]'}
-    table = running.run(read(place, name="last", lines=changed), tmp_path / "last").cells
+def test_the_last_layer_joined_with_a_floor_and_all_combinations(place, tmp_path):
+    changed = {'"each", "chosen", "all+mfcc"': '"last+mfcc", "combinations"', '[4, "all"]': '["all"]'}
+    changed['layers = ["layer3", '] = 'layers = ["layer2", "layer3", '
+    results = running.run(read(place, name="last", lines=changed), tmp_path / "last")
+    table = results.cells
+    assert (table["status"] == "done").all()
     joined = table[table["features"] == "last+mfcc"]
-    assert (joined["status"] == "done").all()
     assert {*joined["layers"]} == {"layer4+mfcc"}
     assert joined["depth"].isna().all()
+    of_tones = features(tmp_path / "last", "tones.mean", "folds")
+    for row in Prober(of_tones).rows(all_combinations(["layer2", "layer3", "layer4"])):
+        name = {1: f"layer:{row['layers']}", 2: f"layers:{row['layers']}", 3: "all"}[row["layers"].count("+") + 1]
+        found = rows_of(results, f"tones|folds|{name}|mean|svm|all|0")
+        assert found["score"].tolist() == [row[fold] for fold in found["fold"]]
+        assert {*found["layers"]} == {row["layers"]}
 
 
 def test_fewer_clips_are_scored_on_the_same_ones(studied):

@@ -1,6 +1,7 @@
 """Which cells a study has, which clips they are fitted on, and what is fitted."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,20 @@ def test_the_cells_of_a_study():
     assert [key for key in keys if "|own|" in key] == [
         f"{start.format('own')}|{end}" for start in both for end in ("5|0", "5|1", "all|0", "all|1")
     ]
+
+
+def test_combinations_are_the_cells_of_single_layers_all_and_the_others():
+    source = study().sources["net"]
+    names = ("one", "two", "three")
+    card = Card(CONFIG, dict.fromkeys(names, 4), pooling="max")
+    wanted = replace(source, card=card, layers=names, features=("each", "all", "combinations"))
+    keys = [cell.key for cell in cells_of(study(sources={"net": wanted}, seeds=(0,)), divided={"esc"})]
+    joined = ["all", *(f"layer:{name}" for name in names)]
+    joined += [f"layers:{both}" for both in ("one+two", "one+three", "two+three")]
+    assert {key.split("|")[2] for key in keys} == {*joined}
+    assert len(keys) == len({*keys}) == 7 * 2 * 2
+    alone = cells_of(study(sources={"net": replace(wanted, layers=("two",), features=("combinations",))}), ())
+    assert {cell.features for cell in alone} == {"layer"}
 
 
 def test_every_pooling_has_its_cells():

@@ -129,6 +129,15 @@ MULTISCALE = PLAIN.with_name("densenet40.multiscale.urbansound8k")
 NETWORKS = f"[sources.a]\nmodel = '{PLAIN}'\nkind = 'x'\nrandom = true\n"
 
 
+def test_all_combinations_are_of_few_layers(tmp_path, monkeypatch):
+    network = "[sources.a]\nmodel = 'default'\nkind = 'x'\nfeatures = ['combinations']\n"
+    path = written(tmp_path, f"name = 'x'\n{network}{TARGET}")
+    assert study_file.read(path).sources["a"].features == ("combinations",)
+    monkeypatch.setattr(study_file, "_MOST_COMBINED", 4)
+    too_many = "sources.a.features: 'combinations' of 5 layers would be 31; expected at most 4 layers; name some as"
+    assert_refused(f"{path}: {too_many} `layers`, or leave it out", lambda: study_file.read(path))
+
+
 def test_what_is_trained(tmp_path):
     text = f"name = 'x'\nclips_a_class = [5]\n{FLOOR}{TARGET}{NETWORKS}multiscale = '{MULTISCALE}'\n"
     study = study_file.read(written(tmp_path, f"{text}[finetuning]\n"))

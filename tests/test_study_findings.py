@@ -16,6 +16,7 @@ from keras_audio_transfer.study.findings import (
     answers,
     clips_enough,
     clips_to_match,
+    contributions,
     explanations,
     finetuning,
     layers,
@@ -24,8 +25,8 @@ from keras_audio_transfer.study.findings import (
     reverse_of_finetuning,
 )
 
-NAMES = ["sources", "layers", "transfer", "reverse", "clips", "mfcc", "depth", "chosen", "classifiers", "poolings"]
-NAMES += ["finetuning", "reverse_finetuning", "enough", "multiscale", "why"]
+NAMES = ["sources", "layers", "transfer", "reverse", "clips", "mfcc", "depth", "chosen", "contributions"]
+NAMES += ["classifiers", "poolings", "finetuning", "reverse_finetuning", "enough", "multiscale", "why"]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_every_question_has_an_answer(found):
     assert [*found] == NAMES
     not_run = [name for name, finding in found.items() if finding.sentence.startswith("Not run: the table has no ")]
     assert not_run == [name for name, finding in found.items() if finding.summary is None]
-    assert not_run == ["poolings", "finetuning", "reverse_finetuning", "enough", "multiscale"]
+    assert not_run == ["contributions", "poolings", "finetuning", "reverse_finetuning", "enough", "multiscale"]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,25 @@ def test_depth_and_chosen_layers(found):
     assert {*taken["layer"]} == {"layer2", "layer3"}
     assert taken["fraction"].eq(1).all()
     assert "2.0 layers are taken on average" in found["chosen"].sentence
+
+
+def test_what_each_layer_brings():
+    """What two layers both know is divided between them, and the values add up to the score above chance."""
+    results = studies.combinations()
+    finding = contributions(Cells.of(results))
+    rows = finding.summary.set_index("layer")
+    half = studies.BOTH / 2
+    for name, truth in {"layer1": 0.1 - half, "layer2": 0.2 - half, "layer3": 0.05}.items():
+        assert rows.loc[name, "mean"] == pytest.approx(truth, abs=0.005)
+        assert rows.loc[name, "low"] < rows.loc[name, "mean"] < rows.loc[name, "high"]
+        assert (rows.loc[name, "targets"], rows.loc[name, "folds"]) == (2, 2)
+        assert rows.loc[name, "cells"] == ["loud|*|*|mean|svm|all|0"]
+    joined = results[results["features"] == "all"]
+    assert rows["mean"].sum() == pytest.approx((joined["score"] - joined["chance"]).mean())
+    assert re.search(r"with all training clips, most is brought by layer2 of loud \+0\.1[67]", finding.sentence)
+    lacking = results[results["layers"] != "layer1+layer3"]
+    assert contributions(Cells.of(lacking)).summary is None
+    assert contributions(Cells.of(results.assign(source_kind="random"))).summary is None
 
 
 def test_what_goes_with_gains(found):

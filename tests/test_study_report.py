@@ -13,7 +13,7 @@ from test_report import HOSTILE, Page
 
 from keras_audio_transfer.study import illustrations, report
 from keras_audio_transfer.study.evidence import Cells
-from keras_audio_transfer.study.findings import answers, clips_enough, finetuning, multiscale
+from keras_audio_transfer.study.findings import answers, clips_enough, contributions, finetuning, multiscale
 
 STUDY = SimpleNamespace(name=HOSTILE, path=Path("studies") / "my study.toml")
 PICTURES = ["chosen", "classifiers", "clips", "depth", "layers", "mfcc", "sources", "transfer", "why"]
@@ -37,12 +37,18 @@ def folder(tmp_path_factory, found):
     return folder
 
 
-@pytest.mark.parametrize("answer", [finetuning, clips_enough, multiscale])
-def test_trainings_have_pictures(answer, tmp_path):
-    ((title, draw),) = illustrations.of(answer(Cells.of(studies.trainings()))).items()
+@pytest.mark.parametrize(
+    ("answer", "rows", "shown"),
+    [
+        *((answer, studies.trainings, ("loud", "talk")) for answer in (finetuning, clips_enough, multiscale)),
+        (contributions, studies.combinations, ("loud: layer1", "loud: layer3", "Shapley value")),
+    ],
+)
+def test_what_is_not_in_every_study_has_pictures(answer, rows, shown, tmp_path):
+    ((title, draw),) = illustrations.of(answer(Cells.of(rows()))).items()
     draw(path=tmp_path / "picture.*", title=title)
-    for name in ("loud", "talk"):
-        assert name in (tmp_path / "picture.svg").read_text()
+    for text in shown:
+        assert text in (tmp_path / "picture.svg").read_text()
 
 
 def test_what_is_written(folder):

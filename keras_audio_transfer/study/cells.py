@@ -10,9 +10,10 @@ import numpy as np
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Rows, outer_folds
-from keras_audio_transfer.study.study_file import ALL, EACH, EVERY, TRAINED, Source, Study, Target
+from keras_audio_transfer.probing.layer_selection import all_combinations
+from keras_audio_transfer.study.study_file import ALL, COMBINATIONS, EACH, EVERY, TRAINED, Source, Study, Target
 
-LAYER = "layer"  # the features of one layer, which `each` asks for of all of them
+LAYER, LAYERS = "layer", "layers"  # the features of one layer, and of several but not all
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Cell:
 
     Attributes:
         source, target: their names.
-        features: of `study_file.FEATURES`, with 'layer' for 'each'; of a training its strategy, and `MULTISCALE`.
-        layer: which, of 'layer'; else ''.
+        features: of `study_file.FEATURES`, with 'layer' for 'each', and for 'combinations' this, 'layers' and 'all';
+            of a training its strategy, and `MULTISCALE`.
+        layer: which, of 'layer' and, joined by '+', of 'layers'; else ''.
         pooling: of the source; '' of a floor and of a training.
         classifier: of `study_file.CLASSIFIERS`; of a training `TRAINED`.
         clips_a_class: a number, or 'all', as a text.
@@ -40,7 +42,9 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Unique, for people: 'yamnet|esc10|all+mfcc|mean|svm|10|1'; of a single layer 'layer:NAME', no pooling '-'."""
+        """Unique, for people: 'yamnet|esc10|all+mfcc|mean|svm|10|1'; of a single layer 'layer:NAME', of several
+        'layers:NAME+NAME'; no pooling is '-'.
+        """
         features = f"{self.features}:{self.layer}" if self.layer else self.features
         about = self.source, self.target, features, self.pooling or "-", self.classifier, self.clips_a_class, self.seed
         return "|".join(map(str, about))
@@ -67,7 +71,7 @@ def cells_of(study: Study, divided: Container[str]) -> list[Cell]:
 
 def _probes(study: Study, source: Source, target: Target, is_divided: bool) -> Iterator[Cell]:
     for pooling, (features, layer), classifier, n_clips in product(
-        study.poolings_of(source), _features_of(source), study.classifiers, target.clips_a_class
+        study.poolings_of(source), dict.fromkeys(_features_of(source)), study.classifiers, target.clips_a_class
     ):
         for seed in study.seeds[:1] if n_clips == EVERY and is_divided else study.seeds:
             yield Cell(source.name, target.name, features, layer, pooling, classifier, str(n_clips), seed)
@@ -88,6 +92,10 @@ def _features_of(source: Source) -> Iterator[tuple[str, str]]:
     for name in source.features:
         if name == EACH:
             yield from ((LAYER, layer) for layer in source.layers)
+        elif name == COMBINATIONS:
+            for layers in all_combinations(source.layers):
+                is_all = len(layers) > 1 and layers == source.layers
+                yield (ALL, "") if is_all else (LAYER if len(layers) == 1 else LAYERS, "+".join(layers))
         else:
             yield name, ""
 

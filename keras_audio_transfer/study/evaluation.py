@@ -17,7 +17,7 @@ from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.layer_selection import greedy, single, thorough
-from keras_audio_transfer.study.cells import LAYER, Cell, folds_of
+from keras_audio_transfer.study.cells import LAYER, LAYERS, Cell, folds_of
 from keras_audio_transfer.study.classifiers import scored
 from keras_audio_transfer.study.source_features import place_of
 from keras_audio_transfer.study.study_file import ALL, CHOSEN, EVERY, LAST, SINGLE, SVM, Source
@@ -80,7 +80,8 @@ class Evaluator:
         features = self.table(cell.source, cell.pooling, cell.target)
         names, (base, _, floor) = tuple(features.layers), cell.features.partition("+")
         method = thorough(names) if cell.classifier == SVM else greedy  # the others take longer to fit
-        layers = {LAST: names[-1:], LAYER: (cell.layer,), ALL: names, SINGLE: single, CHOSEN: method}[base]
+        named = tuple(cell.layer.split("+"))
+        layers = {LAST: names[-1:], LAYER: named, LAYERS: named, ALL: names, SINGLE: single, CHOSEN: method}[base]
         if floor:
             features, layers = features.join(self.table(floor, "", cell.target), floor), (*layers, floor)
         has_depth = cell.features in (LAST, LAYER, SINGLE)

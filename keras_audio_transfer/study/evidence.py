@@ -3,14 +3,15 @@
 Without TensorFlow.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from keras_audio_transfer.mfcc import FLOORS
-from keras_audio_transfer.study.comparisons import by_target, clips_order, over_targets
+from keras_audio_transfer.study.cells import LAYER, LAYERS
+from keras_audio_transfer.study.comparisons import SCORES, by_target, clips_order, over_targets
 from keras_audio_transfer.study.study_file import MULTISCALE, TRAINED
 
 EVERY = "(every trained network)"
@@ -48,6 +49,7 @@ class Cells(NamedTuple):
         networks: of joined layers of networks, and of the best single one.
         floors: of plain features.
         layers: of each single layer.
+        combinations: of several layers, but not of all.
         trainings: of networks that were trained on the targets, their strategies as `features`; and in a column more,
             `input`, whether that is 'plain' or 'multiscale'.
         every: with any classifier and pooling.
@@ -58,6 +60,7 @@ class Cells(NamedTuple):
     networks: pd.DataFrame
     floors: pd.DataFrame
     layers: pd.DataFrame
+    combinations: pd.DataFrame
     trainings: pd.DataFrame
     every: pd.DataFrame
     features: str
@@ -77,12 +80,14 @@ class Cells(NamedTuple):
         )
         first = probes.sort_index().groupby("source", sort=False)[["classifier", "pooling"]].first()
         main = probes[(probes[first.columns] == first.reindex(probes["source"]).to_numpy()).all(axis=1)]
-        is_floor, is_layer = main["source"].isin(FLOORS), main["features"].eq("layer")
+        is_floor, is_layer = main["source"].isin(FLOORS), main["features"].eq(LAYER)
+        are_layers = main["features"].eq(LAYERS)
         there = {*main.loc[~is_floor, "features"]}
         return cls(
-            networks=main[~is_floor & ~is_layer],
+            networks=main[~is_floor & ~is_layer & ~are_layers],
             floors=main[is_floor],
             layers=main[is_layer],
+            combinations=main[are_layers],
             trainings=trainings,
             every=probes,
             features=next((name for name in _JOINED if name in there), _JOINED[0]),
@@ -133,6 +138,16 @@ def compared(comparisons: Mapping[str, pd.DataFrame], by=("source",)) -> tuple[p
     whole = over_targets(learnt, columns, details[has_learnt(details)]).assign(**dict.fromkeys(by, EVERY))
     each = over_targets(rows, [*by, *columns], details)
     return pd.concat([whole, each], ignore_index=True)[[*each]], details
+
+
+def scores(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean scores with intervals; a test of their difference from 0 would say nothing."""
+    return by_target(rows.assign(value=rows["score"]), by, SCORES).drop(columns=["p", "p_holm"])
+
+
+def not_run(name: str, question: str, what: str) -> Finding:
+    """The answer to a question for which the table has no rows of what is named."""
+    return Finding(name, question, f"Not run: the table has no {what}.")
 
 
 # ---- words

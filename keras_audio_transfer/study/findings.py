@@ -8,7 +8,8 @@ import pandas as pd
 
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.study import statistics
-from keras_audio_transfer.study.comparisons import SCORES, SIGNIFICANT, by_target, over_targets, pairs, patterns
+from keras_audio_transfer.study.cells import LAYER, LAYERS
+from keras_audio_transfer.study.comparisons import SCORES, SIGNIFICANT, over_targets, pairs, patterns
 from keras_audio_transfer.study.evidence import (
     EVERY,
     Cells,
@@ -20,10 +21,13 @@ from keras_audio_transfer.study.evidence import (
     in_words,
     interval,
     listed,
+    not_run,
     of_every,
+    scores,
     sizes,
     with_clips,
 )
+from keras_audio_transfer.study.layer_findings import chosen_layers, contributions, depth
 from keras_audio_transfer.study.study_file import TWIN
 
 OVER_MFCC, OVER_RANDOM, OVER_SCRATCH = "over MFCC", "over random weights", "over training from scratch"
@@ -46,13 +50,10 @@ def answers(results: pd.DataFrame, measures: pd.DataFrame) -> list[Finding]:
     transferred = transfer(cells)
     return [
         *(ranks(cells), layers(cells), transferred, reverse(transferred), clips_to_match(cells), floors(cells)),
-        *(depth(cells), chosen_layers(cells), classifiers(cells), poolings(cells), finetuning(cells)),
-        *(reverse_of_finetuning(cells), clips_enough(cells), multiscale(cells), explanations(transferred, measures)),
+        *(depth(cells), chosen_layers(cells), contributions(cells), classifiers(cells), poolings(cells)),
+        *(finetuning(cells), reverse_of_finetuning(cells), clips_enough(cells), multiscale(cells)),
+        explanations(transferred, measures),
     ]
-
-
-def _not_run(name, question, what):
-    return Finding(name, question, f"Not run: the table has no {what}.")
 
 
 # ---- sources and layers
@@ -63,10 +64,10 @@ def ranks(cells: Cells) -> Finding:
     name, question = "sources", "Which source is best over all targets?"
     rows = pd.concat([cells.whole, cells.floors])
     rows = rows.assign(value=rows["score"])
-    details = _scores(rows, ["source", "source_kind", "target", "target_kind", "clips_a_class"])
+    details = scores(rows, ["source", "source_kind", "target", "target_kind", "clips_a_class"])
     table = rank_table(cells.at_most(details))
     if len(table) < 2 or table.shape[1] < 3:
-        return _not_run(name, question, "three sources that were scored on all of two targets or more")
+        return not_run(name, question, "three sources that were scored on all of two targets or more")
     rows = cells.at_most(rows)
     left_out = [source for source in rows["source"].unique() if source not in table]
     summary = over_targets(rows[rows["source"].isin(table)], ["source", "source_kind"], within=SCORES)
@@ -88,11 +89,6 @@ def ranks(cells: Cells) -> Finding:
 def rank_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Scores (targets, sources) of the sources that have one on each target."""
     return scores.pivot(index="target", columns="source", values="mean")[scores["source"].unique()].dropna(axis=1)
-
-
-def _scores(rows, by):
-    """Mean scores with intervals; a test of their difference from 0 would say nothing."""
-    return by_target(rows.assign(value=rows["score"]), by, SCORES).drop(columns=["p", "p_holm"])
 
 
 def layers(cells: Cells) -> Finding:
@@ -117,7 +113,7 @@ def _joined(name, question, of, which):
     }
     there = {what: rows for what, rows in there.items() if has_learnt(rows).any()}
     if not there:
-        return _not_run(name, question, "cells of " + " or ".join(f"{one} and {other}" for one, other in which))
+        return not_run(name, question, "cells of " + " or ".join(f"{one} and {other}" for one, other in which))
     summary, details = compared(there)
     said = {what: [*map(in_words, words[what])] for what in [*there][:_SAID]}
     return Finding(name, question, of_every(summary, said), summary, details)
@@ -135,7 +131,7 @@ def transfer(cells: Cells) -> Finding:
     there = {OVER_MFCC: pairs(whole, cells.mfcc), OVER_RANDOM: pairs(whole, twins, ["source"])}
     there = {what: rows for what, rows in there.items() if has_learnt(rows).any()}
     if not there:
-        return _not_run(name, question, "networks beside MFCC or beside random weights")
+        return not_run(name, question, "networks beside MFCC or beside random weights")
     summary, details = compared(there, ["source_kind", "target_kind"])
     words = {OVER_MFCC: "MFCC alone", OVER_RANDOM: "the same network with random weights"}
     one = f"trained networks ({in_words(cells.features)})"
@@ -160,7 +156,7 @@ def reverse(transferred: Finding) -> Finding:
     """Gains from one kind to another beside those the other way round, of `transfer`'s first comparison."""
     name, question = "reverse", "Does it transfer the other way round as well?"
     if transferred.summary is None:
-        return _not_run(name, question, "gains of networks")
+        return not_run(name, question, "gains of networks")
     return _reverse(name, question, transferred.summary)
 
 
@@ -169,7 +165,7 @@ def reverse_of_finetuning(cells: Cells) -> Finding:
     name, question = "reverse_finetuning", "Does fine-tuning transfer the other way round as well?"
     gains = pairs(_trained(cells, "finetune"), _trained(cells, "scratch"), ["source", "input"])
     if gains.empty:
-        return _not_run(name, question, _TRAININGS)
+        return not_run(name, question, _TRAININGS)
     return _reverse(name, question, compared({OVER_SCRATCH: gains}, ["source_kind", "target_kind"])[0])
 
 
@@ -189,7 +185,7 @@ def _reverse(name, question, summary):
                 f"{'do not overlap' if apart else 'overlap'}"
             )
     if not made:
-        return _not_run(name, question, "two kinds that are both sources and targets")
+        return not_run(name, question, "two kinds that are both sources and targets")
     clips, comparison = rows["clips_a_class"].iloc[0], rows["comparison"].iloc[0]
     return Finding(name, question, f"Gains {comparison} {with_clips(clips)}: {'; '.join(parts)}.", pd.DataFrame(made))
 
@@ -199,7 +195,7 @@ def clips_to_match(cells: Cells) -> Finding:
     name, question = "clips", "How many clips does a network need for what MFCC reach with the most?"
     goals = cells.at_most(cells.mfcc)
     if (found := _clips_needed(cells.whole, lambda source, target: goals[goals["target"] == target])) is None:
-        return _not_run(name, question, "networks and MFCC with several numbers of training clips")
+        return not_run(name, question, "networks and MFCC with several numbers of training clips")
     return Finding(name, question, *found)
 
 
@@ -214,7 +210,7 @@ def clips_enough(cells: Cells) -> Finding:
         return goals[goals["source"].eq(source) & goals["target"].eq(target)]
 
     if (found := _clips_needed(tuned, goal)) is None:
-        return _not_run(name, question, f"{_TRAININGS} with several numbers of training clips")
+        return not_run(name, question, f"{_TRAININGS} with several numbers of training clips")
     return Finding(name, question, *found)
 
 
@@ -278,68 +274,6 @@ def _by_seed(tables):
     return [(each if len(each) == 1 else each.loc[common]).to_numpy() for each in scores]
 
 
-# ---- depth
-
-
-def depth(cells: Cells) -> Finding:
-    """The score of each single layer by its relative depth; where the best one lies."""
-    name, question = "depth", "At which depth is what transfers?"
-    rows = cells.at_most(cells.layers)
-    if not has_learnt(rows).any():
-        return _not_run(name, question, "single layers of networks")
-    of_layer = ["source", "source_kind", "target", "target_kind", "layers", "depth"]
-    details = _scores(rows, of_layer)
-    means = rows.groupby([*of_layer, "clips_a_class", "seed"], sort=False, as_index=False).agg(
-        {"score": "mean", "n_pool": "mean", "n_test": "mean", "cell": "first"}
-    )
-    means, place = means[has_learnt(means)], ["source", "target", "seed"]
-    best = means.loc[means.groupby(place, sort=False)["score"].idxmax()].assign(fold="")
-    last = means.loc[means.groupby(place, sort=False)["depth"].idxmax()].assign(fold="")
-    both_layers = pairs(best, last, ["source"])
-    comparisons = {
-        "depth of the best layer": both_layers.assign(value=both_layers["depth"]),
-        "best layer - last layer": both_layers,
-    }
-    summary, _ = compared(comparisons, ["target_kind"])
-    summary = summary.drop(columns=["tests", "higher", "lower", "folds"])
-    is_depth = summary["comparison"] == "depth of the best layer"
-    summary.loc[is_depth, ["low", "high"]] = summary.loc[is_depth, ["low", "high"]].clip(0, 1)  # what can be
-    where, gain = summary[summary["target_kind"] == EVERY].to_dict("records")
-    sentence = (
-        f"{capital(with_clips(cells.most))} ({sizes(where)}), the best single layer of a trained network lies at a "
-        f"relative depth of {where['mean']:.2f} on average ({interval(where, '.2f')}; 1 is the last layer), and scored "
-        f"{gain['mean']:.3f} more than the last one ({interval(gain)}). It was picked by the scored clips: this "
-        "describes, and is no estimate."
-    )
-    return Finding(name, question, sentence, summary, details)
-
-
-def chosen_layers(cells: Cells) -> Finding:
-    """Which layers the combinations hold that were chosen inside the training clips."""
-    name, question = "chosen", "Which layers do chosen combinations take?"
-    rows = cells.at_most(cells.networks[cells.networks["features"] == "chosen"])
-    rows = rows[has_learnt(rows)]
-    if rows.empty:
-        return _not_run(name, question, "chosen combinations")
-    rows = rows.assign(layer=rows["layers"].str.split("+"))
-    rows = rows.assign(value=rows["layer"].str.len())
-    number = over_targets(rows, ["features"], within=(0.0, np.inf)).iloc[0]
-    choices = rows.groupby("source", sort=False).size()
-    taken = rows.explode("layer")
-    summary = taken.groupby(["source", "layer"], sort=False).agg(taken=("cell", "size"), cells=("cell", patterns))
-    summary = summary.reset_index()
-    summary.insert(3, "choices", summary["source"].map(choices))
-    summary.insert(4, "fraction", summary["taken"] / summary["choices"])
-    summary = summary.sort_values("fraction", ascending=False, kind="stable", ignore_index=True)
-    top = summary.iloc[0]
-    sentence = (
-        f"{capital(with_clips(cells.most))}, {number['mean']:.1f} layers are taken on average "
-        f"({interval(number, '.1f')}; {sizes(number)}); most often {top['layer']} of {top['source']}, in "
-        f"{top['taken']} of {counted(top['choices'], 'choice')}."
-    )
-    return Finding(name, question, sentence, summary)
-
-
 # ---- classifiers, poolings, trainings
 
 
@@ -366,7 +300,7 @@ def finetuning(cells: Cells) -> Finding:
     words["finetune - frozen"] = in_words("finetune"), frozen
     compare = {what: rows for what, rows in compare.items() if has_learnt(rows).any()}
     if not compare:
-        return _not_run(name, question, f"{_TRAININGS}, or fine-tuning beside other cells")
+        return not_run(name, question, f"{_TRAININGS}, or fine-tuning beside other cells")
     summary, details = compared(compare)
     return Finding(name, question, of_every(summary, words), summary, details)
 
@@ -390,14 +324,14 @@ def multiscale(cells: Cells) -> Finding:
 
 def _variants(name, question, rows, column, same, first=None):
     """Every value of a column against the first one."""
-    rows = rows[rows["features"].ne("layer") & ~rows["source"].isin(FLOORS)]
+    rows = rows[~rows["features"].isin([LAYER, LAYERS]) & ~rows["source"].isin(FLOORS)]
     of = dict([*rows.groupby(column, sort=False)])
     first = first or next(iter(of), None)
     words = {f"{one} - {first}": (one, first) for one in of if one != first and first in of}
     there = {what: pairs(of[one], of[first], ["source", *same]) for what, (one, _) in words.items()}
     there = {what: pair for what, pair in there.items() if has_learnt(pair).any()}
     if not there:
-        return _not_run(name, question, f"trained networks with more than one {column}")
+        return not_run(name, question, f"trained networks with more than one {column}")
     summary, details = compared(there)
     return Finding(name, question, of_every(summary, words), summary, details)
 
@@ -410,7 +344,7 @@ def explanations(transferred: Finding, measures: pd.DataFrame) -> Finding:
     name, question = "why", "What goes with transfer?"
     gains = transferred.details
     if gains is None or measures.empty:
-        return _not_run(name, question, "measures beside gains")
+        return not_run(name, question, "measures beside gains")
     gains = gains[has_learnt(gains) & gains["comparison"].eq(gains["comparison"].iloc[0])]
     gains = gains[gains["clips_a_class"] == gains["clips_a_class"].iloc[-1]].rename(columns={"mean": "gain"})
     values = measures.groupby(["measure", "source", "target"], sort=False, as_index=False)["value"].mean().dropna()
@@ -420,7 +354,7 @@ def explanations(transferred: Finding, measures: pd.DataFrame) -> Finding:
         for measure, rows in details.groupby("measure", sort=False)
     }
     if not found:
-        return _not_run(name, question, "measures beside gains")
+        return not_run(name, question, "measures beside gains")
     summary = pd.DataFrame([{"measure": measure, **each._asdict()} for measure, each in found.items()])
     order = summary["spearman"].abs().sort_values(ascending=False, kind="stable").index
     summary = summary.loc[order].rename(columns={"sentence": "said"}).reset_index(drop=True)

@@ -89,6 +89,12 @@ def _chosen(finding):
     return {title: partial(pictures.forest, rows, label="label", group="source", x_label="fraction of the choices")}
 
 
+def _contributions(finding):
+    rows = finding.summary.assign(label=finding.summary["source"] + ": " + finding.summary["layer"])
+    title = "What each layer brings to the score of all layers joined"
+    return {title: partial(pictures.forest, rows, label="label", group="source", x_label="Shapley value")}
+
+
 def _why(finding):
     return {"Gains against measures of sources and targets": partial(pictures.scatter, finding.details)}
 
@@ -110,6 +116,7 @@ _OF = {
     "mfcc": _differences("What MFCC are worth"),
     "depth": _depth,
     "chosen": _chosen,
+    "contributions": _contributions,
     "classifiers": _differences("Classifiers"),
     "poolings": _differences("Poolings"),
     "finetuning": _differences("Strategies of training"),

@@ -25,8 +25,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LAST, EACH, SINGLE, ALL, CHOSEN = "last", "each", "single", "all", "chosen"
-FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, *(f"{layers}+{floor}" for layers in (LAST, ALL) for floor in FLOORS))
+LAST, EACH, SINGLE, ALL, CHOSEN, COMBINATIONS = "last", "each", "single", "all", "chosen", "combinations"
+_WITH_FLOORS = tuple(f"{layers}+{floor}" for layers in (LAST, ALL) for floor in FLOORS)
+FEATURES = (LAST, EACH, SINGLE, ALL, CHOSEN, COMBINATIONS, *_WITH_FLOORS)
+_MOST_COMBINED = 6  # layers of which all combinations are scored, 63 then
 SVM, LOGISTIC, CENTROID = CLASSIFIERS = ("svm", "logistic", "centroid")
 TRAINED = "softmax"  # the classifier of cells that are trainings
 MULTISCALE = "+multiscale"  # the end of their features' name
@@ -230,6 +232,9 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
             raise keys.error(key, str(error).removeprefix("layers: ")) from error
         about = model, card, tuple(sorted(layers, key=card.layer_names.index))
         features = keys.listed("features", FEATURES, features)
+        if COMBINATIONS in features and len(layers) > _MOST_COMBINED:
+            what = f"{COMBINATIONS!r} of {len(layers)} layers would be {2 ** len(layers) - 1}; expected at most "
+            raise keys.error("features", f"{what}{_MOST_COMBINED} layers; name some as `layers`, or leave it out")
         about_it = {"heard": keys.get("heard", _NAME, ""), "features": features, "multiscale": multiscale}
         found = [Source(keys.name, kind, *about, **about_it)]
         if keys.get("random", _FLAG, False):
