@@ -178,9 +178,10 @@ class _Run:
         weights = {name: self.settings["weights_sha256"][name] for name in table.layers}
         if len(table):
             check_table(table, "table")
-        write_shard(place, replace(table, weights_sha256=weights).to_arrays(), about)
+        arrays = replace(table, weights_sha256=weights).to_arrays()
+        write_shard(place, arrays, about)
         if is_full:
-            yield place.stat().st_size if self.is_folder else size
+            yield place.stat().st_size if self.is_folder else sum(array.nbytes for array in arrays.values())
         return about
 
     def _kept(self, place, position):
