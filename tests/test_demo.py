@@ -90,7 +90,8 @@ def test_windows_that_are_unlike_everything_lie_in_no_segment(tmp_path):
     assert heard.known == pytest.approx(0.5, abs=0.01)
     assert heard.scores_are == "probabilities"
     unsure = stand_in(probability=lambda scores: scores * 0.6, known=lambda scores: 1.0)
-    found = [answer(tmp_path / "a.wav", unsure, probability_at_least=limit).segments for limit in (0.0, 0.7)]
+    hear = partial(answer, tmp_path / "a.wav", unsure, hop_seconds=0.25)
+    found = [hear(probability_at_least=limit).segments for limit in (0.0, 0.7)]
     assert [len(segments) for segments in found] == [2, 0]
 
 
