@@ -90,7 +90,8 @@ def test_windows_that_are_unlike_everything_lie_in_no_segment(tmp_path):
     assert heard.known == pytest.approx(0.5, abs=0.01)
     assert heard.scores_are == "probabilities"
     unsure = stand_in(probability=lambda scores: scores * 0.6, known=lambda scores: 1.0)
-    found = [answer(tmp_path / "a.wav", unsure, probability_at_least=limit).segments for limit in (0.0, 0.7)]
+    hear = partial(answer, tmp_path / "a.wav", unsure, hop_seconds=0.25)
+    found = [hear(probability_at_least=limit).segments for limit in (0.0, 0.7)]
     assert [len(segments) for segments in found] == [2, 0]
 
 
@@ -173,7 +174,7 @@ def test_a_page_lists_segments_and_says_what_scores_are(tmp_path):
     assert "The scores are votes; means over 160 windows." in text
     assert text.endswith("start, s end, s label mean score 0.0 20.1 loud 0.999 20.1 39.9 &lt;b&gt;quiet 1.000")
     silent = stand_in(known=lambda scores: 0.0)
-    assert "No label is heard clearly" in page_of(str(tmp_path / "a.wav"), silent)
+    assert "No label is heard clearly" in page_of(str(tmp_path / "a.wav"), silent, hop_seconds=0.25)
 
 
 def test_what_cannot_be_heard_is_one_sentence(tmp_path):

@@ -426,11 +426,11 @@ def test_a_run_killed_within_a_cell_continues_with_the_same_numbers(source, targ
     assert said in again(whole, "--save-models")
 
 
-def test_one_run_at_a_time_in_a_folder(model_dir, run_script, tmp_path):
+def test_one_run_at_a_time_in_a_folder(source, run_script, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     with only_writer(out):
-        finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", out, *FAST)
+        finished = run_script("transfer", source, "--dataset", "synthetic", "--output-dir", out, *FAST)
     assert finished.returncode == 2
     refused = f"{out}: another run writes there; wait for it, or name another folder"
     assert finished.stderr == f"transfer.py: error: {refused}\n"
@@ -498,10 +498,10 @@ def test_targets_that_cannot_be(source, run_script, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_table_without_its_settings_is_refused(model_dir, run_script, tmp_path):
+def test_a_table_without_its_settings_is_refused(source, run_script, tmp_path):
     """Nothing says how its rows were trained, and the settings of the next run would vouch for them."""
     (tmp_path / "results.csv").write_text("rows\n")
-    finished = run_script("transfer", model_dir, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
+    finished = run_script("transfer", source, "--dataset", "synthetic", "--output-dir", tmp_path, *FAST)
     assert finished.returncode == 2
     what = f"{tmp_path / 'results.csv'} stands there without its settings.json, which says of which run it is"
     said = f"--output-dir: {what}; put that back, move results.csv away, or name another place"
@@ -522,16 +522,16 @@ def test_a_table_without_its_settings_is_refused(model_dir, run_script, tmp_path
         (["--dataset", "emomusic"], "--dataset: emomusic has numbers, no labels"),
     ],
 )
-def test_arguments_that_cannot_be(model_dir, run_script, tmp_path, arguments, message):
+def test_arguments_that_cannot_be(source, run_script, tmp_path, arguments, message):
     command = ["--dataset", "synthetic", *arguments, "--output-dir", tmp_path / "out"]
-    finished = run_script("transfer", model_dir, *command)
+    finished = run_script("transfer", source, *command)
     assert finished.returncode == 2
     assert finished.stderr.startswith(f"transfer.py: error: {message}"), finished.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
-    card = json.loads((model_dir / "card.json").read_text())
+def test_model_folders_that_cannot_be(source, run_script, tmp_path):
+    card = json.loads((source / "card.json").read_text())
     command = ["--dataset", "synthetic", "--output-dir", tmp_path / "out"]
     (tmp_path / "model").mkdir()
 
@@ -550,7 +550,7 @@ def test_model_folders_that_cannot_be(model_dir, run_script, tmp_path):
     card["audio"]["decibel_maximum"] = "clip"
     (tmp_path / "model" / "card.json").write_text(json.dumps(card))
     assert "model.keras: cannot be loaded" in error()
-    shutil.copyfile(model_dir / "model.keras", tmp_path / "model" / "model.keras")
+    shutil.copyfile(source / "model.keras", tmp_path / "model" / "model.keras")
     for other in ({"layer_names": ["stem"], "layer_sizes": {"stem": 1}}, {"weights_sha256": "of other weights"}):
         (tmp_path / "model" / "card.json").write_text(json.dumps({**card, **other}))
         assert "model.keras: is not the model that card.json beside it describes; export" in error()

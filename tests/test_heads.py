@@ -6,7 +6,7 @@ import pytest
 from sounds import CONFIG, noise
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.extractor import build_extractor
+from keras_audio_transfer.extractor import build_extractor, select_layers
 from keras_audio_transfer.heads import SCORES, add_head, compile_settings
 
 
@@ -62,7 +62,7 @@ def test_too_few_labels(n_labels, multi_label, fewest):
 
 @pytest.mark.parametrize("multi_label", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_compile_settings_fit_the_head(multi_label):
-    model = add_head(build_extractor(CONFIG), 3, multi_label)
+    model = add_head(select_layers(build_extractor(CONFIG), ["layer1"]), 3, multi_label)
     trained = keras.Model(model.input, model.output[SCORES])
     trained.compile(optimizer="adam", **compile_settings(multi_label))
     targets = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)

@@ -1,28 +1,51 @@
 """Calls in processes of their own: what comes of them, also where they fail or are killed, and that none is left."""
 
-import multiprocessing
+import forked
+
+CALLS = """
 import os
-import time
-
-import pytest
-
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.own_processes import as_they_end
 
-
-def test_what_comes_of_calls():
+if __name__ == "__main__":  # not in the processes that it starts
     ended = dict(as_they_end(int, {"number": ("7",), "text": ("x",)}, jobs=1))
     assert ended["number"].result() == 7
-    with pytest.raises(ValueError, match="invalid literal"):
-        ended["text"].result()
+    assert isinstance(ended["text"].exception(), ValueError)
     ((key, killed),) = as_they_end(os._exit, {"killed": (1,)}, jobs=1)
     assert key == "killed"
-    with pytest.raises(InputError, match=r"^its process was killed, by a lack of memory perhaps; .* fewer `jobs`"):
-        killed.result()
+    assert isinstance(killed.exception(), InputError)
+    print(ended["text"].exception(), killed.exception(), sep="\\n")
+"""
+CLOSED = """
+import multiprocessing
+import time
+from keras_audio_transfer.own_processes import as_they_end
 
-
-def test_what_is_closed_leaves_no_process():
+if __name__ == "__main__":  # not in the processes that it starts
     ended = as_they_end(time.sleep, {seconds: (seconds,) for seconds in (0, 1000, 2000)}, jobs=2)
     assert next(ended)[0] == 0
+    assert multiprocessing.active_children()
     ended.close()
     assert not multiprocessing.active_children()
+"""
+
+
+def run(code, tmp_path):
+    """In a process of which those that it starts can be copies: else it imports TensorFlow once more."""
+    script = tmp_path / "scripts" / "calls.py"
+    script.parent.mkdir()
+    script.write_text(code)
+    finished = forked.script(script, [])
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_what_comes_of_calls(tmp_path):
+    failed, killed = run(CALLS, tmp_path).splitlines()
+    assert failed.startswith("invalid literal")
+    assert killed.startswith("its process was killed, by a lack of memory perhaps; ")
+    assert "fewer `jobs`" in killed
+
+
+def test_what_is_closed_leaves_no_process(tmp_path):
+    run(CLOSED, tmp_path)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import tensorflow as tf
 from sounds import CONFIG
 
 from keras_audio_transfer import finetuning, own_processes
@@ -121,7 +122,16 @@ def here(function, calls, jobs):
         yield key, future
 
 
-def test_trainings_are_cells_like_others(place, monkeypatch):
+@pytest.fixture
+def eagerly():
+    """For trainings of a step: to trace it takes far longer than to run it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config:UserWarning")  # tf.data traces as ever
+def test_trainings_are_cells_like_others(place, monkeypatch, eagerly):
     trained, run_trial = [], finetuning.run_trial
     monkeypatch.setattr(own_processes, "as_they_end", here)
     monkeypatch.setattr(finetuning, "run_trial", lambda *about: trained.append(about) or run_trial(*about))
