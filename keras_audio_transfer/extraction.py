@@ -113,10 +113,7 @@ def load_whole(saved_model: Path, signatures: Collection[str] | None = None) -> 
         InputError: it cannot be loaded, or its graph and weights are of two models.
     """
     try:
-        if signatures is None:
-            loaded = tf.saved_model.load(str(saved_model))
-        else:
-            loaded = load_signatures(saved_model, signatures)
+        loaded = load_signatures(saved_model, signatures)
         loaded.signatures["serving_default"]
         is_whole = _is_as_saved(saved_model)
     except Exception as error:  # there are as many kinds as ways to damage its files
