@@ -66,11 +66,7 @@ class SavedExtractor:
         files = saved_model / "saved_model.pb", saved_model / "variables" / "variables.index"
         self.sha256 = sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
         with native_messages_discarded():
-            try:
-                self.frozen = _frozen(signature)
-            except ValueError as error:  # TensorFlow's, of nodes that nothing is given
-                what = "its graph needs more than a waveform and its weights, such as a table"
-                raise InputError(f"{saved_model}: {what}; expected a network alone; export it with `export`") from error
+            self.frozen = _frozen(signature, saved_model)
 
     @property
     def of_head(self) -> list[str]:
@@ -89,7 +85,7 @@ def _are_rows(spec: Any, size: int | None = None) -> bool:
     return spec is not None and spec.dtype == tf.float32 and spec.shape.is_compatible_with([None, size])
 
 
-def _frozen(signature):
+def _frozen(signature, saved_model):
     """The function of a signature with its weights as constants.
 
     What `convert_variables_to_constants_v2` does, which then copies each operation once more, in four times the time.
@@ -100,8 +96,9 @@ def _frozen(signature):
         func=signature, lower_control_flow=True, aggressive_inlining=False
     )
     graph, _ = convert_to_constants._replace_variables_by_constants(lowered)
-    if unknown := [node.name for node in graph.node if node.op == "Placeholder"][1:]:
-        raise ValueError(f"{unknown} are no variables")
+    if sum(node.op == "Placeholder" for node in graph.node) > 1:
+        what = "its graph needs more than a waveform and its weights, such as a table"
+        raise InputError(f"{saved_model}: {what}; expected a network alone; export it with `export`")
     waveform, outputs = signature.inputs[0].name, [output.name for output in signature.outputs]
 
     def imported(samples):

@@ -24,8 +24,8 @@ def load_signatures(saved_model: Path, names: Collection[str] | None) -> Any:
 
     content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
     graphs = content.meta_graphs
-    of_another_program = len(graphs) != 1 or graphs[0].asset_file_def or not graphs[0].object_graph_def.nodes
-    if names is None or of_another_program:
+    is_ours = len(graphs) == 1 and not graphs[0].asset_file_def and graphs[0].object_graph_def.nodes
+    if names is None or not is_ours:
         return tf.saved_model.load(str(saved_model))
     _leave_out_others(graphs[0], names)
     with TemporaryDirectory() as folder:
