@@ -396,7 +396,7 @@ def _of_kind(name: str, value: Any, kind: Any) -> Any:
     if kind is int and is_number and number(value).is_integer():
         return int(value)
     if kind is float and is_number:
-        return value if type(value) is int else number(value)
+        return value if type(value) is int and math.isfinite(number(value)) else number(value)
     raise InputError(f"{name}: {shown(value)} is not allowed; expected {_KINDS[kind]}")
 
 

@@ -7,8 +7,38 @@ from contextlib import contextmanager
 
 import keras
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
+from tensorflow.python.eager import context
 
 from keras_audio_transfer.errors import InputError
+
+_SECONDS_BETWEEN_CHECKS = 5
+
+
+def start_with_others(seconds: float) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """The strategy of the workers of `TF_CONFIG`, once TensorFlow has started in all. They are watched from then on.
+
+    TensorFlow's coordination service is left out: it waits without end for a worker that has ended before its start,
+    holds Python's lock meanwhile, and says of workers that have ended well that they have crashed (2.20). Without it,
+    TensorFlow waits with a limit, and asks the workers whether they live.
+
+    Raises:
+        InputError: a worker does not start in time.
+    """
+    context.context().configure_coordination_service(service_type="")
+    workers = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    workers._check_health_initial_timeout, workers._check_health_interval = seconds, _SECONDS_BETWEEN_CHECKS
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:  # of the timeout; TensorFlow's other errors are none
+        what = f"a worker that was there has not started TensorFlow within {seconds:.0f} s; see what it said"
+        raise InputError(f"strategy: {what}, and start the same command again on all") from error
+
+
+def stop_watching(strategy: tf.distribute.Strategy) -> None:
+    """After the training: from now on other workers may end."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        strategy.extended._stop_check_health_thread()
 
 
 def shared(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:

@@ -20,7 +20,7 @@ from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
 from keras_audio_transfer.feature_run import RowsOf
 from keras_audio_transfer.feature_table import FeatureTable, Row
-from keras_audio_transfer.model_folder import CARD, OF_HEAD, Card
+from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
 from keras_audio_transfer.signature_loading import load_signatures
 from keras_audio_transfer.sliding_windows import Window, windows
 from keras_audio_transfer.tensorflow_alone import tf
@@ -40,23 +40,33 @@ class SavedExtractor:
         sha256: of its graph, and of the index of its weights, which has their checksums.
 
     Raises:
-        InputError: see `load_saved_model`; or it takes no `waveform`.
+        InputError: see `load_saved_model`; or it does not take waveforms, and these alone, or does not give what the
+            card beside it names.
     """
 
     def __init__(self, saved_model: Path):
         loaded = load_saved_model(saved_model, SERVED)  # owns the variables until they are frozen
         signature = loaded.signatures["serving_default"]
-        if "waveform" not in signature.structured_input_signature[1]:
-            raise InputError(f"{saved_model}: has no input named waveform; export it with `export`")
+        received = signature.structured_input_signature[1]
+        if [*received] != ["waveform"] or not _are_rows(received["waveform"]):
+            what = ", ".join(f"{name}, {spec.dtype.name} {spec.shape}" for name, spec in received.items())
+            expected = "waveform, float32 (batch, samples), alone"
+            raise InputError(f"{saved_model}: takes {what}; expected {expected}; export it with `export`")
         # A frozen function returns a list, in the order in which TensorFlow flattens a dict: by sorted names.
         self.names = sorted(signature.structured_outputs)
         self.weights_sha256 = ""
         if (saved_model.parent / "card.json").is_file():
-            self.weights_sha256 = Card.read(saved_model.parent).weights_sha256 or ""
+            card = Card.read(saved_model.parent)
+            self.weights_sha256 = card.weights_sha256 or ""
+            scores = {SCORES: len(card.labels)} if card.labels else {}
+            for name, size in (dict.fromkeys(card.layer_names) | scores).items():
+                if not _are_rows(signature.structured_outputs.get(name), size):
+                    what = f"gives no {name}, float32 (batch, {size or 'channels'}), which card.json beside it names"
+                    raise InputError(f"{saved_model}: {what}; put back the files of one model, or export it again")
         files = saved_model / "saved_model.pb", saved_model / "variables" / "variables.index"
         self.sha256 = sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
         with native_messages_discarded():
-            self.frozen = _frozen(signature)
+            self.frozen = _frozen(signature, saved_model)
 
     @property
     def of_head(self) -> list[str]:
@@ -70,7 +80,12 @@ class SavedExtractor:
         return {name: output.numpy().reshape(shape) for name, output in zip(self.names, outputs, strict=True)}
 
 
-def _frozen(signature):
+def _are_rows(spec: Any, size: int | None = None) -> bool:
+    """Whether a tensor is one of rows, a clip each, that can have this size."""
+    return spec is not None and spec.dtype == tf.float32 and spec.shape.is_compatible_with([None, size])
+
+
+def _frozen(signature, saved_model):
     """The function of a signature with its weights as constants.
 
     What `convert_variables_to_constants_v2` does, which then copies each operation once more, in four times the time.
@@ -81,6 +96,9 @@ def _frozen(signature):
         func=signature, lower_control_flow=True, aggressive_inlining=False
     )
     graph, _ = convert_to_constants._replace_variables_by_constants(lowered)
+    if sum(node.op == "Placeholder" for node in graph.node) > 1:
+        what = "its graph needs more than a waveform and its weights, such as a table"
+        raise InputError(f"{saved_model}: {what}; expected a network alone; export it with `export`")
     waveform, outputs = signature.inputs[0].name, [output.name for output in signature.outputs]
 
     def imported(samples):
@@ -113,10 +131,7 @@ def load_whole(saved_model: Path, signatures: Collection[str] | None = None) -> 
         InputError: it cannot be loaded, or its graph and weights are of two models.
     """
     try:
-        if signatures is None:
-            loaded = tf.saved_model.load(str(saved_model))
-        else:
-            loaded = load_signatures(saved_model, signatures)
+        loaded = load_signatures(saved_model, signatures)
         loaded.signatures["serving_default"]
         is_whole = _is_as_saved(saved_model)
     except Exception as error:  # there are as many kinds as ways to damage its files
@@ -150,8 +165,11 @@ def own_card(saved_model: Path, loaded: Any) -> Card | None:
     """The card that a SavedModel carries (signature `info`); None of one without. Arguments: as of `check_card`."""
     if "info" not in loaded.signatures:
         return None
-    text = loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0]
-    return Card.from_dict(json.loads(text), str(saved_model))
+    try:
+        values = json.loads(loaded.signatures["info"](query=tf.zeros([1], tf.int32))[CARD].numpy()[0])
+    except Exception as error:  # of TensorFlow and of JSON, where it is another program's
+        raise InputError(f"{saved_model}: its signature `info` gives no card; export it with `export`") from error
+    return Card.from_dict(values, str(saved_model))
 
 
 def _is_as_saved(saved_model):

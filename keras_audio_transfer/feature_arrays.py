@@ -1,6 +1,6 @@
 """What the arrays of a table of features have to be, in memory and in its file. Without TensorFlow."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,9 @@ def check_arrays(content: Mapping[str, Array], path: str | Path) -> None:
     """That all are there that a table has, of the kinds that it has, and names are such that a file can have."""
     for name in NOT_LAYERS:
         check_array(content, name, *EXPECTED[name], path)
-    for name in map(str, content["layer_names"]):
+    layers = [*map(str, content["layer_names"])]
+    check_layer_names(layers, NOT_LAYERS, path)
+    for name in layers:
         check_array(content, name, *LAYER, path)
         if not content[name].shape[1]:
             raise InputError(f"{path}: {name!r} has no channels; expected at least one")
@@ -74,6 +76,13 @@ def check_arrays(content: Mapping[str, Array], path: str | Path) -> None:
             raise InputError(f"{path}: {name!r} names {values[counts > 1][0]} twice; expected each once")
     if not len(content["layer_names"]):
         raise InputError(f"{path}: 'layer_names' names no layer; expected at least one; {SOURCE}")
+
+
+def check_layer_names(names: Iterable[str], taken: Collection[str], where: str | Path) -> None:
+    """That no layer has the name of another array."""
+    for name in names:
+        if name in taken:
+            raise InputError(f"{where}: a layer is called {name!r}, as another array of the file; rename it")
 
 
 def check_array(

@@ -24,6 +24,7 @@ from keras_audio_transfer.feature_arrays import (
     check_array,
     check_arrays,
     check_labels,
+    check_layer_names,
     check_rows,
     texts_of,
 )
@@ -245,9 +246,7 @@ class FeatureTable:
 
     def to_arrays(self) -> dict[str, Array]:
         """The arrays of a features file, by their names there. Raises InputError where a layer has that of another."""
-        for name in self.layers:
-            if name in (*NOT_LAYERS, *OPTIONAL, "weights_sha256", "file"):
-                raise InputError(f"table: a layer is called {name!r}, as another array of the file; rename it")
+        check_layer_names(self.layers, (*NOT_LAYERS, *OPTIONAL, "weights_sha256", "file"), "table")
         arrays = {name: np.asarray(values, dtype=np.float32) for name, values in self.layers.items()}
         arrays |= {
             "layer_names": np.array([*self.layers], dtype=str),

@@ -188,10 +188,11 @@ class Card:
 
     def trained_on(self, weights_sha256: str) -> "Card":
         """The card for weights of that hash: of other weights than its own, what no longer holds is left out."""
+        card = replace(self, weights_sha256=weights_sha256)
         if self.weights_sha256 in (None, weights_sha256):
-            return self
+            return card
         gone: dict[str, Any] = dict.fromkeys(("training_data", "scores", "scores_are", "probe", "settings", "seed"))
-        return replace(self, **gone, transferred_from=self.training_data or self.transferred_from)
+        return replace(card, **gone, transferred_from=self.training_data or self.transferred_from)
 
     def decisive(self) -> dict[str, Any]:
         """What a model's answers depend on; None for what the card does not say."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.remote_paths import cache_dir
 
 COPIES, _VERSIONS, _RUNS = "copies", "versions", "runs"
@@ -42,13 +44,13 @@ def use(places: Iterable[Path]) -> None:
         _own_run.cache_clear()
         _own_run(*run)
     for version in map(version_file, places):
+        now = (time.time_ns(),) * 2
         try:
-            os.utime(version, ns=(time.time_ns(),) * 2)
+            os.utime(version, ns=now)
         except PermissionError:  # it is of another user, with whom the cache is shared
-            text = version.read_text(encoding="utf-8")
-            version.unlink()
-            version.write_text(text, encoding="utf-8")
-            os.utime(version, ns=(time.time_ns(),) * 2)
+            with atomic_write(version) as partial:
+                shutil.copyfile(version, partial)
+                os.utime(partial, ns=now)
 
 
 def make_room() -> None:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 
-def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
+def load_signatures(saved_model: Path, names: Collection[str] | None) -> Any:
     """What `tf.saved_model.load` returns, with these signatures only, of those that are there, and no other functions.
+
+    None for the names: all of it.
 
     Raises:
         Exception: as `tf.saved_model.load`; of many kinds, where files are missing or damaged.
@@ -22,7 +24,8 @@ def load_signatures(saved_model: Path, names: Collection[str]) -> Any:
 
     content = SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
     graphs = content.meta_graphs
-    if len(graphs) != 1 or graphs[0].asset_file_def or not graphs[0].object_graph_def.nodes:  # of another program
+    is_ours = len(graphs) == 1 and not graphs[0].asset_file_def and graphs[0].object_graph_def.nodes
+    if names is None or not is_ours:
         return tf.saved_model.load(str(saved_model))
     _leave_out_others(graphs[0], names)
     with TemporaryDirectory() as folder:

@@ -106,10 +106,10 @@ class _KeepState(keras.callbacks.Callback):
             raise InputError(f"training: the {name} is {value} in {where}; lower `learning_rate`")
 
     def save(self):
-        arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
-        arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
         if not self.writes:
             return
+        arrays = {f"variable_{i}": variable.numpy() for i, variable in enumerate(self._variables())}
+        arrays |= {f"best_{i}": weight for i, weight in enumerate(self.best_weights)}
         with atomic_write(self.path) as partial, open(partial, "wb") as file:
             texts = {"history": self.history, "identity": self.identity}
             np.savez(file, **{name: np.array(json.dumps(value)) for name, value in texts.items()}, **arrays)

@@ -77,7 +77,7 @@ REFUSED = {
     "text where a number belongs": (
         "train",
         "--output-dir {out}/model --epochs many",
-        "--epochs: 'many' is not a whole number; expected at least 0; see --help",
+        "--epochs: 'many' is not a whole number; expected at least 0, at most 2147483647; see --help",
     ),
     "an argument is missing": ("export", "{model}", "the following arguments are required: --output-dir; see --help"),
     "unknown network": (
@@ -332,7 +332,7 @@ REFUSED = {
     "no jobs": (
         "probe",
         "{data}/features.npz --jobs 0 --output-dir {out}/probes",
-        "--jobs: 0 is not allowed; expected at least 1; see --help",
+        "--jobs: 0 is not allowed; expected at least 1, at most 2147483647; see --help",
     ),
     "folder that is not the authors' repository": (
         "reproduce_choi2017",

@@ -99,13 +99,16 @@ def test_the_name_in_usage_and_errors_is_what_was_called(capsys):
         code, out, _ = end_of([verb, "--help"], capsys)
         assert (code, out.splitlines()[0][:50]) == (0, f"usage: {PROGRAM} summarise-transfer [-h]"[:50])
     assert end_of(["train", "--epochs", -1], capsys)[2] == (
-        f"{PROGRAM} train: error: --epochs: -1 is not allowed; expected at least 0; see --help\n"
+        f"{PROGRAM} train: error: --epochs: -1 is not allowed; expected at least 0, at most 2147483647; see --help\n"
     )
     run = python("-m", "keras_audio_transfer", "import_choi2017", "--help")
     assert run.stdout.startswith(f"usage: {PROGRAM} import-choi2017 [-h]")
     run = python("scripts/train.py", "--epochs", -1)
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "train.py: error: --epochs: -1 is not allowed; expected at least 0; see --help\n"
+    assert (
+        run.stderr
+        == "train.py: error: --epochs: -1 is not allowed; expected at least 0, at most 2147483647; see --help\n"
+    )
     assert python("scripts/train.py", "--help").stdout.startswith("usage: train.py [-h]")
 
 
@@ -267,7 +270,7 @@ RANGES = {
     "train": {
         "--epochs": (["-1", "1.5", "many"], "expected at least 0"),
         "--patience": (["0"], "expected at least 1"),
-        "--batch-size": (["0"], "expected at least 1"),
+        "--batch-size": (["0", "2147483648"], "expected at least 1"),
         "--learning-rate": (["0", "nan", "inf", "-1"], "expected a number above 0"),
         "--dropout": (["1", "-0.1", "nan"], "expected 0 to below 1"),
         "--label-smoothing": (["1"], "expected 0 to below 1"),

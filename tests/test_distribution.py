@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,14 +20,14 @@ _TRAIN = """
 import json, sys
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
-from keras_audio_transfer.distribution import answering
+from keras_audio_transfer.distribution import answering, start_with_others, stop_watching
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.training import fit
 
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
 tf.config.experimental.enable_op_determinism()
 if ways[0].startswith("worker"):
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = start_with_others(60.0)
 else:
     cpu, two = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
@@ -67,6 +68,8 @@ def train(way, strategy, **settings):
     except InputError as error:
         print(error)
         raise SystemExit(2)
+    if strategy:
+        stop_watching(strategy)
     result = {"history": history.to_dict("list"), "weights": [float(weight.sum()) for weight in model.get_weights()]}
     (folder / f"{way}.json").write_text(json.dumps(result))
 
@@ -159,6 +162,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(trained):
 def test_two_workers_learn_what_one_device_learns(trained, tmp_path):
     for code, _, errors in end(*training_of_workers(tmp_path)):
         assert code == 0, errors
+        assert not re.search("crashed|down|aborting", errors), errors
     first, second = (result(tmp_path, f"worker{index}") for index in range(2))
     assert first == second
     assert_same(first, result(trained, "one"), 1e-6)
@@ -173,6 +177,16 @@ def test_the_loss_of_a_worker_is_noticed_and_gone_on_from(trained, tmp_path):
     for code, _, errors in end(*training_of_workers(tmp_path, "resume")):
         assert code == 0, errors
     assert_same(result(tmp_path, "worker1"), result(trained, "one"), 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_worker_that_ends_before_tensorflow_has_started_keeps_no_other(index):
+    begin = "from keras_audio_transfer.distribution import start_with_others; start_with_others(5.0)"
+    commands = [[sys.executable, "-c", begin if index == number else ""] for number in range(2)]
+    code, _, errors = end(*start_workers(*commands))[index]
+    assert code == 1
+    assert "InputError: strategy: a worker that was there has not started TensorFlow within 5 s; see what" in errors
 
 
 @pytest.mark.slow

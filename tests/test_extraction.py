@@ -123,12 +123,62 @@ def test_a_saved_model_of_another_program_has_its_files(tmp_path):
     np.testing.assert_array_equal(SavedExtractor(tmp_path / "1")(np.zeros((1, 5), np.float32))["layer1"], [[3, 3]])
 
 
-def test_a_saved_model_with_another_input(tmp_path):
+def spec(name, shape=(None, None), dtype=tf.float32):
+    return tf.TensorSpec(shape, dtype, name)
+
+
+GIVES = r"1: gives no {}, which card\.json beside it names; put back the files of one model, or export it again$"
+NO_LAYER = GIVES.format(r"layer1, float32 \(batch, channels\)")
+NO_SCORES = GIVES.format(r"scores, float32 \(batch, 2\)")
+TAKES = r"1: takes {}; expected waveform, float32 \(batch, samples\), alone; export it with `export`$"
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "message"),
+    [
+        (lambda image: {"y": image}, [spec("image")], TAKES.format(r"image, float32 \(None, None\)")),
+        (lambda x: {"y": x}, [spec("waveform", [None])], TAKES.format(r"waveform, float32 \(None,\)")),
+        (lambda x, y: {"y": x}, [spec("waveform"), spec("rate", [], tf.int32)], TAKES.format(r".*rate, int32 \(\).*")),
+        (lambda x: {"y": x}, [spec("waveform")], NO_LAYER),
+        (lambda x: {"layer1": tf.reduce_sum(x)}, [spec("waveform")], NO_LAYER),
+        (lambda x: {"layer1": tf.strings.as_string(x)}, [spec("waveform")], NO_LAYER),
+        (lambda x: {"layer1": x}, [spec("waveform")], NO_SCORES),
+        (lambda x: {"layer1": x, "scores": tf.zeros([tf.shape(x)[0], 3])}, [spec("waveform")], NO_SCORES),
+    ],
+)
+def test_a_saved_model_of_another_program_that_does_not_fit(function, inputs, message, tmp_path):
     module = tf.Module()
-    module.serve = tf.function(lambda image: {"y": image}, input_signature=[tf.TensorSpec([None], name="image")])
-    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
-    with pytest.raises(InputError, match=r"has no input named waveform; export it with `export`"):
-        SavedExtractor(tmp_path)
+    module.serve = tf.function(function, input_signature=inputs, autograph=False)
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    Card(CONFIG, {"layer1": 2}, labels=["a", "b"]).write(tmp_path)
+    with pytest.raises(InputError, match=message):
+        SavedExtractor(tmp_path / "1")
+
+
+class WithTable(tf.Module):
+    """Needs more than variables, and has a signature of the name of ours."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(["a"], [1.0]), 0.0)
+
+    @tf.function(input_signature=[spec("waveform")])
+    def serve(self, waveform):
+        return {"layer1": waveform[:, :2] + self.words.lookup(tf.constant("a"))}
+
+    @tf.function(input_signature=[spec("query", [None], tf.int32)])
+    def info(self, query):
+        return {"card": tf.constant(["no card"])}
+
+
+def test_a_saved_model_of_another_program_with_a_table_and_another_info(tmp_path):
+    module = WithTable()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    with pytest.raises(InputError, match=r"1: its graph needs more than a waveform and its weights, such as a table;"):
+        SavedExtractor(tmp_path / "1")
+    tf.saved_model.save(module, str(tmp_path / "2"), signatures={"serving_default": module.serve, "info": module.info})
+    with pytest.raises(InputError, match=r"2: its signature `info` gives no card; export it with `export`$"):
+        SavedExtractor(tmp_path / "2")
 
 
 def test_extracted_features_are_the_models(extractor, model, clips):

@@ -300,6 +300,11 @@ def test_load_of_arrays_of_another_kind(tmp_path, name, array, expected):
     [
         ("layer1", np.zeros((3, 0), np.float32), "'layer1' has no channels; expected at least one"),
         ("layer_names", np.array([], str), f"'layer_names' names no layer; expected at least one; {SOURCE}"),
+        (
+            "layer_names",
+            np.array(["layer1", "labels"]),
+            "a layer is called 'labels', as another array of the file; rename it",
+        ),
         ("layer_names", np.array(["layer1", "layer1"]), "'layer_names' names layer1 twice; expected each once"),
         ("clip_ids", np.array(["b", "a", "b"]), "'clip_ids' names b twice; expected each once"),
         ("clip_ids", np.full(3, 0x110000, np.uint32).view("U1"), f"'clip_ids' holds what is no text; {SOURCE}"),

@@ -281,7 +281,7 @@ REFUSED = {
     "log_scale": (0.0, "above 0"),
     "log_offset": (-1.0, "above 0"),
     "spectrogram_scale": (0.0, "not 0"),
-    "spectrogram_offset": (float("inf"), "finite"),
+    "spectrogram_offset": (10**400, "finite"),
     "patch_frames": (-1, "0 or more"),
     "patch_hop": (21, r"1 to patch_frames \(20\)"),
     "patch_rest": ("repeat", "one of drop, zero_pad"),

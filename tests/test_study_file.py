@@ -164,11 +164,12 @@ def test_what_is_trained(tmp_path):
         ("sources = ['a (random)']", "sources: 'a (random)' is a floor or has random weights; there is nothing"),
         ("sources = ['b']", "sources: 'b' is unknown; choose from a"),
         ("epochs = 0", "epochs: 0 is not allowed; expected at least 1"),
-        ("epochs = 1.5", "epochs: '1.5' is not allowed; expected a whole number, at least 0"),
+        ("epochs = 1.5", "epochs: '1.5' is not allowed; expected a whole number, 0 to 2147483647"),
+        (f"batch_size = {2**31}", "batch_size: '2147483648' is not allowed; expected a whole number, 0 to 2147483647"),
         ("learning_rate = nan", "learning_rate: 'nan' is not allowed; expected a number"),
         ("unfreeze_epochs = 5", "unfreeze_epochs: 5 would train stem from epoch 21 on, of 12"),
         ("clips_a_class = [0.4]", "clips_a_class: '0.4' is not allowed; expected numbers from 1 up, or 'all'"),
-        ("folds = 0", "folds: '0' is not allowed; expected a whole number, at least 1"),
+        ("folds = 0", "folds: '0' is not allowed; expected a whole number, 1 to 2147483647"),
         ("layers = 'stage1'", "layers: the key 'layers' is unknown; choose from "),
     ],
 )
@@ -198,6 +199,7 @@ def test_networks_that_cannot_be_trained_are_refused(tmp_path):
         (MULTISCALE, MULTISCALE, f"{MULTISCALE}, the source itself, has a multiscale input; name the plain network"),
         ("default", MULTISCALE, f"{MULTISCALE}: is another network than "),
         (PLAIN, "gone", "{folder}/gone: is not a folder; expected a model folder"),
+        (PLAIN, "", "'' is not allowed; expected a text of one line"),
     ],
 )
 def test_an_impossible_multiscale_input_is_refused(tmp_path, model, other, message):

@@ -1,6 +1,7 @@
 """What many hours cost, from what was measured."""
 
 import json
+import math
 
 import pytest
 from conftest import ROOT, run_main
@@ -50,14 +51,24 @@ def test_costs_are_slopes_and_prices(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["{", "{}", "[]", '{"growth": {"clip_seconds": 0, "rows": []}}', '{"growth": {"clip_seconds": 4, "rows": [1]}}'],
+    [
+        *("{", "{}", "[]", '{"growth": {"clip_seconds": 0, "rows": []}}'),
+        '{"growth": {"clip_seconds": 4, "rows": [1]}}',
+        json.dumps(figures()).replace('"core_seconds": 5.1, ', "", 1),
+        json.dumps(figures()).replace("4.0", "NaN"),
+        json.dumps(figures()).replace("4.0", "9" * 400),
+        *(json.dumps(figures(sources=of)) for of in (None, {"clips": 1, "audio_seconds": math.nan, "a": {"ours": {}}})),
+    ],
 )
 def test_other_files_are_refused(content, tmp_path):
     (tmp_path / "figures.json").write_text(content)
-    with pytest.raises(
-        InputError, match=r"figures\.json: is not the --output of `benchmark --growth` \(\w+\); measure"
-    ):
-        run_main("summarise_scale", tmp_path / "figures.json", "--page", tmp_path / "page.md")
+    (tmp_path / "other.json").write_text("{}")
+    files = tmp_path / "figures.json", tmp_path / "other.json"
+    message = (
+        r"figures\.json or .*other\.json: is not the --output of `benchmark --growth` or --sources \(\w+\); measure"
+    )
+    with pytest.raises(InputError, match=message):
+        run_main("summarise_scale", *files, "--page", tmp_path / "page.md")
     assert not (tmp_path / "page.md").exists()
 
 

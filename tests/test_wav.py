@@ -82,6 +82,7 @@ ODD = {
     "the same, and silence": with_bytes((b"data", 4), "<I4xII", 0, 0, 0),
     "streamed": with_bytes((b"data", 4), "<I", 0xFFFFFFFF),
     "streamed, otherwise": with_bytes((b"data", 4), "<I", 0x7FFFF000),
+    "an RF64 with a size where none belongs": with_bytes((b"data", 4), "<I", 999, content=wav(container="RF64")) + b"x",
     "a RIFF of no size": with_bytes(4, "<I", 0),
     "no block align": with_bytes(32, "<H", 0),
     "another block align": with_bytes(32, "<H", 4),

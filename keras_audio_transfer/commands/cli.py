@@ -67,8 +67,9 @@ def number(kind: Callable, allowed: Callable[[float], bool], expected: str) -> C
     return parse
 
 
-positive_int = number(int, lambda value: value >= 1, "at least 1")
-count = number(int, lambda value: value >= 0, "at least 0")
+_MOST = 2**31 - 1  # what TensorFlow takes
+positive_int = number(int, lambda value: 1 <= value <= _MOST, f"at least 1, at most {_MOST}")
+count = number(int, lambda value: 0 <= value <= _MOST, f"at least 0, at most {_MOST}")
 fold = number(int, lambda value: value >= 0, "the number of a fold, at least 0")
 seed = number(int, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")  # what NumPy's and scikit-learn's take
 positive = number(float, lambda value: 0 < value < math.inf, "a number above 0")

@@ -8,6 +8,7 @@ each model of `benchmark --sources`, for clips of that data set. What a clip cos
 straight line through what was measured, so that starting a command is left out. The prices are examples.
 """
 
+import math
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, pages
@@ -60,10 +61,10 @@ def tables_of(figures, hours, core_hour_price, gigabyte_month_price):
     def costs(name, core_hours, n_bytes):
         return {
             "": name,
-            "core-hours": f"{core_hours:,.0f}",
-            "written, TB": f"{n_bytes / 1e12:,.2f}",
-            "money for cores": f"{core_hours * core_hour_price:,.0f}",
-            "money a month for storage": f"{n_bytes / 1e9 * gigabyte_month_price:,.0f}",
+            "core-hours": _shown(core_hours),
+            "written, TB": _shown(n_bytes / 1e12, 2),
+            "money for cores": _shown(core_hours * core_hour_price),
+            "money a month for storage": _shown(n_bytes / 1e9 * gigabyte_month_price),
         }
 
     def costs_of_model(name, ours, clips):
@@ -88,8 +89,14 @@ def tables_of(figures, hours, core_hour_price, gigabyte_month_price):
     return {
         "costs": pd.DataFrame([costs(f"`{verb}`", *of_verb) for verb, of_verb in verbs.items()]),
         "models": pd.DataFrame([costs_of_model(name, of_model, n_clips) for name, of_model in ours.items()]),
-        "limits": pd.DataFrame({"what": [*limits], "how much": [f"{value:,.0f}" for value in limits.values()]}),
+        "limits": pd.DataFrame({"what": [*limits], "how much": [*map(_shown, limits.values())]}),
     }
+
+
+def _shown(value, digits=0):
+    if not math.isfinite(value):
+        raise ValueError("not a number, or infinite")
+    return f"{value:,.{digits}f}"
 
 
 def _slope(rows, cost):
@@ -105,9 +112,10 @@ def main(options):
     try:
         how = options.hours, options.core_hour_price, options.gigabyte_month_price
         tables = tables_of(figures_in(options.figures), *how)
-    except (LookupError, TypeError, ValueError, ZeroDivisionError) as error:
-        what = "is not the --output of `benchmark --growth`"
-        raise InputError(f"{options.figures[0]}: {what} ({type(error).__name__}); measure it again") from error
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        files = " or ".join(map(str, options.figures))
+        what = f"is not the --output of `benchmark --growth` or --sources ({type(error).__name__}); measure it again"
+        raise InputError(f"{files}: {what}") from error
     text = pages.with_tables(options.page, tables, TITLES)
     with atomic_write(options.page) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -265,12 +265,14 @@ def strategy_of(options, workers):
         return None
     import tensorflow as tf
 
-    from keras_audio_transfer.distribution import answering
+    from keras_audio_transfer.distribution import answering, start_with_others
 
-    if workers is not None:
+    if workers is None:
+        strategy = tf.distribute.MirroredStrategy()
+    else:
         workers.wait()
-    with answering():
-        strategy = (tf.distribute.MultiWorkerMirroredStrategy if workers else tf.distribute.MirroredStrategy)()
+        with answering():
+            strategy = start_with_others(training_workers.START_WITHIN)
     number = strategy.num_replicas_in_sync
     devices = f"{number} devices" if number > 1 else "one device, as without it"
     cli.say(options, f"--strategy {options.strategy}: {devices}")
@@ -339,6 +341,7 @@ def train(options, job):
         )
     if job.strategy is None:
         return model, history
+    distribution.stop_watching(job.strategy)
     alone = build(options, job)  # of ordinary variables, on one device
     alone.set_weights(model.get_weights())
     return alone, history

@@ -65,7 +65,8 @@ def write_model(folder: Path, model: keras.Model, card: Card, number: int = 1) -
     Args:
         folder: to write into; give a temporary one and rename it (`files.atomic_write`).
         model: with a dict of outputs.
-        card: its front end, and what else is known of it; layers, versions and the hash of the weights are filled in.
+        card: its front end, and what else is known of it; layers and versions are filled in, and the hash of the
+            weights where it says none.
         number: the version, a positive integer (TF Serving skips anything else).
 
     Returns:
@@ -86,7 +87,7 @@ def write_model(folder: Path, model: keras.Model, card: Card, number: int = 1) -
         card,
         layer_sizes={name: int(model.output[name].shape[-1]) for name in layer_names(model)},
         versions=package_versions(),
-        weights_sha256=weights_hash(model),
+        weights_sha256=card.weights_sha256 or weights_hash(model),
     )
     write_saved_model(model, folder / str(number), card)
     card.write(folder)

@@ -15,7 +15,6 @@ from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 _EXPECTED = "expected WAV of PCM (8, 16, 24 or 32 bit) or float (32 or 64 bit)"
 _MOST_CHUNKS = 256  # recordings have a dozen; a large file of empty ones would take long to walk through
 _STREAMED = 0x7FFFF000  # writers that cannot seek back leave a size near 2**31 or 2**32: all that follows
-_IN_DS64 = 0xFFFFFFFF  # of RF64: the size is in the chunk ds64
 _BEYOND = b"\0" * 64  # more than is read at once, so that what a cut header lacks reads as 0
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _NAMES = {2: "MS ADPCM", 6: "A-law", 7: "mu-law", 17: "IMA ADPCM", 49: "GSM 6.10", 80: "MPEG", 85: "mp3"}
@@ -106,7 +105,7 @@ def _find_chunks(octets, end):
     )
     # A size of 0 was never filled in, unless chunks follow up to the end.
     is_unknown = ((size == 0) & ((after < end - 4) | (after > end + 1))) | (size >= _STREAMED)
-    is_in_ds64 = is_called(none, b"RF64") & is_called(none + 12, b"ds64") & (size == _IN_DS64)
+    is_in_ds64 = is_called(none, b"RF64") & is_called(none + 12, b"ds64")
     size = tf.where(is_in_ds64, number(none + 28, 8), size)
     is_unknown = tf.where(is_in_ds64, size <= 0, is_unknown)
     return fmt, data, tf.where(is_unknown, end - data, size)

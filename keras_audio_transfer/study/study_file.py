@@ -42,8 +42,8 @@ _NAME = (  # of files, too
 _TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _NUMBER = (lambda value: type(value) in (int, float) and abs(value) < 2**63, "a number")
-_FOLDS = (lambda value: type(value) is int and value >= 1, "a whole number, at least 1")
-_COUNT = (lambda value: type(value) is int and value >= 0, "a whole number, at least 0")
+_FOLDS = (lambda value: type(value) is int and 1 <= value < 2**31, f"a whole number, 1 to {2**31 - 1}")
+_COUNT = (lambda value: type(value) is int and 0 <= value < 2**31, f"a whole number, 0 to {2**31 - 1}")
 _SEED = (lambda value: type(value) is int and 0 <= value < 2**32, f"a whole number, 0 to {2**32 - 1}")
 _CLIPS = (lambda value: (type(value) is int and value >= 1) or value == EVERY, f"numbers from 1 up, or '{EVERY}'")
 _TABLE = (lambda value: isinstance(value, dict), "a table")
@@ -219,7 +219,7 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
         found = [Source(floor, keys.get("kind", _TEXT, FLOOR), layers=(floor,))]
     else:
         model, kind, layers = keys.get("model", _TEXT), keys.get("kind", _TEXT), keys.listed("layers", _TEXT, ())
-        key = "model"
+        multiscale, key = keys.get("multiscale", _TEXT, ""), "model"
         try:
             model = keys.model_folder(model)
             card = Card.read(model)
@@ -227,7 +227,7 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
             key = "layers"
             layers = selected_layers(layers or None, card.layer_names)
             key = "multiscale"
-            multiscale = _multiscale(keys, model, card)
+            multiscale = _multiscale(keys, multiscale, model, card) if multiscale else None
         except InputError as error:
             raise keys.error(key, str(error).removeprefix("layers: ")) from error
         about = model, card, tuple(sorted(layers, key=card.layer_names.index))
@@ -243,11 +243,8 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
     return found
 
 
-def _multiscale(keys: "_Keys", model: Path, card: Card) -> Path | None:
-    """The folder of the network with a multiscale input, where one is named."""
-    text = keys.get("multiscale", _TEXT, "")
-    if not text:
-        return None
+def _multiscale(keys: "_Keys", text: str, model: Path, card: Card) -> Path:
+    """The folder of the network with a multiscale input that is named."""
     folder = keys.model_folder(text)
     other = Card.read(folder)
     if card.multiscale:
