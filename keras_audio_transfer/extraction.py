@@ -58,7 +58,7 @@ class SavedExtractor:
         if (saved_model.parent / "card.json").is_file():
             card = Card.read(saved_model.parent)
             self.weights_sha256 = card.weights_sha256 or ""
-            scores = {SCORES: len(card.labels)} if card.labels else {}
+            scores = {SCORES: len(card.labels)} if card.labels and SCORES in self.names else {}
             for name, size in (dict.fromkeys(card.layer_names) | scores).items():
                 if not _are_rows(signature.structured_outputs.get(name), size):
                     what = f"gives no {name}, float32 (batch, {size or 'channels'}), which card.json beside it names"

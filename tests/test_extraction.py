@@ -142,7 +142,6 @@ TAKES = r"1: takes {}; expected waveform, float32 \(batch, samples\), alone; exp
         (lambda x: {"y": x}, [spec("waveform")], NO_LAYER),
         (lambda x: {"layer1": tf.reduce_sum(x)}, [spec("waveform")], NO_LAYER),
         (lambda x: {"layer1": tf.strings.as_string(x)}, [spec("waveform")], NO_LAYER),
-        (lambda x: {"layer1": x}, [spec("waveform")], NO_SCORES),
         (lambda x: {"layer1": x, "scores": tf.zeros([tf.shape(x)[0], 3])}, [spec("waveform")], NO_SCORES),
     ],
 )
