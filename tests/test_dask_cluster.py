@@ -103,15 +103,19 @@ def test_the_bytes_are_those_of_one_machine_though_workers_die(cluster, folder, 
     """One clip kills whatever computes it, another kills a worker once."""
     client, once = os.getpid(), tmp_path / "once"
 
+    def be_killed():
+        time.sleep(1)  # Dask starts no worker again that is killed before its nanny has heard that it runs
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def poison():
         if os.getpid() != client:
-            os.kill(os.getpid(), signal.SIGKILL)
+            be_killed()
         return noise(3000), 8000
 
     def late():
         if os.getpid() != client and not once.exists():
             once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            be_killed()
         return noise(3000, seed=99), 8000
 
     sounds = [replace(clip, path=clip.path.absolute()) for clip in clips_below([folder])]
