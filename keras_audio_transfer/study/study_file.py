@@ -42,12 +42,16 @@ _NAME = (  # of files, too
 _TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _NUMBER = (lambda value: type(value) in (int, float) and abs(value) < 2**63, "a number")
-_FOLDS = (lambda value: type(value) is int and 1 <= value < 2**31, f"a whole number, 1 to {2**31 - 1}")
-_COUNT = (lambda value: type(value) is int and 0 <= value < 2**31, f"a whole number, 0 to {2**31 - 1}")
-_SEED = (lambda value: type(value) is int and 0 <= value < 2**32, f"a whole number, 0 to {2**32 - 1}")
 _CLIPS = (lambda value: (type(value) is int and value >= 1) or value == EVERY, f"numbers from 1 up, or '{EVERY}'")
 _TABLE = (lambda value: isinstance(value, dict), "a table")
 _Kind = tuple[Callable[[Any], Any], str]
+
+
+def _whole(least: int, most: int) -> _Kind:
+    return (lambda value: type(value) is int and least <= value <= most), f"a whole number, {least} to {most}"
+
+
+_FOLDS, _COUNT, _SEED = _whole(1, 2**31 - 1), _whole(0, 2**31 - 1), _whole(0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
