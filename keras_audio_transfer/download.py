@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, is_full
 from keras_audio_transfer.files import beside, only_writer
 
 # How many times its own size an archive may unpack to: of audio and tables it is a few times. And what any may.
@@ -52,7 +52,7 @@ def fetch(what: str, url: str, checksum: str, path: Path, progress: object = Tru
                     raise
                 pooch.retrieve(url, checksum, **options)  # what was left was of another file, and is gone
         except OSError as error:
-            if _is_full(error):
+            if is_full(error):
                 raise
             kept = ""
             if _size(part):
@@ -172,7 +172,7 @@ def unpack(what: str, archive: Path, folder: Path) -> None:
                 raise InputError(f"unpacks to more than the {free} bytes that are free here")
             _write_member(folder / name, n_bytes, open_member)
     except Exception as error:  # of tarfile, zipfile, zlib, lzma, the disk
-        if _is_full(error):
+        if is_full(error):
             raise
         why = " ".join(str(error).split())
         if not isinstance(error, InputError):
@@ -210,7 +210,3 @@ def _write_member(path: Path, n_bytes: int, open_member: Callable | None) -> Non
         shutil.copyfileobj(source, target, _CHUNK)
         if target.tell() != n_bytes:
             raise InputError(f"is damaged: of {path.name} {target.tell()} of {n_bytes} bytes are there")
-
-
-def _is_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,6 +1,7 @@
 """The one exception that means: the user can put this right; and what it says of a name that does not exist."""
 
 import errno
+import os
 from collections.abc import Iterable
 
 from keras_audio_transfer.remote_paths import with_urls
@@ -26,6 +27,16 @@ def readable(text: str) -> str:
     return with_urls(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether it says that a disk is full; TensorFlow says so by an error of its own.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError(errno.EACCES, "Permission denied"))
+    (True, False)
+    """
+    by_number = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return by_number or os.strerror(errno.ENOSPC) in str(error)
+
+
 def reason_of(error: Exception, clip_id: str) -> str:
     """Why a clip is set aside, in one line, whatever went wrong with it.
 
@@ -39,7 +50,7 @@ def reason_of(error: Exception, clip_id: str) -> str:
     """
     if isinstance(error, InputError):
         return readable(str(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         raise error
     if isinstance(error, OSError) and error.strerror:
         where = readable(str(error.filename or clip_id))

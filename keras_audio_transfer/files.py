@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock, get_ident
 from typing import Any
 
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, is_full
 
 _LONGEST, _SHORT = 255, 60  # bytes of a name: what file systems take; what leaves room for more beside it
 _LEFTOVER = re.compile(r"\.(?:.+\.)?([0-9a-f]{8})\.(\d+)\.\d+\.(partial|replaced)", re.DOTALL)
@@ -196,6 +196,14 @@ def _temporaries(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
     partial, replaced = folder / f"{stem}.partial", folder / f"{stem}.replaced"
     try:
         yield partial, replaced
+    except Exception as error:
+        if not is_full(error):
+            raise
+        # What a write raises names no file; what else names one may mean a place elsewhere.
+        where = getattr(error, "filename", None)
+        if where is None or str(where).startswith((str(partial), str(replaced))):
+            where = folder / name
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where)) from error
     finally:
         _remove(replaced)
         _remove(partial)

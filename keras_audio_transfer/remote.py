@@ -4,7 +4,6 @@ Through fsspec (extra `remote`), which is imported only for an address. It finds
 it tries again, a few times, where an answer is slow, cut or refused. Without TensorFlow.
 """
 
-import errno
 import logging
 import re
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_audio_transfer.config import checked_path
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, is_full
 from keras_audio_transfer.remote_cache import COPIES, changing, make_room, use, version_file
 from keras_audio_transfer.remote_paths import ENVIRONMENT, address_in, cache_dir, is_url
 
@@ -264,7 +263,7 @@ def _file_system(url: str) -> Iterator[tuple[Any, str]]:
     except InputError:
         raise
     except Exception as error:  # there are as many kinds as file systems
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise
         if isinstance(error, OSError) and error.filename:  # of this machine
             what = f"{error.strerror}; expected a folder for copies; name another in the environment, {ENVIRONMENT}"

@@ -546,21 +546,21 @@ def test_work_goes_on_where_nobody_reads_its_results(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "where"),
     [
-        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "a.npz"),
-        RuntimeError("UNKNOWN: mine/1/variables; No space left on device\n[Op:SaveV2]"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), ""),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "a.npz"), "a.npz: "),
+        (RuntimeError("UNKNOWN: mine/1/variables; No space left on device\n[Op:SaveV2]"), ""),
     ],
 )
-def test_a_full_disk_is_said_in_one_line(error, capsys):
+def test_a_full_disk_is_said_in_one_line(error, where, capsys):
     def main():
         raise error
 
     with pytest.raises(SystemExit) as end:
         cli.run(main, "verb")
     assert end.value.code == cli.NOT_DONE
-    what = "no space left on the device; free some, or name another place for the output"
+    what = f"{where}no space left on the device; free some, or name another place for the output"
     assert capsys.readouterr().err == f"verb: error: {what}\n"
 
 

@@ -1,6 +1,7 @@
 """What is written is whole or not there."""
 
 import csv
+import errno
 import multiprocessing
 import os
 import re
@@ -153,6 +154,24 @@ def test_after_an_exception_only_the_old_content_is_left(tmp_path, old, new, err
     assert names_in(tmp_path) == ([] if old is None else ["a"])
     if old:
         assert (path if old == "file" else path / "old.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("write", [atomic_write, atomic_publish, scratch_folder])
+@pytest.mark.parametrize(
+    ("filled", "named"),
+    [
+        (lambda partial: OSError(errno.ENOSPC, "No space left on device"), "new"),
+        (lambda partial: OSError(errno.EDQUOT, "Disk quota exceeded", str(partial / "a" / "b")), "new"),
+        (lambda partial: RuntimeError("UNKNOWN: x; No space left on device [Op:SaveV2]"), "new"),
+        (lambda partial: OSError(errno.ENOSPC, "No space left on device", "/elsewhere/c"), "/elsewhere/c"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_place_that_was_to_be_written(tmp_path, write, filled, named):
+    with pytest.raises(OSError, match="No space left") as error, write(tmp_path / "new") as partial:
+        raise filled(partial)
+    assert error.value.errno == errno.ENOSPC
+    assert error.value.filename == str(tmp_path / named)
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("old", ["file", "folder"])

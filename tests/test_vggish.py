@@ -100,6 +100,7 @@ def test_whole_patches_side_by_side():
     assert [config.zeros_behind(n) for n in (100, 15600, 20000)] == [15500, 0, 0]
 
 
+@pytest.mark.slow  # 72 million weights; the small ones below are read in the same way
 def test_a_folder_that_holds_it(arrays, checkpoint):
     weights = NETWORK.read(checkpoint.parent)
     np.testing.assert_array_equal(weights["conv3_2"][0], arrays["vggish/conv3/conv3_2/weights"])

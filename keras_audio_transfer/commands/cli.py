@@ -1,7 +1,6 @@
 """What all commands share: common arguments, ranges, one-line errors, exit codes. Without TensorFlow."""
 
 import argparse
-import errno
 import logging
 import math
 import os
@@ -25,7 +24,7 @@ from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.dask_cluster import WORKERS_IN, Cluster
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
-from keras_audio_transfer.errors import InputError, readable
+from keras_audio_transfer.errors import InputError, is_full, readable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
@@ -420,9 +419,9 @@ def _not_a_bug(error):
     """What is wrong, in a line, where it is the input or the machine; None for a bug of ours."""
     if isinstance(error, InputError):
         return str(error)
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if is_full or "No space left on device" in str(error):  # also one of TensorFlow's errors
-        return "no space left on the device; free some, or name another place for the output"
+    if is_full(error):
+        where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        return f"{where}no space left on the device; free some, or name another place for the output"
     if isinstance(error, OSError):  # no permission, a file where a folder is needed
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, MemoryError):

@@ -1,6 +1,5 @@
 """A cell of a study -> its rows of the table, from features that are there. Without TensorFlow."""
 
-import errno
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from keras_audio_transfer.errors import InputError, readable
+from keras_audio_transfer.errors import InputError, is_full, readable
 from keras_audio_transfer.feature_shards import INDEX
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.probing.layer_selection import greedy, single, thorough
@@ -109,7 +108,7 @@ def chance(labels: np.ndarray, fit: np.ndarray, score: np.ndarray) -> float:
 
 def reason_of(error: Exception) -> str:
     """Why there are no features or rows, in one line. Raises the error itself where no space is left."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         raise error
     first, *_ = readable(f"{error}").splitlines() or [""]
     return first if isinstance(error, InputError) else f"{type(error).__name__}: {first[:200]}"
