@@ -14,7 +14,15 @@ from keras_audio_transfer import feature_run
 from keras_audio_transfer.array_audio import Waveform
 from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
 from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_once, label_clips, label_names_of
-from keras_audio_transfer.config import LONG_CLIPS, AudioConfig, checked_flag, checked_path, checked_whole, shown
+from keras_audio_transfer.config import (
+    LONG_CLIPS,
+    MOST_THREADS,
+    AudioConfig,
+    checked_flag,
+    checked_path,
+    checked_whole,
+    shown,
+)
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_shards import SUFFIX, check_replaceable, check_suffix
@@ -89,7 +97,7 @@ def extract(
     """
     model = as_model(model)
     names, config, batch_clips = model.checked_layers(layers), model.front_end(clip_seconds), model.card.batch_clips
-    workers, progress = _count("workers", workers), checked_flag("progress", progress)
+    workers, progress = _at_a_time("workers", workers), checked_flag("progress", progress)
     hop = None if hop_seconds is None else check_hop(hop_seconds)
     if hop is not None and batch_clips > 1:
         raise InputError(f"hop_seconds: {model.path} takes whole batches; import the calibrated version")
@@ -183,7 +191,7 @@ def probe(
     from keras_audio_transfer.probing.layer_selection import wanted_combinations
     from keras_audio_transfer.probing.prober import Prober
 
-    n_jobs, seed = _count("n_jobs", n_jobs), _checked_seed(seed)
+    n_jobs, seed = _at_a_time("n_jobs", n_jobs), _checked_seed(seed)
     scale = None if scale is None else checked_flag("scale", scale)
     features = _table(table, "table").of_target(target)
     joined = None if baseline is None else _table(baseline, "baseline")
@@ -306,6 +314,10 @@ def _bar(what: str, total: int, progress: bool) -> Callable[[Iterable[Any]], Ite
 
 def _count(name: str, value: object) -> int:
     return checked_whole(name, value, 1, "a whole number from 1 up")
+
+
+def _at_a_time(name: str, value: object) -> int:
+    return checked_whole(name, value, 1, f"a whole number from 1 to {MOST_THREADS}", MOST_THREADS)
 
 
 def _checked_seed(seed: object) -> int:

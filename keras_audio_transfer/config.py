@@ -19,6 +19,7 @@ from keras_audio_transfer.remote_paths import address_in
 
 LARGEST_SCALE = 2.0**31
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
+MOST_THREADS = 1024  # of one process; TensorFlow ends it without a word where the system gives it no more
 SHORT_CLIPS = ("repeat", "zero_pad")
 # Where what is kept of a longer clip lies, from 0 to 1; of those that are kept whole, where they have to be cut.
 LONG_CLIPS = {"start": 0.0, "centre": 0.5, "whole": 0.0}

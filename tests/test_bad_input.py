@@ -332,7 +332,12 @@ REFUSED = {
     "no jobs": (
         "probe",
         "{data}/features.npz --jobs 0 --output-dir {out}/probes",
-        "--jobs: 0 is not allowed; expected at least 1, at most 2147483647; see --help",
+        "--jobs: 0 is not allowed; expected 1 to 1024; see --help",
+    ),
+    "more threads than TensorFlow starts": (
+        "extract",
+        "{model} {data}/good --workers 50000 --output {out}/features.npz",
+        "--workers: 50000 is not allowed; expected 1 to 1024; see --help",
     ),
     "folder that is not the authors' repository": (
         "reproduce_choi2017",

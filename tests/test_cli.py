@@ -285,10 +285,10 @@ RANGES = {
         "--seed": (["-1", "4294967296"], "expected 0 to 4294967295"),
     },
     "extract m a.wav --output f.npz": {
-        "--workers": (["0"], "expected at least 1"),
+        "--workers": (["0"], "expected 1 to 1024"),
         "--hop-seconds": (["0", "0.0001", "nan", "inf"], "expected seconds, at least 0.001"),
     },
-    "probe f.npz --output-dir o": {"--jobs": (["0"], "expected at least 1")},
+    "probe f.npz --output-dir o": {"--jobs": (["0"], "expected 1 to 1024")},
     "transfer m --output-dir o": {
         "--fractions": (["0", "1.1", "0.5 nan"], "expected more than 0 and at most 1"),
         "--seeds": (["0"], "expected at least 1"),
@@ -309,7 +309,7 @@ RANGES = {
         "--max-request-mib": (["0"], "expected at least 1"),
         "--max-batch": (["0"], "expected at least 1"),
         "--batch-wait-ms": (["-1", "nan", "10001"], "expected 0 to 10000 milliseconds"),
-        "--jobs": (["0"], "expected at least 1"),
+        "--jobs": (["0"], "expected 1 to 1024"),
     },
     "export m --output-dir o": {
         "--version": (["0", "1.5", "9223372036854775808"], "expected 1 to 9223372036854775807")

@@ -87,7 +87,7 @@ def arguments():
     )
     parser.add_argument(
         "--jobs",
-        type=cli.positive_int,
+        type=cli.at_a_time,
         metavar="N",
         default=2,
         help="threads, or processes of GridSearchCV, for probes",

@@ -19,7 +19,7 @@ from keras_audio_transfer.commands import places, progress
 from keras_audio_transfer.commands.parsing import DeprecatedFlag, Formatter, Parser  # noqa: F401 - DeprecatedFlag for commands
 from keras_audio_transfer.commands.places import check_file, check_folder, check_model_folder  # noqa: F401 - likewise
 from keras_audio_transfer.commands.progress import Phases
-from keras_audio_transfer.config import AudioConfig
+from keras_audio_transfer.config import MOST_THREADS, AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.dask_cluster import WORKERS_IN, Cluster
 from keras_audio_transfer.datasets.clip import Clip
@@ -68,6 +68,7 @@ def number(kind: Callable, allowed: Callable[[float], bool], expected: str) -> C
 
 _MOST = 2**31 - 1  # what TensorFlow takes
 positive_int = number(int, lambda value: 1 <= value <= _MOST, f"at least 1, at most {_MOST}")
+at_a_time = number(int, lambda value: 1 <= value <= MOST_THREADS, f"1 to {MOST_THREADS}")
 count = number(int, lambda value: 0 <= value <= _MOST, f"at least 0, at most {_MOST}")
 fold = number(int, lambda value: value >= 0, "the number of a fold, at least 0")
 seed = number(int, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")  # what NumPy's and scikit-learn's take
@@ -264,9 +265,7 @@ def add_duplicates_argument(arguments: argparse.ArgumentParser) -> None:
 
 def add_workers_argument(arguments: argparse.ArgumentParser) -> None:
     """`--workers`."""
-    arguments.add_argument(
-        "--workers", type=positive_int, metavar="N", default=2, help="clips worked on at the same time"
-    )
+    arguments.add_argument("--workers", type=at_a_time, metavar="N", default=2, help="clips worked on at the same time")
 
 
 def add_scheduler_argument(arguments: argparse.ArgumentParser, what: str) -> None:
@@ -288,7 +287,7 @@ def cluster_of(options: argparse.Namespace) -> Cluster | None:
 def add_jobs_argument(arguments: argparse.ArgumentParser) -> None:
     """`--jobs`, of probes."""
     arguments.add_argument(
-        "--jobs", type=positive_int, metavar="N", default=2, help="combinations of layers worked on at a time"
+        "--jobs", type=at_a_time, metavar="N", default=2, help="combinations of layers worked on at a time"
     )
 
 

@@ -51,7 +51,7 @@ def arguments():
     )
     parser.add_argument(
         "--jobs",
-        type=cli.positive_int,
+        type=cli.at_a_time,
         metavar="N",
         default=2,
         help="requests computed at the same time, a thread each",

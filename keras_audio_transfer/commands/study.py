@@ -25,7 +25,7 @@ def arguments():
     parser.add_argument("--only", metavar="PATTERN", help=f"{text} (default: those that are not done)")
     cli.add_workers_argument(parser)
     cli.add_scheduler_argument(parser, "run the cells")
-    parser.add_argument("--jobs", type=cli.positive_int, metavar="N", default=2, help="cells worked on at a time")
+    parser.add_argument("--jobs", type=cli.at_a_time, metavar="N", default=2, help="cells worked on at a time")
     return parser
 
 

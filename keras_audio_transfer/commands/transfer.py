@@ -103,7 +103,7 @@ def arguments():
     cli.add_division_arguments(parser, validation_fraction)
     parser.add_argument(
         "--jobs",
-        type=cli.positive_int,
+        type=cli.at_a_time,
         metavar="N",
         default=os.cpu_count() or 1,
         help="trainings at a time, a core each",
