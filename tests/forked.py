@@ -113,7 +113,8 @@ def _run(where, code, arguments, folder, timeout, environment=None, kill_when=No
     with FileLock(f"{_PLACE}.lock"):
         deadline = time.monotonic() + _SECONDS_TO_START
         while not address.exists():
-            assert time.monotonic() < deadline, f"{__file__} does not start; run it alone to see why"
+            is_late = time.monotonic() > deadline or _has_ended(Path(f"{_PLACE}.pid").read_text())
+            assert not is_late, f"{__file__} does not start; run it alone to see why"
             time.sleep(0.05)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(address))
@@ -130,6 +131,13 @@ def _run(where, code, arguments, folder, timeout, environment=None, kill_when=No
             else:
                 answer = stream.readline() or json.dumps([-1, "", f"it crashed, or took more than {timeout} s"])
     return subprocess.CompletedProcess([*arguments], *json.loads(answer))
+
+
+def _has_ended(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except FileNotFoundError:
+        return True
 
 
 def _waits_for(condition, connection):
