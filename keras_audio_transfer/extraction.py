@@ -74,7 +74,7 @@ class SavedExtractor:
         return [name for name in OF_HEAD if name in self.names]
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs for waveforms, float32 (batch, samples), at the model's rate: output name -> (batch, channels)."""
+        """Outputs for waveforms, float32 (batch, samples), at the model's rate: output name -> (batch, channels)."""
         outputs = self.frozen(tf.constant(waveforms))
         shape = len(waveforms), -1  # `known` is one number a clip
         return {name: output.numpy().reshape(shape) for name, output in zip(self.names, outputs, strict=True)}
