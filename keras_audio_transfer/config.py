@@ -19,6 +19,7 @@ from keras_audio_transfer.remote_paths import address_in
 
 LARGEST_SCALE = 2.0**31
 LOWEST_RATE, HIGHEST_RATE = 100, 768_000  # Hz, of what is read and of what the served signatures take
+SHORTEST_HOP, LONGEST_HOP = 0.001, 3600  # seconds; clip ids tell windows by their milliseconds
 MOST_THREADS = 1024  # of one process; TensorFlow ends it without a word where the system gives it no more
 SHORT_CLIPS = ("repeat", "zero_pad")
 # Where what is kept of a longer clip lies, from 0 to 1; of those that are kept whole, where they have to be cut.
@@ -59,11 +60,13 @@ def number(value: object) -> float:
         return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:
         return math.inf
+    except TypeError:  # NumPy's durations count as numbers
+        return math.nan
 
 
 def checked_whole(name: str, value: object, lowest: int, expected: str, highest: float = math.inf) -> int:
     """A whole number of any type, within limits; `expected` says them. Raises InputError for anything else."""
-    if isinstance(value, Integral) and not isinstance(value, bool) and lowest <= int(value) <= highest:
+    if isinstance(value, Integral) and not isinstance(value, bool | np.timedelta64) and lowest <= int(value) <= highest:
         return int(value)
     raise InputError(f"{name}: {shown(value)} is not allowed; expected {expected}")
 

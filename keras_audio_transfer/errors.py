@@ -15,7 +15,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(with_urls(message))
+        super().__init__(with_urls(" ".join(message.splitlines())))
 
 
 def readable(text: str) -> str:

@@ -195,18 +195,28 @@ def _temporaries(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
     stem = f".{_short(name)}.{of_process}" if name else f".{of_process}"
     partial, replaced = folder / f"{stem}.partial", folder / f"{stem}.replaced"
     try:
-        yield partial, replaced
-    except Exception as error:
-        if not is_full(error):
-            raise
-        # What a write raises names no file; what else names one may mean a place elsewhere.
-        where = getattr(error, "filename", None)
-        if where is None or str(where).startswith((str(partial), str(replaced))):
-            where = folder / name
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where)) from error
+        with naming_where_full(folder / name, partial, replaced):
+            yield partial, replaced
     finally:
         _remove(replaced)
         _remove(partial)
+
+
+@contextmanager
+def naming_where_full(place: Path, *standing_for_it: Path) -> Iterator[None]:
+    """Where a disk is full, the error names the place. What a write raises names none.
+
+    What names another place keeps it, but for the temporary ones that stand for this.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_full(error):
+            raise
+        where = getattr(error, "filename", None)
+        if where is None or str(where).startswith(tuple(map(str, standing_for_it))):
+            where = place
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(where)) from error
 
 
 def _sweep(folder: Path) -> None:

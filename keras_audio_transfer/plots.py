@@ -58,6 +58,7 @@ def png(figure, dpi: int = 150) -> bytes:
 def _draw(figure, to, kind, dpi=150):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box in the picture says it
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # names that leave no room
         figure.savefig(to, format=kind, dpi=dpi, bbox_inches="tight", metadata={"Date": None})
 
 

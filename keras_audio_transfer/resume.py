@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import parsed_json, read_json, write_json
+from keras_audio_transfer.files import naming_where_full, parsed_json, read_json, write_json
 
 STATE = "state.npz"  # of a training, in the folder of its run
 _SECONDS_BETWEEN_SYNCS = 1.0
@@ -46,7 +46,7 @@ class Journal(MutableMapping):
             self._file.truncate(self._file.tell() - len(half))
 
     def __setitem__(self, key: str, value):
-        with self._lock:
+        with self._lock, naming_where_full(self._path):
             self._values[key] = value
             self._file.write(json.dumps([key, value]).encode() + b"\n")
             self._file.flush()
@@ -70,7 +70,7 @@ class Journal(MutableMapping):
         return self
 
     def __exit__(self, *error) -> None:
-        with self._file:
+        with naming_where_full(self._path), self._file:
             os.fsync(self._file.fileno())
 
 

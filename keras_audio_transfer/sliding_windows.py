@@ -1,13 +1,12 @@
 """Recordings of any length -> windows around regular times, chunk by chunk. Without TensorFlow."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from keras_audio_transfer.audio import StreamResampler, check_start, crop_or_pad, load_waveform, part_of
 from keras_audio_transfer.audio_files import open_audio
-from keras_audio_transfer.config import AudioConfig, number, shown
+from keras_audio_transfer.config import LONGEST_HOP, SHORTEST_HOP, AudioConfig, number, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 
@@ -119,9 +118,10 @@ def _resampled(file, sample_rate, seconds):
 def check_hop(hop_seconds: object) -> float:
     """A hop in seconds, a real number of any type, as a float.
 
-    Raises InputError for one below a millisecond: clip ids tell windows by their milliseconds.
+    Raises InputError for one below a millisecond or above an hour.
     """
     seconds = number(hop_seconds)
-    if not 0.001 <= seconds < math.inf:
-        raise InputError(f"hop_seconds: {shown(hop_seconds)} is not allowed; expected seconds, at least 0.001")
+    if not SHORTEST_HOP <= seconds <= LONGEST_HOP:
+        expected = f"expected seconds from {SHORTEST_HOP} to {LONGEST_HOP}"
+        raise InputError(f"hop_seconds: {shown(hop_seconds)} is not allowed; {expected}")
     return seconds

@@ -286,7 +286,7 @@ RANGES = {
     },
     "extract m a.wav --output f.npz": {
         "--workers": (["0"], "expected 1 to 1024"),
-        "--hop-seconds": (["0", "0.0001", "nan", "inf"], "expected seconds, at least 0.001"),
+        "--hop-seconds": (["0", "0.0001", "3601", "1.7e308", "nan", "inf"], "expected seconds from 0.001 to 3600"),
     },
     "probe f.npz --output-dir o": {"--jobs": (["0"], "expected 1 to 1024")},
     "transfer m --output-dir o": {
@@ -562,6 +562,63 @@ def test_a_full_disk_is_said_in_one_line(error, where, capsys):
     assert end.value.code == cli.NOT_DONE
     what = f"{where}no space left on the device; free some, or name another place for the output"
     assert capsys.readouterr().err == f"verb: error: {what}\n"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_on_a_full_disk_is_one_line(option, monkeypatch, capsys):
+    def full(*values, **options):
+        if options.get("file") is not sys.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        print_(*values, **options)
+
+    print_ = print
+    monkeypatch.setattr("builtins.print", full)
+    with pytest.raises(SystemExit) as end:
+        main([option])
+    assert end.value.code == cli.NOT_DONE
+    assert capsys.readouterr().err.startswith(f"{PROGRAM}: error: no space left on the device")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_closed_stream_is_no_place_for_the_next_file(number, tmp_path):
+    code = """
+import os, sys
+os.close(int(sys.argv[1]))
+from keras_audio_transfer.commands import cli
+def main():
+    opened = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY)
+    os.write(opened, b"%d" % opened)
+    for stream in (sys.stdout, sys.stderr):
+        print("said", file=stream, flush=True)
+    return cli.DONE
+cli.run(main)
+"""
+    run = python("-c", code, number, tmp_path / "file")
+    assert run.returncode == cli.DONE, run.stderr
+    assert int((tmp_path / "file").read_text()) > 2
+    assert (run.stdout, run.stderr) == tuple("" if number == stream else "said\n" for stream in (1, 2))
+
+
+def test_a_current_folder_that_is_gone_is_said(capsys):
+    def gone():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    with pytest.raises(SystemExit):
+        cli.run(gone, "verb")
+    assert capsys.readouterr().err == "verb: error: the current folder is no longer there; go to another\n"
+
+
+def test_recordings_that_names_tell_of_are_named_where_folds_may_cut_them(tmp_path, capsys):
+    for name in [f"{word}/{speaker}_{take}.wav" for word in ("yes", "no") for speaker in "abcde" for take in (1, 2)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, noise(100, seed=len(name)), 16000)
+    options = argparse.Namespace(download=False, dataset="folder", data_dir=tmp_path, group_by=None, quiet=False)
+    assert not any(clip.group for clip in cli.load_clips(options))
+    said = capsys.readouterr().err
+    assert said.startswith("5 recordings or speakers in 20 clips, as the names of the files say; folds may cut them; ")
+    options.group_by = shlex.split(said)[-4]
+    assert {clip.group for clip in cli.load_clips(options)} == {*"abcde"}
+    assert capsys.readouterr().err == ""
 
 
 def test_what_the_library_warns_of_cannot_control_the_terminal():

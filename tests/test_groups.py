@@ -208,4 +208,4 @@ def test_the_groups_of_real_sets_are_what_their_tables_say():
     pairs = {(before.group, now.group) for before, now in zip(clips, kept, strict=True)}
     assert len(pairs) == len({before for before, _ in pairs}) == len({now for _, now in pairs})
     numbers = f"{len(pairs)} recordings or speakers in {len(clips)} clips"
-    assert in_words(kept) == f"{numbers}, as the names of the files say; no division cuts one of them"
+    assert in_words(kept) == f"{numbers}, as the names of the files say"

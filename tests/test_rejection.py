@@ -34,7 +34,7 @@ def test_what_is_kept():
     )
     of = of._replace(right=of.right.astype(bool), is_foreign=of.is_foreign.astype(bool))
     kept = of.at(known_at_least=0.5, probability_at_least=0.7)  # 0.9 right, 0.8 wrong, the foreign one
-    assert (kept["kept"], kept["precision"], kept["false_alarms"]) == (2 / 4, 1 / 3, 1.0)
+    assert (kept["kept"], kept["right"], kept["precision"], kept["false_alarms"]) == (2 / 4, 1 / 4, 1 / 3, 1.0)
     assert kept["precision_low"] < 1 / 3 < kept["precision_high"]
     nothing = of.at(0.5, 0.99)
     assert (nothing["kept"], nothing["false_alarms"]) == (0, 0)

@@ -1,5 +1,6 @@
 """What was recorded is there after a kill; a half-written line does not count; other settings are refused."""
 
+import errno
 import json
 import os
 import time
@@ -145,3 +146,14 @@ def test_long_settings_are_shown_where_they_differ(tmp_path, same, rest):
     with pytest.raises(InputError, match=r"\(a was (.*4.*), is (.*5.*)\);") as error:
         check_settings(tmp_path / "config.json", {"a": now})
     assert len(str(error.value)) < len(str(tmp_path)) + 300
+
+
+def test_a_full_disk_is_told_with_the_journal(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = Journal(tmp_path / "journal")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        journal["a"] = [1.0]
+    assert error.value.filename == str(tmp_path / "journal")

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections import Counter
@@ -19,11 +20,11 @@ from keras_audio_transfer.commands import places, progress
 from keras_audio_transfer.commands.parsing import DeprecatedFlag, Formatter, Parser  # noqa: F401 - DeprecatedFlag for commands
 from keras_audio_transfer.commands.places import check_file, check_folder, check_model_folder  # noqa: F401 - likewise
 from keras_audio_transfer.commands.progress import Phases
-from keras_audio_transfer.config import MOST_THREADS, AudioConfig
+from keras_audio_transfer.config import LONGEST_HOP, MOST_THREADS, SHORTEST_HOP, AudioConfig
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.dask_cluster import WORKERS_IN, Cluster
+from keras_audio_transfer.datasets import groups
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError, is_full, readable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card
@@ -73,7 +74,7 @@ count = number(int, lambda value: 0 <= value <= _MOST, f"at least 0, at most {_M
 fold = number(int, lambda value: value >= 0, "the number of a fold, at least 0")
 seed = number(int, lambda value: 0 <= value < 2**32, f"0 to {2**32 - 1}")  # what NumPy's and scikit-learn's take
 positive = number(float, lambda value: 0 < value < math.inf, "a number above 0")
-hop = number(float, lambda value: 0.001 <= value < math.inf, "seconds, at least 0.001")
+hop = number(float, lambda value: SHORTEST_HOP <= value <= LONGEST_HOP, f"seconds from {SHORTEST_HOP} to {LONGEST_HOP}")
 not_negative = number(float, lambda value: 0 <= value < math.inf, "at least 0")
 seconds = number(float, lambda value: 0 < value <= 3600, "more than 0, up to 3600 seconds")
 fraction = number(float, lambda value: 0 <= value < 1, "0 to below 1")
@@ -161,7 +162,11 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
             raise InputError("--download: needs --data-dir, the folder to download to")
         bar = progress.of_download(options, options.dataset)
         datasets.download(options.dataset, options.data_dir, progress=bar)
-    return grouped(datasets.load(options.dataset, options.data_dir), options.group_by)
+    clips = datasets.load(options.dataset, options.data_dir)
+    if options.group_by is None and (pattern := groups.found(clips)):
+        how = f"folds may cut them; --group-by {shlex.quote(pattern)} keeps each together"
+        say(options, f"{groups.in_words(groups.grouped(clips, pattern))}; {how}")
+    return groups.grouped(clips, options.group_by)
 
 
 def require_dataset(options: argparse.Namespace) -> None:
@@ -391,6 +396,7 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
         main: returns the exit code.
         name: what error messages begin with; the script's if not given.
     """
+    _open_what_is_closed()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no TensorFlow chatter; set before it is imported
     logging.getLogger("tensorflow").setLevel("ERROR")
     if hasattr(sys.stdout, "reconfigure"):  # a name may have letters that a pipe's encoding lacks
@@ -414,6 +420,19 @@ def run(main: Callable[[], int], name: str | None = None) -> None:
         sys.exit(BUG)
 
 
+def _open_what_is_closed():
+    """Where a standard stream was closed, the next file that is opened would have its number, and get what is said."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - to the end
+
+
 def _not_a_bug(error):
     """What is wrong, in a line, where it is the input or the machine; None for a bug of ours."""
     if isinstance(error, InputError):
@@ -421,6 +440,8 @@ def _not_a_bug(error):
     if is_full(error):
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         return f"{where}no space left on the device; free some, or name another place for the output"
+    if isinstance(error, FileNotFoundError) and not error.filename:
+        return "the current folder is no longer there; go to another"
     if isinstance(error, OSError):  # no permission, a file where a folder is needed
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(error, MemoryError):

@@ -159,8 +159,9 @@ def show_kept(what, kept):
     of_foreign = kept["false_alarms"]
     interval = f"{kept['precision_low']:.3f} to {kept['precision_high']:.3f}"
     cli.show(
-        f"{what}: {kept['kept']:.0%} of the sounds get a label, {kept['precision']:.3f} of the labels are right "
-        f"({interval})" + ("" if np.isnan(of_foreign) else f"; so do {of_foreign:.0%} of the unknown sounds")
+        f"{what}: {kept['kept']:.0%} of the sounds get a label, {kept['right']:.0%} the right one"
+        + ("" if np.isnan(of_foreign) else f", and {of_foreign:.0%} of the unknown sounds get one")
+        + f"; of all these labels {kept['precision']:.3f} are right ({interval})"
     )
 
 

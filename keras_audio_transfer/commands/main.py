@@ -71,11 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         complete(os.environ["COMP_LINE"])
     verb, *arguments = (sys.argv[1:] if argv is None else [*argv]) or ["--help"]
     if verb in ("-h", "--help"):
-        print(help_text(), end="")
-        sys.exit(cli.DONE)
+        cli.run(lambda: cli.show(help_text().removesuffix("\n")) or cli.DONE, PROGRAM)
     if verb == "--version":
-        print(__version__)
-        sys.exit(cli.DONE)
+        cli.run(lambda: cli.show(__version__) or cli.DONE, PROGRAM)
     verb = verb.replace("_", "-")
     name = f"{PROGRAM} {verb}" if verb in VERBS else PROGRAM
     cli.run(lambda: module_of(verb).main(arguments, name), name)

@@ -129,7 +129,8 @@ def load(options, clips, config, phases):
     if pattern != options.group_by and not groups.are_enough(clips):
         clips, without = without, None
     elif pattern != options.group_by:
-        cli.say(options, f"{groups.in_words(clips)}; --group-by '.+' takes every clip for a recording of its own")
+        kept = "no division cuts one of them; --group-by '.+' takes every clip for a recording of its own"
+        cli.say(options, f"{groups.in_words(clips)}; {kept}")
     try:
         check_enough(options, clips, names)
     except InputError as error:

@@ -200,7 +200,7 @@ def as_object(columns, row):
 
 def as_json(options, scores_are, **content):
     content = {"model": readable(str(options.model_dir)), "scores_are": scores_are, **content}
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=2, ensure_ascii=options.output is None) + "\n"  # a pipe may lack letters
 
 
 def as_table(options, rows, columns):

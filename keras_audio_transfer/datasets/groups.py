@@ -111,7 +111,7 @@ def are_enough(clips: Sequence[Clip]) -> bool:
 def in_words(clips: Sequence[Clip]) -> str:
     """How many groups there are of how many clips, for clips with the groups that `found` has found."""
     numbers = f"{len({clip.group for clip in clips})} recordings or speakers in {len(clips)} clips"
-    return f"{numbers}, as the names of the files say; no division cuts one of them"
+    return f"{numbers}, as the names of the files say"
 
 
 def _groups(clips, pattern):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_audio_transfer.audio_files import LARGEST_SAMPLE
-from keras_audio_transfer.config import HIGHEST_RATE, LONG_CLIPS, LOWEST_RATE
+from keras_audio_transfer.config import HIGHEST_RATE, LONG_CLIPS, LONGEST_HOP, LOWEST_RATE, SHORTEST_HOP
 from keras_audio_transfer.export import wav
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
 from keras_audio_transfer.resampling import resample
@@ -211,7 +211,7 @@ class Signatures:
         """
         waveform = _checked(waveform, *_batch_checks("waveform"), _NOT_EMPTY, *_SAMPLES)
         shortest = self.audio.n_fft / self.audio.sample_rate
-        hop_seconds = _seconds("hop_seconds", hop_seconds, waveform, 0.001, 3600)
+        hop_seconds = _seconds("hop_seconds", hop_seconds, waveform, SHORTEST_HOP, LONGEST_HOP)
         window_seconds = _seconds("window_seconds", window_seconds, waveform, shortest, 600)
         hop = tf.cast(hop_seconds, tf.float64) * self.audio.sample_rate
         window = tf.cast(tf.round(window_seconds * self.audio.sample_rate), tf.int32)

@@ -32,15 +32,16 @@ class Decided(NamedTuple):
     folds: np.ndarray
 
     def at(self, known_at_least: float, probability_at_least: float) -> dict[str, float]:
-        """kept: the share of the classes' clips that get a label; precision: the share of right ones among all labels
-        given, with its 95 % interval (Wilson's) as precision_low and precision_high; false_alarms: the share of the
-        clips of no class that get one. NaN where there are none.
+        """kept: the share of the classes' clips that get a label; right: that get the right one; precision: the share
+        of right ones among all labels given, with its 95 % interval (Wilson's) as precision_low and precision_high;
+        false_alarms: the share of the clips of no class that get one. NaN where there are none.
         """
         accepted = (self.known >= known_at_least) & (self.probabilities >= probability_at_least)
         n_accepted, n_right = int(accepted.sum()), int((accepted & self.right).sum())
         low, high = wilson(n_right, n_accepted) if n_accepted else (np.nan, np.nan)
         return {
             "kept": _share(accepted, ~self.is_foreign),
+            "right": _share(accepted & self.right, ~self.is_foreign),
             "precision": _share(self.right, accepted),
             "precision_low": low,
             "precision_high": high,
