@@ -441,7 +441,7 @@ def test_arguments_that_cannot_be(model_dir, sounds, tmp_path):
     refused("there: has no card.json; expected a model folder", model=tmp_path / "there")
     refused("gone is not a folder; expected one sub-folder per class", folder=tmp_path / "gone")
     refused("--workers: 0 is not allowed; expected 1 to 1024", "--workers", 0)
-    refused("--jobs: 0 is not allowed; expected at least 1", "--jobs", 0)
+    refused("--jobs: 0 is not allowed; expected 1 to 1024", "--jobs", 0)
     refused("--clip-seconds: 0 is not allowed; expected more than 0", "--clip-seconds", 0)
     batch = copy_with_card(model_dir, tmp_path / "batch", lambda card: card["audio"].update(decibel_maximum="batch"))
     refused(
