@@ -354,8 +354,9 @@ def picture() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        first, *_ = f"{error}".splitlines() or [""]
-        remedy = "" if isinstance(error, OSError) else "; please report it"  # a full disk is no bug
+        of_disk = isinstance(error, OSError)  # and no bug; the path is one that stands for a folder that is to be
+        first, *_ = f"{OSError(*error.args[:2]) if of_disk else error}".splitlines() or [""]
+        remedy = "" if of_disk else "; please report it"
         print(f"no picture ({type(error).__name__}: {printable(first[:200])}){remedy}", file=sys.stderr)
 
 
