@@ -292,7 +292,8 @@ def show_segments(options, card, result, failures, rule, scores_are, seconds):
     n_windows, n_segments = len(result.clip_ids), sum(len(segments) for segments, _ in found.values())
     inside = sum(seconds_inside(segments) for segments, _ in found.values())
     heard = n_windows * options.hop_seconds
-    said = f"{n_windows} windows; segments: {n_segments}, {inside / heard:.0%} of the time"
+    windows = f"{n_windows} windows of {card.audio.clip_seconds:.3g} s"
+    said = f"{windows}; segments: {n_segments}, {inside / heard:.0%} of the time"
     cli.say(options, f"{said}; {heard / 3600 / (seconds / 60):.2g} hours of sound a minute")
 
 
