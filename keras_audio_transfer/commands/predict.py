@@ -199,7 +199,8 @@ def as_object(columns, row):
 
 
 def as_json(options, scores_are, **content):
-    content = {"model": readable(str(options.model_dir)), "scores_are": scores_are, **content}
+    meaning = {} if scores_are is None else {"scores_are": scores_are}
+    content = {"model": readable(str(options.model_dir)), **meaning, **content}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -302,13 +303,16 @@ def main(options):
     card = Card.read(options.model_dir)
     scores_are = check(options, card)
     rule, began = rule_of(options, card), time.monotonic()
+    if rule is not None and card.has_probabilities:
+        scores_are = None  # segments have none
     result, failures = scores_of(options, card.audio)
     if len(result.clip_ids):
         if rule is None:
             show_files(options, card, result, scores_are)
         else:
             show_segments(options, card, result, failures, rule, scores_are, time.monotonic() - began)
-        cli.say(options, f"scores are {scores_are}")
+        if scores_are is not None:
+            cli.say(options, f"scores are {scores_are}")
         cli.say_licences(options, card)
     elif options.output is not None:
         cli.say_not_written(options.output)
