@@ -27,7 +27,7 @@ def main(options):
             "name": name,
             "trained on": entry.trained_on,
             "good for": entry.good_for,
-            "weights": entry.weights,
+            "parameters": entry.weights,
             "licence": entry.licence,
             "commercial use": "yes" if entry.commercial_use else "no",
             "file": entry.file,
