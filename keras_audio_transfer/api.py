@@ -155,8 +155,9 @@ def probe(
         combinations: of layers, each the concatenation of its layers' features: 'all' (all 2^n - 1), 'layers' (each
             one, and all together), '<=2' (all of one or two layers), or a list such as ['layer1', 'layer2+layer3'] or
             [['layer1'], ['layer2', 'layer3']]. Or a choice of one, made where parameters are chosen: 'single' (one
-            layer), 'blocks' (one layer, two or more neighbours, or all), 'forward', 'greedy' (forward until two steps
-            in a row have not helped), 'backward', or 'best' (of all for up to 10 layers, then forward).
+            layer), 'blocks' (of each layer, each two neighbours, each quarter of the depth, and all), 'forward',
+            'greedy' (forward until two steps in a row have not helped), 'backward', or 'best' (of all for up to 10
+            layers, then forward).
         protocol: 'nested': scaling and parameters are chosen inside each training part of the data set's own folds or
             splits. 'choi2017': the best of the grid on the very folds that are reported, as in Choi et al. 2017.
         scale: whether each channel is brought to mean 0 and standard deviation 1 over the clips that are fitted on;

@@ -59,8 +59,13 @@ def reason_of(error: Exception, clip_id: str) -> str:
     return f"{clip_id}: failed ({type(error).__name__}: {first[:200]}); leave it out, and report it if the clip is good"
 
 
-def near_miss(name: object, choices: Iterable[str]) -> str | None:
+def near_miss(name: object, choices: Iterable[str], alike: float = 0.6) -> str | None:
     """The choice that was probably meant by a name that is none; None where no choice is like it.
+
+    Args:
+        name: what was received.
+        choices: the names there are.
+        alike: the least likeness, from 0 to 1: `ratio` of difflib's SequenceMatcher.
 
     >>> near_miss("Densnet40", ["convnet5", "densenet40"])
     'densenet40'
@@ -68,7 +73,7 @@ def near_miss(name: object, choices: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
-    return next((by_lower[lower] for lower in get_close_matches(str(name).lower(), by_lower, n=1)), None)
+    return next((by_lower[lower] for lower in get_close_matches(str(name).lower(), by_lower, 1, alike)), None)
 
 
 def is_unknown(name: object, choices: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ class Card:
         """
         path = model_dir / "card.json"
         if not path.is_file():
-            raise InputError(f"{model_dir}: {_why_no_model_folder(model_dir)}")
+            raise InputError(f"{model_dir}: {why_no_model_folder(model_dir)}")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -239,7 +239,8 @@ class Card:
         return self.scores_are or of_head
 
 
-def _why_no_model_folder(path: Path) -> str:
+def why_no_model_folder(path: Path) -> str:
+    """What to say of a path that is no model folder."""
     if path.exists():
         for folder in [*path.parents][:2]:  # of MODEL/model.keras, MODEL/1, MODEL/1/saved_model.pb
             if (folder / "card.json").is_file():

@@ -13,7 +13,7 @@ from keras_audio_transfer.svm_layers import KERNELS, scaled_features
 
 SCORES_ARE = (
     "decision values of support vector machines, one for each label against the rest, above 0 for the label; "
-    "probabilities are the output of that name, and a clip has the labels that reach the card's thresholds"
+    "probabilities are in the output `probabilities`, and a clip has the labels that reach the card's thresholds"
 )
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")

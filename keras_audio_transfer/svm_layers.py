@@ -24,8 +24,8 @@ KERNELS = ("linear", "rbf")
 OUTPUTS = ("scores", "decision_values")
 SCORES_ARE = (
     "votes of support vector machines, one against one, plus less than a third for the sum of their decision values, "
-    "plus two thirds for the first of several labels with the most votes; the largest is the class; no probabilities, "
-    "which are the output of that name"
+    "plus two thirds for the first of several labels with the most votes; the largest is the class; no probabilities: "
+    "these are in the output `probabilities`"
 )
 
 _register = keras.saving.register_keras_serializable(package="keras_audio_transfer")

@@ -162,6 +162,8 @@ def test_what_it_says_and_writes(classified, source):
     assert (predicted["true"] == predicted["predicted"]).mean() == pytest.approx(
         next(iter(read_card(folder)["scores"].values()))["accuracy"]
     )
+    is_wrong = (predicted["true"] != predicted["predicted"]).any()
+    assert ("\nmost often taken for another: " in run.stdout) == is_wrong
     classes = pd.read_csv(folder / "classes.csv")
     assert classes["label"].tolist() == ["click", "noise", "tone"]
     assert classes["clips"].sum() == len(predicted) == len(set(predicted["clip"]))

@@ -151,9 +151,14 @@ def test_predict_names_the_labels_that_reach_their_thresholds(classified, run_sc
     rows = [*csv.DictReader(io.StringIO(predict("--format", "csv").stdout))]
     assert [*rows[0]] == ["file", "label", "score", "probability", "notes"]
     assert [row["label"] for row in rows] == (expected or [NONE_OF_THESE])
-    (file,) = json.loads(predict("--format", "json", "--top", "1").stdout)["files"]
+    whole = json.loads(predict("--format", "json", "--top", "1").stdout)
+    assert whole["scores_are"].startswith("decision values")
+    (file,) = whole["files"]
     assert [row["label"] for row in file["labels"]] == [rows[0]["label"]]
-    segments = json.loads(predict("--format", "json", "--hop-seconds", "1").stdout)
+    run = predict("--format", "json", "--hop-seconds", "1")
+    assert "scores are" not in run.stderr  # segments have probabilities
+    segments = json.loads(run.stdout)
+    assert segments["scores_are"] == whole["scores_are"]
     assert segments["threshold"] == [thresholds[label] for label in read_card(folder)["labels"]]
     (file,) = segments["files"]
     assert file["windows"] == 1

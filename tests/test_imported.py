@@ -67,6 +67,20 @@ def test_a_folder_that_is_no_model_hides_none(models, exported, tmp_path, monkey
     assert imported.find("yamnet") == models / "yamnet"
 
 
+def test_what_is_nearly_such_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for text, meant in (("yamnt", "yamnet"), ("Default", "default"), ("MSD_music", "MSD_musicnn")):
+        message = rf"{text}: is not a folder; expected a model folder, .*; did you mean {meant}\?"
+        with pytest.raises(InputError, match=f"^{message}$"):
+            kat.load_model(text)
+        with pytest.raises(InputError, match=f"^MODEL_DIR: {message} see --help$"):
+            run_main("predict", text, "a.wav")
+    assert imported.find("models/yamnt") == Path("models/yamnt")  # a path, whose error comes when it is read
+    (tmp_path / "yamnt").mkdir()
+    assert imported.find("yamnt") == Path("yamnt")
+    assert imported.find("mine") == Path("mine")
+
+
 def test_the_place_may_begin_at_home(monkeypatch):
     monkeypatch.setenv(imported.ENVIRONMENT, "~/networks")
     assert imported.models_dir() == Path.home() / "networks"

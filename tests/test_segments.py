@@ -179,7 +179,7 @@ def test_segments_of_recordings(model_dir, recordings, run_script, tmp_path):
     output = tmp_path / "segments.json"
     run = forked.script(ROOT / "scripts" / "predict.py", [*map(str, how), "--format", "json", "--output", str(output)])
     assert run.returncode == 1
-    assert "8 windows; segments: " in run.stderr
+    assert "8 windows of 0.25 s; segments: " in run.stderr
     written = json.loads(output.read_text())
     assert (written["threshold"], written["lower_threshold"], written["hop_seconds"]) == (0.02, 0.01, 0.5)
     files = {file["file"].rpartition("/")[2]: file for file in written["files"]}

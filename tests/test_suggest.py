@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import datasets, extraction
-from keras_audio_transfer.commands import classify, cli, own_sounds
+from keras_audio_transfer.commands import classify, cli, own_sounds, suggest
 from keras_audio_transfer.datasets import Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError
@@ -22,6 +22,11 @@ from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.suggestions import label_errors, to_label
 
 LABELS = ["=loud", "quiet"]
+
+
+def test_its_help_names_no_model_that_it_refuses():
+    text = " ".join(suggest.arguments().format_help().split())
+    assert "MODEL_DIR model folder that 'classify' wrote FOLDER" in text
 
 
 # ---- which clips

@@ -17,7 +17,7 @@ from keras_audio_transfer.commands import own_sounds, predict
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import folder, load
 from keras_audio_transfer.datasets.clip import Clip, split_of, with_unique_ids
-from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, audio_below, text_of
+from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES, SUFFIXES_TEXT, audio_below, text_of
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_failures
 
@@ -102,7 +102,7 @@ def test_a_place_whose_name_is_no_utf8_can_be_written():
     options.keep_examples = 0
     settings = own_sounds.settings(options, "m", ["m"])
     assert settings["unknown"] == settings["labelled"] == "caf\\xe9"
-    assert json.loads(predict.as_json(SimpleNamespace(model_dir=place), ""))["model"] == "caf\\xe9"
+    assert json.loads(predict.as_json(SimpleNamespace(model_dir=place, output=None), ""))["model"] == "caf\\xe9"
 
 
 def test_two_spellings_of_a_name_are_one_class_and_two_clips(tmp_path):
@@ -188,10 +188,9 @@ def test_every_format_that_can_be_read_is_taken_and_the_rest_named(tmp_path, cap
         assert reasons(clips)[1] == {}
     messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert messages == [
-        "folder: left out: 2 files that are not .wav, .flac, .ogg, .mp3, .m4a, .aiff, .au, .opus, .caf, .w64 or .rf64 "
-        f"or lie in no class folder; the first: {tmp_path}/all/notes.txt",
-        f"{tmp_path}/all: left out: 1 file that is not .wav, .flac, .ogg, .mp3, .m4a, .aiff, .au, .opus, .caf, .w64 or "
-        f".rf64; the first: {tmp_path}/all/notes.txt",
+        f"folder: left out: 2 files that are not {SUFFIXES_TEXT} or lie in no class folder; "
+        f"the first: {tmp_path}/all/notes.txt",
+        f"{tmp_path}/all: left out: 1 file that is not {SUFFIXES_TEXT}; the first: {tmp_path}/all/notes.txt",
     ]
 
 
@@ -218,10 +217,9 @@ def test_a_path_that_is_too_long_is_set_aside(tmp_path):
     assert "cannot be read (File name too long)" in failed[f"{'x' * 300}.wav"]
 
 
-def test_suffixes_in_words_are_suffixes():
-    from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
-
-    assert {word.strip(",") for word in SUFFIXES_TEXT.split() if word.startswith(".")} <= {*AUDIO_SUFFIXES}
+def test_suffixes_in_words_are_all_suffixes():
+    assert [word.strip(",") for word in SUFFIXES_TEXT.split() if word.startswith(".")] == [*AUDIO_SUFFIXES]
+    assert SUFFIXES_TEXT.endswith(", .wma or .webm")
     assert audio_below.__doc__
     assert text_of("a\\b") == "a\\b"
 

@@ -79,9 +79,9 @@ def arguments():
         choices=WAYS,
         default=BEST,
         help="how the best combination is found, one of %(choices)s. best: of all for up to "
-        f"{EXHAUSTIVE_LAYERS} layers, then greedy; blocks: of each layer, two or more neighbours, and all; forward: "
-        "adding a layer at a time; greedy: forward until two steps in a row have not helped; backward: leaving out a "
-        "layer at a time",
+        f"{EXHAUSTIVE_LAYERS} layers, then greedy; blocks: of each layer, each two neighbours, each quarter of the "
+        "depth, and all; forward: adding a layer at a time; greedy: forward until two steps in a row have not helped; "
+        "backward: leaving out a layer at a time",
     )
     cli.add_layer_weights_argument(parser)
     cli.add_dataset_arguments(parser)

@@ -96,7 +96,7 @@ def show_estimate(prober, part, row, held_out, scores):
     cli.show("class by class, with 95 % intervals over the clips:")
     cli.show(in_words(predictions.by_class(counts, names)).to_string(index=False))
     if top := predictions.top_confusions(counts, names):
-        cli.show("taken for another: " + ", ".join(f"{true} for {said} ({n})" for true, said, n in top))
+        cli.show("most often taken for another: " + ", ".join(f"{true} for {said} ({n})" for true, said, n in top))
     cli.show(f"probabilities: {scores['calibration_error']:.3f} from the share of right labels (calibration error)")
 
 

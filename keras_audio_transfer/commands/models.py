@@ -27,7 +27,7 @@ def main(options):
             "name": name,
             "trained on": entry.trained_on,
             "good for": entry.good_for,
-            "weights": entry.weights,
+            "parameters": entry.weights,
             "licence": entry.licence,
             "commercial use": "yes" if entry.commercial_use else "no",
             "file": entry.file,
@@ -39,7 +39,8 @@ def main(options):
     if options.format == "csv":
         import pandas as pd
 
-        pd.DataFrame(rows).to_csv(sys.stdout, index=False)
+        # The column keeps the name under which it is read.
+        pd.DataFrame(rows).rename(columns={"parameters": "weights"}).to_csv(sys.stdout, index=False)
         return cli.DONE
     for row in rows:
         cli.show(

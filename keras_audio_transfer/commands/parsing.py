@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Raise what argparse would print as usage."""
-        raise InputError(f"{message.removeprefix('argument ')}; see --help")
+        raise InputError(f"{message.removeprefix('argument ')}{'' if message.endswith('?') else ';'} see --help")
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

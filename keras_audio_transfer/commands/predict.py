@@ -292,7 +292,8 @@ def show_segments(options, card, result, failures, rule, scores_are, seconds):
     n_windows, n_segments = len(result.clip_ids), sum(len(segments) for segments, _ in found.values())
     inside = sum(seconds_inside(segments) for segments, _ in found.values())
     heard = n_windows * options.hop_seconds
-    said = f"{n_windows} windows; segments: {n_segments}, {inside / heard:.0%} of the time"
+    windows = f"{n_windows} windows of {card.audio.clip_seconds:.3g} s"
+    said = f"{windows}; segments: {n_segments}, {inside / heard:.0%} of the time"
     cli.say(options, f"{said}; {heard / 3600 / (seconds / 60):.2g} hours of sound a minute")
 
 
@@ -307,7 +308,8 @@ def main(options):
             show_files(options, card, result, scores_are)
         else:
             show_segments(options, card, result, failures, rule, scores_are, time.monotonic() - began)
-        cli.say(options, f"scores are {scores_are}")
+        if rule is None or not card.has_probabilities:  # segments show these
+            cli.say(options, f"scores are {scores_are}")
         cli.say_licences(options, card)
     elif options.output is not None:
         cli.say_not_written(options.output)

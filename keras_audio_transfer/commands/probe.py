@@ -45,9 +45,9 @@ def arguments():
         "--combinations",
         default="layers",
         help="layers (each one, and all together), all (all 2^n - 1), '<=2' (all of one or two layers), a list such as "
-        "layer1,layer2+layer3; or a choice where parameters are chosen: single (one layer), blocks (one layer, two or "
-        "more neighbours, or all), forward, greedy (forward until two steps in a row have not helped), backward, or "
-        f"best (of all for up to {EXHAUSTIVE_LAYERS} layers, then forward)",
+        "layer1,layer2+layer3; or a choice where parameters are chosen: single (one layer), blocks (of each layer, "
+        "each two neighbours, each quarter of the depth, and all), forward, greedy (forward until two steps in a row "
+        f"have not helped), backward, or best (of all for up to {EXHAUSTIVE_LAYERS} layers, then forward)",
     )
     parser.add_argument(
         "--scale",

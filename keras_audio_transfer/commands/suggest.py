@@ -33,7 +33,8 @@ COLUMNS = ["rank", FILE, "label", "score", "why", "notes", LABEL]
 
 def arguments():
     parser = cli.parser(__doc__)
-    cli.add_model_argument(parser, "model folder that 'classify' wrote")
+    wrote = "model folder that 'classify' wrote"  # what has a name of its own has no probe
+    parser.add_argument("model_dir", type=places.model_folder, metavar="MODEL_DIR", help=wrote)
     text = "unlabelled audio; with --predictions the folder (or manifest) that the model was made of"
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=text)
     parser.add_argument("--predictions", action="store_true", help="clips whose label is probably wrong")

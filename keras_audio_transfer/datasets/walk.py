@@ -13,7 +13,7 @@ AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".opus", ".oga", ".caf", ".w64", ".rf64"),
     *(".m4a", ".aac", ".wma", ".webm"),
 )
-SUFFIXES_TEXT = ".wav, .flac, .ogg, .mp3, .m4a, .aiff, .au, .opus, .caf, .w64 or .rf64"
+SUFFIXES_TEXT = f"{', '.join(AUDIO_SUFFIXES[:-1])} or {AUDIO_SUFFIXES[-1]}"
 
 _log = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import platformdirs
 
 from keras_audio_transfer import remote
-from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.model_folder import default_model
+from keras_audio_transfer.errors import InputError, near_miss
+from keras_audio_transfer.model_folder import default_model, why_no_model_folder
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 
 ENVIRONMENT = "KERAS_AUDIO_TRANSFER_MODELS"
 DEFAULT = "default"
+_ALIKE = 0.75  # as names of folders are free, more than elsewhere: 'mine' is no 'yamnet'
 BEST = "yamnet"  # the best start of those whose licence lets anyone fetch and use it: docs/sources.md
 
 
@@ -38,7 +39,7 @@ def find(text: str) -> Path:
             both, an imported network only if it is a model folder.
 
     Raises:
-        InputError: a published network that was not imported.
+        InputError: a published network that was not imported; what does not exist, and has nearly the name of one.
     """
     if remote.is_url(text):
         return remote.place_of(text)
@@ -46,6 +47,9 @@ def find(text: str) -> Path:
     if text == DEFAULT and not path.exists():
         return default_model()
     if text not in CATALOGUE or (path / "card.json").is_file():
+        is_word = path.name == text and not path.exists()
+        if is_word and (near := near_miss(text, [DEFAULT, *CATALOGUE], _ALIKE)):
+            raise InputError(f"{text}: {why_no_model_folder(path)}; did you mean {near}?")
         return path
     folder = models_dir() / text
     if folder.exists():
