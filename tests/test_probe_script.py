@@ -216,7 +216,7 @@ def full(*arguments, **options):
 def test_a_disk_that_is_full_when_pictures_are_drawn_costs_no_table(features, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Figure, "savefig", full)
     assert run_main("probe", features, "--output-dir", tmp_path, "--quiet", "--jobs", 1) == 0
-    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device: 'scores.png')\n"
     assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "predictions.csv", "classes.csv", "config.json"}
 
 

@@ -383,7 +383,7 @@ def test_a_disk_that_is_full_when_the_picture_is_drawn_costs_no_model(tmp_path, 
     job.run_dir.mkdir()
     history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "accuracy": [0.2, 0.3]})
     train.write(options, job, None, Card(CONFIG, labels=LABELS), history)
-    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device)\n"
+    assert capsys.readouterr().err == "no picture (OSError: [Errno 28] No space left on device: 'training.png')\n"
     kept = {path.name for path in options.output_dir.iterdir()}
     assert kept == {"1", "card.json", "model.keras", "history.csv"}
 

@@ -354,9 +354,10 @@ def picture() -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        of_disk = isinstance(error, OSError)  # and no bug; the path is one that stands for a folder that is to be
-        first, *_ = f"{OSError(*error.args[:2]) if of_disk else error}".splitlines() or [""]
-        remedy = "" if of_disk else "; please report it"
+        if isinstance(error, OSError) and error.filename:  # its folder may stand for one that is to be
+            error.filename = Path(error.filename).name
+        first, *_ = f"{error}".splitlines() or [""]
+        remedy = "" if isinstance(error, OSError) else "; please report it"  # a full disk is no bug
         print(f"no picture ({type(error).__name__}: {printable(first[:200])}){remedy}", file=sys.stderr)
 
 
@@ -427,10 +428,7 @@ def _open_what_is_closed():
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - to the end
 
 
