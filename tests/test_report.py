@@ -119,6 +119,7 @@ EVERYTHING = {
     "calibration": pd.DataFrame({"probability": [0.3, 0.9], "share_right": [0.25, 1.0], "clips": [4, 6]}),
     "calibration_error": 0.04,
     "kept": KEPT,
+    "named_right": 0.938,
     "n_unknown": 2,
     "health": pd.DataFrame({"label": NAMES, "clips": [4, 3, 2, 1], "seconds": [0.3, 0.3, 0.3, np.nan]}),
     "warnings": [f"{HOSTILE}: 3 clips are silent"],
@@ -183,6 +184,8 @@ def test_what_is_kept_is_drawn_and_listed(page, tmp_path):
     plots.kept(KEPT, tmp_path / "kept.png", "mine")
     drawn = made(tmp_path, report(kept=KEPT, kept_picture=tmp_path / "kept.png"))  # of classes only
     assert "unknown sounds" not in drawn.text
+    with_limits = "says that a sound is none of the classes, about 94 of 100 get their label."
+    assert (with_limits in page.text, with_limits in drawn.text) == (True, False)
     (picture,) = (attributes for attributes, _ in drawn.all("img") if attributes.get("class") == "picture")
     assert base64.b64decode(picture["src"].partition(",")[2]) == (tmp_path / "kept.png").read_bytes()
 
@@ -350,7 +353,7 @@ def several(**scores):
         by_label = by_label.assign(**{name: 0.9 - place / 10, f"{name}_low": 0.25, f"{name}_high": np.nan})
     scores = {"mean_average_precision": 0.5, "chance": 0.3, "mfcc": 0.4, **scores}
     card = replace(CARD, labels=["a", "=b", "c"], multi_label=True, scores={"test": scores})
-    of_classes = {"chosen", "kept", "n_unknown", "health"}
+    of_classes = {"chosen", "kept", "named_right", "n_unknown", "health"}
     more = {name: value for name, value in EVERYTHING.items() if name not in of_classes}
     return Report("tags", card, rows, clips=clips_of(ids), by_label=by_label, **more)
 

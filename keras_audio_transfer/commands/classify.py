@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.answers import KNOWN_AT_LEAST
+from keras_audio_transfer.answers import KNOWN_AT_LEAST, limits_of
 from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
@@ -212,6 +212,7 @@ def write(options, path, card, fitted, found, own):
                 calibration=certain,
                 kept=kept,
                 kept_picture=picture if picture.is_file() else None,
+                named_right=found.decided.at(**limits_of(card))["right"],
                 n_unknown=int(found.decided.is_foreign.sum()),
                 health=health_table,
             )

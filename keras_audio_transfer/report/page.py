@@ -45,6 +45,7 @@ class Report:
         calibration_error: the expected calibration error, from 0 to 1.
         kept: what is kept at which limits, as `rejection.table` returns it.
         kept_picture: the PNG file of `plots.kept`.
+        named_right: which share of the clips gets the right label with the limits that `predict` uses.
         n_unknown: sounds of none of the classes that `kept` says something of.
         health: a row a class, any columns.
         warnings: what the clips may have against the estimate.
@@ -64,6 +65,7 @@ class Report:
     calibration_error: float | None = None
     kept: "pd.DataFrame | None" = None
     kept_picture: Path | None = None
+    named_right: float | None = None
     n_unknown: int = 0
     health: "pd.DataFrame | None" = None
     warnings: Sequence[str] = ()
