@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_audio_transfer.config import SHORTEST_HOP
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.signatures import FEATURES, TIMESTAMPS, padded_to
 from keras_audio_transfer.extraction import SERVED, load_saved_model
@@ -29,7 +30,7 @@ class HearModel(tf.Module):
         card.require_single_clips(model_dir, "one clip at a time does not have")
         self.config = card.audio
         for name, value, least in (
-            ("hop_seconds", hop_seconds, 0.001),
+            ("hop_seconds", hop_seconds, SHORTEST_HOP),
             ("window_seconds", window_seconds, self.config.n_fft / self.config.sample_rate),
         ):
             if not value >= least:

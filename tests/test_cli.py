@@ -599,12 +599,18 @@ cli.run(main)
     assert (run.stdout, run.stderr) == tuple("" if number == stream else "said\n" for stream in (1, 2))
 
 
-def test_a_current_folder_that_is_gone_is_said(capsys):
-    def gone():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
+    def of_library():
+        raise FileNotFoundError("bucket/key")
 
     with pytest.raises(SystemExit):
-        cli.run(gone, "verb")
+        cli.run(of_library, "verb")
+    assert capsys.readouterr().err == "verb: error: bucket/key\n"
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit):
+        cli.run(os.getcwd, "verb")
     assert capsys.readouterr().err == "verb: error: the current folder is no longer there; go to another\n"
 
 

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -440,6 +440,8 @@ def _not_a_bug(error):
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         return f"{where}no space left on the device; free some, or name another place for the output"
     if isinstance(error, FileNotFoundError) and not error.filename:
+        with suppress(FileNotFoundError):
+            return os.getcwd() and str(error)  # a library's, that says what is not there
         return "the current folder is no longer there; go to another"
     if isinstance(error, OSError):  # no permission, a file where a folder is needed
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
