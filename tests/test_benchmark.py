@@ -16,6 +16,7 @@ from sounds import noise
 from keras_audio_transfer.audio import load_waveform
 from keras_audio_transfer.commands.benchmarks import (
     eight_bit,
+    gpu,
     growth,
     measuring,
     own_programs,
@@ -94,6 +95,37 @@ def test_reading_a_prepared_data_set(tmp_path, monkeypatch, capsys):
     assert preparing["audio_seconds_a_second"] == pytest.approx(preparing["clips_a_second"] * 0.1)
     with pytest.raises(InputError, match=r"^esc10: no folder given; pass "):
         run_main("benchmark", "--reading", "esc10")
+
+
+def test_a_computer_without_a_gpu_is_refused(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(
+        InputError, match=r"^--gpu: TensorFlow finds no GPU here; see docs/platforms\.md, or leave it out$"
+    ):
+        gpu.name_of_gpu()
+
+
+@pytest.mark.slow
+def test_all_that_is_measured_on_a_gpu(monkeypatch):
+    """With another run on the CPU in its place: the figures of each, their ratios, and features that are the same."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(
+        gpu, "in_a_process", lambda what, *given: "a card" if what is gpu.name_of_gpu else in_a_process(what, *given)
+    )
+    figures = gpu.gpu(SimpleNamespace(steps=1, seed=0), "convnet5:short16k")
+    assert figures.pop("name") == "a card"
+    expected = figures.pop("cpu")
+    assert [*expected] == [
+        *("spectrogram", "features_one_clip_at_a_time", "features"),
+        *("training", "training_with_spectrograms_computed_once"),
+    ]
+    assert [*figures] == ["gpu", "gpu_with_tensor_float_32"]
+    for of_kind in figures.values():
+        assert of_kind["largest_difference"] < 1e-5
+        for what, value in expected.items():
+            assert of_kind["times_as_fast_as_the_cpu"][what] == of_kind[what] / value
 
 
 def measured_growth(monkeypatch, *arguments):

@@ -20,6 +20,10 @@ epoch        an epoch of training from the second on, waveforms through tf.data,
 training     clips a second of a network in training, a second of sound each: TensorFlow's default kernels, waveforms
              through tf.data into one process with all cores, the spectrogram in every step; and what each change
              makes of that: fast kernels, spectrograms computed once, a process a core, bfloat16.
+gpu          of a model folder or a network with random weights, batches of 32 clips, a GPU against the CPU of the same
+             machine: clips a second of the spectrogram, of the features of all layers (one clip at a time, too), of
+             training, and of training with spectrograms computed once; the largest difference of a feature, without
+             and with TensorFloat-32, which TensorFlow takes on a GPU that has it.
 serving      for batches of 1, 8 and 32 clips of a model folder or a network with random weights: latency (50th and
              99th percentile) and seconds of audio a second (times real time) of the Keras model, called in one
              tf.function, and of its SavedModel, each in a process of its own, requests in turn; the largest difference
@@ -44,8 +48,8 @@ segments     for each model folder of `classify` that was fitted without the fol
              the other, in four recordings, as `predict --hop-seconds 1` hears them, and with --smooth 3: F1, precision
              and recall of time; how many clips are found; the median distance of where a segment and its clip begin.
 
-Each part whose data folder is not given is left out; growth, recordings, reading, training, serving and rest have to
-be asked for. With --sources or --segments, extraction is left out.
+Each part whose data folder is not given is left out; growth, recordings, reading, training, gpu, serving and rest have
+to be asked for. With --sources or --segments, extraction is left out.
 """
 
 import json
@@ -66,7 +70,7 @@ from keras_audio_transfer.pretrained.choi2017_results import find_tasks
 
 PARTS = (
     *("esc_dir", "urbansound_dir", "choi2017_dir", "growth", "recording_minutes", "reading"),
-    *("training", "serving", "rest", "sources", "segments"),
+    *("training", "gpu", "serving", "rest", "sources", "segments"),
 )
 
 # Of every class and fold of what is probed, a clip to fit on and one to choose by.
@@ -126,7 +130,14 @@ def arguments():
         "--reading", nargs="+", default=[], metavar="DATASET:DIR", help="such as esc10:data/ESC-50, for reading"
     )
     parser.add_argument(
-        "--steps", type=cli.positive_int, metavar="N", default=20, help="timed batches of 32 clips, for training"
+        "--steps",
+        type=cli.positive_int,
+        metavar="N",
+        default=20,
+        help="timed batches of 32 clips, for training and gpu",
+    )
+    parser.add_argument(
+        "--gpu", nargs="+", default=[], metavar="MODEL_DIR|NETWORK:PRESET", help="such as densenet40:light16k"
     )
     parser.add_argument(
         "--serving", nargs="+", default=[], metavar="MODEL_DIR|NETWORK:PRESET", help="such as convnet5:choi2017"
@@ -184,11 +195,15 @@ def check(options):
         load(*dataset_of(name))
     for name in options.training:
         check_network(name)
-    for name in options.serving:
+    for name in [*options.gpu, *options.serving]:
         if ":" in name:
             check_network(name)
         else:
             Card.read(Path(name))
+    if options.gpu:
+        from keras_audio_transfer.commands.benchmarks import gpu, measuring
+
+        measuring.in_a_process(gpu.name_of_gpu)
     for model_dir in options.rest:
         Card.read(model_dir)
     if options.rest:
@@ -250,6 +265,7 @@ def parts_of(options, model_dir):
     """
     from keras_audio_transfer.commands.benchmarks import (
         extraction,
+        gpu,
         growth,
         probes,
         reading,
@@ -279,6 +295,8 @@ def parts_of(options, model_dir):
     for name in options.training:
         network, _, preset_name = name.partition(":")
         parts[f"training_{network}_{preset_name}"] = partial(training.training, options, network, preset_name)
+    for name in options.gpu:
+        parts[f"gpu_{name}"] = partial(gpu.gpu, options, name)
     for name in options.serving:
         parts[f"serving_{name}"] = partial(serving.serving, options, name)
     for model_dir in options.rest:

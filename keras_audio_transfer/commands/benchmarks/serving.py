@@ -17,23 +17,28 @@ BATCHES = (1, 8, 32)
 _served = {}  # in the process of one kind: what answers requests
 
 
+def model_of(name, seed):
+    """The Keras model and the card of a model folder, or of a `NETWORK:PRESET` with random weights."""
+    import keras
+
+    from keras_audio_transfer.extractor import build_extractor
+
+    if ":" not in name:
+        return keras.models.load_model(Path(name) / "model.keras", compile=False), Card.read(Path(name))
+    network, _, preset_name = name.partition(":")
+    keras.utils.set_random_seed(seed)
+    card = Card(preset(preset_name))
+    return build_extractor(card.audio, network), card
+
+
 def write_both(name, folder, seed):
     """Write the Keras model, and SavedModels of it as it is (`plain`) and as it is exported; samples."""
-    import keras
     import tensorflow as tf
 
     from keras_audio_transfer.export.saved_model import write_saved_model
     from keras_audio_transfer.export.signatures import build_signatures
-    from keras_audio_transfer.extractor import build_extractor
 
-    if ":" in name:
-        network, _, preset_name = name.partition(":")
-        keras.utils.set_random_seed(seed)
-        card = Card(preset(preset_name))
-        model = build_extractor(card.audio, network)
-    else:
-        card = Card.read(Path(name))
-        model = keras.models.load_model(Path(name) / "model.keras", compile=False)
+    model, card = model_of(name, seed)
     model.save(folder / "model.keras")
     write_saved_model(model, folder / "exported", card)
     served, signatures = build_signatures(model, card)
