@@ -23,6 +23,7 @@ from keras_audio_transfer.feature_table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
 from keras_audio_transfer.signature_loading import load_signatures
 from keras_audio_transfer.sliding_windows import Window, windows
+from keras_audio_transfer.tensor_float_32 import warn_where_on
 from keras_audio_transfer.tensorflow_alone import tf
 
 SERVED = "serving_default", "info"  # what is needed of a SavedModel here
@@ -131,6 +132,7 @@ def load_whole(saved_model: Path, signatures: Collection[str] | None = None) -> 
         InputError: it cannot be loaded, or its graph and weights are of two models.
     """
     try:
+        warn_where_on()
         loaded = load_signatures(saved_model, signatures)
         loaded.signatures["serving_default"]
         is_whole = _is_as_saved(saved_model)

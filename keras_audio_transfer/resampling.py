@@ -146,6 +146,7 @@ class SincResampling(keras.layers.Layer):
             if not rate >= 1 or rate % 1 != 0:
                 raise InputError(f"{name}: {rate} Hz is not allowed; expected a whole number from 1 up")
         self.source_rate, self.target_rate = int(source_rate), int(target_rate)
+        self.supports_jit = False  # XLA has no Bessel function; on a GPU, Keras compiles by it unless a layer says so
 
     def call(self, waveform):
         """Return the resampled waveform."""

@@ -15,6 +15,7 @@ from filelock import FileLock
 # Before anything imports TensorFlow. The kernels are those that the scripts choose, see `commands.cli`.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 # A core for each of xdist's processes. (TensorFlow keeps its threads: how it rounds follows their number.)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What the user has imported is not what is built on where no model is named.

@@ -251,6 +251,19 @@ def test_gradients_are_slopes(name):
     assert slope == pytest.approx(float(expected), rel=2e-3)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_xla_computes_the_same_where_a_layer_says_that_it_can(name):
+    """On a GPU Keras compiles a model by XLA, unless one of its layers says that it cannot."""
+    layer, x = made(name), tf.constant(sound(name))
+    compiled = tf.function(lambda x: layer(x), jit_compile=True)
+    if layer.supports_jit:
+        for got, expected in zip(tf.nest.flatten(compiled(x)), tf.nest.flatten(layer(x)), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match="unsupported operations"):
+            compiled(x)
+
+
 @pytest.mark.parametrize("trainable", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_training_step_changes_what_is_trainable(trainable):
     """All layers in one model, each frozen or trainable from the start."""

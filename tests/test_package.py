@@ -37,6 +37,7 @@ WITH_TENSORFLOW = {
     *("pretrained.source", "pretrained.speech_embedding", "pretrained.vggish", "pretrained.yamnet", "resampling"),
     *("certainty_layers", "distribution", "one_vs_rest_layers", "rest_server", "spectrogram", "svm_layers", "training"),
     "signature_loading",
+    "tensor_float_32",
     "tensorflow_alone",
 }
 # Imports modules one after the other, and prints what each has brought in.

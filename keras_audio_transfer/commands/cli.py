@@ -34,8 +34,8 @@ from keras_audio_transfer.splits import divide
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
     from keras_audio_transfer.audio import WaveformStore
 
-# TensorFlow's faster kernels, which it chooses by itself on some processors only. Read when TensorFlow is imported.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Read when TensorFlow is imported: faster kernels, which it takes on some processors only, and all digits on a GPU.
+os.environ.update({"TF_ENABLE_ONEDNN_OPTS": "1", "NVIDIA_TF32_OVERRIDE": "0"} | {**os.environ})
 
 # Exit codes: everything done; some files failed and are listed; nothing done because of an InputError; a bug
 # (EX_SOFTWARE); interrupted.

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_audio_transfer import tensor_float_32
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import verification
@@ -95,6 +96,6 @@ def write_model(folder: Path, model: keras.Model, card: Card, number: int = 1) -
     if not difference <= LARGEST_DIFFERENCE:
         raise InputError(
             f"export: the reloaded SavedModel differs by {difference:.1e}; expected at most {LARGEST_DIFFERENCE:.0e}; "
-            "nothing was exported"
+            f"nothing was exported{f'; {tensor_float_32.ADVICE}' if tensor_float_32.is_on() else ''}"
         )
     return difference

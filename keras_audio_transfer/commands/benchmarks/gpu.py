@@ -45,15 +45,18 @@ def measure(name, kind, steps, seed):
     """Clips a second of each thing that is computed, batches from memory; and the features of a batch."""
     if kind == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    if kind == KINDS[2]:
+        os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # set by `cli`
     import keras
     import tensorflow as tf
 
-    from keras_audio_transfer.extractor import spectrogram_of
+    from keras_audio_transfer.export.signatures import layer_names
+    from keras_audio_transfer.extractor import select_layers, spectrogram_of
     from keras_audio_transfer.heads import SCORES, add_head, compile_settings
 
-    tf.config.experimental.enable_tensor_float_32_execution(kind == KINDS[2])
     tf.config.experimental.enable_op_determinism()  # as all trainings do
     model, card = model_of(name, seed)
+    model = select_layers(model, layer_names(model))  # without a head of its own
     rng = np.random.default_rng(seed)
     waveforms = rng.normal(0, 0.1, (BATCH, card.audio.n_samples)).astype(np.float32)
     targets = np.eye(LABELS, dtype=np.float32)[rng.integers(LABELS, size=BATCH)]
