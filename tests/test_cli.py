@@ -564,6 +564,17 @@ def test_a_full_disk_is_said_in_one_line(error, where, capsys):
     assert capsys.readouterr().err == f"verb: error: {what}\n"
 
 
+def test_too_few_threads_are_said_in_one_line(capsys):
+    def main():
+        raise RuntimeError("can't start new thread")  # as `threading` does
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, "verb")
+    assert end.value.code == cli.NOT_DONE
+    what = "not enough memory or threads (can't start new thread); give it less at a time, or close other programs"
+    assert capsys.readouterr().err == f"verb: error: {what}\n"
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_on_a_full_disk_is_one_line(option, monkeypatch, capsys):
     def full(*values, **options):
