@@ -251,7 +251,7 @@ def why_no_model_folder(path: Path) -> str:
 
 def default_model() -> Path:
     """The model folder that comes with the package: ConvNet-5, trained on three folds of UrbanSound8K (CC BY-NC)."""
-    packaged = Path(__file__).resolve().parent / "default_model"
+    packaged = Path(__file__).resolve().parent / "default"
     return packaged if packaged.is_dir() else _CHECKOUT / "saved_models" / "convnet5.urbansound8k"
 
 
