@@ -32,6 +32,7 @@ from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
@@ -574,6 +575,8 @@ def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
     refused("--top: 6 is not allowed; expected 1 to 5, the model's labels", "--top", 6)
     refused("--workers: 0 is not allowed", "--workers", 0)
     refused("is a folder; name a file", "--output", tmp_path)
+    with only_writer(tmp_path / "a.csv"):
+        refused("a.csv: another run writes there; wait for it, or name another file", "--output", tmp_path / "a.csv")
     refused("has no card.json; expected a model folder", model=sounds)
     (tmp_path / "empty").mkdir()
     refused("empty: holds no audio", clip=tmp_path / "empty")

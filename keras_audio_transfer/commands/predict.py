@@ -105,6 +105,8 @@ def check(options, card):
         places.check_folder("--output", options.output)
     elif options.output is not None:
         places.check_file("--output", options.output, [*options.inputs, *places.model_files(options.model_dir)])
+    if options.output is not None:
+        places.lock(options.output, "folder" if options.format in TRACKS else "file")
     scores_are = card.meaning_of_scores(options.model_dir)
     limits_of(card)  # refuses such as are none
     n_labels = len(card.labels)
