@@ -146,7 +146,7 @@ def fit(prober, method, phases):
     return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm, certainty
 
 
-def card_of(options, name, candidates, source, config, found, fitted, limits, scores):
+def card_of(options, own, name, candidates, source, config, found, fitted, limits, scores):
     from keras_audio_transfer import svm_layers
 
     features, (_, layers, params, scaler, svm, certainty) = found.prober.features, fitted
@@ -168,7 +168,7 @@ def card_of(options, name, candidates, source, config, found, fitted, limits, sc
             "accepts": limits,
         },
         training_data=own_sounds.training_data(
-            options, found.prober.description, np.eye(len(names), dtype=int)[features.labels], names
+            options, own.clips, found.prober.description, np.eye(len(names), dtype=int)[features.labels], names
         ),
         transferred_from=source.lineage(),
         scores=scores,
@@ -279,6 +279,6 @@ def main(options):
     name = fitted[0] or first
     path, source = sources[name]
     found = estimates.Estimate(prober, row, held_out, decided, curve)
-    card = card_of(options, name, sources, source, configs[name], found, fitted, limits, {part: scores | plain})
+    card = card_of(options, own, name, sources, source, configs[name], found, fitted, limits, {part: scores | plain})
     write(options, path, card, fitted, found, own)
     return cli.report_failures(own.failures, options.output_dir)
