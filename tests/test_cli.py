@@ -879,13 +879,6 @@ def test_what_was_done_at_once_is_no_measure_of_time(capsys):
     assert capsys.readouterr().err.splitlines()[1:] == ["probing: 50 % (50 of 100)"]
 
 
-def test_less_was_needed_than_could_have_been(capsys):
-    bar = progress.Phases(SimpleNamespace(quiet=False), "choosing").bar("choosing", 40, "fit")()
-    bar.update(3)
-    bar.close()
-    assert capsys.readouterr().err == "choosing: 40 fits\nchoosing: done (3 of at most 40)\n"
-
-
 def test_what_comes_before_the_first_step_is_not_counted(monkeypatch, capsys):
     clock = iter([0.0, *(100.0 + step for step in range(100))])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))

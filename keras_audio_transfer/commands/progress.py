@@ -163,6 +163,4 @@ class _Lines:
         self._done, self._first = 0, None
 
     def close(self) -> None:
-        """Say that nothing is left to do, where less was needed than could have been."""
-        if 0 < self._done < self.total and not self._quiet:
-            print(f"{self._title}: done ({self._done} of at most {self.total})", file=sys.stderr, flush=True)
+        """What ends a bar has nothing to do here."""
