@@ -257,6 +257,11 @@ def test_mistakes_come_first_the_surest_first(tmp_path):
     assert " ".join(guesses.split()) in page.text
 
 
+def test_of_equal_probabilities_that_of_the_label_predicted_comes_first():
+    examples = report_page._examples(report(np.full((10, 4), 0.25)), several=False)
+    assert [example.guesses[0][0] for example in examples] == [NAMES[i] for i in SAID]
+
+
 def test_without_probabilities_the_most_frequent_mistake_comes_first(tmp_path):
     page = made(tmp_path, report())
     players = [attributes["aria-label"] for attributes, _ in page.all("audio")]

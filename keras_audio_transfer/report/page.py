@@ -170,7 +170,8 @@ def _examples(report, several):
         true, predicted = (_labels_in(row[which], names, several) for which in ("true", "predicted"))
         example = Example(clip_of.get(row["clip"], row["clip"]), true, predicted, row["notes"])
         if columns:
-            guesses = sorted(((name, row[column]) for name, column in columns.items()), key=lambda guess: -guess[1])
+            guesses = [(name, row[column]) for name, column in columns.items()]
+            guesses.sort(key=lambda guess: (-guess[1], guess[0] not in predicted))
             shown = [*true, *predicted] if several else []
             example = example._replace(
                 wrong=_log_loss(guesses, true) if several else _surprise(example, row[columns[predicted[0]]]),
