@@ -181,7 +181,7 @@ def test_what_it_says_and_writes(classified, source):
     assert card["audio"]["n_samples"] == SAMPLES  # that of the longest clip: shorter than the model's
     assert card["training_data"]["clips_by_label"] == {"click": 12, "noise": 7, "tone": 8}
     assert card["training_data"]["longest_seconds"] == SAMPLES / card["audio"]["sample_rate"]
-    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["training_data"]["licence"] == "that of your own sounds"
     assert card["transferred_from"] == before["training_data"]
     scores = card["scores"]["cross-validation"]
     assert 0 <= scores["interval_low"] <= scores["accuracy"] <= scores["interval_high"] <= 1
