@@ -238,6 +238,7 @@ def test_nothing_comes_from_elsewhere(page):
 def test_who_cannot_see_is_told(page):
     assert page.all("html")[0][0]["lang"] == "en"
     assert len(page.texts("caption")) == len(page.texts("table")) == 7
+    assert "by the number of clips learnt from, without those that are scored." in page.text
     assert all("scope" in attributes for attributes, _ in page.all("th"))
     assert all(attributes["alt"].startswith("Mel spectrogram of ") for attributes, _ in page.all("img"))
     assert all(attributes["aria-label"] for attributes, _ in page.all("audio"))
@@ -414,5 +415,18 @@ def test_in_a_browser(tmp_path):
 
         assert sort() == ("ascending", ["50", "60", "100", "–"])
         assert sort() == ("descending", ["100", "60", "50", "–"])
+
+        def edge():
+            """How bright the right end of a table's caption is."""
+            place = browser.evaluate("(({right, top}) => [right - 1, top + scrollY])(wide.getBoundingClientRect())")
+            clip = {**dict(zip("xy", place, strict=True)), "width": 1, "height": 10, "scale": 1}
+            picture = base64.b64decode(browser.call("Page.captureScreenshot", clip=clip)["data"])
+            return matplotlib.image.imread(io.BytesIO(picture), format="png")[..., :3].mean()
+
+        browser.evaluate("wide = document.querySelector('.scroll'); wide.firstElementChild.style.width = '2000px'; 0")
+        browser.evaluate("wide.scrollIntoView()")  # else nothing of it is drawn
+        goes_on = edge()
+        browser.evaluate("wide.scrollLeft = 2000")
+        assert goes_on < 0.9 < edge() == 1
         assert {*browser.requests} <= {address, "data:image/jpeg", "data:audio/mpeg", "data:image/svg+xml"}
         assert browser.messages == []  # such as what the policy refused
