@@ -784,7 +784,7 @@ def test_what_a_method_leaves_out_is_counted_as_soon_as_that_is_known(small_grid
     features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
     prober = Prober(features, step=lambda number=1: steps.append(number))
     prober._search = lambda search=prober._search: ends.append(sum(steps)) or search()
-    assert [*prober.rows(layer_selection.greedy)][0]["chosen"] == "b+c (3 of 3)"
+    assert next(prober.rows(layer_selection.greedy))["chosen"] == "b+c (3 of 3)"
     assert max(steps) > 1
     n = prober.n_steps(layer_selection.greedy)
     assert [*ends, sum(steps)] == [0, n // 3, 2 * n // 3, n]
