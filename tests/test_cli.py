@@ -935,6 +935,23 @@ def test_nothing_is_estimated_of(sizes, seconds, quiet, clock, capsys):
     assert estimated(clock, capsys, sizes, seconds, 1, quiet=quiet) == ""
 
 
+@pytest.mark.parametrize(
+    ("seconds", "quiet", "said"), [(2.0, False, ("0:01:50", "0:02:02")), (0.5, False, None), (2.0, True, None)]
+)
+def test_steps_are_estimated_when_the_first_part_of_them_is_done(seconds, quiet, said, clock, capsys):
+    estimate = progress.Estimate(options(quiet), "estimating")
+    count = estimate.counter(100, 20)
+    for number in [*[1] * 10, 10, 1]:  # ten were left out
+        assert capsys.readouterr().err == ""
+        clock[0] += seconds
+        count(number)
+        if number == 10 and said:
+            assert capsys.readouterr().err == f"estimating: about {said[0]} in all\n"
+    clock[0] += 98
+    estimate.compare()
+    assert capsys.readouterr().err == (f"estimating: took {said[1]}; estimated: {said[0]}\n" if said else "")
+
+
 @pytest.mark.parametrize("output", ["f.npz", "f.parquet"])
 def test_an_estimate_is_of_what_is_written(output, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(progress, "_MEASURED", 0.0)

@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_audio_transfer.answers import KNOWN_AT_LEAST, limits_of
 from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
+from keras_audio_transfer.commands.progress import Estimate
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
@@ -264,7 +265,8 @@ def main(options):
 
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     cli.say(options, f"{options.folder}: {prober.description}")
-    row, held_out, scores = estimates.estimate(prober, within_sources, phases)
+    duration = Estimate(options, "estimating to choosing")
+    row, held_out, scores = estimates.estimate(prober, within_sources, phases, duration)
     part = "test" if (features.splits != "").any() else "cross-validation"
     estimates.show_estimate(prober, part, row, held_out, scores)
     if own.groups_without_names is not None:
@@ -275,6 +277,7 @@ def main(options):
     limits = estimates.accepts(options, decided)
     curve = estimates.curve_of(prober, row, phases)
     fitted = fit(prober, within_sources, phases)
+    duration.compare()
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
