@@ -178,6 +178,13 @@ def test_what_stands_on_the_page_in_order(page):
     assert "clip_seconds" not in page.text
 
 
+def test_what_is_to_be_cited_stands_there_once():
+    of_network = {"dataset": "AudioSet", "citation": "YAMNet"}
+    card = replace(CARD, network_citation="YAMNet", training_data={**MINE, "transferred_from": of_network})
+    assert report_page.citations(card) == ["YAMNet", "me & you"]
+    assert report_page.citations(replace(CARD, training_data=None)) == []
+
+
 def test_what_is_kept_is_drawn_and_listed(page, tmp_path):
     assert "Of the 2 unknown sounds, which are of none of the classes" in page.text
     assert "0.02 0.625 81 % 93 % (87 to 97) 24 %" in page.text.replace("\N{NO-BREAK SPACE}", " ")
