@@ -156,25 +156,19 @@ def scores_of(options, card):
             if place.exists():
                 raise InputError(f"--output: {place} exists, and may hold labels; name another folder, or remove it")
 
-    from keras_audio_transfer.extraction import (
-        SavedExtractor,
-        clip_rows,
-        extract_windows,
-        table_of,
-        use_one_thread_a_clip,
-    )
+    from keras_audio_transfer import extraction
 
-    use_one_thread_a_clip(options.workers)
-    extractor = SavedExtractor(saved_model)
+    extraction.use_one_thread_a_clip(options.workers)
+    extractor = extraction.SavedExtractor(saved_model)
     if SCORES not in extractor.of_head:
         raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
     progress = cli.Phases(options, "predicting").bar("predicting", len(clips))
     how, workers = (extractor, extractor.of_head), options.workers
     if options.hop_seconds is not None:
-        return extract_windows(*how, clips, [], card.audio, options.hop_seconds, workers, progress=progress)
-    rows = [*progress(clip_rows(*how, card.audio, workers)(clips))]
+        return extraction.extract_windows(*how, clips, [], card.audio, options.hop_seconds, workers, progress=progress)
+    rows = [*progress(extraction.clip_rows(*how, card.audio, workers)(clips))]
     say_long(options, card, [row.clip for (row,) in rows if not isinstance(row.features, str)])
-    return table_of(extractor, rows, [])
+    return extraction.table_of(extractor, rows, [])
 
 
 def say_long(options, card, clips):
