@@ -215,9 +215,9 @@ def test_a_table_of_segments():
 @pytest.mark.parametrize(
     ("longest", "seconds", "notes", "said"),
     [
-        (5.0, [10, 3, 75.25], (), "1 of 3, answered as one whole, of up to 75.2 s"),
+        (5.0, [10, 3, 75.25], (), "1 of 3, of up to 75.2 s, answered as one whole"),
         (60.0, [75], (), None),
-        (None, [30, 31, 40], (), "2 of 3, answered as one whole, of up to 40 s"),  # not known, or no number
+        (None, [30, 31, 40], (), "2 of 3, of up to 40 s, answered as one whole"),  # not known, or no number
         ("5", [30], (), None),
         (5.0, [4, 4], ("clipped", "cut to its first 4 s"), "2 of 2, cut to its first 4 s"),
         (5.0, [], (), None),

@@ -181,7 +181,7 @@ def say_long(options, card, clips):
     cut = [note for clip in clips for note in clip.notes if note.startswith(CUT)]
     long = [clip.recorded.seconds for clip in clips if clip.recorded.seconds > 2 * longest]
     if cut or long:
-        how = cut[0] if cut else f"answered as one whole, of up to {max(long):.3g} s"
+        how = cut[0] if cut else f"of up to {max(long):.3g} s, answered as one whole"
         many = f"{len(cut or long)} of {len(clips)}"
         cli.say(options, f"long recordings: {many}, {how}; --hop-seconds answers along time")
 
