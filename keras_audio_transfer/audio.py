@@ -23,6 +23,7 @@ from keras_audio_transfer.files import atomic_write
 MARGIN_SECONDS = 0.1
 SILENT = ("digital silence", "no signal: its channels cancel each other")
 CLIPPED = "clipped"
+CUT = "cut to its"
 _CANCELLED = 1e-3  # of the loudest channel: 60 dB below it
 _FULL_SCALE, _OFTEN = 0.9999, 1e-3  # a sample, and the share of them from which on it is heard
 Result = TypeVar("Result")
@@ -192,7 +193,7 @@ def load_for(clip: Clip, config: AudioConfig) -> Sound:
     if len(sound.waveform) <= config.n_samples or config.long_clips == "whole":
         return sound
     part = "first" if config.long_clips == "start" else "middle"
-    return sound._replace(notes=(*sound.notes, f"cut to its {part} {config.clip_seconds:g} s"))
+    return sound._replace(notes=(*sound.notes, f"{CUT} {part} {config.clip_seconds:g} s"))
 
 
 def checksum_of(waveform: np.ndarray) -> str:

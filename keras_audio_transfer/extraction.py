@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -68,6 +68,8 @@ class SavedExtractor:
         self.sha256 = sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()
         with native_messages_discarded():
             self.frozen = _frozen(signature, saved_model)
+        # At the first call TensorFlow optimises the graph, and would do so in each of several at once.
+        self._alone: AbstractContextManager = Lock()
 
     @property
     def of_head(self) -> list[str]:
@@ -76,7 +78,9 @@ class SavedExtractor:
 
     def __call__(self, waveforms: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs for waveforms, float32 (batch, samples), at the model's rate: output name -> (batch, channels)."""
-        outputs = self.frozen(tf.constant(waveforms))
+        with self._alone:
+            outputs = self.frozen(tf.constant(waveforms))
+            self._alone = nullcontext()
         shape = len(waveforms), -1  # `known` is one number a clip
         return {name: output.numpy().reshape(shape) for name, output in zip(self.names, outputs, strict=True)}
 
@@ -205,10 +209,11 @@ def native_messages_discarded() -> Iterator[None]:
 def use_one_thread_a_clip(workers: int) -> None:
     """Let TensorFlow run `workers` clips side by side on one thread each: faster than one clip on several threads.
 
-    Must be called before TensorFlow runs its first operation.
+    Must be called before TensorFlow runs its first operation. More threads than processors would only wait for one
+    another, and TensorFlow ends the process without a word where the system gives it no more.
     """
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(workers)
+    tf.config.threading.set_inter_op_parallelism_threads(min(workers, os.cpu_count() or 1))
 
 
 def extract(

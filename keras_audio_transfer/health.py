@@ -224,7 +224,11 @@ def _copies(clips):
 
 
 def _of_classes(rows):
-    """Lines on the numbers in the table of classes."""
+    """Lines on the names and numbers in the table of classes."""
+    spelt: dict[str, str] = {}
+    for name in rows.index:
+        if (other := spelt.setdefault(name.casefold(), name)) != name:
+            yield f"{other!r} and {name!r} differ in capitals only; where they are one class, give it one name"
     for kind, remedy in (("silent", "remove them"), ("clipped", "record them at a lower level")):
         shares = (rows[kind] / rows["clips"]).sort_values(ascending=False, kind="stable")
         names = [*shares.index[shares >= _SHARE]]

@@ -13,6 +13,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import write_json
 
 SCORES, PROBABILITIES, KNOWN = OF_HEAD = "scores", "probabilities", "known"  # the outputs that are no layer's
+LONGEST = "longest_seconds"  # of `training_data`
 CARD = "card"  # what a SavedModel's signature `info` returns
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +48,7 @@ class Card:
         scores_are: what the scores mean, where they are no probabilities.
         probe: the SVM in the model: layers, channels, kernel, C, gamma, layer_weights, support_vectors; of several
             labels a clip also thresholds, label -> probability from which on a clip has it.
-        training_data: dataset, licence, citation, division, clips.
+        training_data: dataset, licence, citation, division, clips; of `classify` also longest_seconds, of its clips.
         transferred_from: the training data of the network that this one was made of.
         epochs_trained: with the data above.
         scores: part ('test' ...) -> measure -> value.
@@ -251,7 +252,7 @@ def why_no_model_folder(path: Path) -> str:
 
 def default_model() -> Path:
     """The model folder that comes with the package: ConvNet-5, trained on three folds of UrbanSound8K (CC BY-NC)."""
-    packaged = Path(__file__).resolve().parent / "default_model"
+    packaged = Path(__file__).resolve().parent / "default"
     return packaged if packaged.is_dir() else _CHECKOUT / "saved_models" / "convnet5.urbansound8k"
 
 

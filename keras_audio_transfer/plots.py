@@ -294,7 +294,7 @@ def more_clips(curve: "LearningCurve", path: Path, title: str, score: str = "acc
     ticks = [round(n) for rows, *_ in points for n in rows["clips"]]
     axis.set_xticks(ticks, ticks)
     axis.minorticks_off()
-    axis.set(xlabel="clips that are fitted on", ylabel=score)
+    axis.set(xlabel="clips that are fitted on, without those that are scored", ylabel=score)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower right")
     add_title(figure, f"{title}\n{curve.sentence}")

@@ -62,6 +62,7 @@ def test_what_cannot_be_measured_is_refused_first(yamnet_folder, tmp_path):
     for arguments, why in (
         (here[:2], "--sources: needs files; give ESC-50's folder as --esc-dir"),
         ([*here[2:], "--published-dir", tmp_path], "--published-dir: belongs to --sources; leave it out, or give"),
+        ([*here, "--published-dir", tmp_path / "gone"], f"--published-dir: {tmp_path / 'gone'} is no folder; expected"),
         ([*here, "--published-dir", tmp_path], f"{tmp_path / 'yamnet.tflite'}: does not exist; expected the published"),
         (["--segments", yamnet_folder], "--segments: needs files; give ESC-50's folder as --esc-dir"),
         (["--segments", yamnet_folder, *here[2:]], f"--segments: {yamnet_folder} is of other labels; expected a class"),

@@ -32,6 +32,7 @@ from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
 from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
@@ -179,7 +180,8 @@ def test_what_it_says_and_writes(classified, source):
     assert "no probabilities" in card["scores_are"]
     assert card["audio"]["n_samples"] == SAMPLES  # that of the longest clip: shorter than the model's
     assert card["training_data"]["clips_by_label"] == {"click": 12, "noise": 7, "tone": 8}
-    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["training_data"]["longest_seconds"] == SAMPLES / card["audio"]["sample_rate"]
+    assert card["training_data"]["licence"] == "that of your own sounds"
     assert card["transferred_from"] == before["training_data"]
     scores = card["scores"]["cross-validation"]
     assert 0 <= scores["interval_low"] <= scores["accuracy"] <= scores["interval_high"] <= 1
@@ -574,6 +576,8 @@ def test_predictions_that_cannot_be(model_dir, sounds, tmp_path):
     refused("--top: 6 is not allowed; expected 1 to 5, the model's labels", "--top", 6)
     refused("--workers: 0 is not allowed", "--workers", 0)
     refused("is a folder; name a file", "--output", tmp_path)
+    with only_writer(tmp_path / "a.csv"):
+        refused("a.csv: another run writes there; wait for it, or name another file", "--output", tmp_path / "a.csv")
     refused("has no card.json; expected a model folder", model=sounds)
     (tmp_path / "empty").mkdir()
     refused("empty: holds no audio", clip=tmp_path / "empty")

@@ -564,6 +564,17 @@ def test_a_full_disk_is_said_in_one_line(error, where, capsys):
     assert capsys.readouterr().err == f"verb: error: {what}\n"
 
 
+def test_too_few_threads_are_said_in_one_line(capsys):
+    def main():
+        raise RuntimeError("can't start new thread")  # as `threading` does
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, "verb")
+    assert end.value.code == cli.NOT_DONE
+    what = "not enough memory or threads (can't start new thread); give it less at a time, or close other programs"
+    assert capsys.readouterr().err == f"verb: error: {what}\n"
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_on_a_full_disk_is_one_line(option, monkeypatch, capsys):
     def full(*values, **options):
@@ -868,13 +879,6 @@ def test_what_was_done_at_once_is_no_measure_of_time(capsys):
     assert capsys.readouterr().err.splitlines()[1:] == ["probing: 50 % (50 of 100)"]
 
 
-def test_less_was_needed_than_could_have_been(capsys):
-    bar = progress.Phases(SimpleNamespace(quiet=False), "choosing").bar("choosing", 40, "fit")()
-    bar.update(3)
-    bar.close()
-    assert capsys.readouterr().err == "choosing: 40 fits\nchoosing: done (3 of at most 40)\n"
-
-
 def test_what_comes_before_the_first_step_is_not_counted(monkeypatch, capsys):
     clock = iter([0.0, *(100.0 + step for step in range(100))])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
@@ -929,6 +933,23 @@ def test_what_was_there_counts_in_the_size_alone(clock, capsys):
 )
 def test_nothing_is_estimated_of(sizes, seconds, quiet, clock, capsys):
     assert estimated(clock, capsys, sizes, seconds, 1, quiet=quiet) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "quiet", "said"), [(2.0, False, ("0:01:50", "0:02:02")), (0.5, False, None), (2.0, True, None)]
+)
+def test_steps_are_estimated_when_the_first_part_of_them_is_done(seconds, quiet, said, clock, capsys):
+    estimate = progress.Estimate(options(quiet), "estimating")
+    count = estimate.counter(100, 20)
+    for number in [*[1] * 10, 10, 1]:  # ten were left out
+        assert capsys.readouterr().err == ""
+        clock[0] += seconds
+        count(number)
+        if number == 10 and said:
+            assert capsys.readouterr().err == f"estimating: about {said[0]} in all\n"
+    clock[0] += 98
+    estimate.compare()
+    assert capsys.readouterr().err == (f"estimating: took {said[1]}; estimated: {said[0]}\n" if said else "")
 
 
 @pytest.mark.parametrize("output", ["f.npz", "f.parquet"])

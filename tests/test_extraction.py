@@ -1,5 +1,6 @@
 """An exported model gives the Keras model's features, clip by clip, whatever else is in the batch of files."""
 
+import os
 import threading
 import time
 
@@ -18,7 +19,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.export.signatures import serving_outputs
-from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows
+from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 
@@ -260,6 +261,34 @@ def test_the_same_features_from_any_number_of_workers(extractor, clips, bad_clip
     assert failures == expected_failures
     for name in LAYERS:
         np.testing.assert_allclose(features.layers[name], expected.layers[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_call_is_alone_and_the_others_side_by_side(saved_model, monkeypatch):
+    extractor, waveforms = SavedExtractor(saved_model), [np.zeros((1, CONFIG.n_samples), np.float32)] * 3
+    frozen, running, at_once, three = extractor.frozen, [], [], threading.Barrier(3)
+
+    def slow(samples):
+        running.append(samples)
+        time.sleep(0.1)  # for the others to come
+        at_once.append(len(running))
+        running.pop()
+        return frozen(samples)
+
+    monkeypatch.setattr(extractor, "frozen", slow)
+    [*ordered_map(extractor, waveforms, 3)]
+    assert at_once[0] == 1
+    monkeypatch.setattr(extractor, "frozen", lambda samples: three.wait(10) >= 0 and frozen(samples))
+    assert len([*ordered_map(extractor, waveforms, 3)]) == 3
+
+
+def test_more_workers_than_processors_get_no_more_threads_of_tensorflow(monkeypatch):
+    given = {"intra": [], "inter": []}
+    for name, threads in given.items():
+        monkeypatch.setattr(tf.config.threading, f"set_{name}_op_parallelism_threads", threads.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    for workers in (2, 1024):
+        use_one_thread_a_clip(workers)
+    assert given == {"intra": [1, 1], "inter": [2, 4]}
 
 
 def test_a_clips_features_do_not_depend_on_the_other_clips(extractor, clips):

@@ -129,7 +129,7 @@ def test_finetune_trains_everything_and_learns(source, task, tmp_path):
     assert 1 <= row["epochs"] <= 8
     card = json.loads((tmp_path / "models" / "finetune.1.seed0" / "card.json").read_text())
     assert card["scores"]["test"]["accuracy"] == row["accuracy"]
-    assert card["training_data"]["licence"] == "Your own data: their licence."
+    assert card["training_data"]["licence"] == "that of your own sounds"
     assert card["transferred_from"]["licence"] == "the source's"
 
 

@@ -165,6 +165,10 @@ FOUND = {
         [GOOD[0], noted(GOOD[1], 2, "clipped")],
         "'cat': 2 of 20 clips are clipped; record them at a lower level",
     ),
+    "alike": (
+        [*GOOD, clips_of("Cat", 20)],
+        "'cat' and 'Cat' differ in capitals only; where they are one class, give it one name",
+    ),
     "few": (
         [*GOOD, clips_of("dog", 9)],
         "'dog': few clips (9); the estimate for such a class is a guess, so add some",

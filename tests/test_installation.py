@@ -63,15 +63,15 @@ def metadata(wheel):
 def test_the_wheel_has_every_module_and_the_default_model_and_nothing_else(wheel):
     kinds = (".py", "/py.typed", ".jinja", ".css", ".js")
     sources = {name for name in names_below(PACKAGE, PACKAGE.name) if name.endswith(kinds)}
-    model = names_below(DEFAULT_MODEL, f"{PACKAGE.name}/default_model")
+    model = names_below(DEFAULT_MODEL, f"{PACKAGE.name}/default")
     assert f"{PACKAGE.name}/py.typed" in sources
-    assert {f"{PACKAGE.name}/default_model/{name}" for name in ("card.json", "1/saved_model.pb")} <= model
+    assert {f"{PACKAGE.name}/default/{name}" for name in ("card.json", "1/saved_model.pb")} <= model
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if ".dist-info/" not in name}
         assert sources - names == set(), "name their packages in setup.cfg, [options] packages"
         assert names == sources | model
         for name in model:
-            original = DEFAULT_MODEL / name.removeprefix(f"{PACKAGE.name}/default_model/")
+            original = DEFAULT_MODEL / name.removeprefix(f"{PACKAGE.name}/default/")
             assert file.read(name) == original.read_bytes(), name
 
 

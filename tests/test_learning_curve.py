@@ -218,6 +218,7 @@ def test_the_picture_has_the_sizes_and_the_expected_point(five_folds, refused, t
     (figure,) = drawn
     (axis,) = figure.axes
     assert axis.get_ylabel() == "mean average precision"
+    assert axis.get_xlabel() == "clips that are fitted on, without those that are scored"
     assert axis.get_xscale() == "log"
     assert figure.get_suptitle() == "mine\na sentence"
     assert [label.get_text() for label in axis.get_xticklabels()] == [

@@ -766,7 +766,7 @@ def test_selection_finds_the_layers_that_know(protocol, text, small_grid):
     labels, layers = knowing()
     features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
     steps = []
-    prober = Prober(features, protocol, step=lambda: steps.append(1))
+    prober = Prober(features, protocol, step=lambda number=1: steps.append(number))
     method = parse_combinations(text, [*layers])
     (row,) = prober.rows(method)
     assert row["layers"] == text
@@ -774,7 +774,20 @@ def test_selection_finds_the_layers_that_know(protocol, text, small_grid):
     assert row["n_features"] == 4
     assert row["chosen"] == ("b+c (3 of 3)" if protocol == "nested" else "b+c")
     assert row["chosen_by_round"] == ("b+c; b+c; b+c" if protocol == "nested" else "b+c")
-    assert len(steps) == prober.n_steps(method)
+    assert sum(steps) == prober.n_steps(method)
+
+
+def test_what_a_method_leaves_out_is_counted_as_soon_as_that_is_known(small_grid):
+    labels, layers = knowing()
+    layers |= {name: np.ones((120, 1)) for name in "efgh"}  # with which nothing gets better
+    steps, ends = [], []
+    features = make_features(labels, layers, folds=np.arange(120) // 4 % 3, names="abcd")
+    prober = Prober(features, step=lambda number=1: steps.append(number))
+    prober._search = lambda search=prober._search: ends.append(sum(steps)) or search()
+    assert next(prober.rows(layer_selection.greedy))["chosen"] == "b+c (3 of 3)"
+    assert max(steps) > 1
+    n = prober.n_steps(layer_selection.greedy)
+    assert [*ends, sum(steps)] == [0, n // 3, 2 * n // 3, n]
 
 
 def test_what_is_scored_does_not_choose_the_layers(small_grid):

@@ -178,6 +178,13 @@ def test_what_stands_on_the_page_in_order(page):
     assert "clip_seconds" not in page.text
 
 
+def test_what_is_to_be_cited_stands_there_once():
+    of_network = {"dataset": "AudioSet", "citation": "YAMNet"}
+    card = replace(CARD, network_citation="YAMNet", training_data={**MINE, "transferred_from": of_network})
+    assert report_page.citations(card) == ["YAMNet", "me & you"]
+    assert report_page.citations(replace(CARD, training_data=None)) == []
+
+
 def test_what_is_kept_is_drawn_and_listed(page, tmp_path):
     assert "Of the 2 unknown sounds, which are of none of the classes" in page.text
     assert "0.02 0.625 81 % 93 % (87 to 97) 24 %" in page.text.replace("\N{NO-BREAK SPACE}", " ")
@@ -238,6 +245,7 @@ def test_nothing_comes_from_elsewhere(page):
 def test_who_cannot_see_is_told(page):
     assert page.all("html")[0][0]["lang"] == "en"
     assert len(page.texts("caption")) == len(page.texts("table")) == 7
+    assert "by the number of clips learnt from, without those that are scored." in page.text
     assert all("scope" in attributes for attributes, _ in page.all("th"))
     assert all(attributes["alt"].startswith("Mel spectrogram of ") for attributes, _ in page.all("img"))
     assert all(attributes["aria-label"] for attributes, _ in page.all("audio"))
@@ -255,6 +263,11 @@ def test_mistakes_come_first_the_surest_first(tmp_path):
     best = np.argsort(-probabilities[wrong[0]])[:3]
     guesses = ", ".join(f"{NAMES[i]} {100 * probabilities[wrong[0], i]:.0f} %" for i in best)
     assert " ".join(guesses.split()) in page.text
+
+
+def test_of_equal_probabilities_that_of_the_label_predicted_comes_first():
+    examples = report_page._examples(report(np.full((10, 4), 0.25)), several=False)
+    assert [example.guesses[0][0] for example in examples] == [NAMES[i] for i in SAID]
 
 
 def test_without_probabilities_the_most_frequent_mistake_comes_first(tmp_path):
@@ -409,5 +422,18 @@ def test_in_a_browser(tmp_path):
 
         assert sort() == ("ascending", ["50", "60", "100", "–"])
         assert sort() == ("descending", ["100", "60", "50", "–"])
+
+        def edge():
+            """How bright the right end of a table's caption is."""
+            place = browser.evaluate("(({right, top}) => [right - 1, top + scrollY])(wide.getBoundingClientRect())")
+            clip = {**dict(zip("xy", place, strict=True)), "width": 1, "height": 10, "scale": 1}
+            picture = base64.b64decode(browser.call("Page.captureScreenshot", clip=clip)["data"])
+            return matplotlib.image.imread(io.BytesIO(picture), format="png")[..., :3].mean()
+
+        browser.evaluate("wide = document.querySelector('.scroll'); wide.firstElementChild.style.width = '2000px'; 0")
+        browser.evaluate("wide.scrollIntoView()")  # else nothing of it is drawn
+        goes_on = edge()
+        browser.evaluate("wide.scrollLeft = 2000")
+        assert goes_on < 0.9 < edge() == 1
         assert {*browser.requests} <= {address, "data:image/jpeg", "data:audio/mpeg", "data:image/svg+xml"}
         assert browser.messages == []  # such as what the policy refused

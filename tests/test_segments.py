@@ -19,6 +19,7 @@ from sounds import CONFIG
 
 from keras_audio_transfer.answers import segment_rule
 from keras_audio_transfer.commands import predict
+from keras_audio_transfer.datasets.clip import Clip, Recorded
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.segments import Segment, SegmentRule, as_audacity, as_raven, seconds_inside
@@ -209,6 +210,25 @@ def test_a_table_of_segments():
     options.format = "table"
     assert "0.500 2.000   owl  0.750" in predict.segments_as_text(options, found, None, "", "score")
     assert predict.segments_as_text(options, {"b.wav": ([], 4)}, None, "", "score") == "no segments\n"
+
+
+@pytest.mark.parametrize(
+    ("longest", "seconds", "notes", "said"),
+    [
+        (5.0, [10, 3, 75.25], (), "1 of 3, of up to 75.2 s, answered as one whole"),
+        (60.0, [75], (), None),
+        (None, [30, 31, 40], (), "2 of 3, of up to 40 s, answered as one whole"),  # not known, or no number
+        ("5", [30], (), None),
+        (5.0, [4, 4], ("clipped", "cut to its first 4 s"), "2 of 2, cut to its first 4 s"),
+        (5.0, [], (), None),
+    ],
+)
+def test_of_long_recordings_in_one_answer_it_is_said_that_there_are_segments(longest, seconds, notes, said, capsys):
+    clips = [Clip("a.wav", None, notes=notes, recorded=Recorded(RATE, 1, length)) for length in seconds]
+    card = Card(CONFIG, training_data=None if longest is None else {"longest_seconds": longest})
+    predict.say_long(SimpleNamespace(quiet=False), card, clips)
+    line = f"long recordings: {said}; --hop-seconds answers along time\n"
+    assert capsys.readouterr().err == (line if said else "")
 
 
 BAD_ARGUMENTS = [

@@ -272,6 +272,18 @@ def test_filled_in_labels_come_back(labelled, recordings, tmp_path):
     assert relabelled(clips, None) == clips
 
 
+def test_a_name_over_two_lines_goes_out_and_comes_back(labelled, tmp_path):
+    folder, sounds = labelled
+    clip = (sounds / "quiet" / "3.wav").rename(sounds / "quiet" / "3\n.wav")
+    listed = folder / "predictions.csv"
+    listed.write_text(listed.read_text().replace("quiet/3.wav", '"quiet/3\n.wav"'))
+    run_main("suggest", folder, sounds, "--predictions", "--output", tmp_path / "a.csv")
+    table = pd.read_csv(tmp_path / "a.csv", dtype=str)
+    assert table["file"][0] == "sounds/quiet/3\n.wav"
+    table.assign(correct_label=["new", ""]).to_csv(tmp_path / "a.csv", index=False)
+    assert {c.path: c.labels for c in relabelled(datasets.load_own(sounds), tmp_path / "a.csv")}[clip] == ("new",)
+
+
 BAD = {
     "none": (None, r"^labelled: .*a\.csv is not a file; expected a table of `suggest` with the labels filled in$"),
     "no column": ("file,label\na.wav,x", r"a\.csv: no column 'correct_label'; found file, label"),

@@ -215,6 +215,8 @@ def check_sources(options):
         raise InputError("--sources: needs files; give ESC-50's folder as --esc-dir")
     if options.published_dir is not None and not options.sources:
         raise InputError("--published-dir: belongs to --sources; leave it out, or give model folders")
+    if options.published_dir is not None and not options.published_dir.is_dir():
+        raise InputError(f"--published-dir: {options.published_dir} is no folder; expected that of the published files")
     for model_dir in options.sources:
         card = Card.read(model_dir)
         card.require_single_clips(model_dir, "a clip alone does not have")

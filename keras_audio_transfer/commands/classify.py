@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_audio_transfer.answers import KNOWN_AT_LEAST, limits_of
 from keras_audio_transfer.commands import classify_tags, cli, estimates, own_sounds, places
+from keras_audio_transfer.commands.progress import Estimate
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, keras_file, latest_saved_model
@@ -146,7 +147,7 @@ def fit(prober, method, phases):
     return layers[0].rpartition("/")[0], [layer.rpartition("/")[2] for layer in layers], params, scaler, svm, certainty
 
 
-def card_of(options, name, candidates, source, config, found, fitted, limits, scores):
+def card_of(options, own, name, candidates, source, config, found, fitted, limits, scores):
     from keras_audio_transfer import svm_layers
 
     features, (_, layers, params, scaler, svm, certainty) = found.prober.features, fitted
@@ -168,7 +169,7 @@ def card_of(options, name, candidates, source, config, found, fitted, limits, sc
             "accepts": limits,
         },
         training_data=own_sounds.training_data(
-            options, found.prober.description, np.eye(len(names), dtype=int)[features.labels], names
+            options, own.clips, found.prober.description, np.eye(len(names), dtype=int)[features.labels], names
         ),
         transferred_from=source.lineage(),
         scores=scores,
@@ -264,7 +265,8 @@ def main(options):
 
     prober = Prober(features, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     cli.say(options, f"{options.folder}: {prober.description}")
-    row, held_out, scores = estimates.estimate(prober, within_sources, phases)
+    duration = Estimate(options, "estimating to choosing")
+    row, held_out, scores = estimates.estimate(prober, within_sources, phases, duration)
     part = "test" if (features.splits != "").any() else "cross-validation"
     estimates.show_estimate(prober, part, row, held_out, scores)
     if own.groups_without_names is not None:
@@ -275,10 +277,11 @@ def main(options):
     limits = estimates.accepts(options, decided)
     curve = estimates.curve_of(prober, row, phases)
     fitted = fit(prober, within_sources, phases)
+    duration.compare()
     phases.begin("exporting")
     name = fitted[0] or first
     path, source = sources[name]
     found = estimates.Estimate(prober, row, held_out, decided, curve)
-    card = card_of(options, name, sources, source, configs[name], found, fitted, limits, {part: scores | plain})
+    card = card_of(options, own, name, sources, source, configs[name], found, fitted, limits, {part: scores | plain})
     write(options, path, card, fitted, found, own)
     return cli.report_failures(own.failures, options.output_dir)

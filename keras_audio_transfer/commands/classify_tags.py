@@ -73,7 +73,7 @@ def classify(options, sources, configs, features, own, phases):
     name = probe.layers[0].rpartition("/")[0] or next(iter(sources))
     path, source = sources[name]
     found = Found(prober, held_out, probe, labels.assign(**of_labels), reliability, curve)
-    card = card_of(options, name, sources, source, configs[name], prober, probe, {part: scores | plain})
+    card = card_of(options, own, name, sources, source, configs[name], prober, probe, {part: scores | plain})
     write(options, path, card, found, own)
     return cli.report_failures(own.failures, options.output_dir)
 
@@ -115,7 +115,7 @@ def show_estimate(prober, part, held_out, scores, labels):
     cli.show(f"probabilities: {scores['calibration_error']:.3f} from the fraction of clips that have the label")
 
 
-def card_of(options, name, candidates, source, config, prober, probe, scores):
+def card_of(options, own, name, candidates, source, config, prober, probe, scores):
     from keras_audio_transfer import one_vs_rest_layers
 
     features, names, calibration = prober.features, prober.features.label_names, probe.calibration
@@ -136,7 +136,7 @@ def card_of(options, name, candidates, source, config, prober, probe, scores):
             "calibration": {which: getattr(calibration, which).tolist() for which in ("slopes", "intercepts")},
             "thresholds": dict(zip(names, calibration.thresholds.tolist(), strict=True)),
         },
-        training_data=own_sounds.training_data(options, prober.description, features.labels, names),
+        training_data=own_sounds.training_data(options, own.clips, prober.description, features.labels, names),
         transferred_from=source.lineage(),
         scores=scores,
         settings=own_sounds.settings(options, name, candidates),

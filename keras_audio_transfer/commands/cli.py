@@ -285,7 +285,6 @@ def cluster_of(options: argparse.Namespace) -> Cluster | None:
     """The cluster that `add_scheduler_argument` asked for."""
     if options.scheduler is None:
         return None
-
     return places.closed_at_the_end(Cluster(options.scheduler, options.workers_in))
 
 
@@ -445,6 +444,6 @@ def _not_a_bug(error):
         return "the current folder is no longer there; go to another"
     if isinstance(error, OSError):  # no permission, a file where a folder is needed
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({error}); give it less at a time, or close other programs"
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return f"not enough memory or threads ({error}); give it less at a time, or close other programs"
     return None

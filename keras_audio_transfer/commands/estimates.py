@@ -56,14 +56,19 @@ def show_floors(accuracy, scores):
         cli.show(f"below a floor: {best} alone does better; try another --model, such as one that 'import' knows")
 
 
-def estimate(prober, method, phases):
-    """The row of the prober's table, what was predicted for each clip, and the scores for the card."""
+def estimate(prober, method, phases, duration):
+    """The row of the prober's table, what was predicted for each clip, and the scores for the card.
+
+    After the first fold `duration`, a `progress.Estimate`, says how long this takes, and the choice on all clips.
+    """
     from keras_audio_transfer.probing import calibration
     from keras_audio_transfer.probing.predictions import confusion
     from keras_audio_transfer.probing.prober import interval
 
-    progress = phases.bar("estimating", prober.n_steps(method), "fit")()
-    prober.step = progress.update
+    n_steps = prober.n_steps(method)
+    progress = phases.bar("estimating", n_steps, "fit")()
+    count = duration.counter(n_steps + prober.n_steps_to_choose(method), n_steps // len(prober.outer_folds))
+    prober.step = lambda number=1: (progress.update(number), count(number))
     (row,) = prober.rows(method)
     progress.close()
     held_out = prober.held_out(row, probabilities=True)

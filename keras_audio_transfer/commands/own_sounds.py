@@ -17,6 +17,7 @@ from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.feature_table import FeatureTable
 from keras_audio_transfer.files import write_failures
+from keras_audio_transfer.model_folder import LONGEST
 
 BACKGROUND = ("_background", "_background_noise_")  # classes of such a name, in any case, hold sounds of no class
 OF_ONE_LABEL = ("labelled", "unknown", "precision", "coverage")
@@ -84,7 +85,7 @@ def check_several_labels(options, clips):
             raise InputError(f"{options.folder}: {what}; leave its rows out")
 
 
-def training_data(options, division, labels, label_names):
+def training_data(options, clips, division, labels, label_names):
     """What the card says of the sounds; `labels`: 0 or 1, (clips, labels)."""
     counts = labels.sum(axis=0)
     return {
@@ -93,6 +94,7 @@ def training_data(options, division, labels, label_names):
         "citation": folder.CITATION,
         "division": f"{division}; then chosen once more and fitted on all clips",
         "clips": {"all": len(labels)},
+        LONGEST: max(round(clip.recorded.seconds, 3) for clip in clips),
         "clips_by_label": {name: int(count) for name, count in zip(label_names, counts, strict=True)},
     }
 

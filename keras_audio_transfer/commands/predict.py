@@ -29,7 +29,7 @@ from keras_audio_transfer.answers import Answers, limits_of, segment_rule, thres
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError, readable
 from keras_audio_transfer.files import atomic_write, beside, cell, write_failures
-from keras_audio_transfer.model_folder import SCORES, Card, latest_saved_model
+from keras_audio_transfer.model_folder import LONGEST, SCORES, Card, latest_saved_model
 from keras_audio_transfer.segments import as_audacity, as_raven, seconds_inside
 
 TRACKS = ("audacity", "raven")
@@ -105,6 +105,8 @@ def check(options, card):
         places.check_folder("--output", options.output)
     elif options.output is not None:
         places.check_file("--output", options.output, [*options.inputs, *places.model_files(options.model_dir)])
+    if options.output is not None:
+        places.lock(options.output, "folder" if options.format in TRACKS else "file")
     scores_are = card.meaning_of_scores(options.model_dir)
     limits_of(card)  # refuses such as are none
     n_labels = len(card.labels)
@@ -142,7 +144,7 @@ def rule_of(options, card):
     return segment_rule(card, **given)
 
 
-def scores_of(options, config):
+def scores_of(options, card):
     """The table of the scores of the files that can be read, a row a window with --hop-seconds, and the others."""
     from keras_audio_transfer.clip_inputs import clips_below
 
@@ -154,17 +156,34 @@ def scores_of(options, config):
             if place.exists():
                 raise InputError(f"--output: {place} exists, and may hold labels; name another folder, or remove it")
 
-    from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
+    from keras_audio_transfer import extraction
 
-    use_one_thread_a_clip(options.workers)
-    extractor = SavedExtractor(saved_model)
+    extraction.use_one_thread_a_clip(options.workers)
+    extractor = extraction.SavedExtractor(saved_model)
     if SCORES not in extractor.of_head:
         raise InputError(f"{options.model_dir}: its SavedModel returns no scores; expected a classifier")
     progress = cli.Phases(options, "predicting").bar("predicting", len(clips))
-    names = extractor.of_head
-    if options.hop_seconds is None:
-        return extract(extractor, names, clips, [], config, options.workers, progress=progress)
-    return extract_windows(extractor, names, clips, [], config, options.hop_seconds, options.workers, progress=progress)
+    how, workers = (extractor, extractor.of_head), options.workers
+    if options.hop_seconds is not None:
+        return extraction.extract_windows(*how, clips, [], card.audio, options.hop_seconds, workers, progress=progress)
+    rows = [*progress(extraction.clip_rows(*how, card.audio, workers)(clips))]
+    say_long(options, card, [row.clip for (row,) in rows if not isinstance(row.features, str)])
+    return extraction.table_of(extractor, rows, [])
+
+
+def say_long(options, card, clips):
+    """Point to segments where a recording was cut, or is much longer than those that the model has learnt from."""
+    from keras_audio_transfer.audio import CUT
+    from keras_audio_transfer.demo_answer import LONG_SECONDS
+
+    known = (card.training_data or {}).get(LONGEST)
+    longest = known if isinstance(known, int | float) else max(LONG_SECONDS / 2, card.audio.clip_seconds)
+    cut = [note for clip in clips for note in clip.notes if note.startswith(CUT)]
+    long = [clip.recorded.seconds for clip in clips if clip.recorded.seconds > 2 * longest]
+    if cut or long:
+        how = cut[0] if cut else f"of up to {max(long):.3g} s, answered as one whole"
+        many = f"{len(cut or long)} of {len(clips)}"
+        cli.say(options, f"long recordings: {many}, {how}; --hop-seconds answers along time")
 
 
 def track_places(folder, files):
@@ -302,7 +321,7 @@ def main(options):
     card = Card.read(options.model_dir)
     scores_are = check(options, card)
     rule, began = rule_of(options, card), time.monotonic()
-    result, failures = scores_of(options, card.audio)
+    result, failures = scores_of(options, card)
     if len(result.clip_ids):
         if rule is None:
             show_files(options, card, result, scores_are)

@@ -62,7 +62,7 @@ class Estimate:
         """
         self._start = time.monotonic()
         n_left, n_new, n_sized, n_bytes, warm = total, 0, 0, 0, None
-        is_due = not self._options.quiet
+        is_due = True
         for step in steps:
             size, seconds = bytes_of(step), time.monotonic() - self._start
             n_left -= 1
@@ -74,13 +74,30 @@ class Estimate:
                 elif is_due and n_bytes and seconds >= warm[0] + _MEASURED:
                     is_due = False
                     expected = seconds + n_left * (seconds - warm[0]) / (n_new - warm[1])
-                    if expected >= _SHORT:
-                        self._said = _cost(expected, n_bytes * total / n_sized)
-                        self._say(f"about {self._said} in all")
+                    self._expect(expected, n_bytes * total / n_sized)
             yield step
 
-    def compare(self, n_bytes: int) -> None:
-        """Say what it was in the end, where anything was said before. `n_bytes`: of the output."""
+    def counter(self, total: int, measured: int) -> Callable:
+        """What is told of steps, from threads, too. From the time of the first `measured` follows that of all."""
+        self._start = time.monotonic()
+        lock, n_done = Lock(), 0
+
+        def count(number: int = 1) -> None:
+            nonlocal n_done
+            with lock:
+                before, n_done = n_done, n_done + number
+                if before < measured <= n_done:
+                    self._expect((time.monotonic() - self._start) * total / n_done)
+
+        return count
+
+    def _expect(self, seconds, n_bytes=None):
+        if seconds >= _SHORT and not self._options.quiet:
+            self._said = _cost(seconds, n_bytes)
+            self._say(f"about {self._said} in all")
+
+    def compare(self, n_bytes: int | None = None) -> None:
+        """Say what it was in the end, where anything was said before. `n_bytes`: of the output; None for none."""
         if self._said:
             self._say(f"took {_cost(time.monotonic() - self._start, n_bytes)}; estimated: {self._said}")
 
@@ -93,7 +110,8 @@ class Estimate:
 def _cost(seconds, n_bytes):
     from tqdm import tqdm
 
-    return f"{timedelta(seconds=round(seconds))} and {tqdm.format_sizeof(n_bytes, 'B')}"
+    size = "" if n_bytes is None else f" and {tqdm.format_sizeof(n_bytes, 'B')}"
+    return f"{timedelta(seconds=round(seconds))}{size}"
 
 
 def of_download(options: argparse.Namespace, name: str) -> object:
@@ -163,6 +181,4 @@ class _Lines:
         self._done, self._first = 0, None
 
     def close(self) -> None:
-        """Say that nothing is left to do, where less was needed than could have been."""
-        if 0 < self._done < self.total and not self._quiet:
-            print(f"{self._title}: done ({self._done} of at most {self.total})", file=sys.stderr, flush=True)
+        """What ends a bar has nothing to do here."""

@@ -91,7 +91,7 @@ def to_check(options, card):
     listed = options.model_dir / "predictions.csv"
     if not listed.is_file():
         raise InputError(f"{options.model_dir}: has no predictions.csv, as 'classify' writes it; make the model again")
-    clips, rows = datasets.load_own(options.folder), read_table(listed, ["clip", *OF_MODEL])
+    clips, rows = datasets.load_own(options.folder), read_table(listed, ["clip", *OF_MODEL], over_lines=True)
     places.check_beside_clips(options.output, clips)
     paths = {cell(clip.clip_id).strip(): clip.path for clip in clips}  # as `read_table` gives them
     there = [(where, row) for where, row in rows if row["clip"] in paths]

@@ -188,13 +188,16 @@ def clips_of_folders(root: Path, label_of: dict[str, str], data_set: str, remedy
     return sorted(found, key=lambda clip: clip.clip_id)
 
 
-def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[tuple[str, dict[str, str]]]:
+def read_table(
+    path: Path, columns: Sequence[str], delimiter: str = ",", over_lines: bool = False
+) -> list[tuple[str, dict[str, str]]]:
     """Read a CSV file in UTF-8 whose first line names the columns.
 
     Args:
         path: the CSV file.
         columns: the columns that have to be there; others may be.
         delimiter: what stands between two values.
+        over_lines: whether a value may go over several lines, as names of files can; else quotes were left open.
 
     Returns:
         For each row where it stands ('FILE, row 7'; the header is row 1), for error messages, and {column: text}, with
@@ -226,7 +229,7 @@ def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list
                     )
                 if any("\0" in text for text in row.values()):
                     raise InputError(f"{where}: holds a NUL character, which no name has; remove it")
-                if any("\n" in text or "\r" in text for text in row.values()):
+                if not over_lines and any("\n" in text or "\r" in text for text in row.values()):
                     raise InputError(f"{where}: a value goes over several lines; close the quotes before it ends")
                 rows.append((where, {column: text.strip() for column, text in row.items()}))
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT, audio_below, label
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
-LICENSE = "Your own data: their licence."
+LICENSE = "that of your own sounds"
 REMOTES = {}
 LABELS = ()
 

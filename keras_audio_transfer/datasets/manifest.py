@@ -32,7 +32,7 @@ from keras_audio_transfer.datasets.walk import label_of, text_of
 from keras_audio_transfer.errors import InputError
 
 CITATION = "Your own data: cite their source."
-LICENSE = "Your own data: their licence."
+LICENSE = "that of your own sounds"
 REMOTES = {}
 _OPTIONAL = ("split", "fold", "group", "start", "duration")
 _LONGEST_SECONDS = 366 * 24 * 3600

@@ -35,7 +35,7 @@ def relabelled(clips: Sequence[Clip], labelled: Path | None) -> list[Clip]:
         raise InputError(f"labelled: {labelled} is not a file; expected a table of `suggest` with the labels filled in")
     known = {cell(label): label for clip in clips for label in clip.labels}  # as `suggest` shows them
     given: dict[str, tuple[str, str]] = {}
-    for where, row in read_table(labelled, [FILE, LABEL]):
+    for where, row in read_table(labelled, [FILE, LABEL], over_lines=True):
         if not (label := label_of(known.get(row[LABEL], row[LABEL]))):
             continue
         if not row[FILE]:

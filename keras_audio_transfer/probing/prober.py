@@ -51,7 +51,7 @@ class Prober:
             'equal' (each alike), or 'chosen' (the one of the two that does better where parameters are chosen); see
             `layer_weights.layer_factors`.
         record: where every part's scores are kept, and found again; a `resume.Journal` to survive being killed.
-        step: called after each combination in each part.
+        step: called after each combination in each part; and, with their number, for those that a method left out.
         elsewhere: see `GridSearch`.
 
     Raises:
@@ -66,7 +66,7 @@ class Prober:
     n_jobs: int = 1
     layer_weights: str = CHANNELS
     record: MutableMapping[str, list[float]] | None = None
-    step: Callable[[], object] = lambda: None
+    step: Callable[..., object] = lambda number=1: None
     elsewhere: Elsewhere | None = None
 
     def __post_init__(self):
@@ -83,7 +83,7 @@ class Prober:
         self._certainties = {}  # of each outer fold's SVM: `held_out` and `unheard` want the same
 
     def n_steps(self, wanted: Sequence[Combination] | Callable) -> int:
-        """How often `step` will be called."""
+        """How many combinations `step` will be told of."""
         listed = not callable(wanted)
         number = len(wanted) if listed else n_evaluations(wanted, [*self.features.layers])
         if self.protocol == CHOI2017:
@@ -91,7 +91,7 @@ class Prober:
         return sum(number * (2 * len(fold.inner) - 1) + (len(wanted) if listed else 1) for fold in self.outer_folds)
 
     def n_steps_to_choose(self, method: Callable) -> int:
-        """How often `choose` will call `step`."""
+        """The same, of `choose`."""
         number = n_evaluations(method, [*self.features.layers])
         return number * (2 * len(final_parts(self.features, self.seed)) - 1)
 
@@ -180,7 +180,10 @@ class Prober:
             found.update((layers, result) for layers, *result in search.best(parts, combinations, weights, True))
             return {layers: np.average(found[layers][1], weights=weights) for layers in combinations}
 
-        chosen = method([*self.features.layers], evaluate)
+        names = [*self.features.layers]
+        chosen = method(names, evaluate)
+        if n_left_out := n_evaluations(method, names) - len(found):
+            self.step(n_left_out * (2 * len(parts) - 1))
         return chosen, *found[chosen]
 
     def _row(self, name, choices, scores, params, method=None):

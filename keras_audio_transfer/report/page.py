@@ -1,7 +1,7 @@
 """One HTML file with all that is known of a classifier; it fetches nothing. Without TensorFlow."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,7 @@ def _content(report: Report) -> dict[str, Any]:
         "left_out": 0,
         "player_seconds": SECONDS,
         "nan": np.nan,
-        "citations": [*citations(report.card)],
+        "citations": citations(report.card),
     }
 
 
@@ -170,7 +170,8 @@ def _examples(report, several):
         true, predicted = (_labels_in(row[which], names, several) for which in ("true", "predicted"))
         example = Example(clip_of.get(row["clip"], row["clip"]), true, predicted, row["notes"])
         if columns:
-            guesses = sorted(((name, row[column]) for name, column in columns.items()), key=lambda guess: -guess[1])
+            guesses = [(name, row[column]) for name, column in columns.items()]
+            guesses.sort(key=lambda guess: (-guess[1], guess[0] not in predicted))
             shown = [*true, *predicted] if several else []
             example = example._replace(
                 wrong=_log_loss(guesses, true) if several else _surprise(example, row[columns[predicted[0]]]),
@@ -211,15 +212,13 @@ def _with_players(examples, clips, room, workers):
     return examples, 0
 
 
-def citations(card: Card) -> Iterator[str]:
-    """Of the network, and of all that it has learnt from."""
-    if card.network_citation:
-        yield card.network_citation
-    data = card.lineage()
+def citations(card: Card) -> list[str]:
+    """Of the network, and of all that it has learnt from, each once."""
+    found, data = [card.network_citation], card.lineage()
     while isinstance(data, Mapping):
-        if citation := data.get("citation"):
-            yield citation
+        found.append(data.get("citation"))
         data = data.get("transferred_from")
+    return [*dict.fromkeys(map(str, filter(None, found)))]
 
 
 def _page(content):
