@@ -34,17 +34,17 @@ def test_costs_are_slopes_and_prices(tmp_path):
     of_sources = {"clips": 10, "audio_seconds": 50, "floor": {"mfcc": {}}, "yamnet": {"ours": ours}}
     (tmp_path / "figures.json").write_text(json.dumps(figures()))
     (tmp_path / "sources.json").write_text(json.dumps({"sources": of_sources}))
-    prices = ["--hours", 1000, "--core-hour-price", 2, "--gigabyte-month-price", 10]
+    prices = ["--hours", 1000, "--core-hour-price", 3, "--gigabyte-month-price", 10]
     page = tmp_path / "page.md"
     of_both = tmp_path / "figures.json", tmp_path / "sources.json"
     assert run_main("summarise_scale", *of_both, "--page", page, *prices) == 0
     lines = page.read_text().splitlines()
     # 900,000 clips of 4 s, 720,000 of 5 s
     assert [line for line in lines if line.startswith("| `")] == [
-        "| `prepare` | 0 | 0.00 | 0 | 18 |",
-        "| `extract` | 5 | 0.00 | 10 | 18 |",
+        "| `prepare` | 0 | 0.00 | 1 | 18 |",
+        "| `extract` | 5 | 0.00 | 15 | 18 |",
     ]
-    assert "| yamnet | 14 | 0.00 | 29 | 5 |" in lines
+    assert "| yamnet | 14 | 0.00 | 43 | 5 |" in lines
     limits = [line.split(" | ")[1].strip(" |") for line in lines if line.startswith("| ") and line.count("|") == 3]
     assert limits == ["how much", "---", "1,000", "900,000", "0", "2", "0", "7,031", "13", "9,000"]
 
