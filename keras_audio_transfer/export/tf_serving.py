@@ -44,12 +44,13 @@ _SERVING = """\
 From this folder:
 
 ```bash
-docker run --rm -p 8500:8500 -p 8501:8501 -e TF_ENABLE_ONEDNN_OPTS=1 \\
+docker run --rm -p 8500:8500 -p 8501:8501 -e TF_ENABLE_ONEDNN_OPTS=1 -e NVIDIA_TF32_OVERRIDE=0 \\
     -v "$PWD:/models/{name}:ro" tensorflow/serving \\
     --model_config_file=/models/{name}/models.config
 ```
 
-TF_ENABLE_ONEDNN_OPTS chooses TensorFlow's faster kernels, which it leaves off on some processors. REST listens on 8501,
+TF_ENABLE_ONEDNN_OPTS chooses TensorFlow's faster kernels, which it leaves off on some processors, and
+NVIDIA_TF32_OVERRIDE=0 keeps all digits on a GPU. REST listens on 8501,
 gRPC on 8500. Every signature was warmed up before the first request. A version that is added to
 this folder is served as soon as it is there. To limit what is computed at the same time, add
 `--enable_batching --batching_parameters_file=/models/{name}/batching.config`; the file says what it does.
