@@ -16,6 +16,8 @@ from filelock import FileLock
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+# No test cuts the power, and waiting for the disk took a seventh of the time of some.
+os.fsync = lambda handle: None
 # A core for each of xdist's processes. (TensorFlow keeps its threads: how it rounds follows their number.)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What the user has imported is not what is built on where no model is named.
