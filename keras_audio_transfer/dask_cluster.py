@@ -222,5 +222,6 @@ def _versions() -> dict[str, str | None]:
 
 
 def _of_tensorflow() -> dict[str, str]:
-    """The environment's variables that decide which kernels it takes."""
-    return {name: value for name, value in os.environ.items() if name.startswith("TF_") and name != "TF_CONFIG"}
+    """The environment's variables that decide which kernels it takes, and how many digits they keep."""
+    names = [name for name in os.environ if name.startswith(("TF_", "NVIDIA_TF32_")) and name != "TF_CONFIG"]
+    return {name: os.environ[name] for name in names}

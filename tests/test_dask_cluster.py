@@ -53,6 +53,15 @@ def on_cluster(local):
     return ["--scheduler", local.scheduler_address, "--workers-in", PATIENCE]
 
 
+def test_workers_compute_as_this_process_does(cluster, monkeypatch):
+    """By the variables that say how, but not by those that say which machine of a training this is."""
+    for name in ("TF_OF_A_TEST", "NVIDIA_TF32_OVERRIDE", "TF_CONFIG"):
+        monkeypatch.setenv(name, "{}")
+    seen = cluster.map(lambda names: [os.environ.get(name) for name in names], ["TF_OF_A_TEST", "TF_CONFIG"], str)
+    assert [*seen] == ["{}", None]
+    assert dask_cluster._of_tensorflow().keys() >= {"TF_OF_A_TEST", "NVIDIA_TF32_OVERRIDE"}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Nine files, one of them no audio."""
