@@ -236,7 +236,7 @@ def test_a_scheduler_that_is_not_there(address, folder, tmp_path, monkeypatch):
         InputError, match=f"^--scheduler: no Dask scheduler answers at {address} .*`dask scheduler`"
     ) as e:
         run_main("mfcc", folder, "--output", tmp_path / "f.npz", "--scheduler", address)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 25  # Dask itself would try for 30 s
     assert "\n" not in str(e.value)
     assert not (tmp_path / "f.npz.unfinished").exists()
 
