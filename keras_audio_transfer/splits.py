@@ -91,7 +91,7 @@ def divide(clips: list[Clip], test_fold: int | None, validation_fraction: float,
     if not train:
         raise InputError("data set: no clips are left for training; it needs a second fold or a split named train")
     if not validation and validation_fraction:
-        train, validation = hold_out(train, validation_fraction, seed)
+        train, validation = hold_out(train, validation_fraction, seed, "validation_fraction")
         held_out = len(validation) / (len(train) + len(validation))
         description += f"; {held_out:.0%} of the training recordings for validation (seed {seed})"
     return Splits(train, validation, test, description)

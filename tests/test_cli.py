@@ -421,7 +421,7 @@ def clips(tmp_path):
         (
             "train",
             ["--validation-fraction", 0.1],
-            "hold_out: 1/10 of the clips needs 10 of a label, the most there are ",
+            "--validation-fraction: 1/10 of the clips needs 10 of a label, the most there are ",
         ),
         ("train", ["--output-dir", "{data}"], "{data}: exists; pass --overwrite to replace it or another --output-dir"),
         (

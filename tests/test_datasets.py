@@ -881,7 +881,7 @@ def test_hold_out_does_not_take_a_clip_for_the_group_of_the_same_name():
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 0.6, 1, float("nan")])
 def test_hold_out_fraction(fraction):
-    with pytest.raises(InputError, match=r"fraction is .*; expected more than 0 and at most 0.5"):
+    with pytest.raises(InputError, match=r"fraction: .* is not allowed; expected more than 0 and at most 0.5"):
         hold_out(load("synthetic"), fraction, seed=0)
 
 

@@ -156,7 +156,9 @@ def download(name: str, data_dir: str | Path, *, progress: object = True) -> Non
         (temporary / "unpacked" / remote.folder).rename(data_dir)
 
 
-def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+def hold_out(
+    clips: Sequence[Clip], fraction: float, seed: int, name: str = "fraction"
+) -> tuple[list[Clip], list[Clip]]:
     """Set a fraction of the clips aside, for validation: whole groups, with the labels in proportion.
 
     A clip without a group is a group of its own. A clip with several labels counts for its first one.
@@ -165,6 +167,7 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
         clips: the clips to divide.
         fraction: how much to set aside, above 0 and up to 0.5; rounded to one half, third, fourth, ...
         seed: which of the possible divisions.
+        name: what the caller calls the fraction, for errors.
 
     Returns:
         (kept, held out), both in the order of `clips`.
@@ -173,21 +176,21 @@ def hold_out(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Cl
         InputError: a fraction out of range, or too few groups or clips for it.
     """
     if not 0 < fraction <= 0.5:
-        raise InputError(f"hold_out: fraction is {fraction}; expected more than 0 and at most 0.5")
+        raise InputError(f"{name}: {fraction} is not allowed; expected more than 0 and at most 0.5")
     splits = round(1 / fraction)
     groups = [("group", clip.group) if clip.group else ("clip", clip.clip_id) for clip in clips]
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     if len(numbers) < splits:
         raise InputError(
-            f"hold_out: 1/{splits} of the clips needs {splits} groups to choose from, there are {len(numbers)}; "
-            "ask for a larger fraction"
+            f"{name}: 1/{splits} of the clips needs {splits} groups to choose from, there are {len(numbers)}; "
+            "add clips, or hold more out"
         )
     labels = [clip.labels[0] if clip.labels else "" for clip in clips]
     label, count = Counter(labels).most_common(1)[0]
     if count < splits:
         raise InputError(
-            f"hold_out: 1/{splits} of the clips needs {splits} of a label, the most there are is {count} ({label!r}); "
-            "ask for a larger fraction"
+            f"{name}: 1/{splits} of the clips needs {splits} of a label, the most there are is {count} ({label!r}); "
+            "add clips, or hold more out"
         )
     kept, held_out = next(stratified_group_folds(labels, [numbers[group] for group in groups], splits, seed))
     return [clips[i] for i in kept], [clips[i] for i in held_out]
