@@ -5,6 +5,7 @@ import os
 import struct
 import tracemalloc
 from contextlib import closing
+from functools import cache
 
 import av
 import numpy as np
@@ -35,6 +36,7 @@ def encoded(suffix, sound=SOUND, **how):
     return file.getvalue()
 
 
+@cache
 def mp3(bitrate_mode):
     how = {"subtype": "MPEG_LAYER_III", "bitrate_mode": bitrate_mode, "compression_level": 0.5}
     content = encoded("MP3", **how)

@@ -250,19 +250,6 @@ assert not hooks, hooks
             np.testing.assert_allclose(loaded[name], expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_without_keras_nothing_slow_is_imported():
-    code = """
-import sys
-import keras_audio_transfer, keras_audio_transfer.probing.prober, keras_audio_transfer.commands.cli
-import keras_audio_transfer.splits, keras_audio_transfer.audio, keras_audio_transfer.files
-import keras_audio_transfer.model_folder
-slow = {"tensorflow", "keras", "kapre"} & set(sys.modules)
-assert not slow, slow
-"""
-    finished = in_fresh_process(code)
-    assert finished.returncode == 0, finished.stderr
-
-
 def test_extract_imports_neither_keras_nor_pandas(model_dir, tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(1, 600)[0], 2000)
     code = """
