@@ -243,6 +243,10 @@ NEAR_MISSES = {
         "classify sounds --output_dir o",
         "unrecognized argument: --output_dir; did you mean --output-d",
     ),
+    "value like a flag": (
+        "classify sounds --group-by -([0-9]+)-",
+        "--group-by: expected one argument; write --group-by=VALUE where it begins with -; see --help",
+    ),
     "flag like no other": ("train --xyz", "unrecognized argument: --xyz; see --help"),
 }
 

@@ -33,7 +33,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """Raise what argparse would print as usage."""
-        raise InputError(f"{message.removeprefix('argument ')}{'' if message.endswith('?') else ';'} see --help")
+        flag, _, what = message.removeprefix("argument ").rpartition(": ")
+        if what == "expected one argument":
+            what += f"; write {flag}=VALUE where it begins with -"
+        raise InputError(f"{flag}{': ' if flag else ''}{what}{'' if what.endswith('?') else ';'} see --help")
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
