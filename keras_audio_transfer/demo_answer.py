@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from keras_audio_transfer.examples import Example, Examples
     from keras_audio_transfer.model import Model
 
-LONG_SECONDS = 30.0  # from here on a recording is heard in windows, if the model's clips are not as long themselves
 MOST_SAMPLES_A_SECOND = 8 * 48_000  # over all channels: a small file can claim so many that no memory holds them
 
 
@@ -89,7 +88,7 @@ def answer(
     """
     config = model.card.audio
     waveform, notes = _heard(path, config, max_seconds)
-    if len(waveform) > config.sample_rate * max(LONG_SECONDS, 2 * config.clip_seconds):
+    if len(waveform) > config.sample_rate * long_seconds(config):
         hop = hop_seconds or config.clip_seconds / 2
         return _in_windows(waveform, notes, model, hop, known_at_least, probability_at_least)
     if len(waveform) > config.n_samples and config.long_clips != "whole":
@@ -99,6 +98,11 @@ def answer(
     of_labels, known = _scores(table), None if "known" not in table else float(table["known"].iloc[0])
     nearest = [] if examples is None else examples.nearest(_features(waveform, model, examples.layers))
     return Answer(of_labels, *_meaning(table, model), known, [], 0, notes, waveform, nearest)
+
+
+def long_seconds(config: AudioConfig) -> float:
+    """Above how many seconds one answer says little: 30, if the model's clips are not as long themselves."""
+    return max(30.0, 2 * config.clip_seconds)
 
 
 def _features(waveform, model, layers):

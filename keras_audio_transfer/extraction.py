@@ -135,8 +135,8 @@ def load_whole(saved_model: Path, signatures: Collection[str] | None = None) -> 
     Raises:
         InputError: it cannot be loaded, or its graph and weights are of two models.
     """
+    warn_where_on()
     try:
-        warn_where_on()
         loaded = load_signatures(saved_model, signatures)
         loaded.signatures["serving_default"]
         is_whole = _is_as_saved(saved_model)

@@ -174,12 +174,12 @@ def scores_of(options, card):
 def say_long(options, card, clips):
     """Point to segments where a recording was cut, or is much longer than those that the model has learnt from."""
     from keras_audio_transfer.audio import CUT
-    from keras_audio_transfer.demo_answer import LONG_SECONDS
+    from keras_audio_transfer.demo_answer import long_seconds
 
     known = (card.training_data or {}).get(LONGEST)
-    longest = known if isinstance(known, int | float) else max(LONG_SECONDS / 2, card.audio.clip_seconds)
+    most = 2 * known if isinstance(known, int | float) else long_seconds(card.audio)
     cut = [note for clip in clips for note in clip.notes if note.startswith(CUT)]
-    long = [clip.recorded.seconds for clip in clips if clip.recorded.seconds > 2 * longest]
+    long = [clip.recorded.seconds for clip in clips if clip.recorded.seconds > most]
     if cut or long:
         how = cut[0] if cut else f"of up to {max(long):.3g} s, answered as one whole"
         many = f"{len(cut or long)} of {len(clips)}"

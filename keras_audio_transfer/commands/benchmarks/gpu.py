@@ -12,7 +12,8 @@ from keras_audio_transfer.errors import InputError
 BATCH = 32
 LABELS = 10
 CPU = "cpu"
-KINDS = (CPU, "gpu", "gpu_with_tensor_float_32")  # the last one is TensorFlow's own choice on a GPU that has it
+AS_TENSORFLOW_DOES = "gpu_with_tensor_float_32"  # by itself, on a GPU that has it
+KINDS = (CPU, "gpu", AS_TENSORFLOW_DOES)
 
 
 def gpu(options, name):
@@ -45,7 +46,7 @@ def measure(name, kind, steps, seed):
     """Clips a second of each thing that is computed, batches from memory; and the features of a batch."""
     if kind == CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    if kind == KINDS[2]:
+    if kind == AS_TENSORFLOW_DOES:
         os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # set by `cli`
     import keras
     import tensorflow as tf
