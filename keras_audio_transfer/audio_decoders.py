@@ -21,8 +21,8 @@ from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
 
-BLOCK = 1 << 16  # samples
-_BLOCK_OF_ALL = 16 * BLOCK  # of all channels together: a header may claim a thousand
+BLOCK = 1 << 18  # samples: 5 s at 48 kHz, so that most clips are one
+_BLOCK_OF_ALL = 4 * BLOCK  # of all channels together: a header may claim a thousand
 EXPECTED = f"expected {SUFFIXES_TEXT} audio"
 _UNKNOWN = 1 << 36  # a flac file's header has 36 bits for its length
 _FFMPEG_CHANNELS = 8  # PyAV crashes with many
@@ -154,7 +154,9 @@ class _InOrder(soundfile.SoundFile):
     def block(self, samples):
         """The next samples, float32 (samples, channels): this many, or fewer."""
         at_once = min(samples, BLOCK, max(_BLOCK_OF_ALL // self.channels, 1))
-        return self.read(at_once, dtype="float32", always_2d=True)
+        read = self.read(at_once, dtype="float32", always_2d=True)
+        # Of a format whose end is not known before, soundfile gives the beginning of an array of `at_once` samples.
+        return read if read.base is None else read.copy()
 
 
 class _Libsndfile(Decoder):

@@ -35,7 +35,8 @@ class AudioFile:
     def read(self, seconds: float | None = None) -> np.ndarray:
         """The file's samples of the first `seconds` and up to one more, float32 (samples, channels); see `blocks`."""
         samples = None if seconds is None else int(seconds * self.sample_rate) + 1
-        return np.concatenate([*self.blocks(samples)])
+        blocks = [*self.blocks(samples)]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
     def blocks(self, samples: int | None = None) -> Iterator[np.ndarray]:
         """The file's samples, float32 (samples, channels), at most so many; with None up to its end, and checked there.
