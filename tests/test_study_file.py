@@ -129,6 +129,27 @@ MULTISCALE = PLAIN.with_name("densenet40.multiscale.urbansound8k")
 NETWORKS = f"[sources.a]\nmodel = '{PLAIN}'\nkind = 'x'\nrandom = true\n"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no summary.json (No such file or directory); expected a folder that `study` wrote; run that study"),
+        ("{", "summary.json: is not what `study` writes; run that study again"),
+        ('{"answers": [{"name": "layers"}]}', "summary.json: is not what `study` writes; run that study again"),
+    ],
+)
+def test_a_study_beside_it_has_to_be_one(tmp_path, content, message):
+    path = written(tmp_path, f"name = 'x'\nbeside = ['other']\n{FLOOR}{TARGET}")
+    (tmp_path / "other").mkdir()
+    if content is not None:
+        (tmp_path / "other" / "summary.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        study_file.read(path)
+    assert str(error.value).startswith(f"{path}: beside: {tmp_path}/other")
+    assert message in str(error.value)
+    (tmp_path / "other" / "summary.json").write_text('{"answers": []}')
+    assert study_file.read(path).beside == (tmp_path / "other",)
+
+
 def test_all_combinations_are_of_few_layers(tmp_path, monkeypatch):
     network = "[sources.a]\nmodel = 'default'\nkind = 'x'\nfeatures = ['combinations']\n"
     path = written(tmp_path, f"name = 'x'\n{network}{TARGET}")

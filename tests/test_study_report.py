@@ -15,7 +15,7 @@ from keras_audio_transfer.study import illustrations, report
 from keras_audio_transfer.study.evidence import Cells
 from keras_audio_transfer.study.findings import answers, clips_enough, contributions, finetuning, multiscale
 
-STUDY = SimpleNamespace(name=HOSTILE, path=Path("studies") / "my study.toml")
+STUDY = SimpleNamespace(name=HOSTILE, path=Path("studies") / "my study.toml", beside=())
 PICTURES = ["chosen", "classifiers", "clips", "depth", "layers", "mfcc", "sources", "transfer", "why"]
 
 
@@ -119,6 +119,32 @@ def test_the_summary_has_what_the_page_has(folder, found):
     assert summary["failed"] == [
         {"cell": "talk|songs|all|mean|svm|50|0", "why": "class <rock>: 40 clips; 50 were asked for"}
     ]
+
+
+def test_what_was_not_run_is_answered_by_the_studies_beside_it(folder, found, tmp_path, monkeypatch):
+    pooled = "mean scored 0.5 <b>higher</b>"
+    others = {"all of it": [("poolings", pooled, [{"mean": 0.5}]), ("layers", "not this one", [{}])]}
+    others["none"] = [("poolings", "Not run: no cells", None)]
+    for name, answers_there in others.items():
+        (tmp_path / "others" / name).mkdir(parents=True)
+        content = [dict(zip(("name", "sentence", "summary"), answer, strict=True)) for answer in answers_there]
+        (tmp_path / "others" / name / "summary.json").write_text(json.dumps({"answers": content}))
+    monkeypatch.setattr(report, "answers", lambda *tables: [f for f in found if f.name in ("layers", "poolings")])
+    study = SimpleNamespace(**{**vars(STUDY), "beside": [tmp_path / "others" / name for name in others]})
+    report.write(results(), studies.measures(), study, tmp_path / "mine")
+
+    page = Page(tmp_path / "mine" / "index.html")
+    assert "not this one" not in page.text
+    assert "Not run" not in page.text
+    assert pooled in page.text
+    links = {a["href"]: text for a, text in page.all("a") if not a["href"].startswith("#")}
+    assert links == {"../others/all%20of%20it/index.html": "all of it"}
+    readme = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    assert f"In [all of it](../others/all%20of%20it/README.md): {report._escaped(pooled)}\n" in readme
+    summary = json.loads((tmp_path / "mine" / "summary.json").read_text(encoding="utf-8"))
+    where = [{"name": "poolings", "study": "all of it", "folder": "../others/all of it", "sentence": pooled}]
+    assert [answer["elsewhere"] for answer in summary["answers"]] == [[], where]
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["answers"][0]["elsewhere"] == []
 
 
 def test_markdown_tables_are_whole(folder):

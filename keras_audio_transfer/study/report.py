@@ -19,11 +19,13 @@ from keras_audio_transfer.study import illustrations
 from keras_audio_transfer.study.comparisons import SCORES, by_target
 from keras_audio_transfer.study.evidence import Cells, Finding, counted, listed
 from keras_audio_transfer.study.findings import answers
+from keras_audio_transfer.study.other_studies import MARKDOWN, PAGE, SUMMARY, answers_beside
 
 if TYPE_CHECKING:
     from keras_audio_transfer.study.study_file import Study
 
-PAGE, MARKDOWN, SUMMARY, PICTURES = OUTPUTS = ("index.html", "README.md", "summary.json", "pictures")
+PICTURES = "pictures"
+OUTPUTS = (PAGE, MARKDOWN, SUMMARY, PICTURES)
 _HERE = Path(__file__).resolve().parent
 _PACKAGES = ("keras_audio_transfer", "numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras")
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|#"} | {"\n": " ", "\r": " "})
@@ -49,7 +51,16 @@ def write(results: pd.DataFrame, measures: pd.DataFrame, study: "Study", folder:
     """
     findings = answers(results, measures)
     pictures = _draw(findings, folder / PICTURES)
-    content = _content(results, study, folder, findings) | {"pictures": pictures}
+    others = answers_beside(study.beside, folder)
+    elsewhere = {
+        finding.name: [other for other in others if finding.summary is None and other.name == finding.name]
+        for finding in findings
+    }
+    content = _content(results, study, folder, findings) | {
+        "pictures": pictures,
+        "elsewhere": elsewhere,
+        "others": dict.fromkeys((other.study, other.folder) for other in others),
+    }
     page = self_contained(
         _HERE / "report.html.jinja",
         content,
@@ -141,6 +152,11 @@ def _shown(value: float, name: str) -> str:
     return "never" if np.isinf(value) else f"{value:.2g}" if name in ("p", "p_holm") else f"{value:.3f}"
 
 
+def _escaped(text: str) -> str:
+    """A text that Markdown shows as it is, in one line."""
+    return text.translate(_MARKDOWN)
+
+
 def _markdown(content: Mapping[str, Any]) -> bytes:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -149,7 +165,7 @@ def _markdown(content: Mapping[str, Any]) -> bytes:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"shown": _shown, "text": lambda text: text.translate(_MARKDOWN)}
+    environment.filters |= {"shown": _shown, "text": _escaped}
     return environment.get_template("report.md.jinja").render(content).encode("utf-8", "backslashreplace")
 
 
@@ -161,7 +177,9 @@ def _summary(content: Mapping[str, Any]) -> bytes:
 
     summary = {name: content[name] for name in ("name", "command", "made")}
     summary["answers"] = [
-        finding._asdict() | {"summary": records(finding.summary), "details": records(finding.details)}
+        finding._asdict()
+        | {"summary": records(finding.summary), "details": records(finding.details)}
+        | {"elsewhere": [other._asdict() for other in content["elsewhere"][finding.name]]}
         for finding in content["findings"]
     ]
     summary["failed"] = [{"cell": cell, "why": why} for cell, why in content["failed"]]

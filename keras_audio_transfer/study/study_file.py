@@ -19,6 +19,7 @@ from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.pretrained import imported
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+from keras_audio_transfer.study.other_studies import answered
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -147,6 +148,7 @@ class Study:
         sources: by their names; after each network its random twin, where one is asked for.
         targets: by their names.
         finetuning: what is trained; None for nothing.
+        beside: folders of other studies, whose answers the report has where there is none of its own.
     """
 
     path: Path
@@ -157,6 +159,7 @@ class Study:
     sources: Mapping[str, Source]
     targets: Mapping[str, Target]
     finetuning: Finetuning | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def joined_floors(self) -> list[str]:
@@ -176,7 +179,7 @@ def read(path: Path) -> Study:
 
     Raises:
         InputError: no such file or no TOML; a key is missing, unknown or of another type; a name that does not exist;
-            a model folder that is none.
+            a model folder that is none; a study beside it that has not been run.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "study.toml"
@@ -205,11 +208,17 @@ def read(path: Path) -> Study:
         targets={keys.name: _target(keys, clips_a_class) for keys in file.tables("targets")},
         sources=sources,
         finetuning=_finetuning(file.table("finetuning"), clips_a_class, sources) if "finetuning" in content else None,
+        beside=tuple(map(file.beside, file.listed("beside", _TEXT, ()))),
     )
     file.check_all_known()
     for source in study.sources.values():
         if source.heard and source.heard not in study.targets:
             raise file.error(f"sources.{source.name}.heard", is_unknown(source.heard, study.targets))
+    for folder in study.beside:
+        try:
+            answered(folder)
+        except InputError as error:
+            raise file.error("beside", f"{error}") from error
     return study
 
 
