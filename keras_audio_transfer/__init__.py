@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_audio_transfer import datasets
     from keras_audio_transfer.api import audio_dataset, extract, probe
     from keras_audio_transfer.config import AudioConfig
-    from keras_audio_transfer.feature_table import FeatureTable
+    from keras_audio_transfer.feature_tables.table import FeatureTable
     from keras_audio_transfer.layer_features import LayerFeatures
     from keras_audio_transfer.model import Model, load_model
 
@@ -51,7 +51,7 @@ __all__ = [
 # Name -> the module that it is imported from when it is first used.
 _LAZY = {
     "AudioConfig": "config",
-    "FeatureTable": "feature_table",
+    "FeatureTable": "feature_tables.table",
     "LayerFeatures": "layer_features",
     "Model": "model",
     "audio_dataset": "api",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_audio_transfer import feature_run
-from keras_audio_transfer.array_audio import Waveform
-from keras_audio_transfer.audio import WaveformStore, crop_or_pad, readable_clips
+from keras_audio_transfer.audio.arrays import Waveform
+from keras_audio_transfer.audio.loading import WaveformStore, crop_or_pad, readable_clips
+from keras_audio_transfer.audio.sliding_windows import check_hop
 from keras_audio_transfer.clip_inputs import ClipInputs, Label, clips_of, each_once, label_clips, label_names_of
 from keras_audio_transfer.config import (
     LONG_CLIPS,
@@ -25,11 +25,11 @@ from keras_audio_transfer.config import (
 )
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import SUFFIX, check_replaceable, check_suffix
-from keras_audio_transfer.feature_table import FeatureTable, check_table
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.shards import SUFFIX, check_replaceable, check_suffix
+from keras_audio_transfer.feature_tables.table import FeatureTable, check_table
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.model import Model, as_model, front_end
-from keras_audio_transfer.sliding_windows import check_hop
 
 _CACHE = "'memory', None, or the path of a folder"
 
@@ -223,7 +223,7 @@ def audio_dataset(
 
     Every clip is decoded once before the first batch, so that one that cannot be read is named at once. A pass over the
     data set is one epoch; the last batch is smaller where the clips do not divide. Nothing is augmented: see
-    `input_pipeline.training_batches` for that.
+    `training.input_pipeline.training_batches` for that.
 
     Args:
         files_or_clips: files, arrays with their rates, or `Clip`s, as in `extract`, without folders; each is trained on
@@ -276,7 +276,7 @@ def audio_dataset(
 
     import tensorflow as tf
 
-    from keras_audio_transfer.input_pipeline import targets
+    from keras_audio_transfer.training.input_pipeline import targets
 
     y = np.array([clip.targets for clip in clips], np.float32) if clips[0].targets else targets(clips, names)
     y = y if one_hot else y.argmax(axis=1)

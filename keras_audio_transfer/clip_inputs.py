@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.array_audio import Samples, Waveform, as_list, checked_rate, is_array, one_clip, to_float32
+from keras_audio_transfer.audio.arrays import Samples, Waveform, as_list, checked_rate, is_array, one_clip, to_float32
 from keras_audio_transfer.config import number, shown
 from keras_audio_transfer.datasets import DATASETS
 from keras_audio_transfer.datasets import label_names as sorted_labels

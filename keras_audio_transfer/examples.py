@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.layer_weights import CHANNELS, layer_factors
 

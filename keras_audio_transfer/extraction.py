@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_audio_transfer.audio import as_heard, crop_or_pad, load_for, or_reason, ordered_map
+from keras_audio_transfer.audio.loading import as_heard, crop_or_pad, load_for, or_reason, ordered_map
+from keras_audio_transfer.audio.sliding_windows import Window, windows
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError, reason_of
-from keras_audio_transfer.feature_run import RowsOf
-from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.feature_tables.run import RowsOf
+from keras_audio_transfer.feature_tables.table import FeatureTable, Row
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
 from keras_audio_transfer.signature_loading import load_signatures
-from keras_audio_transfer.sliding_windows import Window, windows
 from keras_audio_transfer.tensor_float_32 import warn_where_on
 from keras_audio_transfer.tensorflow_alone import tf
 
@@ -316,7 +316,7 @@ def extract_windows(
         extractor, layer_names, label_names, workers: see `extract`.
         clips: the recordings.
         config: the front end; its `clip_seconds` is the window's length.
-        hop_seconds: from window to window, see `sliding_windows.windows`.
+        hop_seconds: from window to window, see `audio.sliding_windows.windows`.
         progress: wraps the iterator of the recordings, e.g. `tqdm`.
 
     Returns:
@@ -352,7 +352,7 @@ def rows_and_settings(
     workers: int = 2,
     batch_clips: int = 1,
 ) -> tuple[RowsOf, dict[str, Any]]:
-    """What `feature_run.compute` takes for the features of `extract`, or with a hop of `extract_windows`; see there."""
+    """What `feature_tables.run.compute` takes for `extract`, or with a hop for `extract_windows`; see there."""
     settings = {
         "model_sha256": extractor.sha256,
         "weights_sha256": dict.fromkeys(layer_names, extractor.weights_sha256),

@@ -15,16 +15,13 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from keras_audio_transfer import training, training_plots
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.export.signatures import layer_names
 from keras_audio_transfer.extractor import calibrate, feature_maps_of, load_model, select_layers, spectrogram_of
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
-from keras_audio_transfer.heads import SCORES, add_head
-from keras_audio_transfer.input_pipeline import array_batches, targets
 from keras_audio_transfer.layers import Patches
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
@@ -32,6 +29,10 @@ from keras_audio_transfer.probing.predictions import HeldOut, table
 from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.spectrogram import mask_spectrogram, waveform_to_spectrogram
 from keras_audio_transfer.splits import FINGERPRINT, Splits, nested_subset, training_data
+from keras_audio_transfer.training import fitting
+from keras_audio_transfer.training import plots as training_plots
+from keras_audio_transfer.training.heads import SCORES, add_head
+from keras_audio_transfer.training.input_pipeline import array_batches, targets
 
 _CALIBRATION_CLIPS = 512
 
@@ -101,7 +102,7 @@ def load_network(model_dir: Path) -> keras.Model:
     """The network of a model folder, without its head. Raises InputError where it is not what its card describes."""
     card, path = Card.read(model_dir), keras_file(model_dir)
     model = load_model(path)
-    training.check_described(model, card, path)
+    fitting.check_described(model, card, path)
     return select_layers(model, layer_names(model))
 
 
@@ -169,7 +170,7 @@ def _probe(network, spectrograms, rows, task, config, seed):
     held_out = prober.held_out(result, probabilities=True)
     one_hot = np.eye(len(task.label_names), dtype=np.float32)
     expected, got = one_hot[features.labels[held_out.rows]], one_hot[held_out.predicted]
-    return training.score(expected, got, multi_label=False), table(features, held_out)
+    return fitting.score(expected, got, multi_label=False), table(features, held_out)
 
 
 def _train(network, spectrograms, rows, task, config, trial, source, run_dir, models):
@@ -207,7 +208,7 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
     def part(name):
         return array_batches(inputs, clip_targets, task.rows(name), config.batch_size)
 
-    history = training.fit(
+    history = fitting.fit(
         trained,
         batches_of,
         part("validation"),
@@ -222,8 +223,8 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
         trained_from=trained_from,
         identity=identity_of(trial, source, task, config),
     )
-    expected, scores = training.predict(trained, part("test"))
-    result = training.score(expected, scores, multi_label=False)
+    expected, scores = fitting.predict(trained, part("test"))
+    result = fitting.score(expected, scores, multi_label=False)
     result["loss"] = float(log_loss(expected.argmax(axis=1), scores, labels=range(len(task.label_names))))
     result |= {"epochs": len(history), "validation_accuracy": history["val_accuracy"][history["val_loss"].idxmin()]}
     if models is not None:

@@ -52,8 +52,8 @@ class FinetuningConfig:
         finetune_from: finetune: the lowest layer that is trained, with all above it; None for all.
         unfreeze_epochs: finetune: gradual unfreezing; the head is trained alone for that number of epochs, then with
             the layer below it for as many, and so on. 0: all at once.
-        label_smoothing: see `heads.compile_settings`.
-        dropout: see `heads.add_head`.
+        label_smoothing: see `training.heads.compile_settings`.
+        dropout: see `training.heads.add_head`.
         spec_augment: masks of frames, and as many of bands, wherever the network is trained from the spectrogram on.
         layers: probe: the combination of layers, such as 'stage1+stage3'; None for all of them.
     """

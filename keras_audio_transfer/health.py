@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from keras_audio_transfer.audio import CLIPPED, SILENT
+from keras_audio_transfer.audio.loading import CLIPPED, SILENT
 from keras_audio_transfer.copies import copies_of
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.probing.cross_validation import final_parts
 
@@ -44,7 +44,7 @@ def table(clips: Sequence[Clip], label_names: Sequence[str]) -> "pd.DataFrame":
     """How the clips of each class are recorded.
 
     Args:
-        clips: with labels, as they were decoded (`audio.readable_clips`).
+        clips: with labels, as they were decoded (`audio.loading.readable_clips`).
         label_names: the classes.
 
     Returns:

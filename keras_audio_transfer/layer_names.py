@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from keras_audio_transfer.array_audio import as_list
+from keras_audio_transfer.audio.arrays import as_list
 from keras_audio_transfer.config import shown
 from keras_audio_transfer.errors import InputError, unknown
 

@@ -5,11 +5,11 @@ from itertools import chain
 
 import numpy as np
 
-from keras_audio_transfer.audio import as_heard, load_sound, or_reason, ordered_map
+from keras_audio_transfer.audio.loading import as_heard, load_sound, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.feature_run import RowsOf
-from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.feature_tables.run import RowsOf
+from keras_audio_transfer.feature_tables.table import FeatureTable, Row
 from keras_audio_transfer.log_mel import log_mel
 
 SAMPLE_RATE = 12000

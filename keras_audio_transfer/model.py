@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_audio_transfer.answers import Answers
-from keras_audio_transfer.array_audio import Samples, checked_rate, split_clips, to_float32
-from keras_audio_transfer.audio import crop_or_pad, mix_and_resample
+from keras_audio_transfer.audio.arrays import Samples, checked_rate, split_clips, to_float32
+from keras_audio_transfer.audio.loading import crop_or_pad, mix_and_resample
+from keras_audio_transfer.audio.sliding_windows import check_hop
 from keras_audio_transfer.config import AudioConfig, checked_path, checked_whole, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
@@ -23,7 +24,6 @@ from keras_audio_transfer.model_folder import SCORES, Card, default_model, lates
 from keras_audio_transfer.pretrained.imported import find
 from keras_audio_transfer.remote import checked_input
 from keras_audio_transfer.remote_paths import is_url
-from keras_audio_transfer.sliding_windows import check_hop
 from keras_audio_transfer.streaming import FeatureStream
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Model:
         Training it changes neither the files nor what `features` and `predict` return.
         """
         from keras_audio_transfer.extractor import load_model as load_keras_model
-        from keras_audio_transfer.training import check_described
+        from keras_audio_transfer.training.fitting import check_described
 
         path = self.path / "model.keras"
         model = load_keras_model(path)

@@ -58,7 +58,7 @@ class Card:
         batch_clips: clips that have to be given to the model together; 1 unless a clip's features depend on its batch.
         calibration: the clips that statistics of normalisation were collected on.
         versions: package -> version.
-        weights_sha256: of `training.weights_hash`.
+        weights_sha256: of `training.fitting.weights_hash`.
         other: fields that this version of the package does not know; kept as they are.
     """
 

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from keras_audio_transfer.audio import load_sound, low_rate, or_reason, ordered_map
+from keras_audio_transfer.audio.loading import load_sound, low_rate, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.prepared import INDEX, SHARDS, UNFINISHED, parts, rows_of, schema, shard_name
 from keras_audio_transfer.datasets.walk import text_of

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_audio_transfer.array_audio import one_chunk, to_float32
-from keras_audio_transfer.audio import StreamResampler
+from keras_audio_transfer.audio.arrays import one_chunk, to_float32
+from keras_audio_transfer.audio.loading import StreamResampler
+from keras_audio_transfer.audio.sliding_windows import SlidingWindows, Window
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.sliding_windows import SlidingWindows, Window
 
 Timed = tuple[float, dict[str, npt.NDArray[np.floating[Any]]]]
 

@@ -19,18 +19,18 @@ from damage import choose, damaged, damaged_arrays, damaged_json, damaged_table,
 from encoded_sounds import joined, of_ffmpeg, of_libsndfile, written
 from sounds import CONFIG
 
-from keras_audio_transfer.audio import load_waveform, mix_and_resample, or_reason
-from keras_audio_transfer.audio_files import LARGEST_SAMPLE, read_audio
+from keras_audio_transfer.audio.files import LARGEST_SAMPLE, read_audio
+from keras_audio_transfer.audio.loading import load_waveform, mix_and_resample, or_reason
+from keras_audio_transfer.audio.sliding_windows import windows
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets import label_names, load, prepared
 from keras_audio_transfer.datasets.clip import SPLITS, Clip
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.datasets.walk import AUDIO_SUFFIXES
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable, check_table
+from keras_audio_transfer.feature_tables.table import FeatureTable, check_table
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.resume import Journal, check_settings
-from keras_audio_transfer.sliding_windows import windows
 
 
 class Kind:

@@ -11,7 +11,7 @@ from sounds import CONFIG
 from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.backbones.applications import APPLICATIONS
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.training.heads import add_head
 
 LABELS = ["a", "b", "ç"]  # of the small classifier
 

@@ -37,8 +37,8 @@ from keras_audio_transfer.extraction import SavedExtractor
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16000
 DOCUMENTED = [
-    *("", ".errors", ".layer_names", ".feature_table", ".array_audio", ".clip_inputs", ".model", ".api"),
-    *(".layer_features", ".demo_answer", ".probing.iterative_stratification", ".probing.label_thresholds"),
+    *("", ".errors", ".layer_names", ".feature_tables.table", ".audio.arrays", ".clip_inputs", ".model", ".api"),
+    *(".layer_features", ".servers.demo_answer", ".probing.iterative_stratification", ".probing.label_thresholds"),
     *(".remote", ".remote_paths", ".study.arrays", ".study.measures", ".study.shapley"),
     *(".study.spectral_distance", ".study.statistics", ".study.study_file"),
 ]

@@ -23,7 +23,7 @@ from keras_audio_transfer.atlas.page import CLIPS_A_UNIT, Atlas, labels_of, writ
 from keras_audio_transfer.atlas.units import selectivity, units_of
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.study import measures
 

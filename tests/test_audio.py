@@ -16,8 +16,8 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_audio_transfer import audio
-from keras_audio_transfer.audio import (
+from keras_audio_transfer.audio import loading
+from keras_audio_transfer.audio.loading import (
     WaveformStore,
     crop_or_pad,
     load_waveform,
@@ -437,13 +437,13 @@ def test_which_part_of_a_long_clip_is_kept(long_clips, crop, start):
 def counted(monkeypatch):
     """The clips that were decoded, in order."""
     decoded = []
-    original = audio.load_sound
+    original = loading.load_sound
 
     def counting(clip, *arguments):
         decoded.append(clip.clip_id)
         return original(clip, *arguments)
 
-    monkeypatch.setattr(audio, "load_sound", counting)
+    monkeypatch.setattr(loading, "load_sound", counting)
     return decoded
 
 
@@ -633,11 +633,11 @@ def test_in_order_ends_when_nobody_listens():
 )
 def test_how_a_clip_was_recorded(tmp_path, of_clip, seconds, recorded):
     file = Clip("a", written(tmp_path / "a.wav", noise((6000, 2)), 4000), **of_clip)
-    assert audio.load_sound(file, 8000, seconds).recorded == (4000, 2, recorded)
+    assert loading.load_sound(file, 8000, seconds).recorded == (4000, 2, recorded)
     computed = Clip("b", None, synthesise=lambda: (noise(6000), 4000), **of_clip)
-    assert audio.load_sound(computed, 8000, seconds).recorded == (4000, 1, recorded)
+    assert loading.load_sound(computed, 8000, seconds).recorded == (4000, 1, recorded)
     ((clip,), _, _) = readable_clips([file], WaveformStore(SMALL, whole_clips=True))
-    assert clip.recorded == audio.load_sound(file, 8000).recorded
+    assert clip.recorded == loading.load_sound(file, 8000).recorded
 
 
 def test_readable_clips_sorts_good_from_bad(tmp_path):

@@ -14,13 +14,13 @@ import soundfile
 from encoded_sounds import joined, of_ffmpeg
 from sounds import noise
 
-from keras_audio_transfer.audio import load_waveform
-from keras_audio_transfer.audio_decoders import DAMAGED, GOES_ON, SEVERAL, UNCLOSED, open_decoder
-from keras_audio_transfer.audio_files import open_audio, read_audio
+from keras_audio_transfer.audio.decoders import DAMAGED, GOES_ON, SEVERAL, UNCLOSED, open_decoder
+from keras_audio_transfer.audio.files import open_audio, read_audio
+from keras_audio_transfer.audio.loading import load_waveform
+from keras_audio_transfer.audio.sliding_windows import windows
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.sliding_windows import windows
 
 RATE = 44100
 SECONDS = 4

@@ -26,9 +26,9 @@ from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
 from keras_audio_transfer.export.saved_model import largest_difference, write_saved_model
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
+from keras_audio_transfer.training.heads import add_head
 
 # One second at 2 kHz: 32 frames of 8 mels. Ten minutes are 18,751 frames.
 SMALL = AudioConfig(2000, 1.0, n_fft=128, hop_length=64, n_mels=8, mel_f_min=0.0, mel_f_max=1000.0)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from keras_audio_transfer.commands import cli
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 
 SOME_FAILED, NOT_DONE = 1, 2
 

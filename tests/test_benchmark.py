@@ -13,7 +13,7 @@ import soundfile
 from conftest import run_main
 from sounds import noise
 
-from keras_audio_transfer.audio import load_waveform
+from keras_audio_transfer.audio.loading import load_waveform
 from keras_audio_transfer.commands.benchmarks import (
     eight_bit,
     gpu,

@@ -13,7 +13,7 @@ import soundfile
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import calibrate
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.pretrained import choi2017
 
 PUBLISHED = os.environ.get("KAT_TEST_CHOI2017")

@@ -31,13 +31,13 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.precomputed_kernels import SVMParams
 from keras_audio_transfer.probing.prober import fit_svm
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = os.environ.get("KAT_TEST_DATA")

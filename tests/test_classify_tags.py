@@ -21,13 +21,13 @@ from test_classify import write_features
 import keras_audio_transfer as kat
 from keras_audio_transfer.answers import NONE_OF_THESE, Answers, thresholds_of
 from keras_audio_transfer.datasets import load_own
-from keras_audio_transfer.demo_answer import answer
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.examples import read as read_examples
 from keras_audio_transfer.extraction import SavedExtractor, extract
 from keras_audio_transfer.extractor import select_layers
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.servers.demo_answer import answer
 
 RATE, SAMPLES = 16000, 3200
 PITCHES = {"low": (200, 400), "middle": (700, 1100), "high": (2500, 3500)}

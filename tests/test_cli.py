@@ -21,12 +21,13 @@ import soundfile
 from conftest import ROOT, run_main
 from sounds import noise
 
-from keras_audio_transfer import audio, feature_run
+from keras_audio_transfer.audio import loading
 from keras_audio_transfer.backbones import BACKBONES
 from keras_audio_transfer.commands import classify, cli, places, progress, train, transfer
 from keras_audio_transfer.commands.main import PROGRAM, VERBS, main, module_of
 from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError, near_miss
+from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.files import only_writer, size_of
 from keras_audio_transfer.model_folder import default_model
 from keras_audio_transfer.pretrained import imported
@@ -460,7 +461,7 @@ def test_names_and_places_are_checked_before_anything_is_decoded(
     def decoded(*_, **__):
         raise AssertionError("decoded a clip")
 
-    monkeypatch.setattr(audio, "load_waveform", decoded)
+    monkeypatch.setattr(loading, "load_waveform", decoded)
     output = ["--output", tmp_path / "f.npz"] if verb == "extract" else ["--output-dir", tmp_path / "out"]
     model = [] if verb == "train" else [folder_of]
     arguments = [str(argument).format(data=clips.parent) for argument in arguments]

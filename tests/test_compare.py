@@ -11,11 +11,12 @@ import soundfile
 from conftest import run_main, some_quick
 from sounds import CONFIG
 
-from keras_audio_transfer import datasets, feature_run, mfcc
+from keras_audio_transfer import datasets, mfcc
 from keras_audio_transfer.commands import source_features
 from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 
 RATE = 2000

@@ -9,8 +9,8 @@ from conftest import run_main
 from sounds import CONFIG, noise
 
 import keras_audio_transfer as kat
-from keras_audio_transfer.audio import WaveformStore, load_sound, readable_clips
-from keras_audio_transfer.audio_decoders import UNCLOSED
+from keras_audio_transfer.audio.decoders import UNCLOSED
+from keras_audio_transfer.audio.loading import WaveformStore, load_sound, readable_clips
 from keras_audio_transfer.copies import copies_of, keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError

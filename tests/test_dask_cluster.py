@@ -17,14 +17,15 @@ import soundfile
 from conftest import ROOT, run_main
 from sounds import noise
 
-from keras_audio_transfer import dask_cluster, extraction, feature_run, preparation
+from keras_audio_transfer import dask_cluster, extraction, preparation
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands.features import rows_on
 from keras_audio_transfer.commands.probe import features_on_worker
 from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.datasets import prepared
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.mfcc import floor_rows
 from keras_audio_transfer.probing.grid_search import GridSearch
 

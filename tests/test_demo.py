@@ -22,13 +22,13 @@ from conftest import ROOT, run_main
 from sounds import CONFIG, noise
 
 import keras_audio_transfer as kat
-from keras_audio_transfer import demo_answer, demo_page, demo_picture
 from keras_audio_transfer.commands import demo
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.demo_answer import answer
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.examples import Example
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.servers import demo_answer, demo_page, demo_picture
+from keras_audio_transfer.servers.demo_answer import answer
 
 RATE = CONFIG.sample_rate
 

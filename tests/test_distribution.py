@@ -11,18 +11,18 @@ import threading
 import numpy as np
 import pytest
 
-from keras_audio_transfer import training_workers
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.training_workers import Workers
+from keras_audio_transfer.training import workers as training_workers
+from keras_audio_transfer.training.workers import Workers
 
 # Trains a small network in each of the ways that it is told, on two logical CPUs, or as a worker of TF_CONFIG.
 _TRAIN = """
 import json, sys
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
-from keras_audio_transfer.distribution import answering, start_with_others, stop_watching
+from keras_audio_transfer.training.distribution import answering, start_with_others, stop_watching
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.training import fit
+from keras_audio_transfer.training.fitting import fit
 
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
 tf.config.experimental.enable_op_determinism()
@@ -182,7 +182,7 @@ def test_the_loss_of_a_worker_is_noticed_and_gone_on_from(trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_worker_that_ends_before_tensorflow_has_started_keeps_no_other(index):
-    begin = "from keras_audio_transfer.distribution import start_with_others; start_with_others(5.0)"
+    begin = "from keras_audio_transfer.training.distribution import start_with_others; start_with_others(5.0)"
     commands = [[sys.executable, "-c", begin if index == number else ""] for number in range(2)]
     code, _, errors = end(*start_workers(*commands))[index]
     assert code == 1

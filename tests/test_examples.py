@@ -10,7 +10,7 @@ from sounds import CONFIG
 
 from keras_audio_transfer import examples
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 
 LAYERS = {"mine/low": "low", "mine/high": "high"}

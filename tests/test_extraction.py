@@ -13,14 +13,14 @@ import tensorflow as tf
 from networks import small_classifier
 from sounds import LAYERS, noise
 
-from keras_audio_transfer.audio import crop_or_pad, load_waveform, ordered_map
+from keras_audio_transfer.audio.loading import crop_or_pad, load_waveform, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extraction import SavedExtractor, extract, extract_windows, use_one_thread_a_clip
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 
 CONFIG = sounds.CONFIG.with_clip_seconds(0.5)

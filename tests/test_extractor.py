@@ -12,7 +12,7 @@ from keras_audio_transfer import backbones, config
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import layer_names
 from keras_audio_transfer.extractor import POOLINGS, build_extractor, select_layers
-from keras_audio_transfer.heads import add_head
+from keras_audio_transfer.training.heads import add_head
 
 CONFIG = sounds.CONFIG.with_clip_seconds(0.5)
 

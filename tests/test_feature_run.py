@@ -18,11 +18,12 @@ from conftest import ROOT, run_main
 from pyarrow import parquet
 from sounds import noise
 
-from keras_audio_transfer import feature_run, feature_shards
-from keras_audio_transfer.audio import as_heard, load_sound, or_reason
+from keras_audio_transfer.audio.loading import as_heard, load_sound, or_reason
 from keras_audio_transfer.datasets.clip import Clip, segment_id
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables import shards as feature_shards
+from keras_audio_transfer.feature_tables.table import FeatureTable, Row
 from keras_audio_transfer.files import only_writer
 
 SETTINGS = {"weights_sha256": {"sizes": "abc", "low": ""}}
@@ -228,7 +229,7 @@ import os, signal, sys
 sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 import test_feature_run as t
-from keras_audio_transfer import feature_run
+from keras_audio_transfer.feature_tables import run as feature_run
 feature_run.CLIPS_A_SHARD = 3
 folder, output = map(Path, sys.argv[3:])
 print("ready", flush=True)

@@ -10,8 +10,8 @@ import pytest
 import keras_audio_transfer as kat
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_files import layer_names_in
-from keras_audio_transfer.feature_table import FeatureTable, check_table
+from keras_audio_transfer.feature_tables.files import layer_names_in
+from keras_audio_transfer.feature_tables.table import FeatureTable, check_table
 
 
 def layers_of(n_clips):

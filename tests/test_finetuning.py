@@ -26,10 +26,10 @@ from keras_audio_transfer.extractor import build_extractor, spectrogram_of
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import Task, identity_of, layers_trained_from, run_trial, write_spectrograms
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
-from keras_audio_transfer.heads import add_head
-from keras_audio_transfer.input_pipeline import array_batches
 from keras_audio_transfer.pretrained import source as pretrained
 from keras_audio_transfer.splits import Splits
+from keras_audio_transfer.training.heads import add_head
+from keras_audio_transfer.training.input_pipeline import array_batches
 
 CONFIG = replace(sounds.CONFIG, n_mels=16)
 LABELS = ["high", "low"]

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from keras_audio_transfer.datasets import load
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = os.environ.get("KAT_TEST_DATA")

@@ -13,7 +13,7 @@ from conftest import run_main
 from keras_audio_transfer.datasets import Clip, load
 from keras_audio_transfer.datasets.groups import are_enough, found, grouped, in_words
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.probing.prober import Prober
 

@@ -7,7 +7,7 @@ from sounds import CONFIG, noise
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import build_extractor, select_layers
-from keras_audio_transfer.heads import SCORES, add_head, compile_settings
+from keras_audio_transfer.training.heads import SCORES, add_head, compile_settings
 
 
 @pytest.mark.parametrize(("multi_label", "n_labels"), [(False, 2), (False, 7), (True, 1), (True, 50)])

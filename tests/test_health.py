@@ -10,7 +10,7 @@ import soundfile
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import health
-from keras_audio_transfer.audio import WaveformStore, readable_clips
+from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 from keras_audio_transfer.datasets.clip import Clip, Recorded
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from keras_audio_transfer.audio import WaveformStore
+from keras_audio_transfer.audio.loading import WaveformStore
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.input_pipeline import (
+from keras_audio_transfer.training.input_pipeline import (
     Augmentation,
     array_batches,
     evaluation_batches,

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from keras_audio_transfer import plots
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing import learning_curve as module
 from keras_audio_transfer.probing.learning_curve import LearningCurve, learning_curve, nested_places
 from keras_audio_transfer.probing.prober import Prober

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from sounds import noise
 
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.mfcc import LOG_MEL, SAMPLE_RATE, log_mel_features, mfcc_features
 
 

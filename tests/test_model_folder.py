@@ -16,7 +16,7 @@ from keras_audio_transfer.extraction import SavedExtractor, load_saved_model
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.finetuning import load_network
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
 
 PACKAGED = Path(__file__).resolve().parents[1] / "saved_models" / "convnet5.urbansound8k"
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing import label_results
 from keras_audio_transfer.probing.cross_validation import final_parts
 from keras_audio_transfer.probing.layer_selection import all_single_or_all

@@ -12,12 +12,13 @@ from conftest import some_quick
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 
-from keras_audio_transfer import export, plots, training_plots
+from keras_audio_transfer import export, plots
 from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer.commands import train
 from keras_audio_transfer.config import preset
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.layer_selection import all_combinations
+from keras_audio_transfer.training import plots as training_plots
 
 
 def table(names, folds=5, metric="accuracy", combinations=None):

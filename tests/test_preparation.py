@@ -18,13 +18,13 @@ from conftest import read_card, run_main
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import files
-from keras_audio_transfer.audio import WaveformStore, load_sound, mix_and_resample
+from keras_audio_transfer.audio.loading import WaveformStore, load_sound, mix_and_resample
+from keras_audio_transfer.audio.sliding_windows import windows
 from keras_audio_transfer.datasets import Clip, load
 from keras_audio_transfer.datasets.prepared import INDEX, UNFINISHED
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.preparation import prepare
-from keras_audio_transfer.sliding_windows import windows
 
 RATE = CONFIG.sample_rate
 SOUNDS = {"a.wav": (8000, 2), "b.flac": (16000, 1), "c.ogg": (44100, 1), "d.mp3": (22050, 2), "e.wav": (RATE, 1)}

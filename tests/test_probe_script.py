@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import keras_audio_transfer as kat
 from keras_audio_transfer import picture_labels, plots
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 
 ROOT = Path(__file__).resolve().parents[1]
 

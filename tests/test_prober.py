@@ -12,7 +12,7 @@ from sklearn.svm import SVC, SVR
 
 import keras_audio_transfer as kat
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing import calibration, familiarity, grid_search, layer_selection, precomputed_kernels
 from keras_audio_transfer.probing.calibration import PairValues
 from keras_audio_transfer.probing.cross_validation import (

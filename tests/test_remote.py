@@ -27,7 +27,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 import keras_audio_transfer as kat
 from keras_audio_transfer import datasets, remote, remote_cache, remote_paths
-from keras_audio_transfer.audio import WaveformStore, readable_clips
+from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 from keras_audio_transfer.commands import cli
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError

@@ -22,14 +22,14 @@ from live_server import live
 from serving_stub import signatures_of
 from sounds import CONFIG, noise
 
-from keras_audio_transfer import rest_server
 from keras_audio_transfer.commands import serve
 from keras_audio_transfer.commands.benchmarks.measuring import largest_difference
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.tf_serving import example_requests
-from keras_audio_transfer.request_batching import Batcher
-from keras_audio_transfer.rest_messages import Refused, read_question, write_answer
-from keras_audio_transfer.rest_server import ServedModel, build_app
+from keras_audio_transfer.servers import rest_server
+from keras_audio_transfer.servers.request_batching import Batcher
+from keras_audio_transfer.servers.rest_messages import Refused, read_question, write_answer
+from keras_audio_transfer.servers.rest_server import ServedModel, build_app
 
 # ---- messages
 

@@ -34,7 +34,7 @@ from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card, latest_saved_model
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
 # Of a model whose features depend on the whole batch, two signatures are served instead of seven, which takes half as

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.export.saved_model import largest_difference
-from keras_audio_transfer.heads import SCORES
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
+from keras_audio_transfer.training.heads import SCORES
 
 FOLDER = Path(__file__).parent.parent / "saved_models"
 NAMES = re.findall(r"^\| `([\w.]+)`", (FOLDER / "README.md").read_text(), re.MULTILINE)

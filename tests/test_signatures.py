@@ -17,7 +17,7 @@ from networks import LABELS, each_architecture, small_classifier
 from sounds import CONFIG, noise
 
 from keras_audio_transfer import resampling
-from keras_audio_transfer.audio import crop_or_pad, load_waveform
+from keras_audio_transfer.audio.loading import crop_or_pad, load_waveform
 from keras_audio_transfer.config import LONG_CLIPS, SHORT_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.export.batchnorm_folding import folded
@@ -31,9 +31,9 @@ from keras_audio_transfer.export.signatures import (
     serving_outputs,
 )
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.signature_loading import load_signatures
+from keras_audio_transfer.training.heads import add_head
 
 CARD = Card(CONFIG, labels=LABELS)
 constant = tf.constant

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from keras_audio_transfer import audio_files
-from keras_audio_transfer.audio import load_waveform
+from keras_audio_transfer.audio import files as audio_files
+from keras_audio_transfer.audio.loading import load_waveform
+from keras_audio_transfer.audio.sliding_windows import SlidingWindows, check_hop, windows
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.sliding_windows import SlidingWindows, check_hop, windows
 
 CONFIG = AudioConfig(16000, 0.5, n_fft=512, hop_length=256, n_mels=64, mel_f_min=0.0, mel_f_max=8000.0)
 HOP = 0.37

@@ -13,11 +13,11 @@ from conftest import run_main
 from sounds import CONFIG
 
 from keras_audio_transfer import extraction
-from keras_audio_transfer.audio import crop_or_pad, load_for
+from keras_audio_transfer.audio.loading import crop_or_pad, load_for
 from keras_audio_transfer.dask_cluster import Cluster
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import feature_maps_of, load_model
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.grid_search import GRID
 from keras_audio_transfer.probing.layer_selection import all_combinations, thorough
 from keras_audio_transfer.probing.prober import Prober, fit_svm

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sounds import CONFIG
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing.layer_selection import single
 from keras_audio_transfer.study.cells import cells_of, subset

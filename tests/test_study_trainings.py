@@ -14,7 +14,7 @@ from sounds import CONFIG
 from keras_audio_transfer import finetuning, own_processes
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.study import running, study_file, trainings
 from keras_audio_transfer.study.cells import Cell, folds_of, subset

@@ -7,8 +7,8 @@ import pytest
 from conftest import ROOT, run_main
 
 from keras_audio_transfer import finetuning_results as results
-from keras_audio_transfer import training_plots
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.training import plots as training_plots
 
 SETTINGS = {
     "source": "0" * 64,

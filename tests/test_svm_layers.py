@@ -14,7 +14,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.extraction import SavedExtractor
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.probing import familiarity
 from keras_audio_transfer.probing.calibration import Calibration, PairValues

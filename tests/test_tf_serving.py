@@ -33,7 +33,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model, tf_serving
-from keras_audio_transfer.rest_server import ServedModel, build_app
+from keras_audio_transfer.servers.rest_server import ServedModel, build_app
 from keras_audio_transfer.serving_client import Client, ServingError, main
 
 TESTS = Path(__file__).parent

@@ -21,7 +21,6 @@ from keras_audio_transfer.export import tflite
 from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.signatures import serving_outputs
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.heads import add_head
 from keras_audio_transfer.one_vs_rest_layers import add_label_probe
 from keras_audio_transfer.probing import familiarity
 from keras_audio_transfer.probing.calibration import Calibration
@@ -29,6 +28,7 @@ from keras_audio_transfer.probing.label_thresholds import LabelCalibration
 from keras_audio_transfer.probing.multi_label import LabelProbe
 from keras_audio_transfer.probing.prober import Certainty
 from keras_audio_transfer.svm_layers import add_probe
+from keras_audio_transfer.training.heads import add_head
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "export.py"
 CONFIG = replace(sounds.CONFIG, frame_padding="tensorflow_same")

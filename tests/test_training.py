@@ -17,9 +17,9 @@ from sounds import CONFIG
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import build_extractor, select_layers
-from keras_audio_transfer.heads import SCORES, add_head
-from keras_audio_transfer.training import _KeepState as KeepState
-from keras_audio_transfer.training import evaluate, fit, score, weights_hash
+from keras_audio_transfer.training.fitting import _KeepState as KeepState
+from keras_audio_transfer.training.fitting import evaluate, fit, score, weights_hash
+from keras_audio_transfer.training.heads import SCORES, add_head
 
 TRAIN = Path(__file__).parent.parent / "scripts" / "train.py"
 N_CLIPS, BATCH = 48, 16

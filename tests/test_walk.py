@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from keras_audio_transfer.audio import WaveformStore, readable_clips
+from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 from keras_audio_transfer.clip_inputs import clips_below
 from keras_audio_transfer.commands import own_sounds, predict
 from keras_audio_transfer.config import AudioConfig

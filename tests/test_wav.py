@@ -9,7 +9,7 @@ import soundfile
 import tensorflow as tf
 from sounds import noise
 
-from keras_audio_transfer.audio_files import read_audio
+from keras_audio_transfer.audio.files import read_audio
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.wav import decode
 

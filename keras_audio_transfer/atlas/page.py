@@ -11,10 +11,10 @@ import numpy as np
 
 from keras_audio_transfer.atlas import pictures
 from keras_audio_transfer.atlas.units import Units, units_of
-from keras_audio_transfer.audio import or_reason, ordered_map
+from keras_audio_transfer.audio.loading import or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.report.page import citations

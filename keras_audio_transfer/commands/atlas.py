@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.commands import cli, places
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 

@@ -32,7 +32,7 @@ from keras_audio_transfer.probing.layer_weights import CHANNELS, LAYER_WEIGHTS
 from keras_audio_transfer.splits import divide
 
 if TYPE_CHECKING:  # modules that take long to import are imported where they are needed
-    from keras_audio_transfer.audio import WaveformStore
+    from keras_audio_transfer.audio.loading import WaveformStore
 
 # Read when TensorFlow is imported: faster kernels, which it takes on some processors only, and all digits on a GPU.
 os.environ.update({"TF_ENABLE_ONEDNN_OPTS": "1", "NVIDIA_TF32_OVERRIDE": "0"} | {**os.environ})
@@ -243,7 +243,7 @@ def decode_clips(
     Raises:
         InputError: none can be read; or copies are in several classes or parts.
     """
-    from keras_audio_transfer.audio import WaveformStore, readable_clips
+    from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 
     config = config.with_clip_seconds(options.clip_seconds)
     store = WaveformStore(config, **store_arguments)

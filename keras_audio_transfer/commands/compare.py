@@ -21,7 +21,7 @@ from keras_audio_transfer.commands import cli, places, probe, source_features
 from keras_audio_transfer.commands.source_features import FEATURES, place_of
 from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import (
     atomic_write,
     cell,

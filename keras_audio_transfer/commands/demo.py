@@ -101,7 +101,7 @@ def serve(options, model, limits, stopped, **nearest):
 
     `nearest`: `examples` and `sounds` of the page.
     """
-    from keras_audio_transfer.demo_page import build
+    from keras_audio_transfer.servers.demo_page import build
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {

@@ -68,7 +68,7 @@ def load_described(card, file):
     """
     from keras_audio_transfer.extraction import SERVED, check_card, load_whole, own_card
     from keras_audio_transfer.extractor import load_model
-    from keras_audio_transfer.training import weights_hash
+    from keras_audio_transfer.training.fitting import weights_hash
 
     model = load_model(file)
     weights_sha256 = weights_hash(model)

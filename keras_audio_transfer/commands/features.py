@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.commands.progress import Estimate
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import Row
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.table import Row
 from keras_audio_transfer.files import size_of, write_failures
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def rows_on(
 def rows_of_floor(
     options: argparse.Namespace, name: str, cluster: "Cluster | None", paths: Iterable[Path | None]
 ) -> tuple[feature_run.RowsOf, dict]:
-    """What `feature_run.compute` takes for the features of `mfcc`: what computes the rows, and the settings.
+    """What `feature_tables.run.compute` takes for the features of `mfcc`: what computes the rows, and the settings.
 
     Args:
         options: with `workers`.
@@ -137,7 +137,7 @@ def write_features(
 ) -> int:
     """Compute the features, or go on where a run was killed, and write `failed.csv` beside them; the exit code.
 
-    See `feature_run.compute` for the arguments.
+    See `feature_tables.run.compute` for the arguments.
     """
     estimate = Estimate(options, "extracting")
     bar = cli.Phases(options, "extracting").bar("extracting", len(clips))

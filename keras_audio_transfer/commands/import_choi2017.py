@@ -137,13 +137,13 @@ class _Waveforms:
         self.clips, self.config, self.progress = clips, config, progress
 
     def __iter__(self):
-        from keras_audio_transfer.audio import ordered_map
+        from keras_audio_transfer.audio.loading import ordered_map
 
         for waveform in self.progress(ordered_map(self._load, self.clips)):
             yield waveform[np.newaxis]
 
     def _load(self, clip):
-        from keras_audio_transfer.audio import crop_or_pad, load_waveform
+        from keras_audio_transfer.audio.loading import crop_or_pad, load_waveform
 
         waveform = load_waveform(clip, self.config.sample_rate, self.config.clip_seconds)
         return crop_or_pad(waveform, self.config.n_samples, self.config.short_clips)

@@ -15,7 +15,7 @@ from keras_audio_transfer.datasets import folder, groups
 from keras_audio_transfer.datasets.clip import Clip, with_unique_ids
 from keras_audio_transfer.datasets.relabelling import relabelled
 from keras_audio_transfer.errors import InputError, readable
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import write_failures
 from keras_audio_transfer.model_folder import LONGEST
 
@@ -149,7 +149,7 @@ def load(options, clips, config, phases):
 
 def readable_foreign(options, clips, own, config, phases):
     """The unknown sounds that can be read, and (clip id, reason) of those that cannot."""
-    from keras_audio_transfer.audio import WaveformStore, readable_clips
+    from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 
     store = WaveformStore(config.with_clip_seconds(options.clip_seconds))
     clips, failures, _ = readable_clips(clips, store, phases.bar("decoding unknown sounds", len(clips)))

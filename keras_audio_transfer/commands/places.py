@@ -16,7 +16,13 @@ from keras_audio_transfer import remote
 from keras_audio_transfer.commands.progress import Phases
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import SUFFIX, UNFINISHED, check_replaceable, check_suffix, check_unfinished
+from keras_audio_transfer.feature_tables.shards import (
+    SUFFIX,
+    UNFINISHED,
+    check_replaceable,
+    check_suffix,
+    check_unfinished,
+)
 from keras_audio_transfer.files import beside, failures_beside, only_writer
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions

@@ -173,8 +173,8 @@ def scores_of(options, card):
 
 def say_long(options, card, clips):
     """Point to segments where a recording was cut, or is much longer than those that the model has learnt from."""
-    from keras_audio_transfer.audio import CUT
-    from keras_audio_transfer.demo_answer import long_seconds
+    from keras_audio_transfer.audio.loading import CUT
+    from keras_audio_transfer.servers.demo_answer import long_seconds
 
     known = (card.training_data or {}).get(LONGEST)
     most = 2 * known if isinstance(known, int | float) else long_seconds(card.audio)

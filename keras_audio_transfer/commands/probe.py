@@ -15,9 +15,9 @@ from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_files import layer_names_in
-from keras_audio_transfer.feature_shards import INDEX
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.files import layer_names_in
+from keras_audio_transfer.feature_tables.shards import INDEX
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.probing.cross_validation import CHOI2017, NESTED, PROTOCOLS
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, wanted_combinations

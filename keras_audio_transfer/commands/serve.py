@@ -75,7 +75,7 @@ def main(options):
         import uvicorn
 
         from keras_audio_transfer.extraction import use_one_thread_a_clip
-        from keras_audio_transfer.rest_server import ServedModel, build_app
+        from keras_audio_transfer.servers.rest_server import ServedModel, build_app
 
         use_one_thread_a_clip(options.jobs)
         model = ServedModel(saved_model)

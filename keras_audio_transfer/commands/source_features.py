@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands import features
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import read_json, scratch_folder, write_json
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import Card, latest_saved_model
@@ -88,7 +88,7 @@ def _in(table, clips):
 
 
 def _rows_and_settings(options, name, path, cluster, stack):
-    """What `feature_run.compute` takes for a source."""
+    """What `feature_tables.run.compute` takes for a source."""
     from keras_audio_transfer.study.study_file import TWIN
 
     if path is None:

@@ -49,7 +49,7 @@ def tables_of(figures, hours, core_hour_price, gigabyte_month_price):
 
     from keras_audio_transfer.commands.benchmarks.growth import RATE, UNHEARD
     from keras_audio_transfer.dask_cluster import TASK_SECONDS
-    from keras_audio_transfer.feature_shards import CLIPS_A_SHARD
+    from keras_audio_transfer.feature_tables.shards import CLIPS_A_SHARD
     from keras_audio_transfer.preparation import SHARD_BYTES
 
     rows = pd.DataFrame(figures["growth"]["rows"])

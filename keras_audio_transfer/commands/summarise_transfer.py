@@ -96,7 +96,7 @@ def main(options):
     with atomic_write(options.page) as partial:
         partial.write_text(text, encoding="utf-8")
 
-    from keras_audio_transfer import training_plots
+    from keras_audio_transfer.training import plots as training_plots
 
     for path, title, rows in pictures(options.page, table):
         with cli.picture():

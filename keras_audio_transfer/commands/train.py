@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_audio_transfer import training_workers
 from keras_audio_transfer.backbones import BACKBONES, IMAGENET, backbone, check_weights
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.config import POOLINGS, PRESETS, AudioConfig, preset
@@ -33,11 +32,12 @@ from keras_audio_transfer.files import atomic_write, beside, read_json, write_js
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.resume import STATE
 from keras_audio_transfer.splits import FINGERPRINT, Splits, divide, training_data
+from keras_audio_transfer.training import workers as training_workers
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from keras_audio_transfer.audio import WaveformStore
+    from keras_audio_transfer.audio.loading import WaveformStore
 
 SETTINGS = "settings.json"
 MIRRORED, MULTIWORKER = "mirrored", "multiworker"
@@ -265,7 +265,7 @@ def strategy_of(options, workers):
         return None
     import tensorflow as tf
 
-    from keras_audio_transfer.distribution import answering, start_with_others
+    from keras_audio_transfer.training.distribution import answering, start_with_others
 
     if workers is None:
         strategy = tf.distribute.MirroredStrategy()
@@ -302,7 +302,7 @@ def train(options, job):
     import keras
     import tensorflow as tf
 
-    from keras_audio_transfer import distribution, training
+    from keras_audio_transfer.training import distribution, fitting
 
     if options.quiet or not sys.stderr.isatty():
         keras.config.disable_interactive_logging()  # else Keras shows how it downloads weights
@@ -320,9 +320,9 @@ def train(options, job):
         write_json(job.run_dir / SETTINGS, settings)
         callbacks.append(keras.callbacks.TensorBoard(job.run_dir / "tensorboard", write_graph=False))
         if not options.quiet:
-            callbacks.append(training.EpochLine(options.epochs))
+            callbacks.append(fitting.EpochLine(options.epochs))
     with distribution.answering():
-        history = training.fit(
+        history = fitting.fit(
             model,
             training_batches_of(options, job),
             evaluation_batches_of(options, job, job.splits.validation) if job.splits.validation else None,
@@ -350,7 +350,7 @@ def train(options, job):
 def build(options, job):
     """The network with its head."""
     from keras_audio_transfer.extractor import build_extractor
-    from keras_audio_transfer.heads import add_head
+    from keras_audio_transfer.training.heads import add_head
 
     extractor = build_extractor(
         job.config,
@@ -366,7 +366,7 @@ def build(options, job):
 
 def training_batches_of(options, job):
     """A function from epochs to their augmented batches."""
-    from keras_audio_transfer.input_pipeline import Augmentation, targets, training_batches
+    from keras_audio_transfer.training.input_pipeline import Augmentation, targets, training_batches
 
     clips, labels = job.splits.train, targets(job.splits.train, job.names)
     augmentation = Augmentation(
@@ -381,18 +381,18 @@ def training_batches_of(options, job):
 
 
 def evaluation_batches_of(options, job, clips):
-    from keras_audio_transfer.input_pipeline import evaluation_batches, targets
+    from keras_audio_transfer.training.input_pipeline import evaluation_batches, targets
 
     return evaluation_batches(clips, targets(clips, job.names), job.store, job.config, options.batch_size)
 
 
 def evaluate(options, job, model):
     """Part -> measure -> value; each part's are shown at once."""
-    from keras_audio_transfer import training
+    from keras_audio_transfer.training import fitting
 
     scores = {}
     for part, clips in job.parts.items():
-        scores[part] = training.evaluate(model, evaluation_batches_of(options, job, clips), job.multi_label)
+        scores[part] = fitting.evaluate(model, evaluation_batches_of(options, job, clips), job.multi_label)
         cli.show(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores[part].items()))
     return scores
 
@@ -417,8 +417,8 @@ def card_of(options, job, epochs_trained, scores):
 
 def write(options, job, model, card, history):
     """Write the model folder, and remove what the run has kept."""
-    from keras_audio_transfer import training_plots
     from keras_audio_transfer.export import saved_model
+    from keras_audio_transfer.training import plots as training_plots
 
     with atomic_write(options.output_dir) as partial:
         partial.mkdir()

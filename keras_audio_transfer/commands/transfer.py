@@ -318,7 +318,7 @@ def show(table, key):
 
 
 def draw(options, table, key):
-    from keras_audio_transfer import training_plots
+    from keras_audio_transfer.training import plots as training_plots
 
     title = f"{key['source']} to {key['target']}, {key['network']}{', multiscale' * key['multiscale']}"
     training_plots.transfer_curves(table, options.output_dir / "transfer.*", title)
@@ -330,7 +330,7 @@ def draw(options, table, key):
 def train(options, trials, task, store, config, table, phases):
     """Train the trials, and add each to the table as it ends."""
     from keras_audio_transfer import finetuning
-    from keras_audio_transfer.input_pipeline import evaluation_batches, targets
+    from keras_audio_transfer.training.input_pipeline import evaluation_batches, targets
 
     phases.begin("computing spectrograms")
     batches = evaluation_batches(task.clips, targets(task.clips, task.label_names), store, task.config, 32)

@@ -19,7 +19,7 @@ from keras_audio_transfer.export.chunked_inference import tiled
 from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.export.signatures import build_signatures, layer_names
 from keras_audio_transfer.model_folder import SCORES, Card
-from keras_audio_transfer.training import weights_hash
+from keras_audio_transfer.training.fitting import weights_hash
 
 LARGEST_DIFFERENCE = 1e-4
 _VERSIONS_OF = ("tensorflow", "keras", "kapre", "tensorflow-io", "numpy", "scikit-learn", "soxr", "soundfile")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_audio_transfer.audio_files import LARGEST_SAMPLE
+from keras_audio_transfer.audio.files import LARGEST_SAMPLE
 from keras_audio_transfer.config import HIGHEST_RATE, LONG_CLIPS, LONGEST_HOP, LOWEST_RATE, SHORTEST_HOP
 from keras_audio_transfer.export import wav
 from keras_audio_transfer.model_folder import CARD, OF_HEAD, SCORES, Card
@@ -276,7 +276,7 @@ def _batch_first(values):
 
 
 def padded_to(waveform, window, short_clips):
-    """Waveforms (batch, samples) of at least `window` samples: as they are, or padded as `audio.crop_or_pad` does."""
+    """Waveforms (batch, samples) of at least `window` samples: as `audio.loading.crop_or_pad` pads."""
     n_samples = tf.shape(waveform)[1]
     length = tf.maximum(n_samples, window)
     if short_clips == "repeat":

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_audio_transfer.audio_files import LARGEST_SAMPLE
+from keras_audio_transfer.audio.files import LARGEST_SAMPLE
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 
 _EXPECTED = "expected WAV of PCM (8, 16, 24 or 32 bit) or float (32 or 64 bit)"

@@ -18,10 +18,10 @@ from keras_audio_transfer.config import PRESETS
 from keras_audio_transfer.download import fetch
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import pooling_name
-from keras_audio_transfer.heads import SCORES
 from keras_audio_transfer.layers import BatchStatisticsNormalization, ClampedMaxPooling2D
 from keras_audio_transfer.pretrained.source import HDF5_ERRORS, first_line
 from keras_audio_transfer.spectrogram import waveform_to_spectrogram
+from keras_audio_transfer.training.heads import SCORES
 
 CITATION = convnet5.CITATION
 TRAINING_DATA = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_audio_transfer.datasets.clip import read_number, read_table
 from keras_audio_transfer.errors import InputError, unknown
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.layer_selection import Combination
 
 LAYERS = tuple(f"layer{number}" for number in range(1, 6))

@@ -9,7 +9,7 @@ import numpy as np
 from keras_audio_transfer.datasets import stratified_group_folds
 from keras_audio_transfer.datasets.clip import SPLITS
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.iterative_stratification import iterative_folds
 
 NESTED, CHOI2017 = PROTOCOLS = ("nested", "choi2017")

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.calibration import PairValues
 from keras_audio_transfer.probing.cross_validation import Part
 from keras_audio_transfer.probing.layer_selection import Combination

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.intervals import CONFIDENCE, t_half_width, wilson
 from keras_audio_transfer.probing.cross_validation import NESTED, Part, Rows, groups_of
 from keras_audio_transfer.probing.grid_search import GridSearch

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.probing import label_thresholds
 from keras_audio_transfer.probing.cross_validation import Part, final_parts, outer_folds

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer.errors import unknown
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.intervals import t_half_width, wilson
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.probing import calibration, familiarity

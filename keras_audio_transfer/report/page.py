@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_audio_transfer.audio import or_reason, ordered_map
+from keras_audio_transfer.audio.loading import or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.files import atomic_write, cell
 from keras_audio_transfer.mfcc import FLOORS

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from keras_audio_transfer.audio import load_waveform
+from keras_audio_transfer.audio.loading import load_waveform
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.log_mel import log_mel
 from keras_audio_transfer.mfcc import LOG_MEL
@@ -38,7 +38,7 @@ def player_of(clip: Clip) -> Player:
     of the bytes of FLAC where there is noise; JPEG, because a spectrogram takes an eighth of the bytes of PNG.
 
     Raises:
-        InputError: the clip cannot be read, see `audio.load_sound`.
+        InputError: the clip cannot be read, see `audio.loading.load_sound`.
     """
     from matplotlib.image import imsave  # takes a second
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Rows, outer_folds
 from keras_audio_transfer.probing.layer_selection import all_combinations
 from keras_audio_transfer.study.study_file import ALL, COMBINATIONS, EACH, EVERY, TRAINED, Source, Study, Target

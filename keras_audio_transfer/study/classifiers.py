@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import Fold, outer_folds
 from keras_audio_transfer.probing.layer_selection import Combination
 from keras_audio_transfer.probing.prober import Prober

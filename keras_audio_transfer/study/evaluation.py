@@ -13,8 +13,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer.errors import InputError, is_full, readable
-from keras_audio_transfer.feature_shards import INDEX
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.shards import INDEX
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.layer_selection import greedy, single, thorough
 from keras_audio_transfer.study.cells import LAYER, LAYERS, Cell, folds_of
 from keras_audio_transfer.study.classifiers import scored

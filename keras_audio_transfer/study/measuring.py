@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
-from keras_audio_transfer.audio import load_sound, or_reason
+from keras_audio_transfer.audio.loading import load_sound, or_reason
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.resume import Journal
 from keras_audio_transfer.study import measures, spectral_distance

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from keras_audio_transfer import feature_run
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.mfcc import floor_rows
 from keras_audio_transfer.model_folder import latest_saved_model
@@ -40,7 +40,7 @@ def compute(
         target, clips: the target's name, and its clips.
         seed: of random weights.
         workers: clips worked on at a time.
-        progress: see `feature_run.compute`.
+        progress: see `feature_tables.run.compute`.
 
     Returns:
         (clip id, reason) of the clips that have none.

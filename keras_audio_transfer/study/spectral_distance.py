@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_audio_transfer.audio import crop_or_pad
+from keras_audio_transfer.audio.loading import crop_or_pad
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.log_mel import log_mel

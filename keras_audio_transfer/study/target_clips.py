@@ -8,7 +8,7 @@ from keras_audio_transfer import datasets
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.datasets.groups import grouped
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.study.study_file import Study, Target
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_audio_transfer import own_processes
-from keras_audio_transfer.audio import WaveformStore, readable_clips
+from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets import hold_out
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_table import FeatureTable
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import scratch_folder
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
 from keras_audio_transfer.model_folder import Card
@@ -91,7 +91,7 @@ class Trainer:
 
     def _sounds(self, name: str, target: str, scratch: Path) -> Sounds:
         from keras_audio_transfer.finetuning import Task, write_spectrograms
-        from keras_audio_transfer.input_pipeline import evaluation_batches, targets
+        from keras_audio_transfer.training.input_pipeline import evaluation_batches, targets
 
         source = self.study.sources[name]
         pooling = self.study.poolings_of(source)[0]

@@ -52,7 +52,7 @@ class Twin:
 
     def of_file(self, path):
         """The features of a file, read as we do."""
-        from keras_audio_transfer.audio import load_waveform
+        from keras_audio_transfer.audio.loading import load_waveform
         from keras_audio_transfer.datasets.clip import Clip
 
         return self.features(load_waveform(Clip(str(path), path), self.config.sample_rate))

@@ -53,7 +53,7 @@ def measure(name, kind, steps, seed):
 
     from keras_audio_transfer.export.signatures import layer_names
     from keras_audio_transfer.extractor import select_layers, spectrogram_of
-    from keras_audio_transfer.heads import SCORES, add_head, compile_settings
+    from keras_audio_transfer.training.heads import SCORES, add_head, compile_settings
 
     tf.config.experimental.enable_op_determinism()  # as all trainings do
     model, card = model_of(name, seed)

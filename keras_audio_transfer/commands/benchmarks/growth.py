@@ -13,10 +13,10 @@ from subprocess import PIPE, Popen
 
 import numpy as np
 
-from keras_audio_transfer import feature_run
 from keras_audio_transfer.commands.benchmarks.measuring import cost_of, in_a_process, peak_megabytes
 from keras_audio_transfer.datasets import load
-from keras_audio_transfer.feature_table import FeatureTable, Row
+from keras_audio_transfer.feature_tables import run as feature_run
+from keras_audio_transfer.feature_tables.table import FeatureTable, Row
 from keras_audio_transfer.files import size_of, write_table
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import all_combinations

@@ -5,7 +5,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from keras_audio_transfer.audio import load_waveform, ordered_map
+from keras_audio_transfer.audio.loading import load_waveform, ordered_map
 from keras_audio_transfer.commands import cli, places
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, speed
 from keras_audio_transfer.datasets import load

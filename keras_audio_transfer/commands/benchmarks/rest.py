@@ -27,7 +27,7 @@ _direct = {}  # in the process that calls the SavedModel
 
 def load_directly(saved_model, inputs):
     from keras_audio_transfer.extraction import use_one_thread_a_clip
-    from keras_audio_transfer.rest_server import ServedModel
+    from keras_audio_transfer.servers.rest_server import ServedModel
 
     use_one_thread_a_clip(2)
     _direct.update(model=ServedModel(saved_model), inputs=inputs)

@@ -58,7 +58,7 @@ def _figures(model_dir, esc_dir):
 
 def _recording(clips, number):
     """The clips one behind the other; and where each is."""
-    from keras_audio_transfer.audio import load_waveform
+    from keras_audio_transfer.audio.loading import load_waveform
 
     waveforms = [load_waveform(clip, RATE) for clip in clips]
     ends = np.cumsum([len(waveform) for waveform in waveforms]) / RATE

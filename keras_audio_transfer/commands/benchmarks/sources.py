@@ -97,7 +97,7 @@ def _compared(ours, theirs, in_8_bits):
 
 
 def _of_floor(name, paths, audio_seconds, workers):
-    from keras_audio_transfer.audio import load_waveform, ordered_map
+    from keras_audio_transfer.audio.loading import load_waveform, ordered_map
     from keras_audio_transfer.mfcc import FLOORS, LOG_MEL
 
     def decode(clips):
@@ -114,7 +114,7 @@ def _clips(paths):
 
 def _ours(model_dir, paths, audio_seconds, workers):
     """Figures of `extract` and of the network alone; features of some clips, whole and cut to whole patches."""
-    from keras_audio_transfer.audio import crop_or_pad, load_for, ordered_map
+    from keras_audio_transfer.audio.loading import crop_or_pad, load_for, ordered_map
     from keras_audio_transfer.extraction import SavedExtractor, extract, use_one_thread_a_clip
     from keras_audio_transfer.model_folder import latest_saved_model
 
@@ -184,7 +184,7 @@ def _on_every_core(programs, audio_seconds, paths):
 
 def _own_program(network, published_dir, all_layers, paths, audio_seconds, workers):
     """Figures, and features of some clips, cut to whole patches."""
-    from keras_audio_transfer.audio import load_waveform
+    from keras_audio_transfer.audio.loading import load_waveform
     from keras_audio_transfer.pretrained.source import source
 
     new = own_programs.PROGRAMS[network]
@@ -196,7 +196,7 @@ def _own_program(network, published_dir, all_layers, paths, audio_seconds, worke
 
 
 def _write_twin(model_dir, paths, folder):
-    from keras_audio_transfer.audio import load_waveform
+    from keras_audio_transfer.audio.loading import load_waveform
 
     config = Card.read(model_dir).audio
     examples = [load_waveform(clip, config.sample_rate) for clip in _clips(paths)]
@@ -205,7 +205,7 @@ def _write_twin(model_dir, paths, folder):
 
 def _twin(folder, model_dir, paths, audio_seconds, workers):
     """Figures, and features of some clips."""
-    from keras_audio_transfer.audio import load_waveform
+    from keras_audio_transfer.audio.loading import load_waveform
 
     config = Card.read(model_dir).audio
     twins = [eight_bit.Twin(folder, config) for _ in range(workers)]

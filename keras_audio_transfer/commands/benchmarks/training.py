@@ -20,11 +20,11 @@ def epoch(options, augmented):
 def _epoch(options, augmented):
     import keras
 
-    from keras_audio_transfer.audio import WaveformStore, readable_clips
+    from keras_audio_transfer.audio.loading import WaveformStore, readable_clips
     from keras_audio_transfer.datasets import label_names, load
     from keras_audio_transfer.extractor import build_extractor
-    from keras_audio_transfer.heads import SCORES, add_head, compile_settings
-    from keras_audio_transfer.input_pipeline import Augmentation, targets, training_batches
+    from keras_audio_transfer.training.heads import SCORES, add_head, compile_settings
+    from keras_audio_transfer.training.input_pipeline import Augmentation, targets, training_batches
 
     of_train = {"shift_seconds": 1.0, "noise_probability": 0.3, "mixup": 0.3}  # the defaults of `train`
     augmentation = Augmentation(**of_train) if augmented else Augmentation()
@@ -62,7 +62,7 @@ def _epoch(options, augmented):
 
 
 # Four steps, each on top of those before; then what was tried and left out. `train` works as 'fast_kernels'
-# does, `transfer` as 'process_a_core'. No jit_compile: see `heads.compile_settings`.
+# does, `transfer` as 'process_a_core'. No jit_compile: see `training.heads.compile_settings`.
 TRAININGS = {
     "default_kernels": {"fast_kernels": False, "computed_once": False, "process_a_core": False},
     "fast_kernels": {"computed_once": False, "process_a_core": False},
@@ -82,11 +82,16 @@ def steps_of_training(
     import keras
     import tensorflow as tf
 
-    from keras_audio_transfer.audio import WaveformStore
+    from keras_audio_transfer.audio.loading import WaveformStore
     from keras_audio_transfer.datasets import load
     from keras_audio_transfer.extractor import build_extractor, spectrogram_of
-    from keras_audio_transfer.heads import SCORES, add_head, compile_settings
-    from keras_audio_transfer.input_pipeline import array_batches, evaluation_batches, targets, training_batches
+    from keras_audio_transfer.training.heads import SCORES, add_head, compile_settings
+    from keras_audio_transfer.training.input_pipeline import (
+        array_batches,
+        evaluation_batches,
+        targets,
+        training_batches,
+    )
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

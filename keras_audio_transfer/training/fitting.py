@@ -14,13 +14,13 @@ import pandas as pd
 import tensorflow as tf
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
-from keras_audio_transfer.distribution import SharedModel, check_agreement, shared, synchronise_normalisation
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import POOLINGS, pooling_name
 from keras_audio_transfer.files import atomic_write
-from keras_audio_transfer.heads import SCORES, compile_settings
 from keras_audio_transfer.model_folder import OF_HEAD, Card
 from keras_audio_transfer.resume import STATE, difference
+from keras_audio_transfer.training.distribution import SharedModel, check_agreement, shared, synchronise_normalisation
+from keras_audio_transfer.training.heads import SCORES, compile_settings
 
 _REMEDY = "remove it to start this training again"
 
@@ -213,15 +213,15 @@ def fit(
     """Train with Adam and leave the best weights in the model.
 
     Args:
-        model: with a `scores` output (`heads.add_head`).
+        model: with a `scores` output (`training.heads.add_head`).
         batches: function from `range` of epochs to a dataset of (inputs, targets), see `waveforms.training_batches`.
         validation: batches that decide which epoch was best and when to stop; None: the training loss decides.
         steps_per_epoch: batches in an epoch.
         epochs: maximum number of them; 0 leaves the weights as they are.
         run_dir: where the state of the run is kept. Must exist.
-        multi_label: see `heads.add_head`.
+        multi_label: see `training.heads.add_head`.
         learning_rate: of Adam in the first step; it falls to zero along half a cosine over `epochs`.
-        label_smoothing: see `heads.compile_settings`.
+        label_smoothing: see `training.heads.compile_settings`.
         patience: epochs without a lower loss after which the training stops.
         resume: continue from the state in `run_dir`, if there is one. Ends with the same weights as a run that was
             never interrupted.

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_audio_transfer.audio import StreamResampler, check_start, crop_or_pad, load_waveform, part_of
-from keras_audio_transfer.audio_files import open_audio
+from keras_audio_transfer.audio.files import open_audio
+from keras_audio_transfer.audio.loading import StreamResampler, check_start, crop_or_pad, load_waveform, part_of
 from keras_audio_transfer.config import LONGEST_HOP, SHORTEST_HOP, AudioConfig, number, shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
@@ -87,7 +87,7 @@ def windows(clip: Clip, config: AudioConfig, hop_seconds: float) -> Iterator[Win
         What `SlidingWindows.push` returns.
 
     Raises:
-        InputError: see `audio.load_waveform`.
+        InputError: see `audio.loading.load_waveform`.
     """
     sliding = SlidingWindows(config, hop_seconds)
     for waveform in _blocks(clip, config.sample_rate):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from keras_audio_transfer.audio import WaveformStore, crop_or_pad
+from keras_audio_transfer.audio.loading import WaveformStore, crop_or_pad
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_audio_transfer.audio_decoders import BLOCK, EXPECTED, Decoder, StoredSamples, open_decoder
+from keras_audio_transfer.audio.decoders import BLOCK, EXPECTED, Decoder, StoredSamples, open_decoder
 from keras_audio_transfer.config import HIGHEST_RATE, LOWEST_RATE
 from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.errors import InputError

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from keras_audio_transfer.audio import or_reason
+from keras_audio_transfer.audio.loading import or_reason
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.demo_answer import Answer, answer
 from keras_audio_transfer.model import Model
 from keras_audio_transfer.report.players import player_of
+from keras_audio_transfer.servers.demo_answer import Answer, answer
 
 if TYPE_CHECKING:
     import gradio
@@ -92,7 +92,7 @@ def page_of(
 
 def as_html(heard: Answer, model: Model, top: int, known_at_least: float, probability_at_least: float = 0.0) -> str:
     """Labels with bars, what scores are, notes, the picture, and the segments."""
-    from keras_audio_transfer.demo_picture import picture
+    from keras_audio_transfer.servers.demo_picture import picture
 
     parts = []
     if heard.known is not None and heard.known < known_at_least:

@@ -18,7 +18,7 @@ from typing import Any
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_shards import (
+from keras_audio_transfer.feature_tables.shards import (
     BYTES_A_SHARD,
     CLIPS_A_SHARD,
     INDEX,
@@ -34,7 +34,7 @@ from keras_audio_transfer.feature_shards import (
     write_index,
     write_shard,
 )
-from keras_audio_transfer.feature_table import FeatureTable, Row, check_table
+from keras_audio_transfer.feature_tables.table import FeatureTable, Row, check_table
 from keras_audio_transfer.files import atomic_replace, atomic_write, beside, read_json, scratch_folder
 from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_unchanged
 from keras_audio_transfer.resume import check_settings

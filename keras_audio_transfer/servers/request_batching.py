@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_audio_transfer.rest_messages import Refused
+from keras_audio_transfer.servers.rest_messages import Refused
 
 Arrays = dict[str, np.ndarray]
 

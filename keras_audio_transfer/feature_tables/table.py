@@ -13,7 +13,7 @@ import numpy.typing as npt
 from keras_audio_transfer.copies import keep_copies_together
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError, unknown
-from keras_audio_transfer.feature_arrays import (
+from keras_audio_transfer.feature_tables.arrays import (
     ABOUT_CLIPS,
     EXPECTED,
     LAYER,
@@ -28,8 +28,8 @@ from keras_audio_transfer.feature_arrays import (
     check_rows,
     texts_of,
 )
-from keras_audio_transfer.feature_files import read_arrays
-from keras_audio_transfer.feature_shards import SUFFIX, write_folder
+from keras_audio_transfer.feature_tables.files import read_arrays
+from keras_audio_transfer.feature_tables.shards import SUFFIX, write_folder
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.layer_names import column_names, selected_layers
 from keras_audio_transfer.remote import checked_input, checked_output

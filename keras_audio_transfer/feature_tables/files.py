@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_arrays import SOURCE, TEXTS, Array, check_array
-from keras_audio_transfer.feature_shards import UNFINISHED, Choose, read_folder
+from keras_audio_transfer.feature_tables.arrays import SOURCE, TEXTS, Array, check_array
+from keras_audio_transfer.feature_tables.shards import UNFINISHED, Choose, read_folder
 from keras_audio_transfer.files import beside
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from keras_audio_transfer import audio_headers
+from keras_audio_transfer.audio import headers
 from keras_audio_transfer.datasets.clip import Stored
 from keras_audio_transfer.datasets.walk import SUFFIXES_TEXT
 from keras_audio_transfer.errors import InputError
@@ -97,7 +97,7 @@ class StoredSamples(Decoder):
 
 def open_decoder(path: Path) -> Decoder:
     """libsndfile where it can measure the file, else FFmpeg."""
-    extent = audio_headers.extent_of(path)
+    extent = headers.extent_of(path)
     try:
         with _errors_of(path):
             decoder = _Libsndfile(path, extent)
@@ -162,7 +162,7 @@ class _InOrder(soundfile.SoundFile):
 class _Libsndfile(Decoder):
     """What libsndfile reads: one file, or the streams of a chained Ogg file one after the other."""
 
-    def __init__(self, path: Path, extent: audio_headers.Extent):
+    def __init__(self, path: Path, extent: headers.Extent):
         self._path, self.notes = path, _notes_of(extent)
         source = os.fsencode(path) if os.name == "posix" else str(path)  # also where it is no UTF-8
         self._open: Callable[[], _InOrder] = partial(_InOrder, source)
@@ -183,9 +183,9 @@ class _Libsndfile(Decoder):
             self._measure_flac()
         self.extent, is_counted = extent, True
         if self._file.format == "MP3":
-            self.extent, is_counted = audio_headers.extent_of_mp3(path)
+            self.extent, is_counted = headers.extent_of_mp3(path)
             self.notes = _notes_of(self.extent)
-        hides_its_rate = self._file.subtype == "OPUS" and audio_headers.is_opus_of_unknown_rate(path)
+        hides_its_rate = self._file.subtype == "OPUS" and headers.is_opus_of_unknown_rate(path)
         finds_nothing = extent.is_unclosed and not self._file.frames  # of 4 GiB, for which there is no length
         self.can_measure = is_counted and not hides_its_rate and not finds_nothing
 
@@ -260,12 +260,12 @@ class _Libsndfile(Decoder):
         try:
             return self._file.read(out=block)
         except soundfile.LibsndfileError:  # what follows is no frame; before it there may be some
-            self.notes = () if audio_headers.ends_in_filling(self._path) else (GOES_ON,)
+            self.notes = () if headers.ends_in_filling(self._path) else (GOES_ON,)
             return block[: np.isfinite(block[:, 0]).sum()]
 
     def _measure_flac(self):
         """Read the frames that are there, whatever the header says; and see at once whether it says too much."""
-        extent = audio_headers.extent_of_flac(self._path)
+        extent = headers.extent_of_flac(self._path)
         self._open = lambda: _InOrder(_Part(self._path, extent.begin, extent.end, extent.patches))
         self.notes = _notes_of(extent)
         self._file.close()
@@ -292,7 +292,7 @@ class _Libsndfile(Decoder):
 class _FFmpeg(Decoder):
     """What FFmpeg reads. It stops where the samples do, whatever a header says."""
 
-    def __init__(self, path: Path, extent: audio_headers.Extent):
+    def __init__(self, path: Path, extent: headers.Extent):
         import av  # takes a moment, and few files need it
 
         self._path, self.notes = path, _notes_of(extent)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import soxr
 
-from keras_audio_transfer.audio_files import open_audio, peak, read_audio  # noqa: F401 - its former place
+from keras_audio_transfer.audio.files import open_audio, peak, read_audio  # noqa: F401 - its former place
 from keras_audio_transfer.config import LONG_CLIPS, AudioConfig
 from keras_audio_transfer.datasets.clip import Clip, Recorded
 from keras_audio_transfer.errors import InputError, reason_of
@@ -135,7 +135,7 @@ def load_sound(clip: Clip, sample_rate: int, seconds: float | None = None) -> So
         The waveform is longer than `seconds` by a moment, or shorter if the clip is.
 
     Raises:
-        InputError: see `audio_files.open_audio`; or the clip starts after the end of its file.
+        InputError: see `audio.files.open_audio`; or the clip starts after the end of its file.
     """
     wanted = min((length for length in (clip.duration_seconds, seconds) if length is not None), default=None)
     of_file: tuple[str, ...] = ()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_audio_transfer.answers import KNOWN_AT_LEAST, Answers, segment_rule
-from keras_audio_transfer.audio import load_sound
-from keras_audio_transfer.audio_files import open_audio
+from keras_audio_transfer.audio.files import open_audio
+from keras_audio_transfer.audio.loading import load_sound
+from keras_audio_transfer.audio.sliding_windows import windows
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.segments import Segment
-from keras_audio_transfer.sliding_windows import windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def answer(
     `SegmentRule()`, where scores are probabilities, and otherwise where one label has the highest score.
 
     Args:
-        path: see `audio_files.open_audio`.
+        path: see `audio.files.open_audio`.
         model: with labels; of those whose `predict` has the columns `probability` and `known`, too, they are used.
         max_seconds: what comes later is not heard, and a note says so.
         hop_seconds: from window to window; None for half a window.
@@ -76,7 +76,7 @@ def answer(
         examples: clips of the model to compare with.
 
     Raises:
-        InputError: see `audio_files.open_audio` and `Model.predict`; or more samples a second than any recording has.
+        InputError: see `audio.files.open_audio` and `Model.predict`; or more samples a second than any recording has.
 
     Examples:
         >>> import tempfile, numpy as np, soundfile, keras_audio_transfer as kat

@@ -17,8 +17,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_audio_transfer.extraction import load_saved_model
-from keras_audio_transfer.request_batching import Batcher
-from keras_audio_transfer.rest_messages import Refused, read_question, write_answer
+from keras_audio_transfer.servers.request_batching import Batcher
+from keras_audio_transfer.servers.rest_messages import Refused, read_question, write_answer
 
 _SECONDS_TO_SEND = 60  # that a client has for the body of a request
 _MOST_WAITING = 256  # requests

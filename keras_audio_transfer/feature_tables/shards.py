@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.feature_arrays import Array
+from keras_audio_transfer.feature_tables.arrays import Array
 from keras_audio_transfer.files import atomic_write, read_json, write_json
 
 SUFFIX = ".parquet"

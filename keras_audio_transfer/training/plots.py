@@ -30,7 +30,7 @@ def learning_curves(history: pd.DataFrame, path: Path, title: str) -> None:
     """Loss and metrics by epoch, training and validation, the best epoch marked.
 
     Args:
-        history: what `training.fit` returned.
+        history: what `training.fitting.fit` returned.
         path: of the PNG or SVG file; `NAME.*` for both.
         title: above the picture.
     """

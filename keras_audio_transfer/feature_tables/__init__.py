@@ -1,0 +1,1 @@
+"""Tables of features: a row a clip, of every layer."""

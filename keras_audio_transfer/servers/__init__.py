@@ -1,0 +1,1 @@
+"""A model for others: behind a REST interface, or on a page."""

@@ -1,0 +1,1 @@
+"""Keras models are trained here, from waveforms or spectrograms."""
