@@ -26,6 +26,7 @@ POOLINGS = {
     "time_mean": TimeMeanPooling2D,  # Niizumi et al. 2022
     "time_max": TimeMaxPooling2D,
 }
+_WITH_KERNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
 def pooling_name(layer_name: str) -> str:
@@ -141,6 +142,34 @@ def calibrate(model: keras.Model, inputs: Iterable[np.ndarray], start: keras.Ker
         moments = _moments(keras.Model(model.input if start is None else start, layer.input), inputs)
         layer.moving_mean.assign(moments[0])
         layer.moving_variance.assign(moments[1])
+
+
+def scale_to_unit_variance(
+    model: keras.Model, inputs: Sequence[np.ndarray], start: keras.KerasTensor | None = None
+) -> None:
+    """Scale the kernels of layers that no batch normalisation follows, so that what each gives has a variance of one.
+
+    Random weights need that in deep networks without normalisation, or whose normalisations were made part of the
+    convolutions: the signal is lost on its way, and nothing is learnt (Mishkin and Matas 2016, arXiv:1511.06422,
+    section 3). A network that ends in a normalisation is left as it is.
+
+    Args:
+        model: layers in order of depth; in each biases are zero. The statistics of its normalisations become those of
+            the inputs where there is anything to scale.
+        inputs: float32 arrays, batches; iterated over once per layer.
+        start: where they enter the model; None for its input.
+    """
+    start = model.input if start is None else start
+    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    above = {layer for last in normalisations for layer in keras.Model(model.input, last.input).layers}
+    scaled = [layer for layer in model.layers if isinstance(layer, _WITH_KERNEL) and layer not in above]
+    if scaled:
+        calibrate(model, inputs, start)
+    for layer in scaled:
+        mean, variance = _moments(keras.Model(start, layer.output), inputs)
+        deviation = np.sqrt(np.mean(variance) + np.var(mean))
+        if deviation > 0:  # else all inputs are the same
+            layer.kernel.assign(layer.kernel / deviation)
 
 
 def _moments(maps_model, inputs):

@@ -18,7 +18,14 @@ from sklearn.metrics import log_loss
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.export import saved_model
 from keras_audio_transfer.export.signatures import layer_names
-from keras_audio_transfer.extractor import calibrate, feature_maps_of, load_model, select_layers, spectrogram_of
+from keras_audio_transfer.extractor import (
+    calibrate,
+    feature_maps_of,
+    load_model,
+    scale_to_unit_variance,
+    select_layers,
+    spectrogram_of,
+)
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
@@ -139,10 +146,15 @@ def run_trial(
     keras.utils.set_random_seed(trial.seed)
     tf.config.experimental.enable_op_determinism()
     network = load_network(source)
-    if trial.strategy in ("scratch", "random"):
-        network = keras.models.clone_model(network)  # draws new weights
     spectrograms = np.load(task.spectrograms, mmap_mode="r")
     rows = task.subset(trial)
+    if trial.strategy in ("scratch", "random"):
+        network = keras.models.clone_model(network)  # draws new weights
+        some = np.random.default_rng(trial.seed).permutation(rows)[:_CALIBRATION_CLIPS]
+        batches = [spectrograms[some[i : i + config.batch_size]] for i in range(0, len(some), config.batch_size)]
+        scale_to_unit_variance(network, batches, spectrogram_of(network))
+        if trial.strategy == "random":
+            calibrate(network, batches, spectrogram_of(network))
     row = {**asdict(trial), "train_clips": len(rows)}
     if trial.strategy == "probe":
         result, predictions = _probe(network, spectrograms, rows, task, config, trial.seed)
@@ -177,11 +189,6 @@ def _train(network, spectrograms, rows, task, config, trial, source, run_dir, mo
     model = add_head(network, len(task.label_names), dropout=config.dropout)
     spectrogram, layers = spectrogram_of(model), [*network.output]
     features = model.output[layers[-1]]
-    if trial.strategy == "random":
-        some = np.random.default_rng(trial.seed).permutation(rows)[:_CALIBRATION_CLIPS]
-        batches = [spectrograms[some[i : i + config.batch_size]] for i in range(0, len(some), config.batch_size)]
-        calibrate(network, batches, spectrogram)
-
     frozen_end, trained_from = spectrogram, {}
     if trial.strategy in ("head", "random"):
         frozen_end = features

@@ -11,7 +11,7 @@ from sounds import LAYERS, noise
 from keras_audio_transfer import backbones, config
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import layer_names
-from keras_audio_transfer.extractor import POOLINGS, build_extractor, select_layers
+from keras_audio_transfer.extractor import POOLINGS, build_extractor, scale_to_unit_variance, select_layers
 from keras_audio_transfer.training.heads import add_head
 
 CONFIG = sounds.CONFIG.with_clip_seconds(0.5)
@@ -169,3 +169,51 @@ def test_extractor_survives_saving(tmp_path):
     assert list(features) == LAYERS
     for name, values in model(waveforms, training=False).items():
         np.testing.assert_array_equal(features[name], values)
+
+
+def of_many_convolutions(normalised_up_to):
+    """Twelve convolutions, with batch normalisation behind the first ones."""
+    x = maps = keras.Input((6, 6, 2))
+    for number in range(12):
+        x = keras.layers.Conv2D(8, 3, padding="same", name=f"conv{number}")(x)
+        if number < normalised_up_to:
+            x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.ReLU()(x)
+    return keras.Model(maps, x)
+
+
+def test_what_no_normalisation_follows_gets_a_variance_of_one():
+    keras.utils.set_random_seed(0)
+    model = of_many_convolutions(normalised_up_to=2)
+    batches = [noise(4, 6, 6, 2, seed=seed) for seed in range(3)]
+    before = {layer.name: layer.get_weights() for layer in model.layers if layer.name.startswith("conv")}
+
+    def deviations():
+        outputs = keras.Model(model.input, [model.get_layer(name).output for name in before])
+        given = [
+            np.concatenate(parts)
+            for parts in zip(*(outputs.predict(batch, verbose=0) for batch in batches), strict=True)
+        ]
+        return [values.std() for values in given]
+
+    assert deviations()[-1] < 0.05  # what is to be mended
+    scale_to_unit_variance(model, batches)
+    np.testing.assert_allclose(deviations()[2:], 1, rtol=1e-4)
+    for number, (name, weights) in enumerate(before.items()):
+        scaled = model.get_layer(name).get_weights()[0] / weights[0]
+        np.testing.assert_allclose(scaled, scaled.mean(), rtol=1e-4)
+        assert (scaled.mean() == 1) == (number < 2)
+
+
+def test_a_network_that_ends_in_a_normalisation_stays_as_it_is():
+    model = of_many_convolutions(normalised_up_to=12)
+    before = model.get_weights()
+    scale_to_unit_variance(model, [noise(4, 6, 6, 2)])
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_inputs_that_are_all_the_same_scale_nothing():
+    model = of_many_convolutions(normalised_up_to=0)
+    before = model.get_weights()
+    scale_to_unit_variance(model, [np.zeros((4, 6, 6, 2), np.float32)])
+    assert all(map(np.array_equal, before, model.get_weights()))

@@ -17,12 +17,13 @@ import soundfile
 import sounds
 from conftest import ROOT
 
+from keras_audio_transfer import finetuning
 from keras_audio_transfer import finetuning_results as results
 from keras_audio_transfer.commands import transfer
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export import saved_model
-from keras_audio_transfer.extractor import build_extractor, spectrogram_of
+from keras_audio_transfer.extractor import build_extractor, scale_to_unit_variance, spectrogram_of
 from keras_audio_transfer.files import only_writer
 from keras_audio_transfer.finetuning import Task, identity_of, layers_trained_from, run_trial, write_spectrograms
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
@@ -232,6 +233,19 @@ def test_scratch_starts_anew_for_each_seed(source, task, tmp_path):
     kernels = {name for name, arrays in before.items() if arrays and arrays[0].ndim == 4}
     assert kernels <= set(changed(before, first))
     assert kernels <= set(changed(first, second))
+
+
+@pytest.mark.parametrize(("strategy", "times"), [("scratch", 1), ("random", 1), ("finetune", 0), ("head", 0)])
+def test_only_new_weights_are_scaled(source, task, tmp_path, monkeypatch, strategy, times):
+    scaled = []
+
+    def noted(network, batches, start):
+        scaled.append(sum(map(len, batches)))
+        return scale_to_unit_variance(network, batches, start)
+
+    monkeypatch.setattr(finetuning, "scale_to_unit_variance", noted)
+    run(Trial(strategy, 0.5, 0), source, task, tmp_path, epochs=1, min_steps=1)
+    assert scaled == [16] * times
 
 
 def test_probe_scores_without_training(source, task, tmp_path):
