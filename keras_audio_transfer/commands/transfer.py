@@ -10,9 +10,10 @@ probe     support vector machine (SVM) on the frozen network's layers (--layers)
 random    new head on a frozen network with random weights
 
 What is frozen keeps its weights, and its batch normalisation the stored statistics; what is trained normalises each
-batch by its own. The random network's statistics, but no weights, are taken from up to 512 training clips. Fresh weights
-that no batch normalisation follows are scaled to give a variance of one there (Mishkin and Matas 2016): without that, deep
-networks whose published weights hold their normalisation, such as the speech embedding, learn nothing from scratch.
+batch by its own. The random network's statistics, but no weights, are taken from up to 512 training clips. Fresh
+weights that no batch normalisation follows are scaled to give a variance of one there (Mishkin and Matas 2016):
+without that, deep networks whose published weights hold their normalisation, such as the speech embedding, learn
+nothing from scratch.
 
 results.csv gets a row a training, at once: a killed run continues with the same command, and the same command with
 more strategies, fractions or seeds adds to it. transfer.png shows accuracy against the fraction of the training clips.
