@@ -319,7 +319,12 @@ def not_a_server():
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self):
-            self.connection.recv(65536)
+            length = 0
+            for line in self.rfile:
+                if line == b"\r\n":
+                    break
+                length += int(line.partition(b":")[2]) if line.lower().startswith(b"content-length:") else 0
+            self.rfile.read(length)  # a connection that is closed before all of it is read may be reset
             self.wfile.write(answer)
 
     def answering(content):
