@@ -139,7 +139,7 @@ def build(form: str, weights: dict[str, list[np.ndarray]]) -> keras.Model:
     Args:
         form: 'v1_published': the paper's, to be called with the paper's batches; a clip's features depend on its batch.
             'v1': the same with ordinary batch normalisation, whose statistics have still to be collected
-            (`features.calibrate`). 'v2': the repaired version.
+            (`extractor.calibrate`). 'v2': the repaired version.
         weights: from `read_weights`; empty for random ones.
 
     Returns:

@@ -10,7 +10,7 @@ def add_head(extractor: keras.Model, n_labels: int, multi_label: bool = False, d
     """The extractor with a classifier on its last layer's features.
 
     Args:
-        extractor: what `features.build_extractor` returned.
+        extractor: what `extractor.build_extractor` returned.
         n_labels: classes or tags, at least 2 (at least 1 if `multi_label`).
         multi_label: False: softmax, one label a clip. True: a sigmoid per label (Choi et al. 2017).
         dropout: fraction of the features dropped in training, 0 to below 1.
