@@ -126,13 +126,18 @@ def counts(report: Path) -> dict[str, int]:
     return {"passed": total["tests"] - failed - total["skipped"], "failed": failed, "skipped": total["skipped"]}
 
 
+def newest_pip(python: str | Path, venv: Path, log: Path | None = None) -> Path:
+    """Make an environment; its Python. Older versions of pip take minutes to find what the newest finds at once."""
+    inside = venv / "bin" / "python"
+    run(python, "-m", "venv", venv, log=log)
+    run(inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip", log=log)
+    return inside
+
+
 def install(cell: Cell, python: Path, folder: Path, log: Path) -> Path | None:
     """Make the cell's environment, and a clone of HEAD; the environment's Python, None where pip refuses."""
     run("git", "clone", "--quiet", ROOT, folder / "checkout", log=log)
-    run(python, "-m", "venv", folder / "venv", log=log)
-    inside = folder / "venv" / "bin" / "python"
-    # pip before 23.1 takes minutes to find a combination that a newer one finds at once.
-    run(inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip", log=log)
+    inside = newest_pip(python, folder / "venv", log)
     constraints = folder / "constraints.txt"
     constraints.write_text(lowest_versions() if cell.lowest else "")
     wanted = ["-c", constraints, "-e", f".[{cell.extras}]"]
@@ -220,7 +225,7 @@ def resolve(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         checkout, report = Path(folder) / "checkout", Path(folder) / "report.json"
         run("git", "clone", "--quiet", ROOT, checkout)
-        pip = [sys.executable, "-m", "pip"]
+        pip = [newest_pip(sys.executable, Path(folder) / "venv"), "-m", "pip"]
         built = run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, checkout)
         if built.returncode:
             sys.exit(f"no wheel: {built.stderr}")
