@@ -206,6 +206,7 @@ def test(options: argparse.Namespace) -> int:
             if row is None:
                 failed.append(name)
                 continue
+            rows = rows_between_marks("matrix")  # once more: another run may have written meanwhile
             rows[name] = [name, *row, tests, commit, datetime.date.today().isoformat()]
             write_table("matrix", header, [rows[cell] for cell in CELLS if cell in rows])
             print(f"{name}: {' '.join(rows[name])}", file=sys.stderr)
