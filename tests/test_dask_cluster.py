@@ -113,8 +113,17 @@ def test_the_bytes_are_those_of_one_machine_though_workers_die(cluster, folder, 
     """One clip kills whatever computes it, another kills a worker once."""
     client, once = os.getpid(), tmp_path / "once"
 
+    def has_heard(dask_worker):
+        return dask_worker.process.status.name == "running"
+
     def be_killed():
-        time.sleep(1)  # Dask starts no worker again that is killed before its nanny has heard that it runs
+        from distributed import Client, Worker
+
+        # Dask starts no worker again that is killed before its nanny has heard that it runs.
+        (worker,) = Worker._instances  # clips are decoded in threads of their own, for which `get_worker` knows none
+        with Client(worker.scheduler.address, set_as_default=False) as of_test:
+            while not all(of_test.run(has_heard, workers=[worker.address], nanny=True).values()):
+                time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def poison():

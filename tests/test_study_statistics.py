@@ -232,6 +232,7 @@ def test_one_point_that_makes_a_correlation_is_seen():
     ("x", "y", "why"),
     [
         ([1, 2, 3, 4], [1, 2, 3, 4], "4 points are too few to say more; expected 5 or more"),
+        ([1], [2], "1 point is too few to say more; expected 5 or more"),
         ([], [], "0 points are too few to say more; expected 5 or more"),
         ([1, 1, 1, 1, 2], range(5), "5 points are too much alike to say more; expected them to differ, whichever is "),
     ],

@@ -322,7 +322,7 @@ def leave_one_out_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
     n = len(x)
     others = [np.arange(n) != left_out for left_out in range(n)]
     if n < FEWEST_POINTS:
-        why = f"{n} points are too few to say more; expected {FEWEST_POINTS} or more"
+        why = f"{n} point{' is' if n == 1 else 's are'} too few to say more; expected {FEWEST_POINTS} or more"
     elif any(np.ptp(values[rest]) == 0 for values in (x, y) for rest in others):
         why = f"{n} points are too much alike to say more; expected them to differ, whichever is left out"
     else:
