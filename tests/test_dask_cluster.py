@@ -36,9 +36,12 @@ PATIENCE = 600  # seconds: a worker that was killed imports everything anew, on 
 @pytest.fixture(scope="module")
 def local():
     """Two workers, each a process of its own."""
+    import dask
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+    # A cluster of this kind gives up a worker that is not there so long after it was killed, though killed again since.
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": PATIENCE})
+    with patient, LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         yield cluster
 
 
