@@ -137,8 +137,7 @@ def calibrate(model: keras.Model, inputs: Iterable[np.ndarray], start: keras.Ker
         inputs: float32 arrays, batches; iterated over once per layer.
         start: where they enter the model; None for its input.
     """
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in normalisations:
+    for layer in _normalisations(model):
         moments = _moments(keras.Model(model.input if start is None else start, layer.input), inputs)
         layer.moving_mean.assign(moments[0])
         layer.moving_variance.assign(moments[1])
@@ -160,8 +159,8 @@ def scale_to_unit_variance(
         start: where they enter the model; None for its input.
     """
     start = model.input if start is None else start
-    normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    above = {layer for last in normalisations for layer in keras.Model(model.input, last.input).layers}
+    normalised = [layer.input for layer in _normalisations(model)]
+    above = keras.Model(model.input, normalised).layers if normalised else []
     scaled = [layer for layer in model.layers if isinstance(layer, _WITH_KERNEL) and layer not in above]
     if scaled:
         calibrate(model, inputs, start)
@@ -170,6 +169,10 @@ def scale_to_unit_variance(
         deviation = np.sqrt(np.mean(variance) + np.var(mean))
         if deviation > 0:  # else all inputs are the same
             layer.kernel.assign(layer.kernel / deviation)
+
+
+def _normalisations(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _moments(maps_model, inputs):

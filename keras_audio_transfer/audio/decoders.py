@@ -155,7 +155,7 @@ class _InOrder(soundfile.SoundFile):
         """The next samples, float32 (samples, channels): this many, or fewer."""
         at_once = min(samples, BLOCK, max(_BLOCK_OF_ALL // self.channels, 1))
         read = self.read(at_once, dtype="float32", always_2d=True)
-        # Of a format whose end is not known before, soundfile gives the beginning of an array of `at_once` samples.
+        # Where the file ends before, soundfile gives the beginning of an array of `at_once` samples.
         return read if read.base is None else read.copy()
 
 
@@ -244,9 +244,11 @@ class _Libsndfile(Decoder):
         self._position = 0
 
     def _block(self, samples):
-        left = self._promised - self._position if self._file.format == "FLAC" else samples
-        if left > 0:
+        left = self._promised - self._position
+        if left > 0:  # no more at once than there is: soundfile makes room for all that is asked for
             return self._file.block(min(samples, left))
+        if self._file.format != "FLAC":
+            return self._file.block(samples)
         if not len(self._behind):
             self._behind = self._block_behind_the_end()
         block, self._behind = self._behind[:samples], self._behind[samples:]

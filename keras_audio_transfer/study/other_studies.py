@@ -8,7 +8,7 @@ from typing import NamedTuple
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import read_json
 
-PAGE, MARKDOWN, SUMMARY = "index.html", "README.md", "summary.json"  # of a study's folder
+SUMMARY = "summary.json"  # in a study's folder
 
 
 class Answer(NamedTuple):

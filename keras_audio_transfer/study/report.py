@@ -19,12 +19,12 @@ from keras_audio_transfer.study import illustrations
 from keras_audio_transfer.study.comparisons import SCORES, by_target
 from keras_audio_transfer.study.evidence import Cells, Finding, counted, listed
 from keras_audio_transfer.study.findings import answers
-from keras_audio_transfer.study.other_studies import MARKDOWN, PAGE, SUMMARY, answers_beside
+from keras_audio_transfer.study.other_studies import SUMMARY, answers_beside
 
 if TYPE_CHECKING:
     from keras_audio_transfer.study.study_file import Study
 
-PICTURES = "pictures"
+PAGE, MARKDOWN, PICTURES = "index.html", "README.md", "pictures"
 OUTPUTS = (PAGE, MARKDOWN, SUMMARY, PICTURES)
 _HERE = Path(__file__).resolve().parent
 _PACKAGES = ("keras_audio_transfer", "numpy", "pandas", "scikit-learn", "scipy", "tensorflow", "keras")
