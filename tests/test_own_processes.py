@@ -24,6 +24,9 @@ from keras_audio_transfer.own_processes import as_they_end
 if __name__ == "__main__":  # not in the processes that it starts
     ended = as_they_end(time.sleep, {seconds: (seconds,) for seconds in (0, 1000, 2000)}, jobs=2)
     assert next(ended)[0] == 0
+    patience = time.monotonic() + 60
+    while not multiprocessing.active_children() and time.monotonic() < patience:  # the next may not have begun yet
+        time.sleep(0.01)
     assert multiprocessing.active_children()
     ended.close()
     assert not multiprocessing.active_children()
