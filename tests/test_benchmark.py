@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import tensorflow as tf
 from conftest import run_main
 from sounds import noise
 
 from keras_audio_transfer.audio.loading import load_waveform
 from keras_audio_transfer.commands.benchmarks import (
+    arithmetic,
     eight_bit,
     gpu,
     growth,
@@ -331,9 +333,12 @@ def test_figures_of_all_ways(monkeypatch, tmp_path):
     write_esc50(tmp_path / "esc")
     Card(source.source("yamnet").config, network="yamnet").write(tmp_path)
     ways = {"_of_floor": 4, "_ours": 2, "_own_program": 1, "_twin": 8}
+    alone = {"_operations": 100, "of_matrix_products": 600.0}
     features = [{"layer14": np.arange(3.0)}]
 
     def measured(function, *parameters):
+        if function.__name__ in alone:
+            return alone[function.__name__]
         if function.__name__ not in ways:
             return None
         clips = ways[function.__name__]
@@ -352,6 +357,31 @@ def test_figures_of_all_ways(monkeypatch, tmp_path):
         **{"own_program": 2, "own_program_all_layers": 2, "eight_bit_twin": 0.25, "network_alone": 2 / 3},
         **dict.fromkeys(("decoding", "mfcc", "log_mel"), 0.5),
     }
+    assert figures["arithmetic"] == {
+        "operations_a_clip": 100,
+        "times_matrix_products": 0.5,  # 3 clips a second, where 6 are possible
+        "at_most_times_as_fast_as": {"own_program": 6, "own_program_all_layers": 6},
+    }
+
+
+def test_operations_are_counted():
+    kernel, depthwise, matrix = noise(3, 2, 4, 5), noise(3, 3, 4, 2), noise(7, 5)
+
+    def network(x):  # (2, 9, 8, 4)
+        x = tf.nn.relu(x)
+        maps = tf.nn.conv2d(x, kernel, 1, "SAME"), tf.nn.depthwise_conv2d(x, depthwise, [1, 1, 1, 1], "VALID")
+        rows = tf.reshape(maps[0], (-1, 5))
+        return maps, tf.matmul(rows, matrix, transpose_b=True), tf.matmul(x, x, adjoint_b=True)
+
+    positions = 2 * 9 * 8
+    expected = positions * 5 * 3 * 2 * 4 + 2 * 7 * 6 * 8 * 3 * 3 + positions * 7 * 5 + positions * 8 * 4
+    assert arithmetic.operations(network, 2, 9, 8, 4) == 2 * expected
+    with pytest.raises(TypeError):  # a number of frames that nobody knows is no number
+        arithmetic.operations(network, 2, None, 8, 4)
+
+
+def test_a_machine_multiplies():
+    assert 1e8 < in_a_process(arithmetic.of_matrix_products, 1) < 1e14
 
 
 def test_requests_are_timed_for_several_clients():

@@ -43,7 +43,9 @@ sources      for each imported model folder, from wav files to the features of a
              given out. Clips a second, times real time, milliseconds of a core, milliseconds of a clip alone, memory;
              whether the features agree; the floor: decoding and resampling alone, MFCC, log-mel, the network alone; and
              an 8-bit twin of our YAMNet. `times_as_fast_as`: our clips a second by those of each. `times_the_floor`:
-             our time by the sum of those of decoding for this model and of its network alone.
+             our time by the sum of those of decoding for this model and of its network alone. `arithmetic`: operations
+             of its convolutions and matrix products for a clip, those a second by what the cores reach where they
+             multiply matrices and do nothing else, and how many times as fast as the own program that would be.
 segments     for each model folder of `classify` that was fitted without the fold 5 of ESC-10: its 80 clips one behind
              the other, in four recordings, as `predict --hop-seconds 1` hears them, and with --smooth 3: F1, precision
              and recall of time; how many clips are found; the median distance of where a segment and its clip begin.

@@ -105,15 +105,19 @@ class PooledConvolution2D(keras.layers.Layer):
 
 def _in_groups(function, items, most, of_one):
     """`function(items)`, of at most this number of items at a time; `of_one` specifies what comes out for one."""
-    n_items, shape = tf.shape(items)[0], tf.shape(items)[1:]
+    n_items = tf.shape(items)[0]
     n_groups = -(-n_items // most)
     size = -(-n_items // n_groups)
 
     def in_turn():
         missing = [[0, n_groups * size - n_items], *[[0, 0]] * (items.shape.rank - 1)]
-        groups = tf.reshape(tf.pad(items, missing), tf.concat([[n_groups, size], shape], 0))
-        groups.set_shape([None, None, *items.shape[1:]])
-        results = tf.map_fn(function, groups, fn_output_signature=tf.TensorSpec([None, *of_one.shape], of_one.dtype))
+        padded = tf.pad(items, missing)
+
+        def of_group(start):  # a slice of the first dimension is no copy; elements of what map_fn takes are
+            return function(tf.ensure_shape(padded[start : start + size], [None, *items.shape[1:]]))
+
+        several = tf.TensorSpec([None, *of_one.shape], of_one.dtype)
+        results = tf.map_fn(of_group, tf.range(n_groups) * size, fn_output_signature=several)
         return tf.reshape(results, tf.concat([[n_groups * size], tf.shape(results)[2:]], 0))[:n_items]
 
     result = tf.cond(n_groups > 1, in_turn, lambda: function(items))

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from keras_audio_transfer.commands.benchmarks import eight_bit, own_programs
+from keras_audio_transfer.commands.benchmarks import arithmetic, eight_bit, own_programs
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process, speed, times_the_sum
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.model_folder import Card
@@ -33,8 +33,10 @@ def sources(options):
     given = paths, sum(soundfile.info(path).duration for path in paths), cores
     figures = {"clips": len(paths), "audio_seconds": given[1]}
     floor = figures["floor"] = {name: in_a_process(_of_floor, name, *given) for name in ("decoding", "mfcc", "log_mel")}
+    products = figures["operations_a_second_of_matrix_products"] = in_a_process(arithmetic.of_matrix_products, cores)
     for model_dir in options.sources:
         of_source = _of_source(model_dir, options.published_dir, examples, given, floor)
+        of_source["arithmetic"] = _arithmetic(of_source, in_a_process(_operations, model_dir, paths), products)
         figures[model_dir.resolve().name] = of_source
     return figures
 
@@ -69,6 +71,25 @@ def _of_source(model_dir, published_dir, examples, given, floor):
         for name, other in others.items()
     }
     return figures
+
+
+def _arithmetic(figures, operations, of_matrix_products):
+    """How near our network is to all that the cores can multiply and add, and how fast nobody's can be.
+
+    Args:
+        figures: of one source.
+        operations: of its network for a clip.
+        of_matrix_products: what the cores do in a second.
+    """
+    at_most = of_matrix_products / operations  # clips a second
+    own = {name: figures[name] for name in ("own_program", "own_program_all_layers") if name in figures}
+    return {
+        "operations_a_clip": operations,
+        "times_matrix_products": figures["network_alone"]["clips_a_second"] / at_most,
+        "at_most_times_as_fast_as": {
+            name: at_most / of["clips_a_second"] for name, of in own.items() if "not_run" not in of
+        },
+    }
 
 
 def _compared(ours, theirs, in_8_bits):
@@ -155,6 +176,18 @@ def _ours(model_dir, paths, audio_seconds, workers):
         for some in (compared, [_cut(waveform, card.audio) for waveform in compared])
     )
     return figures, alone, whole, cut
+
+
+def _operations(model_dir, paths):
+    """Of the network, for the first clip."""
+    from keras_audio_transfer.audio.loading import load_for
+    from keras_audio_transfer.extractor import load_model
+    from keras_audio_transfer.model_folder import keras_file
+
+    config, network = Card.read(model_dir).audio, load_model(keras_file(model_dir))
+    n_samples = len(load_for(*_clips(paths[:1]), config).waveform)
+    n_samples += config.zeros_behind(n_samples)
+    return arithmetic.operations(lambda waveform: network(waveform, training=False), 1, n_samples)
 
 
 def _cut(waveform, config):
