@@ -6,12 +6,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import run_main
+from conftest import ROOT, run_main
 from sounds import noise
 
 from keras_audio_transfer.audio.loading import load_waveform
@@ -32,6 +33,7 @@ from keras_audio_transfer.commands.main import module_of
 from keras_audio_transfer.datasets import esc10, load
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.patchwise import patchwise
+from keras_audio_transfer.extractor import load_model
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained import source
 from keras_audio_transfer.segments import Segment
@@ -378,6 +380,17 @@ def test_operations_are_counted():
     assert arithmetic.operations(network, 2, 9, 8, 4) == 2 * expected
     with pytest.raises(TypeError):  # a number of frames that nobody knows is no number
         arithmetic.operations(network, 2, None, 8, 4)
+
+
+def test_the_operations_of_a_networks_clip(tmp_path):
+    folder = ROOT / "saved_models/convnet5.urbansound8k"
+    soundfile.write(tmp_path / "a.wav", noise(80_000), 16_000)
+    network = load_model(folder / "model.keras")
+    convolutions = [layer for layer in network.layers if type(layer) is keras.layers.Conv2D]
+    maps = keras.Model(network.input, [layer.output for layer in convolutions])(np.zeros((1, 80_000), np.float32))
+    products = sum(tf.size(x) * np.prod(layer.kernel.shape[:3]) for layer, x in zip(convolutions, maps, strict=True))
+    bands = maps[0].shape[1] * 257 * 64  # frames, frequencies, mels: of the filterbank
+    assert sources._operations(folder, [tmp_path / "a.wav"]) == 2 * (int(products) + bands + 64 * 10)  # the head's
 
 
 def test_a_machine_multiplies():

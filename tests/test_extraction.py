@@ -13,6 +13,7 @@ import tensorflow as tf
 from networks import small_classifier
 from sounds import LAYERS, noise
 
+from keras_audio_transfer import extraction
 from keras_audio_transfer.audio.loading import crop_or_pad, load_waveform, ordered_map
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.datasets.clip import Clip
@@ -289,6 +290,40 @@ def test_more_workers_than_processors_get_no_more_threads_of_tensorflow(monkeypa
     for workers in (2, 1024):
         use_one_thread_a_clip(workers)
     assert given == {"intra": [1, 1], "inter": [2, 4]}
+
+
+def heard_before_each_call(extractor, monkeypatch, n_clips, workers=1):
+    """How many more clips had been heard whenever the network ran."""
+    heard, before = [], []
+
+    def sound():
+        heard.append(1)
+        return noise(1000), 2000
+
+    def network(samples):
+        before.append(len(heard))
+        heard.clear()
+        return frozen(samples)
+
+    frozen = extractor.frozen
+    monkeypatch.setattr(extractor, "frozen", network)
+    clips = [Clip(str(number), None, synthesise=sound) for number in range(n_clips)]
+    features, failures = extract(extractor, LAYERS, clips, [], CONFIG, workers)
+    assert (len(features.clip_ids), failures) == (n_clips, [])
+    monkeypatch.setattr(extractor, "frozen", frozen)
+    return [n for n in before if n]
+
+
+def test_several_clips_are_heard_before_the_network_runs(extractor, monkeypatch):
+    assert heard_before_each_call(extractor, monkeypatch, 33) == [1, 1, 2, 2, 4, 4, 8, 8, 3]
+    monkeypatch.setattr(extraction, "_SAMPLES_AHEAD", 2 * CONFIG.n_samples)
+    assert heard_before_each_call(extractor, monkeypatch, 22) == [1, 1, 2, 2, 3, 1, 3, 1, 3, 3, 2]
+
+
+def test_of_few_clips_every_worker_has_some(extractor):
+    together = threading.Barrier(3, timeout=30)
+    clips = [Clip(str(n), None, synthesise=lambda: (noise(1000), 2000 * (together.wait() >= 0))) for n in range(3)]
+    assert extract(extractor, LAYERS, clips, [], CONFIG, workers=3)[1] == []
 
 
 def test_a_clips_features_do_not_depend_on_the_other_clips(extractor, clips):
