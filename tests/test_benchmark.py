@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from keras_audio_transfer.commands.benchmarks import (
     growth,
     measuring,
     own_programs,
+    probes,
     reading,
     rest,
     segments,
@@ -30,12 +32,14 @@ from keras_audio_transfer.commands.benchmarks import (
 )
 from keras_audio_transfer.commands.benchmarks.measuring import in_a_process
 from keras_audio_transfer.commands.main import module_of
-from keras_audio_transfer.datasets import esc10, load
+from keras_audio_transfer.datasets import Clip, esc10, load
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.extractor import load_model
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.pretrained import source
+from keras_audio_transfer.probing.prober import Prober
 from keras_audio_transfer.segments import Segment
 
 PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED")
@@ -216,6 +220,19 @@ def test_a_whole_is_compared_with_its_parts_round_by_round(monkeypatch):
     taken = iter([(3, 6), (1, 2), (1, 2), (8, 4), (2, 1), (2, 1), (90, 3), (1, 2), (2, 2)])
     monkeypatch.setattr(measuring, "_seconds", lambda run, clips: next(taken))
     assert measuring.times_the_sum((len, "ab"), [(len, "a"), (len, "b")]) == [2.0, 1.5]
+
+
+def test_libsvms_own_time_is_measured():
+    labels = np.arange(40) % 2
+    layer = noise(40, 3) + labels[:, np.newaxis]
+    clips = [Clip(f"{n}", None, ("ab"[label],)) for n, label in enumerate(labels)]
+    table = FeatureTable.of_clips({"layer1": layer}, clips, ["a", "b"])
+    begin = time.process_time()
+    with probes.libsvm_timed() as seconds_of:
+        rows = [*Prober(table).rows([("layer1",)])]
+    assert 32 < len(seconds_of["fit"]) == len(seconds_of["predict"]) <= 5 * 5 * 32
+    assert 0 < sum(map(sum, seconds_of.values())) < time.process_time() - begin
+    assert rows == [*Prober(table).rows([("layer1",)])]
 
 
 def test_segments_are_of_clips_that_were_not_learnt(tmp_path):

@@ -35,7 +35,7 @@ rest         requests a second and latency (50th and 95th percentile) for 1 and 
              SavedModel called by as many threads in a process of its own; several rounds in turn.
 probes       all 31 combinations of five layers on GTZAN-genre, the published features and the paper's grid and folds,
              by the way of `probe` and by 31 of scikit-learn's GridSearchCV, both with as many jobs; the largest
-             difference of a score.
+             difference of a score; how many SVMs `probe` fits, and the part of its time that is libsvm's own.
 sources      for each imported model folder, from wav files to the features of all layers by the way of `extract`,
              against the source's own program on the same files and cores, prepared before: the published 8-bit file
              of YAMNet in TensorFlow Lite, openwakeword's two ONNX graphs in onnxruntime, which has to be installed for
