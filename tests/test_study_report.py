@@ -11,9 +11,9 @@ import studies
 from browser import CHROMIUM, Browser
 from test_report import HOSTILE, Page
 
-from keras_audio_transfer.study import illustrations, report
-from keras_audio_transfer.study.evidence import Cells
-from keras_audio_transfer.study.findings import answers, clips_enough, contributions, finetuning, multiscale
+from keras_audio_transfer.study import illustrations, pictures, report
+from keras_audio_transfer.study.evidence import EVERY, Cells
+from keras_audio_transfer.study.findings import answers, clips_enough, contributions, finetuning, layers, multiscale
 
 STUDY = SimpleNamespace(name=HOSTILE, path=Path("studies") / "my study.toml", beside=())
 PICTURES = ["chosen", "classifiers", "clips", "depth", "layers", "mfcc", "sources", "transfer", "why"]
@@ -49,6 +49,18 @@ def test_what_is_not_in_every_study_has_pictures(answer, rows, shown, tmp_path):
     draw(path=tmp_path / "picture.*", title=title)
     for text in shown:
         assert text in (tmp_path / "picture.svg").read_text()
+
+
+@pytest.mark.parametrize(("sources", "panels"), [(["loud"], ["loud"]), (["loud", "talk"], [EVERY, "loud", "talk"])])
+def test_the_picture_of_one_network_shows_it_once(sources, panels, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(pictures, "curves", lambda table, panel, **how: drawn.extend(table[panel].unique()))
+    rows = results()
+    finding = layers(Cells.of(rows[rows["source"].isin([*sources, "mfcc"])]))
+    assert EVERY in finding.summary["source"].tolist()
+    for title, draw in illustrations.of(finding).items():
+        draw(path=tmp_path / "picture.*", title=title)
+    assert drawn == panels
 
 
 def test_what_is_written(folder):

@@ -37,10 +37,13 @@ def _sources(finding):
 
 
 def _differences(title):
-    """Differences by number of clips, a panel a source."""
+    """Differences by number of clips, a panel a source; no panel of all of them where there is one."""
 
     def drawn(finding):
-        return {title: _curves(finding.summary, "source", "comparison", _CLIPS, _DIFFERENCE)}
+        rows = finding.summary
+        if rows["source"].nunique() == 2:
+            rows = rows[rows["source"] != EVERY]
+        return {title: _curves(rows, "source", "comparison", _CLIPS, _DIFFERENCE)}
 
     return drawn
 
