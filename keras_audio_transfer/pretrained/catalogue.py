@@ -25,6 +25,8 @@ class Published:
         commercial_use: whether the licence allows it.
         citation: of the paper or program.
         weights: how many numbers.
+        operations: of its convolutions and matrix products, additions and multiplications, for a second of sound, in
+            millions: what it costs on any machine.
         file: name of the published file.
         sha256: of that file, as its publisher or public programs that check it state it; '' where none does.
         members: of an archive, what is read of it, also where it lies unpacked: name -> SHA-256.
@@ -40,6 +42,7 @@ class Published:
     commercial_use: bool
     citation: str
     weights: int
+    operations: int
     file: str
     sha256: str = ""
     members: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +110,9 @@ def _openl3(bands: int, content: str, unpacked: str = "", **more: str) -> Publis
         "url": f"https://github.com/marl/openl3/raw/models/{file}",
         "note": f"no public source states the file's SHA-256; {_OPENL3_NOTE}",
     }
-    return Published(**_OPENL3, file=file, members={file.removesuffix(".gz"): unpacked}, **{**how, **more})
+    operations = 40_686 if bands == 256 else 20_343
+    members = {file.removesuffix(".gz"): unpacked}
+    return Published(**_OPENL3, operations=operations, file=file, members=members, **{**how, **more})
 
 
 CATALOGUE = {
@@ -119,6 +124,7 @@ CATALOGUE = {
         ),
         trained_on=_MAGNATAGATUNE,
         weights=792_079,
+        operations=935,
     ),
     "MSD_musicnn": Published(
         **_MUSICNN,
@@ -128,6 +134,7 @@ CATALOGUE = {
         ),
         trained_on=_MILLION_SONGS,
         weights=792_079,
+        operations=935,
     ),
     "MTT_vgg": Published(
         **_MUSICNN,
@@ -137,6 +144,7 @@ CATALOGUE = {
         ),
         trained_on=_MAGNATAGATUNE,
         weights=607_030,
+        operations=593,
     ),
     "MSD_vgg": Published(
         **_MUSICNN,
@@ -146,12 +154,14 @@ CATALOGUE = {
         ),
         trained_on=_MILLION_SONGS,
         weights=607_030,
+        operations=593,
         note="pools as its program does; the graph that lies beside the weights has other pools of the same number of "
         "outputs, so the program may not be the network that was trained",
     ),
     "yamnet": Published(
         **_YAMNET,
         weights=3_751_369,
+        operations=289,
         file="yamnet.tflite",
         sha256="10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
         url="https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
@@ -160,6 +170,7 @@ CATALOGUE = {
     "yamnet_float": Published(
         **_YAMNET,
         weights=3_751_369,
+        operations=289,
         file="yamnet.h5",
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         note="the weights as trained; no public source states the file's checksum, and it was tried here only on "
@@ -174,6 +185,7 @@ CATALOGUE = {
         citation="S. Hershey et al.: CNN Architectures for Large-Scale Audio Classification. ICASSP 2017, "
         "arXiv:1609.09430",
         weights=72_141_184,
+        operations=1_789,
         file="vggish_model.ckpt",
         sha256="0962b1914e3e053922d957c45bc84a78c985765641dc6bceeeb3a7d8dfecfdf6",
         url="https://storage.googleapis.com/audioset/vggish_model.ckpt",
@@ -182,6 +194,7 @@ CATALOGUE = {
     "panns_cnn14": Published(
         **_PANNS,
         weights=80_769_871,
+        operations=4_023,
         file="Cnn14_mAP=0.431.pth",
         sha256="0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
         url="https://zenodo.org/record/3987831/files/Cnn14_mAP%3D0.431.pth",
@@ -190,6 +203,7 @@ CATALOGUE = {
     "panns_mobilenet": Published(
         **_PANNS,
         weights=4_818_319,
+        operations=155,
         file="MobileNetV1_mAP=0.389.pth",
         url="https://zenodo.org/record/3987831/files/MobileNetV1_mAP%3D0.389.pth",
         note=f"needs the extra `torch`; no public source states the file's SHA-256; {_ONLY_RANDOM}",
@@ -213,6 +227,7 @@ CATALOGUE = {
         citation="J. Lin, K. Kilgour, D. Roblek, M. Sharifi: Training Keyword Spotters with Limited and Synthesized "
         "Speech Data. ICASSP 2020, arXiv:2002.01322",
         weights=328_200,
+        operations=140,
         file="openwakeword-0.4.0-py3-none-any.whl",
         sha256="2c353f49a35d384507403efde3db439353d8281a52d08a0e42a5b493e5145075",
         package="openwakeword==0.4.0",

@@ -7,9 +7,27 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from keras_audio_transfer.commands.benchmarks.measuring import ROUNDS
+from keras_audio_transfer.config import AudioConfig
 
 SIZE = 1024  # rows and columns of the matrices; a product of two takes 4 MB each
 PRODUCTS = 10  # of each core in a round
+
+
+def of_network(network, config: AudioConfig, n_samples: int) -> int:
+    """The `operations` of a model for a waveform; what its patches have in common is counted once, as it is served.
+
+    Args:
+        network: waveforms -> features.
+        config: its front end.
+        n_samples: of the waveform, behind which there are zeros where the front end wants some.
+    """
+    from keras_audio_transfer.export.patchwise import ConvolvedFeatures, patchwise
+
+    shape = 1, n_samples + config.zeros_behind(n_samples)
+    for layer in patchwise(network).layers:
+        if isinstance(layer, ConvolvedFeatures):
+            network, shape = layer.maps, (1, config.frames_of(shape[1]), config.n_mels, 1)
+    return operations(lambda x: network(x, training=False), *shape)
 
 
 def operations(function: Callable, *shape: int) -> int:

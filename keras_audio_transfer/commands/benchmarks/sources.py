@@ -179,20 +179,14 @@ def _ours(model_dir, paths, audio_seconds, workers):
 
 
 def _operations(model_dir, paths):
-    """Of the network, for the first clip; what its patches have in common is counted once where it is computed once."""
+    """Of the network, for the first clip."""
     from keras_audio_transfer.audio.loading import load_for
-    from keras_audio_transfer.export.patchwise import ConvolvedFeatures, patchwise
     from keras_audio_transfer.extractor import load_model
     from keras_audio_transfer.model_folder import keras_file
 
-    config, network = Card.read(model_dir).audio, load_model(keras_file(model_dir))
+    config = Card.read(model_dir).audio
     n_samples = len(load_for(*_clips(paths[:1]), config).waveform)
-    n_samples += config.zeros_behind(n_samples)
-    shape = 1, n_samples
-    for layer in patchwise(network).layers:
-        if isinstance(layer, ConvolvedFeatures):
-            network, shape = layer.maps, (1, config.frames_of(n_samples), config.n_mels, 1)
-    return arithmetic.operations(lambda x: network(x, training=False), *shape)
+    return arithmetic.of_network(load_model(keras_file(model_dir)), config, n_samples)
 
 
 def _cut(waveform, config):
