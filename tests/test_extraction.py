@@ -292,7 +292,7 @@ def test_more_workers_than_processors_get_no_more_threads_of_tensorflow(monkeypa
     assert given == {"intra": [1, 1], "inter": [2, 4]}
 
 
-def heard_before_each_call(extractor, monkeypatch, n_clips, workers=1):
+def heard_before_each_call(extractor, monkeypatch, n_clips):
     """How many more clips had been heard whenever the network ran."""
     heard, before = [], []
 
@@ -306,11 +306,11 @@ def heard_before_each_call(extractor, monkeypatch, n_clips, workers=1):
         return frozen(samples)
 
     frozen = extractor.frozen
-    monkeypatch.setattr(extractor, "frozen", network)
     clips = [Clip(str(number), None, synthesise=sound) for number in range(n_clips)]
-    features, failures = extract(extractor, LAYERS, clips, [], CONFIG, workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor, "frozen", network)
+        features, failures = extract(extractor, LAYERS, clips, [], CONFIG, workers=1)
     assert (len(features.clip_ids), failures) == (n_clips, [])
-    monkeypatch.setattr(extractor, "frozen", frozen)
     return [n for n in before if n]
 
 

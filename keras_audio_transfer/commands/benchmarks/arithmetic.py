@@ -18,15 +18,15 @@ def of_network(network, config: AudioConfig, n_samples: int) -> int:
 
     Args:
         network: waveforms -> features.
-        config: its front end.
-        n_samples: of the waveform, behind which there are zeros where the front end wants some.
+        config: its front end, which fills the waveform up where it wants whole patches.
+        n_samples: of the waveform.
     """
     from keras_audio_transfer.export.patchwise import ConvolvedFeatures, patchwise
 
-    shape = 1, n_samples + config.zeros_behind(n_samples)
+    shape = 1, n_samples
     for layer in patchwise(network).layers:
         if isinstance(layer, ConvolvedFeatures):
-            network, shape = layer.maps, (1, config.frames_of(shape[1]), config.n_mels, 1)
+            network, shape = layer.maps, (1, config.frames_of(n_samples), config.n_mels, 1)
     return operations(lambda x: network(x, training=False), *shape)
 
 
