@@ -6,6 +6,7 @@ What comes of a call then depends on nothing that runs before it or beside it.
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -33,7 +34,10 @@ def as_they_end(function: Callable, calls: Mapping[Key, tuple], jobs: int) -> It
     context = _context()
 
     def in_its_process(arguments):
-        with ProcessPoolExecutor(1, context, _start) as process:
+        with (
+            tempfile.TemporaryDirectory(prefix="keras_audio_transfer_") as scratch,
+            ProcessPoolExecutor(1, context, _start, (scratch,)) as process,
+        ):
             try:
                 return process.submit(function, *arguments).result()
             except BrokenProcessPool as error:
@@ -62,8 +66,12 @@ def _context():
     return context
 
 
-def _start():
-    """No life without the process that started it, which may be gone already; and one thread of TensorFlow."""
+def _start(scratch):
+    """No life without the process that started it, which may be gone already; and one thread of TensorFlow.
+
+    What TensorFlow writes for itself it removes when a program ends, but a process like this ends in another way.
+    """
+    tempfile.tempdir = scratch
 
     def watch():
         multiprocessing.parent_process().join()

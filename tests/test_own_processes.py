@@ -16,6 +16,16 @@ if __name__ == "__main__":  # not in the processes that it starts
     assert isinstance(killed.exception(), InputError)
     print(ended["text"].exception(), killed.exception(), sep="\\n")
 """
+WRITING = """
+import tempfile
+from pathlib import Path
+from keras_audio_transfer.own_processes import as_they_end
+
+if __name__ == "__main__":  # not in the processes that it starts
+    ((_, ended),) = as_they_end(tempfile.mkdtemp, {"folder": ()}, jobs=1)
+    folder = Path(ended.result())
+    assert folder.is_absolute() and not folder.exists() and not folder.parent.exists()
+"""
 CLOSED = """
 import multiprocessing
 import time
@@ -52,3 +62,7 @@ def test_what_comes_of_calls(tmp_path):
 
 def test_what_is_closed_leaves_no_process(tmp_path):
     run(CLOSED, tmp_path)
+
+
+def test_temporary_files_of_a_call_go_with_its_process(tmp_path):
+    run(WRITING, tmp_path)
