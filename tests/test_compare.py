@@ -338,10 +338,47 @@ def finished(of_floors, tmp_path):
     return shutil.copytree(of_floors, tmp_path / "out")
 
 
-def again(out, manifest):
+def again(out, manifest, *more):
     """Call it again, in this process: for what is refused before TensorFlow is set up."""
     arguments = "compare", "--mfcc", "--log-mel", "--quiet", "--dataset", "manifest", "--data-dir", manifest
-    return run_main(*arguments, "--output-dir", out)
+    return run_main(*arguments, "--output-dir", out, *more)
+
+
+def test_sources_are_added_to_a_comparison(finished, clips, tmp_path):
+    """What is there stays, and the whole is what one comparison of all gives."""
+    (features := tmp_path / "new").mkdir()
+    write_features(features, clips, {"first": ["a", "b"], "second": ["a"]})
+    first, second = (features / "features" / f"{name}.npz" for name in ("first", "second"))
+    before = pd.read_csv(finished / "scores.csv")
+    kept = (finished / "features" / "mfcc.npz").stat().st_mtime_ns
+    assert again(finished, clips, "--features", first) == 0
+    assert again(finished, clips, "--features", first, second) == 0
+    assert (finished / "features" / "mfcc.npz").stat().st_mtime_ns == kept
+    assert again(tmp_path / "at_once", clips, "--features", first, second) == 0
+    for name in ("differences.csv", "config.json"):
+        assert (finished / name).read_bytes() == (tmp_path / "at_once" / name).read_bytes()
+    grown, at_once = (pd.read_csv(out / "scores.csv") for out in (finished, tmp_path / "at_once"))
+    pd.testing.assert_frame_equal(grown.drop(columns="seconds_a_clip"), at_once.drop(columns="seconds_a_clip"))
+    pd.testing.assert_series_equal(grown["seconds_a_clip"][: len(before)], before["seconds_a_clip"])
+    with pytest.raises(InputError, match=r"config\.json: is of another run \(sources was "):
+        again(finished, clips, "--features", second)  # to leave one out is another comparison
+    with pytest.raises(InputError, match=r"config\.json: is of another run \(join was "):
+        again(finished, clips, "--features", first, second, "--join")
+
+
+def test_an_added_source_must_have_the_clips_of_the_others(finished, clips, tmp_path):
+    (features := tmp_path / "new").mkdir()
+    write_features(features, clips, {"first": ["a"]})
+    path = features / "features" / "first.npz"
+    FeatureTable.load(path).with_rows(np.arange(2, 18)).save(path)
+    before = {name: (finished / name).read_bytes() for name in ("scores.csv", "config.json")}
+    what = "--output-dir: only 16 of the 18 clips on which the other sources were scored have features of first.npz "
+    for _ in range(2):
+        with pytest.raises(InputError, match=what):
+            again(finished, clips, "--features", path)
+    assert before == {name: (finished / name).read_bytes() for name in before}
+    (finished / "scores.csv").unlink()  # then no score is of more clips
+    assert again(finished, clips, "--features", path) == 1
 
 
 def test_another_data_set_in_its_folder_is_refused(finished, clips, tmp_path):

@@ -8,7 +8,7 @@ which are tried). With --join also of the layers of all sources, named SOURCE/LA
 is chosen inside each training part (nested), so that no score has a part in a choice; folds are the data set's own.
 differences.csv has what lies between two sources, fold by fold, with its 95 % interval. A source may be a file of the
 same clips' features (--features), too, which is called by its name. A run that was killed continues when it is started
-again.
+again; named with more sources, it adds those to what is there (but not with --join, whose choice is among all).
 """
 
 import itertools
@@ -28,11 +28,12 @@ from keras_audio_transfer.files import (
     failures_beside,
     number_in,
     write_failures,
+    write_json,
 )
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
 from keras_audio_transfer.probing.layer_weights import CHANNELS
-from keras_audio_transfer.resume import Journal, check_settings
+from keras_audio_transfer.resume import Journal, check_settings, read_settings
 from keras_audio_transfer.splits import FINGERPRINT
 
 JOINED = "joined"
@@ -41,6 +42,7 @@ BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not si
 SCORES, CONFIG = "scores.csv", "config.json"
 DIFFERENCES = "differences.csv"
 CARDS = "cards_sha256"  # the setting that holds what the sources' answers depend on
+PER_SOURCE = ("sources", CARDS)  # the settings with a value a source
 RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
 TEXTS = ("source", "choice", "chosen", "metric", "chosen_on", "parameters", "chosen_by_round")
 MAY_LACK = ("seconds_a_clip", "deviation", "interval_low", "interval_high")  # of `joined`, and of a single fold
@@ -264,6 +266,28 @@ def settings_of(options, sources, files, clips):
     return settings | {name: value for name in defaults if (value := getattr(options, name)) != defaults[name]}
 
 
+def sources_before(options, settings):
+    """Which of the sources were compared in this folder already; all of them where nothing can be added to it."""
+    path, sources = options.output_dir / CONFIG, settings["sources"]
+    before = read_settings(path).get("sources") if path.exists() and not options.join else None
+    return [*before] if isinstance(before, dict) and before and {*before} < {*sources} else [*sources]
+
+
+def restricted(settings, names):
+    """The settings of a comparison of some of the sources."""
+    kept = {*names}
+    return settings | {key: {k: v for k, v in settings[key].items() if k in kept} for key in PER_SOURCE}
+
+
+def check_same_clips(before, tables, found):
+    """Refuse added sources without features of clips that the others were scored on."""
+    n_before = len(next(iter(source_features.of_all_sources({name: found[name][0] for name in before}).values())))
+    if n_before > (n_now := len(next(iter(tables.values())))):
+        added = ", ".join(name for name in tables if name not in before)
+        what = f"{n_now} of the {n_before} clips on which the other sources were scored have features of {added}"
+        raise InputError(f"--output-dir: only {what} (see failed.csv); compare all in another folder")
+
+
 @cli.command(arguments)
 def main(options):
     import pandas as pd
@@ -276,7 +300,9 @@ def main(options):
     found = {name: source_features.read(path, clips, label_names) for name, path in files.items()}
     cluster = cli.cluster_of(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    check_settings(options.output_dir / CONFIG, settings_of(options, sources, files, clips), added=[FINGERPRINT, CARDS])
+    settings, config = settings_of(options, sources, files, clips), options.output_dir / CONFIG
+    before = sources_before(options, settings)
+    check_settings(config, restricted(settings, before), added=[FINGERPRINT, CARDS])
 
     if any(sources.values()):
         from keras_audio_transfer import extraction
@@ -290,6 +316,10 @@ def main(options):
     path = options.output_dir / SCORES
     write_failures(path, failures)
     tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
+    if len(before) < len(tables):
+        if path.exists():
+            check_same_clips(before, tables, found)
+        write_json(config, settings)
     members = {name: (name,) for name in tables}
     if options.join:
         members[JOINED] = (*(path.resolve().name for path in options.models), *files)
