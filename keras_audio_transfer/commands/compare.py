@@ -326,17 +326,17 @@ def main(options):
         tables[JOINED] = source_features.joined({name: tables[name] for name in members[JOINED]})
     left_out = tuple({clip.clip_id for clip in clips} - {*map(str, tables[next(iter(found))].clip_ids)})
     done = read_scores(path) if path.exists() else pd.DataFrame({"source": []})
-    parts = [done]
+    parts = dict(iter(done.groupby("source")))
     for name, table in tables.items():
-        if name in set(done["source"]):
+        if name in parts:
             continue
         paths = [files.get(source) or place_of(options, source) for source in members[name]]
         on_worker = source_features.table_on_worker, paths, members[name], left_out
         rows = pd.DataFrame(rows_of(options, name, table, phases, cluster, on_worker))
         rows.insert(3, "seconds_a_clip", found[name][1]["seconds_a_clip"] if name in found else None)
-        parts.append(rows)
+        parts[name] = rows
         with atomic_write(path) as partial:
-            pd.concat([part for part in parts if len(part)]).to_csv(partial, index=False)
+            pd.concat([parts[name] for name in tables if name in parts]).to_csv(partial, index=False)
         unfinished(options, name).unlink(missing_ok=True)
     scores = read_scores(path)
     between = differences(scores, fold_columns(scores))
