@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import zipfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from conftest import read_card, run_main, some_quick
 import keras_audio_transfer as kat
 from keras_audio_transfer.commands.benchmarks import arithmetic
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained import catalogue
+from keras_audio_transfer.pretrained import catalogue, yamnet
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.source import build, source
 
@@ -110,7 +111,7 @@ def test_a_file_that_is_not_the_published_one(tmp_path):
 
 
 def test_no_name_and_no_folder_hides_a_file_that_is_not_the_published_one(tmp_path):
-    for name in ("yamnet.tflite", "yamnet.bin", "YAMNET.TFLITE", "embedding_model.onnx", ".index"):
+    for name in ("yamnet.tflite", "yamnet.bin", "YAMNET.TFLITE", "embedding_model.onnx", *CATALOGUE["MSD_vgg"].members):
         (tmp_path / name).write_bytes(b"another")
     for network, name in (("yamnet", "yamnet.bin"), ("yamnet", "YAMNET.TFLITE"), ("speech_embedding", "yamnet.bin")):
         with pytest.raises(InputError, match=rf"{name}: its SHA-256 is "):
@@ -118,19 +119,48 @@ def test_no_name_and_no_folder_hides_a_file_that_is_not_the_published_one(tmp_pa
     for network, name in (
         ("yamnet", "yamnet.tflite"),
         ("speech_embedding", "embedding_model.onnx"),
-        ("MSD_vgg", ".index"),
+        ("MSD_vgg", ".data-00000-of-00001"),
     ):
         with pytest.raises(InputError, match=rf"/{name}: its SHA-256 is "):
-            catalogue.check(network, tmp_path)
+            catalogue.check(network, catalogue.find(network, tmp_path))
+
+
+def test_what_is_checked_in_a_folder_is_what_is_read(tmp_path):
+    """Under each of the names that people have; an altered file beside it is neither."""
+    second = CATALOGUE["yamnet"].also[0]
+    (tmp_path / second).write_bytes(b"altered")
+    assert catalogue.find("yamnet", tmp_path) == tmp_path / second
+    (tmp_path / "yamnet").mkdir()
+    (tmp_path / "yamnet" / "yamnet.tflite").write_bytes(b"not looked at")
+    with pytest.raises(InputError, match=rf"{second}: its SHA-256 is "):
+        run_main("import", "yamnet", "--from", tmp_path, "--output-dir", tmp_path / "out")
+    (tmp_path / "openl3_audio_mel128_env.h5").write_bytes(b"")
+    assert catalogue.find("openl3_mel128_env", tmp_path).name == "openl3_audio_mel128_env.h5"
+    with pytest.raises(InputError, match=r": holds no vggish_model\.ckpt; name the file itself$"):
+        catalogue.find("vggish", tmp_path)
+
+
+def test_nothing_is_read_of_a_file_that_is_not_the_published_one(tmp_path, monkeypatch):
+    """What takes all memory when it is read is known by its checksum before."""
+
+    def read(path):
+        raise AssertionError(f"{path} was read")
+
+    (tmp_path / "yamnet.tflite").write_bytes(b"another")
+    monkeypatch.setitem(yamnet.SOURCES, "yamnet", replace(yamnet.SOURCES["yamnet"], read=read))
+    with pytest.raises(InputError, match=r"yamnet\.tflite: its SHA-256 is "):
+        run_main("import", "yamnet", "--from", tmp_path / "yamnet.tflite", "--output-dir", tmp_path / "out")
 
 
 @needs_published
 def test_what_was_published_is_known_in_every_form(tmp_path):
     wheel = Path(PUBLISHED) / CATALOGUE["MSD_musicnn"].file
-    assert catalogue.check("MSD_musicnn", wheel)[0] == catalogue.check("MSD_musicnn", wheel.parent)[0] == wheel.name
+    assert catalogue.check("MSD_musicnn", wheel)[0] == wheel.name
+    assert catalogue.find("MSD_musicnn", wheel.parent) == wheel
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    assert catalogue.check("MSD_musicnn", tmp_path)[0] == ".data-00000-of-00001"
+    folder = catalogue.find("MSD_musicnn", tmp_path)
+    assert catalogue.check("MSD_musicnn", folder)[0] == ".data-00000-of-00001"
     assert catalogue.check("MTT_vgg", tmp_path / "musicnn" / "MTT_vgg")[0] == ".data-00000-of-00001"
     with pytest.raises(InputError, match=r"\.data-00000-of-00001: its SHA-256"):
         catalogue.check("MSD_vgg", tmp_path / "musicnn" / "MTT_vgg")

@@ -269,6 +269,19 @@ def test_many_arrays_of_a_permitted_size(tmp_path):
     refused(tmp_path / FILE, r"array\d is of shape \(4194304,\), too large beside the others")
 
 
+def test_arrays_that_lie_in_another_file(tmp_path):
+    """Of which the file's checksum says nothing."""
+    (tmp_path / "secret.bin").write_bytes(bytes(16))
+    with h5py.File(tmp_path / FILE, "w") as file:
+        file.create_dataset("array", (4,), "float32", external=[(tmp_path / "secret.bin", 0, 16)])
+    refused(tmp_path / FILE, "array is in another file")
+    layout = h5py.VirtualLayout((4,), "float32")
+    layout[:] = h5py.VirtualSource(tmp_path / "other.h5", "array", (4,))
+    with h5py.File(tmp_path / FILE, "w") as file:
+        file.create_virtual_dataset("array", layout)
+    refused(tmp_path / FILE, "array is in another file")
+
+
 def test_a_negative_variance(tmp_path):
     arrays = dict(NETWORK.read(write_h5(tmp_path / FILE, named())))
     arrays["conv2_1_normalisation"][3][0] = -1

@@ -11,13 +11,14 @@ import pytest
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import source, speech_embedding
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 
 PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED")
 needs_published = pytest.mark.skipif(
     not PUBLISHED, reason="KAT_TEST_PRETRAINED does not name a folder with the wheel and reference_speech.npz"
 )
 NETWORK = speech_embedding.SOURCES["speech_embedding"]
-WHEEL = speech_embedding.FILES[1]
+WHEEL = CATALOGUE["speech_embedding"].file
 TAPS = [*(f"conv{i}" for i in range(1, 20)), "embedding"]
 WIDTHS = {"conv1": 24, "conv3": 24, "conv4": 48, "conv7": 48, "conv8": 72, "conv11": 72, "conv12": 96, "embedding": 96}
 
@@ -164,8 +165,8 @@ def test_damaged_wheel(tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    refused(tmp_path / "other.onnx", "does not exist; expected embedding_model.onnx or openwakeword-0.4.0-py3")
-    with pytest.raises(InputError, match=r"embedding_model.onnx: does not exist; expected"):
+    refused(tmp_path / "other.onnx", "does not exist; expected openwakeword-0.4.0-py3-none-any.whl or embed")
+    with pytest.raises(InputError, match=rf"{WHEEL}: does not exist; expected"):
         NETWORK.read(tmp_path)
 
 

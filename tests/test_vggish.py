@@ -8,7 +8,9 @@ from sounds import noise
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import source, vggish
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 
+FILE = CATALOGUE["vggish"].file
 NETWORK = vggish.SOURCES["vggish"]
 # Name in the checkpoint -> the kernel's shape; a pool is behind those of _POOLED.
 KERNELS = {
@@ -49,7 +51,7 @@ def arrays():
 
 @pytest.fixture(scope="module")
 def checkpoint(arrays, tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("published") / vggish.FILE, arrays)
+    return write_checkpoint(tmp_path_factory.mktemp("published") / FILE, arrays)
 
 
 def independent(patches, arrays):
@@ -114,7 +116,7 @@ def refused(path, message):
     with pytest.raises(InputError, match=message) as error:
         NETWORK.read(path)
     assert str(error.value).startswith(str(path))
-    assert str(error.value).endswith(("get it again from " + "https://storage.googleapis.com/audioset/" + vggish.FILE,
+    assert str(error.value).endswith(("get it again from " + "https://storage.googleapis.com/audioset/" + FILE,
                                       "; get it again", "get the file again"))  # fmt: skip
     assert len(str(error.value).splitlines()) == 1
 
@@ -125,7 +127,7 @@ def small_arrays():
 
 
 def test_other_networks(tmp_path):
-    path = tmp_path / vggish.FILE
+    path = tmp_path / FILE
     refused(write_checkpoint(path, small_arrays()), r"is another network \(conv1 is \[\(2, 3\), \(2, 3\)\]; expected")
     without = {name: array for name, array in small_arrays().items() if name != "vggish/fc1/fc1_2/biases"}
     missing = r"is another network \(vggish/fc1/fc1_2/biases is missing\); expected vggish"
@@ -139,7 +141,7 @@ def test_other_networks(tmp_path):
 
 
 def test_truncated_and_damaged_files(tmp_path):
-    path = write_checkpoint(tmp_path / vggish.FILE, {**small_arrays(), "vggish/conv2/weights": noise(100, 100)})
+    path = write_checkpoint(tmp_path / FILE, {**small_arrays(), "vggish/conv2/weights": noise(100, 100)})
     whole = path.read_bytes()
     for size in (0, 9, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
@@ -150,7 +152,7 @@ def test_truncated_and_damaged_files(tmp_path):
 
 
 def test_no_such_network(tmp_path):
-    with pytest.raises(InputError, match=rf"{vggish.FILE}: does not exist; expected the file of https://.*a folder"):
+    with pytest.raises(InputError, match=rf"{FILE}: does not exist; expected the file of https://.*a folder"):
         NETWORK.read(tmp_path)
     path = tmp_path / "other.ckpt"
     with pytest.raises(InputError, match=r"other\.ckpt: does not exist"):

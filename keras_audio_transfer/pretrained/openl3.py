@@ -20,7 +20,6 @@ import keras
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.pretrained.source import (
     HDF5_ERRORS,
     Source,
@@ -124,9 +123,8 @@ def read(source: str, path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    entry, stem = published(source), _stem(source)
-    files = (entry.file, f"{stem}.h5", entry.file.removesuffix(".gz"))
-    path, remedy = file_and_remedy(source, path, files, _LARGEST)
+    path, remedy = file_and_remedy(source, path, _LARGEST)
+    stem = source.replace("openl3", "openl3_audio")  # how the published file's name begins
     named = re.match("openl3_[a-z]+_[a-z0-9]+_[a-z]+", path.name)
     if named and named[0] != stem:
         raise InputError(f"{path}: is by its name another network than {source}, {stem}; {remedy}")
@@ -187,11 +185,6 @@ def _arrays(groups, layer, *kinds):
     if missing:
         raise ValueError(f"{layer}/{missing[0]} is missing")
     return [groups[layer][kind] for kind in kinds]
-
-
-def _stem(source):
-    """How the published file's name begins."""
-    return source.replace("openl3", "openl3_audio")
 
 
 SOURCES = {

@@ -177,7 +177,7 @@ def read(name: str, path: Path) -> Weights:
     entry = published(name)
     remedy = f"get it again from {entry.url}"
     expected = f"{entry.file}, or a folder that holds it"
-    path = published_file(path, (entry.file,), expected, _LARGEST, remedy)
+    path = published_file(path, entry.names, expected, _LARGEST, remedy)
     try:
         import torch
     except ImportError as error:

@@ -115,19 +115,20 @@ def published_file(path: Path, names: Sequence[str], expected: str, largest: int
     return found
 
 
-def file_and_remedy(name: str, path: Path, files: Sequence[str], largest: int) -> tuple[Path, str]:
+def file_and_remedy(name: str, path: Path, largest: int) -> tuple[Path, str]:
     """The file of a network that is published at an address, and what to do where it turns out to be another.
 
     Args:
         name: of the network.
-        path, files, largest: as `path`, `names` and `largest` of `published_file`.
+        path, largest: see `published_file`.
 
     Raises:
         InputError: see `published_file`.
     """
-    url = published(name).url
-    remedy = f"get it again from {url}"
-    return published_file(path, files, f"the file of {url}, or a folder that holds it", largest, remedy), remedy
+    entry = published(name)
+    remedy = f"get it again from {entry.url}"
+    expected = f"the file of {entry.url}, or a folder that holds it"
+    return published_file(path, entry.names, expected, largest, remedy), remedy
 
 
 def first_line(error: Exception) -> str:
@@ -165,14 +166,17 @@ def hdf5_arrays(group: h5py.Group, largest: int) -> dict[str, np.ndarray]:
         Path, which begins with `/` and has no `:0` at its end -> the array.
 
     Raises:
-        ValueError: larger arrays, or one that holds no numbers.
+        ValueError: larger arrays, one that holds no numbers, or one that lies in another file.
     """
-    found = {}
+    found, room = {}, largest
 
     def collect(name, item):
+        nonlocal room
         if isinstance(item, h5py.Dataset):
-            size = largest + 1 if item.size is None else item.size * 4
-            if size + sum(array.nbytes for array in found.values()) > largest:
+            if item.external or item.is_virtual:  # it names any file of this machine
+                raise ValueError(f"{name} is in another file")
+            room -= largest + 1 if item.size is None else item.size * 4
+            if room < 0:
                 raise ValueError(f"{name} is of shape {item.shape}, too large beside the others")
             found[f"/{name.removesuffix(':0')}"] = np.array(item, np.float32)
 

@@ -12,9 +12,9 @@ import keras
 
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.pretrained.catalogue import published
 from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, first_line, published_file
 
-FILES = ("embedding_model.onnx", "openwakeword-0.4.0-py3-none-any.whl")
 MEMBER = "openwakeword/resources/models/embedding_model.onnx"  # of the wheel
 INSTALL = 'pip install "keras_audio_transfer[onnx]"'
 CONFIG = AudioConfig(
@@ -106,8 +106,9 @@ def read(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network; or the package `onnx` is not installed.
     """
-    expected = f"{' or '.join(FILES)}, or a folder that holds one"
-    path = published_file(path, FILES, expected, _LARGEST, _REMEDY)
+    names = published("speech_embedding").names
+    expected = f"{' or '.join(names)}, or a folder that holds one"
+    path = published_file(path, names, expected, _LARGEST, _REMEDY)
     data = _graph_of(path)
     try:
         import onnx

@@ -13,7 +13,6 @@ import keras
 from keras_audio_transfer.pretrained import yamnet
 from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, file_and_remedy, read_checkpoint
 
-FILE = "vggish_model.ckpt"
 CONFIG = replace(yamnet.CONFIG, log_offset=0.01, patch_hop=96, patch_rest="drop")  # of which YAMNet's was made
 # Filters of the convolutions of each block; a pool is behind each block.
 BLOCKS = ((64,), (128,), (256, 256), (512, 512))
@@ -78,7 +77,7 @@ def read(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path, remedy = file_and_remedy("vggish", path, (FILE,), _LARGEST)
+    path, remedy = file_and_remedy("vggish", path, _LARGEST)
     variables = {name: [f"vggish/{scope}/{kind}" for kind in ("weights", "biases")] for name, scope, _ in _layers()}
     weights = read_checkpoint(str(path), "vggish", variables, path, remedy)
     check_arrays(path, weights, {name: [shape, shape[-1:]] for name, _, shape in _layers()})

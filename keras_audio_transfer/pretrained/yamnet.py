@@ -29,10 +29,6 @@ from keras_audio_transfer.pretrained.source import (
 )
 from keras_audio_transfer.pretrained.yamnet_labels import LABELS
 
-FILES = {
-    "yamnet": ("yamnet.tflite", "lite-model_yamnet_classification_tflite_1.tflite"),
-    "yamnet_float": ("yamnet.h5",),
-}
 CONFIG = AudioConfig(
     sample_rate=16000,
     clip_seconds=0.975,
@@ -145,7 +141,7 @@ def read_lite(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path, remedy = file_and_remedy("yamnet", path, FILES["yamnet"], _LARGEST)
+    path, remedy = file_and_remedy("yamnet", path, _LARGEST)
     if _beginning(path, "a TensorFlow Lite file", remedy) == _HDF5:
         raise InputError(f"{path}: is a Keras file, another network than yamnet.tflite; import it as yamnet_float")
     try:
@@ -211,7 +207,7 @@ def read_float(path: Path) -> Weights:
     Raises:
         InputError: not there, not this file, damaged, or another network.
     """
-    path, remedy = file_and_remedy("yamnet_float", path, FILES["yamnet_float"], _LARGEST)
+    path, remedy = file_and_remedy("yamnet_float", path, _LARGEST)
     if _beginning(path, "an HDF5 file", remedy)[4:] == _TFLITE:
         raise InputError(f"{path}: is a TensorFlow Lite file, another network than yamnet.h5; import it as yamnet")
     try:
