@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def compare(run_script, clips):
     return run
 
 
-def write_features(out, clips, layers):
+def write_features(out, clips, layers, weights=""):
     """What a run has kept that was killed when it had the features: of each source, with the labels in all of them."""
     rows = pd.read_csv(clips)
     labels = (rows["label"] == "tone").to_numpy(np.int64)
@@ -60,7 +61,9 @@ def write_features(out, clips, layers):
     for source, names in layers.items():
         rng = np.random.default_rng(0)  # the same for all
         values = {name: np.float32(rng.normal(size=(len(rows), 3)) + labels[:, None]) for name in names}
-        FeatureTable(values, rows["path"].to_numpy(str), *about).save(out / "features" / f"{source}.npz")
+        of_weights = dict.fromkeys(names, weights if source not in mfcc.FLOORS else "")
+        table = FeatureTable(values, rows["path"].to_numpy(str), *about, weights_sha256=of_weights)
+        table.save(out / "features" / f"{source}.npz")
         cost = {"seconds_a_clip": 0.01, "failures": []}
         (out / "features" / f"{source}.json").write_text(json.dumps(cost))
 
@@ -69,8 +72,13 @@ def write_features(out, clips, layers):
 def compared(compare, clips, models, tmp_path_factory):
     out = tmp_path_factory.mktemp("compared") / "out"
     (out / "features").mkdir(parents=True)
-    layers = ["layer4", "layer5"]
-    write_features(out, clips, {"tones": layers, "other": layers, "mfcc": ["mfcc"], "log_mel": ["log_mel"]})
+    models = [shutil.copytree(model, out.parent / model.name) for model in models]
+    for model in models:  # of two layers, which have few combinations; they need not be run
+        card = json.loads((model / "card.json").read_text())
+        card |= {"layer_names": ["layer4", "layer5"], "layer_sizes": {"layer4": 3, "layer5": 3}}
+        (model / "card.json").write_text(json.dumps(card))
+    layers = dict.fromkeys(("tones", "other"), card["layer_names"]) | {"mfcc": ["mfcc"], "log_mel": ["log_mel"]}
+    write_features(out, clips, layers, card["weights_sha256"])
     weights = {path.name: Card.read(path).weights_sha256 for path in models} | {"mfcc": None, "log_mel": None}
     settings = {"sources": weights, "dataset": "manifest", "clips": 18, "seed": 0, "join": True}
     (out / "config.json").write_text(json.dumps(settings))
@@ -372,11 +380,13 @@ def test_an_added_source_must_have_the_clips_of_the_others(finished, clips, tmp_
     path = features / "features" / "first.npz"
     FeatureTable.load(path).with_rows(np.arange(2, 18)).save(path)
     before = {name: (finished / name).read_bytes() for name in ("scores.csv", "config.json")}
-    what = "--output-dir: only 16 of the 18 clips on which the other sources were scored have features of first.npz "
+    assert not (finished / "failed.csv").exists()
+    what = "--output-dir: only 16 of the 18 clips on which the other sources were scored have features "
     for _ in range(2):
         with pytest.raises(InputError, match=what):
             again(finished, clips, "--features", path)
     assert before == {name: (finished / name).read_bytes() for name in before}
+    assert not (finished / "failed.csv").exists()  # of another comparison
     (finished / "scores.csv").unlink()  # then no score is of more clips
     assert again(finished, clips, "--features", path) == 1
 
@@ -428,6 +438,51 @@ def test_kept_features_of_other_clips_are_refused(finished, clips, damage):
         getattr(table, damage)[:] = np.roll(getattr(table, damage), 1)
     of_run = datasets.load("manifest", clips)
     assert source_features._is_of(table, of_run, ["noise", "tone"]) == (damage == "nothing")
+
+
+def test_kept_features_of_another_source_are_refused(finished, clips):
+    """Such as those of a network that an addition which was refused has left, where its name is another network's."""
+    features = finished / "features"
+    shutil.copy(features / "log_mel.npz", features / "mfcc.npz")
+    refused = r"mfcc\.npz: is not what this run had kept, or of another network named mfcc.*; remove both to go on$"
+    with pytest.raises(InputError, match=refused):
+        again(finished, clips)
+
+
+def test_kept_features_are_those_of_the_network_that_is_named(compared, clips, tmp_path):
+    out, flags = compared
+    shutil.copytree(out, tmp_path / "out")
+    path = tmp_path / "out" / "features" / "tones.npz"
+    table = FeatureTable.load(path)
+    cost = tmp_path / "out" / "features" / "tones.json"
+    cost.write_text(json.dumps({"seconds_a_clip": 0.01, "failures": [], "answers": "of another pooling"}))
+    options, of_run = SimpleNamespace(output_dir=tmp_path / "out"), datasets.load("manifest", clips)
+
+    def computed():
+        return source_features.computed(options, "tones", flags[1], of_run, ["noise", "tone"], None, None)
+
+    refused = r"tones\.npz: is not what this run had kept, or of another network named tones, or tones\.json is; remove"
+    with pytest.raises(InputError, match=refused):
+        computed()
+    cost.write_text((out / "features" / "tones.json").read_text())  # which an older version wrote
+    np.testing.assert_array_equal(computed()[0].layers["layer5"], table.layers["layer5"])
+    replace(table, weights_sha256=dict.fromkeys(table.layers, "0" * 64)).save(path)
+    with pytest.raises(InputError, match=refused):
+        computed()
+
+
+@pytest.mark.parametrize("edit", ["1 rows of ghost; expected none", "1 rows of mfcc; expected all layers"])
+def test_scores_that_are_not_the_whole_are_refused(finished, clips, edit):
+    scores = pd.read_csv(finished / "scores.csv")
+    if "ghost" in edit:
+        scores = pd.concat([scores, scores[:1].assign(source="ghost")])
+    else:
+        scores["choice"] = scores["choice"].where(scores["source"] != "mfcc", LAST)
+    scores.to_csv(finished / "scores.csv", index=False)
+    with pytest.raises(
+        InputError, match=rf"scores\.csv: is not a table that compare writes \(it has {edit}\); remove it"
+    ):
+        again(finished, clips)
 
 
 @pytest.mark.parametrize("left", ["scores.csv", "features", "unfinished.mfcc.jsonl"])

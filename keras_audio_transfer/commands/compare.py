@@ -150,17 +150,20 @@ def unfinished(options, name):
     return options.output_dir / f"unfinished.{name}.jsonl"
 
 
+def wanted_of(options, name, layers):
+    """Choice -> the combinations of a source's layers that it is made among, in the order of the rows."""
+    if len(layers) == 1:
+        return {ALL: [layers]}
+    chosen_by = thorough(layers) if options.combinations == BEST else METHODS[options.combinations]
+    last = {} if name == JOINED else {LAST: [layers[-1:]]}
+    return {**last, SINGLE: single, ALL: [layers], CHOSEN: chosen_by}
+
+
 def rows_of(options, name, table, phases, cluster, on_worker):
     """A row a choice; of a source with one layer, one. `on_worker`: for `probe.scores_on`, where there is a cluster."""
     from keras_audio_transfer.probing.prober import Prober
 
-    names = tuple(table.layers)
-    chosen_by = thorough(names) if options.combinations == BEST else METHODS[options.combinations]
-    wanted = {LAST: [names[-1:]], SINGLE: single, ALL: [names], CHOSEN: chosen_by}
-    if len(names) == 1:
-        wanted = {ALL: [names]}
-    elif name == JOINED:
-        del wanted[LAST]
+    wanted = wanted_of(options, name, tuple(table.layers))
     prober = Prober(table, seed=options.seed, n_jobs=options.jobs, layer_weights=options.layer_weights)
     prober.elsewhere = cluster and probe.scores_on(cluster, prober, *on_worker)
     progress = phases.bar(f"probing {name}", sum(map(prober.n_steps, wanted.values())), "fit")()
@@ -279,13 +282,24 @@ def restricted(settings, names):
     return settings | {key: {k: v for k, v in settings[key].items() if k in kept} for key in PER_SOURCE}
 
 
-def check_same_clips(before, tables, found):
+def check_same_clips(before, found):
     """Refuse added sources without features of clips that the others were scored on."""
-    n_before = len(next(iter(source_features.of_all_sources({name: found[name][0] for name in before}).values())))
-    if n_before > (n_now := len(next(iter(tables.values())))):
-        added = ", ".join(name for name in tables if name not in before)
-        what = f"{n_now} of the {n_before} clips on which the other sources were scored have features of {added}"
-        raise InputError(f"--output-dir: only {what} (see failed.csv); compare all in another folder")
+    scored_on = next(iter(source_features.of_all_sources({name: found[name][0] for name in before}).values())).clip_ids
+    for name, (table, cost) in found.items():
+        n_there = int(np.isin(scored_on, table.clip_ids).sum())
+        if n_there < len(scored_on):
+            what = f"only {n_there} of the {len(scored_on)} clips on which the other sources were scored have features"
+            why = cost["failures"][0][1]
+            raise InputError(f"--output-dir: {what} of {name} ({why}); compare all in another folder")
+
+
+def check_whole(options, done, tables):
+    """Refuse the scores of an unknown source, or of one without some of its choices."""
+    for name, rows in done.items():
+        wanted = wanted_of(options, name, tuple(tables[name].layers)) if name in tables else {}
+        if [*rows["choice"]] != [*wanted]:
+            what = f"it has {len(rows)} rows of {name}; expected {', '.join(wanted) or 'none'}"
+            raise InputError(f"{options.output_dir / SCORES}: is not a table that compare writes ({what}); remove it")
 
 
 @cli.command(arguments)
@@ -314,11 +328,11 @@ def main(options):
     found = {name: source_features.computed(options, name, path, *how) for name, path in sources.items()} | found
     failures = [*{clip: (clip, why) for _, cost in [*found.values()][::-1] for clip, why in cost["failures"]}.values()]
     path = options.output_dir / SCORES
+    if len(before) < len(found) and path.exists():
+        check_same_clips(before, found)
     write_failures(path, failures)
     tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
-    if len(before) < len(tables):
-        if path.exists():
-            check_same_clips(before, tables, found)
+    if len(before) < len(found):
         write_json(config, settings)
     members = {name: (name,) for name in tables}
     if options.join:
@@ -327,6 +341,7 @@ def main(options):
     left_out = tuple({clip.clip_id for clip in clips} - {*map(str, tables[next(iter(found))].clip_ids)})
     done = read_scores(path) if path.exists() else pd.DataFrame({"source": []})
     parts = dict(iter(done.groupby("source")))
+    check_whole(options, parts, tables)
     for name, table in tables.items():
         if name in parts:
             continue

@@ -1,5 +1,6 @@
 """The features of the sources that `compare` compares: computed shard by shard, or read from files at hand."""
 
+import math
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -35,17 +36,19 @@ def computed(options, name, path, clips, label_names, cluster, phases):
         cluster: where they are computed; None: here.
         phases: of the run.
     """
-    file = place_of(options, name)
-    about = file.with_suffix(".json")
+    file, card = place_of(options, name), path and Card.read(path)
+    about, answers = file.with_suffix(".json"), card and card.fingerprint()
     cost = read_json(about) if about.exists() else None
     if file.exists() and about.exists():
         table = FeatureTable.load(file)
-        if not (_is_cost(cost) and _is_of(table, clips, label_names)):
-            raise InputError(f"{file}: is not what this run had kept, or {about.name} is not; remove both to go on")
+        is_kept = _is_cost(cost) and _is_of(table, clips, label_names) and _is_from(table, name, card)
+        if not (is_kept and cost.get("answers", answers) == answers):
+            what = f"is not what this run had kept, or of another network named {name}, or {about.name} is"
+            raise InputError(f"{file}: {what}; remove both to go on")
         return table, cost
     begin, n_computed = time.monotonic(), 0
     with ExitStack() as stack:
-        rows_of, settings = _rows_and_settings(options, name, path, cluster, stack)
+        rows_of, settings = _rows_and_settings(options, name, path, card, cluster, stack)
 
         def counted(clips):
             nonlocal n_computed
@@ -59,7 +62,7 @@ def computed(options, name, path, clips, label_names, cluster, phases):
         raise InputError(f"{name}: none of the {len(failures)} clips has features; {failures[0][1]}")
     before = cost["seconds_a_clip"] if _is_cost(cost) else None
     seconds = (time.monotonic() - begin) / n_computed if n_computed else before
-    cost = {"seconds_a_clip": seconds, "failures": failures}
+    cost = {"seconds_a_clip": seconds, "failures": failures, "answers": answers}
     write_json(about, cost)  # first, so that it is there when the table is
     feature_run.publish(file)
     return FeatureTable.load(file), cost
@@ -68,6 +71,8 @@ def computed(options, name, path, clips, label_names, cluster, phases):
 def _is_cost(content):
     """Whether this is what `computed` says of a source."""
     if not isinstance(content, dict) or not isinstance(content.get("seconds_a_clip", ""), int | float | None):
+        return False
+    if not math.isfinite(content["seconds_a_clip"] or 0):
         return False
     failures = content.get("failures")
     pairs = isinstance(failures, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in failures)
@@ -82,18 +87,27 @@ def _is_of(table, clips, label_names):
     return same and [*table.label_names] == [*label_names]
 
 
+def _is_from(table, name, card):
+    """Whether a table has the layers of a source, and no other network's. Of random weights nothing is on record."""
+    from keras_audio_transfer.study.study_file import TWIN
+
+    layers = [name] if card is None else [*card.layer_names]
+    weights = [] if card is None or name.endswith(TWIN) else [card.weights_sha256]
+    return [*table.layers] == layers and [*{*table.weights_sha256.values()} - {""}] == weights
+
+
 def _in(table, clips):
     ids = {*map(str, table.clip_ids)}
     return [clip for clip in clips if clip.clip_id in ids]
 
 
-def _rows_and_settings(options, name, path, cluster, stack):
+def _rows_and_settings(options, name, path, card, cluster, stack):
     """What `feature_tables.run.compute` takes for a source."""
     from keras_audio_transfer.study.study_file import TWIN
 
     if path is None:
         return features.rows_of_floor(options, name, cluster, [options.data_dir])
-    card, saved_model = Card.read(path), latest_saved_model(path)
+    saved_model = latest_saved_model(path)
     is_random = name.endswith(TWIN)
     if is_random:
         from keras_audio_transfer.export import variants
