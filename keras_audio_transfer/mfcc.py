@@ -4,6 +4,7 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from keras_audio_transfer.audio.loading import as_heard, load_sound, or_reason, ordered_map
 from keras_audio_transfer.config import AudioConfig
@@ -94,7 +95,13 @@ def _extract(layer, clips, label_names, workers, progress):
 
 def floor_rows(layer: str, workers: int = 2) -> RowsOf:
     """What computes the rows of `extract_mfcc` or `extract_log_mel`, for a run that keeps them as they come."""
-    return lambda clips: ([row] for row in ordered_map(partial(_row, layer), clips, workers))
+
+    def rows_of(clips):
+        # Products of matrices end in other digits by several threads, of which each machine has a number of its own.
+        with threadpool_limits(limits=1):
+            yield from ([row] for row in ordered_map(partial(_row, layer), clips, workers))
+
+    return rows_of
 
 
 def _row(layer: str, clip: Clip) -> Row:

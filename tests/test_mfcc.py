@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import soundfile
 from sounds import noise
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from keras_audio_transfer import datasets, mfcc
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.mfcc import LOG_MEL, SAMPLE_RATE, log_mel_features, mfcc_features
 
@@ -54,6 +56,24 @@ def test_what_comes_after_29_seconds_does_not_count():
 
 def test_silence_is_finite():
     assert np.isfinite(mfcc_features(np.zeros(12000, np.float32))).all()
+
+
+@pytest.mark.parametrize("layer", mfcc.FLOORS)
+def test_each_clip_is_computed_by_one_thread(layer, monkeypatch):
+    """Whatever the machine has: by several, the last digits are others."""
+    rate, seconds, features_of = mfcc._KINDS[layer]
+    threads = []
+
+    def counted(waveform):
+        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return features_of(waveform)
+
+    monkeypatch.setitem(mfcc._KINDS, layer, (rate, seconds, counted))
+    features_of(noise(rate))  # what librosa needs is loaded then
+    with threadpool_limits(limits=2):
+        rows = [*mfcc.floor_rows(layer)(datasets.load("synthetic")[::100])]
+    assert len(rows) == 5
+    assert {*threads} == {1}
 
 
 def test_script(run_script, tmp_path):
