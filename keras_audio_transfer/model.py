@@ -172,7 +172,9 @@ class Model:
 
         Returns:
             Layer -> float32 (channels,) of one clip; (clips, channels) of a list or batch, row by row what each clip
-            has alone. A clip shorter than a frame is first repeated or filled with zeros to one, as in training.
+            has alone. A clip is heard as long as it is (one shorter than a frame is repeated or filled with zeros to
+            one). `kat.extract`, `predict` and the commands first make a clip shorter than `card.audio.clip_seconds`
+            that long, as in training: its features there are others.
 
             With `hop_seconds`: layer -> float32 (times, channels), and `times` -> float64 (times,), the windows'
             centres in seconds. For a list or batch a list of such dicts, because clips differ in their number of times.
