@@ -5,6 +5,7 @@ it tries again, a few times, where an answer is slow, cut or refused. Without Te
 """
 
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -12,18 +13,39 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import url2pathname
 
-from keras_audio_transfer.config import checked_path
+from keras_audio_transfer.config import checked_path, shown
 from keras_audio_transfer.errors import InputError, is_full
 from keras_audio_transfer.remote_cache import COPIES, changing, make_room, use, version_file
 from keras_audio_transfer.remote_paths import ENVIRONMENT, address_in, cache_dir, is_url
 
 _AT_ONCE = 32  # files
+_HERE = re.compile(r"(?:file|local):(/+)(.*)", re.DOTALL | re.IGNORECASE)
 _FINGERPRINTS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 # Without these, what lies beside them is not read.
 _LAST = re.compile(r"(.*/)?(card\.json|_index\.json|index\.parquet/.*)")
 _UNREACHED = re.compile("Connect|Timeout|Endpoint|Closed|Payload|IncompleteRead|DNS")
 _BUSY = ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "500", "502", "503", "504")
+# The last: boto asks for ever, where the answers do not name the region.
+_MOVED = ("PermanentRedirect", "TemporaryRedirect", "301", "307", "AuthorizationHeaderMalformed", "RecursionError")
+_URL = r"((?i:https?)://([^\s/@:?#\[\]]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?(/[^\s?#]*)?)?"
+_IN_HEADER = re.compile(r"[^\x00-\x1f\x7f]*").fullmatch
+# What boto reads in the environment -> whether a value can be right, and what one is.
+_SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
+    "AWS_MAX_ATTEMPTS": (re.compile(r"\s*0*[1-9][0-9]*\s*").fullmatch, "a whole number, at least 1"),
+    "AWS_RETRY_MODE": (re.compile("legacy|standard|adaptive").fullmatch, "legacy, standard or adaptive"),
+    "AWS_DEFAULT_REGION": (re.compile(r"([a-zA-Z0-9-]{1,63})?").fullmatch, "the name of a region, such as eu-west-1"),
+    "AWS_ENDPOINT_URL_S3": (re.compile(_URL).fullmatch, "such as https://host:9000, without user and password"),
+    "AWS_ENDPOINT_URL": (re.compile(_URL).fullmatch, "such as https://host:9000, without user and password"),
+    "AWS_CA_BUNDLE": (os.path.isfile, "a file of certificates"),
+    "AWS_ACCESS_KEY_ID": (_IN_HEADER, "a key without an end of line in it"),
+    "AWS_SESSION_TOKEN": (_IN_HEADER, "a token without an end of line in it"),
+}
+_PROFILES = dict.fromkeys(
+    ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"),  # of which boto has said that it knows none
+    (lambda value: False, "a profile that ~/.aws/config or ~/.aws/credentials has"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +54,19 @@ _log = logging.getLogger(__name__)
 
 
 def place_of(url: str, area: str = COPIES) -> Path:
-    """The local place that stands for an address; nothing is fetched.
+    """The local place that stands for an address; nothing is fetched. An address of this machine stands for itself.
 
     Raises:
-        InputError: the address holds a password or a signature, or its parts are no names of files.
+        InputError: the address holds a password or a signature, its parts are no names of files, or it is of this
+            machine and not absolute.
 
     >>> place_of("s3://bucket/clips/a.wav").relative_to(cache_dir()).as_posix()
     'copies/s3/bucket/clips/a.wav'
     """
+    if found := _HERE.fullmatch(url):
+        if len(found[1]) != 3:  # relative to what, or of which machine?
+            raise InputError(f"{url}: is not absolute; expected such as file:///folder/file, or a path without file://")
+        return Path(url2pathname(f"/{found[2]}"))
     scheme, rest = address_in(url) or ("", "")
     if ":" in rest.partition("/")[0].rpartition("@")[0] or (scheme in ("http", "https") and "?" in rest):
         what = "holds a key, a password or a signature, which would get into files and messages"
@@ -73,6 +100,8 @@ def checked_input(name: str, value: object, expected: str) -> Path:
     if not is_url(value):
         return checked_path(name, value, expected)
     place = place_of(str(value))
+    if url_of(place) is None:
+        return checked_path(name, place, expected)
     fetch(place)
     return place
 
@@ -180,14 +209,19 @@ def _is_current(place: Path, about: Mapping[str, Any]) -> bool:
 # ---- writing
 
 
+class NotWritten(InputError):
+    """Results that are whole and on this machine, but could not be written to their address."""
+
+
 @contextmanager
 def checked_output(name: str, value: object, expected: str) -> Iterator[Path]:
     """`config.checked_path` for an output: for an address, it gives what `published` does."""
-    if is_url(value):
+    place = place_of(str(value)) if is_url(value) else None
+    if place is not None and url_of(place) is not None:
         with published(str(value)) as place:
             yield place
     else:
-        yield checked_path(name, value, expected)
+        yield checked_path(name, place or value, expected)
 
 
 @contextmanager
@@ -199,8 +233,9 @@ def published(url: str) -> Iterator[Path]:
     written and written after them.
 
     Raises:
-        InputError: see `fetch`; it is found out first whether the address can be written to. Where the results cannot
-            be written in the end, the message says where they are.
+        NotWritten: the results cannot be written in the end; the message says where they are. Of an interruption, a
+            warning does.
+        InputError: see `fetch`; it is found out first whether the address can be written to.
     """
     with _file_system(url):
         cache_dir().mkdir(parents=True, exist_ok=True)
@@ -220,14 +255,27 @@ def published(url: str) -> Iterator[Path]:
             file_system.rm_file(f"{folder}/.{place.name}.trial")
         before = _stamps(staging)
         yield place
-        try:
-            with _file_system(url) as (file_system, path):
-                _put(file_system, folder, place.parent, before, _stamps(staging))
-        except InputError as error:
-            kept = shutil.move(staging, cache_dir().with_name("not_written") / staging.name)
-            raise InputError(f"{error}; what was to be written is in {kept}") from error
-    finally:
+    except NotWritten as error:  # of another output of the same run, whose results are as whole
+        raise NotWritten(f"{error}; what was to be written to {url} is in {_kept(staging)}") from error
+    except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        raise
+    try:
+        with _file_system(url) as (file_system, path):
+            _put(file_system, folder, place.parent, before, _stamps(staging))
+    except InputError as error:
+        raise NotWritten(f"{error}; what was to be written is in {_kept(staging)}") from error
+    except BaseException:
+        _log.warning("%s: not written; what was to be written is in %s", url, _kept(staging))
+        raise
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _kept(staging: Path) -> Path:
+    """Where the results now are: out of the cache, whose paths messages call by address."""
+    kept = cache_dir().with_name("not_written") / staging.name
+    kept.parent.mkdir(exist_ok=True)
+    return staging.rename(kept)
 
 
 def _stamps(folder: Path) -> dict[Path, tuple[int, int, int]]:
@@ -265,11 +313,16 @@ def _file_system(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:  # there are as many kinds as file systems
         if is_full(error):
             raise
-        if isinstance(error, OSError) and error.filename:  # of this machine
+        if isinstance(error, OSError) and _is_of_cache(error.filename):
             what = f"{error.strerror}; expected a folder for copies; name another in the environment, {ENVIRONMENT}"
             raise InputError(f"{error.filename}: {what}") from error
         # Without what the file system itself says, which may hold a key.
         raise InputError(f"{url}: {_why(error, url.partition(':')[0])}") from error
+
+
+def _is_of_cache(name: object) -> bool:
+    """Whether a file that an error names is in the cache, or a folder that should hold it: not in the storage."""
+    return isinstance(name, str) and (Path(name).is_relative_to(cache_dir()) or cache_dir().is_relative_to(name))
 
 
 def _why(error: Exception, scheme: str) -> str:
@@ -283,10 +336,17 @@ def _why(error: Exception, scheme: str) -> str:
         return "was refused, because this machine's clock is not the server's; set the clock"
     if "Credential" in kind:
         return "no credentials were found for it; set them in the environment, such as AWS_ACCESS_KEY_ID"
+    if (code or kind) in _MOVED:
+        what = "its bucket is in another region, or at another endpoint"
+        return f"{what} ({code or kind}); name the region in AWS_DEFAULT_REGION, or check the endpoint"
     if isinstance(error, PermissionError):
         return f"was refused ({code or kind}); expected credentials in the environment that may do this; check them"
     if isinstance(error, FileNotFoundError) or code == "InvalidBucketName" or kind == "ParamValidationError":
         return "its bucket does not exist, or it was removed meanwhile; check the address and the endpoint"
+    if scheme == "s3" and (wrong := _wrong_setting(kind)):
+        return wrong
+    if kind == "HTTPClientError":
+        return f"no storage answers there ({kind}); check the endpoint, and what is before it, such as a log-in page"
     if code in _BUSY or _UNREACHED.search(kind):
         return f"the storage does not answer ({code or kind}), after several tries; check the endpoint, or try later"
     return f"failed ({code or kind}); check the address and the endpoint"
@@ -295,7 +355,20 @@ def _why(error: Exception, scheme: str) -> str:
 def _code(error: BaseException | None) -> str:
     """What S3 calls an error; '' where it says nothing."""
     while error is not None:
-        if code := getattr(error, "response", {}).get("Error", {}).get("Code"):
+        response = getattr(error, "response", None)  # other libraries have something else there
+        if isinstance(response, Mapping) and (code := response.get("Error", {}).get("Code")):
             return str(code)
         error = error.__cause__
     return ""
+
+
+def _wrong_setting(kind: str) -> str | None:
+    """Which setting of boto in the environment cannot be right, after an error of a kind; None where all can."""
+    settings = _PROFILES if kind == "ProfileNotFound" else _SETTINGS
+    for name in [name for name in settings if name in os.environ]:
+        can_be, expected = settings[name]
+        if not can_be(value := os.environ[name]):
+            secret = "@" in value or name.endswith(("KEY_ID", "TOKEN"))
+            received = "not shown, as it may hold a password" if secret else shown(value)
+            return f"{name} in the environment ({received}) is not allowed; expected {expected}; change or unset it"
+    return None

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socketserver
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import ClassVar
 import fsspec
 import numpy as np
 import pytest
+import s3fs
 import soundfile
 from botocore import retryhandler
 from botocore.loaders import JSONFileLoader
@@ -136,6 +138,60 @@ def reads(url):
 
 def writes(url):
     return lambda: run_main("mfcc", "x.wav", "--output", url)
+
+
+def xml(status, code):
+    body = ERROR.format(code, KEY)
+    return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+
+
+# What answers at the place of a storage -> its answer; none where it never comes.
+ANSWERS = {
+    "closes": b"",
+    "hangs": None,
+    "ssh": b"SSH-2.0-OpenSSH\r\n",
+    "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n<html>log in here<",
+    "moved": xml(301, "PermanentRedirect"),
+    "another region": xml(400, "AuthorizationHeaderMalformed"),
+}
+
+
+class NoStorage(socketserver.BaseRequestHandler):
+    def handle(self):
+        asked = self.request.recv(65536)
+        if self.server.answer is None:
+            self.server.ended.wait()
+        else:
+            head, gap, body = self.server.answer.partition(b"\r\n\r\n")
+            self.request.sendall(head + gap + (b"" if asked.startswith(b"HEAD") else body))
+
+
+@pytest.fixture
+def instead(s3, monkeypatch):
+    """Let something else answer in the place of the storage, by its name in `ANSWERS`; its address is returned."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), NoStorage) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,)).start()
+        other.ended = threading.Event()
+
+        def answer(name):
+            other.answer = ANSWERS[name]
+            address = "http://{}:{}".format(*other.server_address)
+            monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+            fsspec.filesystem("s3").clear_instance_cache()
+            return address
+
+        yield answer
+        other.ended.set()
+        other.shutdown()
+
+
+def kept_in(text):
+    """The only file in the folder that a message ends with."""
+    (file,) = [path for path in Path(text.rpartition(" is in ")[2]).rglob("*") if path.is_file()]
+    return file
 
 
 # ---- reading
@@ -273,6 +329,44 @@ def test_results_that_cannot_be_written_are_kept(s3):
     assert [path.read_bytes() for path in kept.rglob("x")] == [b"the work of a night"]
 
 
+def test_what_is_interrupted_while_it_is_written_is_kept(s3, monkeypatch, caplog):
+    def interrupted(*paths):
+        raise KeyboardInterrupt
+
+    def write():
+        with remote.published("s3://bucket/out/x") as place:
+            place.write_bytes(b"the work of a night")
+            monkeypatch.setattr(remote, "_put", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert caplog.messages[0].startswith("s3://bucket/out/x: not written; what was to be written is in ")
+    assert kept_in(caplog.messages[0]).read_bytes() == b"the work of a night"
+    assert not [*remote_paths.cache_dir().glob("writing.*")]
+
+
+def test_where_one_of_two_outputs_cannot_be_written_the_other_is_kept_too(s3):
+    def write():
+        with remote.published("s3://bucket/out/x") as x, remote.published("s3://bucket/out/y") as y:
+            x.write_bytes(b"x")
+            y.write_bytes(b"y")
+            Faulty.faults += [("PUT", ("403 Forbidden", "AccessDenied"))]
+
+    with pytest.raises(InputError, match=r"^s3://bucket/out/y: was refused") as error:
+        write()
+    y, x = str(error.value).split("; what was to be written to s3://bucket/out/x")
+    assert [kept_in(text).read_bytes() for text in (x, y)] == [b"x", b"y"]
+
+
+def test_nothing_is_said_to_be_written_that_is_not(s3, sounds, capsys):
+    Faulty.faults += [("PUT /bucket/out/mfcc.npz", ("403 Forbidden", "AccessDenied"))]
+    with pytest.raises(InputError, match=r"^s3://bucket/out/mfcc.npz: was refused"):
+        run_main("mfcc", sounds, "--output", "s3://bucket/out/mfcc.npz")
+    assert "written" not in capsys.readouterr().out
+    cli.show("written: here.npz")
+    assert capsys.readouterr().out == "written: here.npz\n"
+
+
 def test_an_output_that_is_an_input_is_refused(s3, sounds):
     place = "s3://bucket/sounds"
     with pytest.raises(InputError, match=r"^--output: s3://bucket/sounds is or holds an input, s3://bucket/sounds/dog"):
@@ -289,6 +383,31 @@ def test_what_can_only_be_here_is_refused_elsewhere(s3, tmp_path, monkeypatch):
         datasets.download("esc10", "s3://bucket/esc")
     with pytest.raises(InputError, match=r"^path: s3:/bucket/x.npz is no path.* their address is a text, not a Path"):
         kat.FeatureTable.load(Path("s3://bucket/x.npz"))
+
+
+# ---- addresses of this machine
+
+
+def test_an_address_of_this_machine_is_its_path(sounds, tmp_path, monkeypatch, capsys):
+    (tmp_path / "current").mkdir()
+    monkeypatch.chdir(tmp_path / "current")
+    output = tmp_path / "a folder" / "mfcc.npz"
+    assert run_main("mfcc", sounds.as_uri(), "--output", output.as_uri()) == cli.DONE
+    assert capsys.readouterr().out == f"written: {output} (4 clips, 1 layers)\n"
+    table = kat.FeatureTable.load(output.as_uri())
+    table.save(f"{output.parent.as_uri()}/again.npz")
+    assert [path.name for path in sorted(output.parent.iterdir())] == ["again.npz", "mfcc.npz"]
+    assert len(datasets.load("folder", sounds.as_uri())) == 4
+    assert not [*Path().iterdir()]
+    assert not remote_paths.cache_dir().exists()
+
+
+@pytest.mark.parametrize("url", ["file://mfcc.npz", "file://~/mfcc.npz", "file:/mfcc.npz", "s3:/bucket/mfcc.npz"])
+def test_an_address_that_is_not_whole_is_no_path(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = f"{url}: is not absolute; expected such as file:///" if "://" in url else f"{url} has lost a slash; exp"
+    assert_says(writes(url), f"--output: {expected}")
+    assert_says(reads(url), expected if "://" in url else f"path: {url} is no path on this machine")
 
 
 # ---- bad answers
@@ -413,6 +532,72 @@ def test_no_server(s3, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     fsspec.filesystem("s3").clear_instance_cache()
     assert_says(reads("s3://bucket/x.npz"), r"s3://bucket/x.npz: the storage does not answer \(EndpointConnection")
+
+
+SAID = {
+    "closes": r"the storage does not answer \(ConnectionClosedError\)",
+    "hangs": r"the storage does not answer \(ReadTimeoutError\)",
+    "ssh": r"no storage answers there \(HTTPClientError\); check the endpoint",
+    "a page": r"the storage does not answer \(500\), after several tries; check the endpoint",
+    "moved": r"its bucket is in another region, or at another endpoint \(.*AWS_DEFAULT_REGION, or check the endpoint",
+    "another region": r"its bucket is in another region, .* \(AuthorizationHeaderMalformed\)",
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_answers_is_no_storage(instead, name):
+    instead(name)
+    assert_says(reads("s3://bucket/x.npz"), f"s3://bucket/x.npz: {SAID[name]}")
+
+
+@pytest.mark.parametrize("name", ["closes", "ssh"])
+def test_results_are_kept_where_no_storage_answers_any_more(instead, name):
+    def write():
+        with remote.published("s3://bucket/out/x") as place:
+            place.write_bytes(b"the work of a night")
+            instead(name)
+
+    with pytest.raises(
+        InputError, match=rf"^s3://bucket/out/x: {SAID[name]}.*; what was to be written is in "
+    ) as error:
+        write()
+    assert kept_in(str(error.value)).read_bytes() == b"the work of a night"
+
+
+SETTINGS = {
+    "AWS_PROFILE": ("nope", r"\('nope'\) is not allowed; expected a profile"),
+    "AWS_MAX_ATTEMPTS": ("abc", r"\('abc'\) is not allowed; expected a whole number"),
+    "AWS_RETRY_MODE": ("never", r"\('never'\) is not allowed; expected legacy, standard"),
+    "AWS_ENDPOINT_URL": ("nonsense", r"\('nonsense'\) is not allowed; expected such as https://"),
+    "AWS_DEFAULT_REGION": ("not a region", r"\('not a region'\) is not allowed; expected the name of a region"),
+    "AWS_ACCESS_KEY_ID": (f"{KEY}\r", r"\(not shown, .*\) is not allowed; expected a key without an end of line"),
+    "AWS_CA_BUNDLE": ("none.pem", r"\('none.pem'\) is not allowed; expected a file of certificates"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_that_cannot_be_right_is_named(instead, name, monkeypatch):
+    instead("ssh")
+    value, expected = SETTINGS[name]
+    monkeypatch.setenv(name, value)
+    assert_says(reads("s3://bucket/x.npz"), f"s3://bucket/x.npz: {name} in the environment {expected}")
+
+
+def test_a_password_in_an_endpoint_is_not_shown(instead, monkeypatch):
+    endpoint = instead("ssh").replace("//", f"//{KEY}:{SECRET}@")
+    for wrong in (endpoint, f"{endpoint}x"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wrong)
+        fsspec.filesystem("s3").clear_instance_cache()
+        assert_says(reads("s3://bucket/x.npz"), r"s3://bucket/x.npz: AWS_ENDPOINT_URL in the environment \(not shown")
+
+
+def test_a_file_of_the_storage_is_not_taken_for_the_cache(s3):
+    class Refusing(MemoryFileSystem):
+        def find(self, path, **how):
+            raise PermissionError(13, "Permission denied", path)
+
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    assert_says(reads("refusing://folder/x.npz"), r"refusing://folder/x.npz: was refused \(PermissionError\)")
 
 
 # ---- processes

@@ -324,9 +324,10 @@ def printable(text: str) -> str:
 
 
 def show(text: str) -> None:
-    """Print a result on stdout, where it is seen at once. Where nobody reads on, as behind `| head`, work goes on."""
+    """Print a result on stdout, at once unless `places.held_back`. Where nobody reads on (`| head`), work goes on."""
     try:
-        print("\n".join(map(printable, text.split("\n"))), flush=True)
+        if not places.held_back(text, show):
+            print("\n".join(map(printable, text.split("\n"))), flush=True)
     except BrokenPipeError:
         with open(os.devnull, "wb") as nowhere:  # also for what is in the buffer when the process ends
             os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -6,7 +6,7 @@ All of it is found out before any work is done. Without TensorFlow.
 import argparse
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -27,10 +27,12 @@ from keras_audio_transfer.files import beside, failures_beside, only_writer
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import versions
 from keras_audio_transfer.pretrained import imported
+from keras_audio_transfer.remote_paths import address_in
 
 OUTPUTS = {"output", "output_dir", "page", "pictures"}  # what verbs call the places that they write to
 Resource = TypeVar("Resource")
 _until_the_end: ContextVar[ExitStack] = ContextVar("what is undone when the command ends")
+_held_back: ContextVar[list[Callable[[], None]]] = ContextVar("what is said when outputs are where they are to be")
 
 
 @contextmanager
@@ -54,10 +56,34 @@ def closed_at_the_end(resource: AbstractContextManager[Resource]) -> Resource:
     return _until_the_end.get().enter_context(resource)
 
 
+@contextmanager
+def _saying_it_afterwards() -> Iterator[None]:
+    """Say what `held_back` got in the block when it has ended well; else, never."""
+    says: list[Callable[[], None]] = []
+    token = _held_back.set(says)
+    try:
+        yield
+    finally:
+        _held_back.reset(token)
+    for say in says:
+        say()
+
+
+def held_back(text: str, show: Callable[[str], None]) -> bool:
+    """Whether a line says that something was written which is still to go elsewhere; it is shown when that is there."""
+    says = _held_back.get(None)
+    if says is None or not text.startswith("written: "):
+        return False
+    says.append(lambda: show(text))
+    return True
+
+
 def path(text: str) -> Path:
     """The type of an argument that names a place: an empty one would be the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("'' is no path; expected the name of a file or folder")
+    if address_in(text) and not remote.is_url(text):  # as a path, it would be in the current folder
+        raise argparse.ArgumentTypeError(f"{text} has lost a slash; expected such as s3://bucket/file")
     try:
         return remote.place_of(text) if remote.is_url(text) else Path(text)
     except InputError as error:
@@ -74,14 +100,16 @@ def with_copies(options: argparse.Namespace) -> argparse.Namespace:
     inputs = [
         place for name, values in given.items() if name not in OUTPUTS for place in values if _url_of(place) is not None
     ]
-    for name in OUTPUTS & given.keys():
-        if (url := _url_of(output := getattr(options, name))) is None:
-            continue
+    outputs = {name: given[name][0] for name in OUTPUTS & given.keys() if _url_of(given[name][0]) is not None}
+    if outputs:
+        closed_at_the_end(_saying_it_afterwards())  # first, and so the last that is left
+    for name, output in outputs.items():
+        url = remote.url_of(output)
         for place in inputs:
             if place.is_relative_to(output):
                 what = f"{url} is or holds an input, {_url_of(place)}, which could be lost; name another place"
                 raise InputError(f"{name}: {what}")
-        setattr(options, name, _until_the_end.get().enter_context(remote.published(url)))
+        setattr(options, name, closed_at_the_end(remote.published(url)))
     for place in inputs:
         remote.fetch(place, bar=lambda total: Phases(options, "fetching").bar("fetching", total, "file")())
     return options
