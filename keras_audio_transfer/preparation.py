@@ -8,17 +8,31 @@ While a shard is missing the index is called `index.unfinished`: what a run that
 nobody takes a part for the whole. Samples are float32, so that nothing is lost but what resampling loses.
 """
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from keras_audio_transfer.audio.decoders import StoredSamples
 from keras_audio_transfer.audio.loading import load_sound, low_rate, or_reason, ordered_map
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.prepared import INDEX, SHARDS, UNFINISHED, parts, rows_of, schema, shard_name
+from keras_audio_transfer.datasets.prepared import (
+    INDEX,
+    SHARDS,
+    UNFINISHED,
+    parts,
+    rows_of,
+    shard_name,
+    shards_in,
+    stored_of,
+    table_of,
+)
 from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.files import atomic_write, read_json, write_json
@@ -27,6 +41,9 @@ from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_uncha
 # Of a record: its length and the length's checksum before it, its own checksum behind it.
 _BEFORE, _BEHIND = 12, 4
 SHARD_BYTES = 1 << 27
+_log = logging.getLogger(__name__)
+# In an index: a part, how many there are, or what a killed run has left of either.
+_IS_OWN = re.compile(r"(\d{5,}\.parquet|_shards\.json)|\.(\d{5,}\.parquet|_shards\.json)\..+\.(partial|replaced)")
 _NOTHING = {
     **dict.fromkeys(("source_bytes", "source_mtime_ns", "recorded_rate", "recorded_channels"), 0),
     **{"source_sha256": "", "samples": 0, "seconds": 0.0, "offset": 0, "checksum": "", "notes": []},
@@ -45,11 +62,12 @@ def prepare(
     shard_bytes: int = SHARD_BYTES,
     progress: Callable[[int], Callable] = lambda total: iter,
     elsewhere: Elsewhere | None = None,
+    checking: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> tuple[list[dict[str, Any]], int]:
     """Decode and resample clips, and write them to a folder.
 
     What an earlier run has written there stays, up to the first shard that has other clips, whose sources have changed
-    since, or that is not whole. A source that is gone has not changed.
+    since, or that holds other samples than were written. A source that is gone has not changed.
 
     Args:
         clips: of one data set.
@@ -59,6 +77,7 @@ def prepare(
         shard_bytes: a shard ends behind the clip that makes it this large.
         progress: from how many clips have to be read to what wraps their iterator, e.g. `tqdm`.
         elsewhere: computes records on other machines. None: here.
+        checking: wraps the parts of the index that is there, whose shards are read and checked.
 
     Returns:
         The rows of the index, and how many of them were there before.
@@ -68,18 +87,18 @@ def prepare(
     """
     _check(clips, folder, sample_rate)
     index, unfinished = folder / INDEX, folder / UNFINISHED
-    before = parts(index if index.exists() else unfinished)
-    kept = [*_kept(clips, folder, before, sample_rate)]
+    there, spare, kept = _indices(clips, folder, sample_rate, checking)
+    before = parts(there)
     rows = [row for of_shard in kept for row in of_shard]
     n_before = len(rows)
-    names = [shard_name(f"{number:05}") for number in range(len(kept))]
-    others = [shard for shard in folder.glob(shard_name("*")) if shard.name not in names]
-    if index.exists() and len(kept) == len(before) and n_before == len(clips) and not others:
+    rest = clips[n_before:]
+    others = shards_in(folder)[len(kept) :]
+    _check_sources(rest, folder, before[len(kept) :] + parts(spare))
+    _remove_index(spare)
+    if there == index and len(kept) == len(before) and not rest and not others:
         if not (index / SHARDS).is_file() or read_json(index / SHARDS) != {"shards": len(kept)}:
             write_json(index / SHARDS, {"shards": len(kept)})
         return rows, n_before
-    rest = clips[n_before:]
-    _check_sources(rest, folder, before[len(kept) :])
     if index.exists():
         index.rename(unfinished)
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -105,17 +124,23 @@ def prepare(
 def _check(clips, folder, sample_rate):
     if not folder.is_dir():
         return
-    index = next((folder / name for name in (INDEX, UNFINISHED) if (folder / name).is_dir()), None)
-    if index is None and any(not path.name.startswith(".") for path in folder.iterdir()):
+    indices = [folder / INDEX, folder / UNFINISHED]
+    if not any(map(Path.is_dir, indices)) and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise InputError(f"output_dir: {folder} holds other things than prepared clips; name a new folder")
-    for part in parts(index)[:1] if index else ():
+    for path in indices:
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file, where the index of prepared clips is kept; move it away")
+    for path in [*shards_in(folder), *chain.from_iterable(map(parts, indices))]:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, where a file of prepared clips is kept; move it away")
+    for part in chain.from_iterable(parts(index)[:1] for index in indices):
         rows = rows_of(part)
         theirs, ours = (rows[0]["dataset"], rows[0]["sample_rate"]), (clips[0].dataset, sample_rate)
         what = f"holds {theirs[0]} at {theirs[1]} Hz, not {ours[0]} at {ours[1]}"
         if theirs == ours and {row["clip_id"] for row in rows}.isdisjoint(clip.clip_id for clip in clips):
             what = f"holds other clips, such as {rows[0]['clip_id']}"
         elif theirs == ours:
-            return
+            continue
         raise InputError(f"output_dir: {folder} {what}; name another folder, or remove it")
 
 
@@ -124,11 +149,38 @@ def _check_sources(clips, folder, dropped):
     stored = {row["clip_id"] for part in dropped for row in rows_of(part) if row["samples"]}
     for clip in clips:
         if clip.clip_id in stored and clip.path is not None and not clip.path.exists():
-            what = f"{clip.path} is gone, and what {folder} holds of it would be lost, as clips before it have changed"
+            what = f"{clip.path} is gone, and what {folder} holds of it would be lost, as its shard is written again"
             raise InputError(f"output_dir: {what}; put it back, or name another folder")
 
 
 # ---- what is there
+
+
+def _indices(clips, folder, sample_rate, checking):
+    """The index by which most clips stay, the other one, and the rows of each shard that stays.
+
+    Both are there where a folder was copied while a run wrote to it, and once more afterwards.
+    """
+    kept = {}
+    for index in (folder / INDEX, folder / UNFINISHED):
+        of_index = checking(there) if (there := parts(index)) else ()
+        kept[index] = [*_kept(clips, folder, of_index, sample_rate)]
+    there = max(kept, key=lambda index: (sum(map(len, kept[index])), index.exists()))
+    (spare,) = kept.keys() - {there}
+    return there, spare, kept[there]
+
+
+def _remove_index(index):
+    """Remove an index, unless it holds something else."""
+    if not index.exists():
+        return
+    inside = [*index.iterdir()]
+    for path in inside:
+        if path.is_dir() or not _IS_OWN.fullmatch(path.name):
+            raise InputError(f"{path}: is not of {index.name}, which is left over and to be removed; move it away")
+    for path in inside:
+        path.unlink()
+    index.rmdir()
 
 
 def _kept(clips, folder, before, sample_rate) -> Iterator[list[dict]]:
@@ -136,14 +188,14 @@ def _kept(clips, folder, before, sample_rate) -> Iterator[list[dict]]:
     place = 0
     for number, part in enumerate(before):
         shard = folder / shard_name(f"{number:05}")
-        if part.stem != f"{number:05}" or not shard.is_file():
+        if part.stem != f"{number:05}":
             return
         rows = rows_of(part)
         of_shard = clips[place : place + len(rows)]
-        size = max((row["offset"] + 4 * row["samples"] + _BEHIND for row in rows if row["samples"]), default=0)
-        if len(of_shard) < len(rows) or shard.stat().st_size < size:
+        if len(of_shard) < len(rows) or not all(map(partial(_is_current, sample_rate), rows, of_shard)):
             return
-        if not all(map(partial(_is_current, sample_rate), rows, of_shard)):
+        if not _is_whole(shard, rows):
+            _log.warning("%s: is gone or damaged; its clips and those behind it are prepared again", shard)
             return
         yield rows
         place += len(rows)
@@ -161,6 +213,22 @@ def _is_current(sample_rate, row, clip):
     return is_unchanged(clip.path, before)
 
 
+def _is_whole(shard, rows):
+    """Whether a shard holds the samples that its rows say: it is read, which takes far less than decoding its clips."""
+    rows = [row for row in rows if row["samples"]]
+    size = max((row["offset"] + 4 * row["samples"] + _BEHIND for row in rows), default=0)
+    if not shard.is_file() or shard.stat().st_size < size:
+        return False
+    for row in rows:
+        with closing(StoredSamples(shard, stored_of(row))) as samples:
+            samples.skip(row["samples"])
+            try:
+                samples.check_end()
+            except InputError:
+                return False
+    return True
+
+
 # ---- what is written
 
 
@@ -169,7 +237,6 @@ def _write_shard(records, folder, number, shard_bytes):
     first = next(records, None)
     if first is None:
         return []
-    import pyarrow as pa
     import pyarrow.parquet
     import tensorflow as tf
 
@@ -184,7 +251,7 @@ def _write_shard(records, folder, number, shard_bytes):
             if size >= shard_bytes:
                 break
     with atomic_write(folder / UNFINISHED / f"{number}.parquet") as partial:
-        pa.parquet.write_table(pa.Table.from_pylist(rows, schema()), partial, write_page_checksum=True)
+        pyarrow.parquet.write_table(table_of(rows), partial, write_page_checksum=True)
     return rows
 
 

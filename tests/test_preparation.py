@@ -195,6 +195,31 @@ def test_what_has_changed_is_done_again(change, manifest, tmp_path):
     assert len([*(folder / INDEX).glob("*.parquet")]) == len({clip.path for clip in stored})
 
 
+@pytest.mark.parametrize("damage", ["a bit", "swapped", "gone"])
+def test_a_shard_that_holds_other_samples_is_written_again(damage, manifest, tmp_path, caplog):
+    """So that all that `prepare` has called whole can be read."""
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    first, second, *_ = sorted({clip.path for clip in stored})
+    match damage:
+        case "a bit":
+            content = bytearray(second.read_bytes())
+            content[stored[-1].stored.offset + 2] ^= 4
+            second.write_bytes(content)
+        case "swapped":
+            first.rename(folder / "x")
+            second.rename(first)
+            (folder / "x").rename(second)
+        case "gone":
+            second.unlink()
+    again, n_before = prepared(clips, folder)
+    assert again == stored
+    assert (n_before == 0) == (damage == "swapped")
+    assert_stored(clips, again)
+    wrong = first if damage == "swapped" else second
+    assert caplog.messages == [f"{wrong}: is gone or damaged; its clips and those behind it are prepared again"]
+
+
 def test_what_is_nowhere_else_is_not_lost(manifest, tmp_path):
     clips, folder = load("manifest", manifest), tmp_path / "p"
     prepared(clips, folder)
@@ -313,6 +338,111 @@ def test_a_damaged_index_is_refused(manifest, tmp_path):
             pyarrow.parquet.write_table(damaged, part)
         with pytest.raises(InputError, match=r"00000\.parquet: is no part of an index, or damaged \(.*run `prepare`"):
             load("prepared", tmp_path / "p")
+
+
+def test_an_index_that_was_edited_is_refused(manifest, tmp_path):
+    clips = load("manifest", manifest)
+    stored, _ = prepared(clips, tmp_path / "p")
+    part = tmp_path / "p" / INDEX / "00000.parquet"
+    table = pyarrow.parquet.read_table(part)
+    pyarrow.parquet.write_table(table.replace_schema_metadata(), part)  # as older versions wrote it
+    assert load("prepared", tmp_path / "p") == stored
+    first, *others = table.to_pylist()
+    edited = pyarrow.Table.from_pylist([{**first, "labels": ["owl"]}, *others], table.schema)
+    pyarrow.parquet.write_table(edited, part)
+    for read in (lambda: load("prepared", tmp_path / "p"), lambda: prepared(clips, tmp_path / "p")):
+        with pytest.raises(
+            InputError, match=r"00000\.parquet: .* \(it was edited\); remove it, and run `prepare` once"
+        ):
+            read()
+    part.unlink()
+    assert prepared(clips, tmp_path / "p")[0] == stored
+
+
+# What others have put there
+
+
+def test_files_of_the_users_stay(manifest, tmp_path):
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    mine = [folder / "clips-backup.tfrecord", folder / "notes.txt", folder / INDEX / "notes.txt"]
+    for path in mine:
+        path.write_text("mine")
+    assert load("prepared", folder) == stored
+    assert prepared(clips, folder) == (stored, 6)
+    manifest.write_text(CLIPS.replace("a.wav,dog", "a.wav,owl"))
+    assert prepared(load("manifest", manifest), folder)[1] == 0
+    assert [path.read_text() for path in mine] == ["mine"] * 3
+    shutil.copy(folder / INDEX / "00000.parquet", folder / INDEX / "copy.parquet")
+    before = state(folder)
+    for read in (lambda: load("prepared", folder), lambda: prepared(clips, folder)):
+        with pytest.raises(
+            InputError, match=r"index\.parquet/copy\.parquet: is no part of the index, .*; move it away$"
+        ):
+            read()
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize("name", ["clips-00001.tfrecord", "clips-00009.tfrecord", f"{INDEX}/00001.parquet", UNFINISHED])
+def test_what_is_no_file_or_no_folder_is_refused_first(name, manifest, tmp_path):
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    prepared(clips, folder)
+    (folder / name).unlink(missing_ok=True)
+    if name == UNFINISHED:
+        (folder / name).touch()
+    else:
+        (folder / name).mkdir()
+    manifest.write_text(CLIPS.replace("a.wav,dog", "a.wav,owl"))
+    before = state(folder)
+    with pytest.raises(
+        InputError, match=rf"{name}: is a (file|folder), where .* of prepared clips is kept; move it away$"
+    ):
+        prepared(load("manifest", manifest), folder)
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize("change", [None, "changed", "of the first", "damaged"])
+def test_an_index_copied_during_a_run_beside_the_one_copied_behind_it(change, manifest, tmp_path):
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    index, unfinished = folder / INDEX, folder / UNFINISHED
+    unfinished.mkdir()
+    shutil.copy(index / "00000.parquet", unfinished)
+    (unfinished / ".00001.parquet.0123abcd.7.8.partial").touch()
+    if change == "changed":
+        soundfile.write(clips[-1].path, noise(RATE, seed=9), RATE)
+    elif change == "of the first":  # the other way about: what is unfinished is the newer one
+        manifest.write_text(CLIPS.replace("e.wav,dog", "e.wav,owl"))
+        clips = load("manifest", manifest)
+        shutil.rmtree(unfinished)
+        shutil.copytree(index, tmp_path / "old")
+        prepared(clips, folder)
+        index.rename(unfinished)
+        (unfinished / "_shards.json").unlink()
+        (tmp_path / "old").rename(index)
+    elif change == "damaged":
+        os.truncate(stored[-1].path, 100)
+    with pytest.raises(InputError, match=r"^prepared: .* is not complete: .*; wait for it, or run it once more$"):
+        load("prepared", folder)
+    again, n_before = prepared(clips, folder)
+    assert (n_before == 6) == (change in (None, "of the first"))
+    assert n_before > 0
+    assert_stored(clips, again)
+    assert not unfinished.exists()
+    assert len([*index.glob("*.parquet")]) == len([*folder.glob("*.tfrecord")])
+
+
+def test_an_index_that_is_left_over_is_removed_without_files_of_the_users(manifest, tmp_path):
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    (folder / UNFINISHED).mkdir()
+    (folder / UNFINISHED / ".mine").touch()
+    before = state(folder)
+    with pytest.raises(InputError, match=r"index\.unfinished/\.mine: is not of index\.unfinished, .*; move it away$"):
+        prepared(clips, folder)
+    assert state(folder) == before
+    (folder / UNFINISHED / ".mine").unlink()
+    assert prepared(clips, folder) == (stored, 6)
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,14 @@ def main(options):
         bar = cli.Phases(options, "preparing").bar("preparing", total)
         return lambda records: bar(estimate.watch(records, total, bytes_of=lambda record: len(record[1])))
 
-    how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress, cluster and elsewhere
+    def checking(parts):
+        return cli.Phases(options, "checking").bar("checking", len(parts), "shard")(parts)
+
+    how = options.sample_rate, options.workers, round(options.shard_mib * 2**20), progress
 
     from keras_audio_transfer.preparation import prepare
 
-    rows, n_before = prepare(clips, folder, *how)
+    rows, n_before = prepare(clips, folder, *how, cluster and elsewhere, checking)
     failures = [(row["clip_id"], row["failure"]) for row in rows if row["failure"]]
     write_failures(folder, failures)
     cli.say_notes(options, [row["notes"] for row in rows if not row["failure"]])

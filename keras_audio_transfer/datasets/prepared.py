@@ -4,6 +4,9 @@
 that was prepared, whose name the clips keep as their `dataset`; clips that could not be read are left out.
 """
 
+import json
+import re
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ INDEX = "index.parquet"
 UNFINISHED = "index.unfinished"
 SHARDS = "_shards.json"  # in the first: how many there are; programs that read Parquet pass over an underscore
 LABELS = ()
+_IS_SHARD = re.compile(r"clips-\d{5,}\.tfrecord")
+_IS_PART = re.compile(r"\d{5,}\.parquet")
+_SHA256 = b"keras_audio_transfer"  # the key of what the rows of a part amount to
 
 
 def clips(data_dir: Path) -> list[Clip]:
@@ -37,7 +43,7 @@ def clips(data_dir: Path) -> list[Clip]:
     if not (data_dir / INDEX).is_dir():
         raise InputError(f"prepared: {data_dir} has no {INDEX}; pass the folder that `prepare` has written")
     there = parts(data_dir / INDEX)
-    shards = {path.name for path in data_dir.glob(shard_name("*"))} | {shard_name(part.stem) for part in there}
+    shards = {path.name for path in shards_in(data_dir)} | {shard_name(part.stem) for part in there}
     for number in range(max(len(shards), _n_shards(data_dir / INDEX / SHARDS))):
         if not (part := data_dir / INDEX / f"{number:05}.parquet").is_file():
             raise InputError(f"prepared: {part} is gone; copy the folder once more, or run `prepare` once more")
@@ -91,16 +97,47 @@ def shard_name(number: str) -> str:
     return f"clips-{number}.tfrecord"
 
 
+def shards_in(folder: Path) -> list[Path]:
+    """The shards of a folder, in their order. What is called otherwise is not of `prepare`."""
+    return _ordered(path for path in folder.glob("*") if _IS_SHARD.fullmatch(path.name))
+
+
 def parts(index: Path) -> list[Path]:
-    """The files of an index, in the order of their shards."""
-    return sorted(index.glob("*.parquet"))
+    """The files of an index, in the order of their shards. Raises InputError where another table lies among them."""
+    tables = _ordered(index.glob("*.parquet"))
+    for path in tables:
+        if not _IS_PART.fullmatch(path.name):
+            raise InputError(f"{path}: is no part of the index, and would be taken for one; move it away")
+    return tables
+
+
+def _ordered(paths):
+    return sorted(paths, key=lambda path: (len(path.name), path))
+
+
+def table_of(rows: list[dict[str, Any]]) -> Any:
+    """The clips of a shard as a table of Arrow, which says what its rows amount to, so that an edit shows."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pylist(rows, schema())
+    return table.replace_schema_metadata({_SHA256: _sha256_of(table.to_pylist())})
+
+
+def _sha256_of(rows):
+    return sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def stored_of(row: dict[str, Any]) -> Stored:
+    """Where the samples of a row of the index lie in its shard."""
+    recorded = Recorded(row["recorded_rate"], row["recorded_channels"], row["seconds"])
+    return Stored(row["offset"], row["samples"], row["sample_rate"], row["checksum"], recorded, tuple(row["notes"]))
 
 
 def rows_of(part: Path) -> list[dict[str, Any]]:
     """The clips of a shard: a dict each of what `schema` has.
 
     Raises:
-        InputError: not there, or damaged.
+        InputError: not there, damaged, or edited.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -113,6 +150,9 @@ def rows_of(part: Path) -> list[dict[str, Any]]:
             raise ValueError("it has no rows")
         for row in rows:
             _check(row, shard_name(part.stem))
+        said = (table.schema.metadata or {}).get(_SHA256)
+        if said is not None and said.decode() != _sha256_of(rows):  # `prepare` did not always write it
+            raise ValueError("it was edited")
     except PermissionError:
         raise
     except Exception as error:  # there are as many kinds as ways to damage a file
@@ -132,8 +172,6 @@ def _check(row, shard):
 
 
 def _clip(data_dir, row):
-    recorded = Recorded(row["recorded_rate"], row["recorded_channels"], row["seconds"])
-    samples = row["offset"], row["samples"], row["sample_rate"], row["checksum"]
     return Clip(
         row["clip_id"],
         data_dir / row["shard"],
@@ -143,5 +181,5 @@ def _clip(data_dir, row):
         group=row["group"],
         targets=tuple(row["targets"]),
         dataset=row["dataset"],
-        stored=Stored(*samples, recorded, tuple(row["notes"])),
+        stored=stored_of(row),
     )
