@@ -470,6 +470,63 @@ def test_what_is_not_the_packages_is_not_touched(clips, tmp_path):
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("stray", ["notes.txt", "copy.parquet", ".mine"])
+def test_a_file_of_the_users_is_not_taken_for_a_run_s(clips, tmp_path, name, stray):
+    """Neither before the work nor when it came in the midst of it; and nothing of the work is lost."""
+    unfinished = tmp_path / f"{name}.unfinished"
+    with pytest.raises(RuntimeError):
+        keep(tmp_path / name, clips, rows_of=Counted(4))
+    (unfinished / stray).write_text("mine")
+    before = content_of(unfinished)
+    again = Counted()
+    with pytest.raises(InputError, match=rf"{stray}: is of no run, and would be lost with it; move it away$"):
+        keep(tmp_path / name, clips, rows_of=again)
+    assert (again.asked, content_of(unfinished)) == ([], before)
+    (unfinished / stray).unlink()
+
+    def disturbed(clips):
+        (unfinished / stray).write_text("mine")
+        return rows_of(clips)
+
+    with pytest.raises(InputError, match=rf"{stray}: is of no run"):
+        keep(tmp_path / name, clips, rows_of=disturbed)
+    (unfinished / stray).rename(tmp_path / "mine")
+    assert recomputed(tmp_path / name, clips) == RETRIED
+    assert names_in(tmp_path) == ["audio", name, "mine"]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_a_run_on_another_machine_has_left_half_written_goes(clips, tmp_path, name):
+    unfinished = tmp_path / f"{name}.unfinished"
+    unfinished.mkdir()
+    for whole in ("_run.json", "_index.json", "part-00001.parquet"):
+        (unfinished / f".{whole}.0123abcd.7.8.partial").touch()
+    keep(tmp_path / name, clips)
+    assert names_in(tmp_path) == ["audio", name]
+    assert all(path.startswith(("_", "part-", name)) for path in content_of(tmp_path / name))
+    recomputed(tmp_path / name, clips)
+
+
+def test_a_folder_in_the_place_of_a_shard(clips, tmp_path):
+    output = tmp_path / "f.parquet"
+    with pytest.raises(RuntimeError):
+        keep(output, clips, rows_of=Counted(4))
+    (tmp_path / "f.parquet.unfinished" / "part-00002.parquet").mkdir()
+    again = Counted()
+    with pytest.raises(InputError, match=r"unfinished/part-00002\.parquet: is a folder among .* a run; move it away$"):
+        keep(output, clips, rows_of=again)
+    assert not again.asked
+    (tmp_path / "f.parquet.unfinished" / "part-00002.parquet").rmdir()
+    keep(output, clips)
+    (output / "part-00009.parquet").mkdir()
+    with pytest.raises(
+        InputError, match=r"is no folder of features \(holds part-00009\.parquet\), and would be replaced"
+    ):
+        keep(output, clips)
+    assert (output / "part-00009.parquet").is_dir()
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_two_runs_at_once(tmp_path, name):
     with only_writer(tmp_path / name), pytest.raises(InputError, match="another run writes there; wait for it"):
         run_main("mfcc", "--dataset", "synthetic", "--output", tmp_path / name)

@@ -28,6 +28,7 @@ from keras_audio_transfer.feature_tables.shards import (
     check_replaceable,
     check_unfinished,
     read_shard,
+    remove_temporaries,
     shard_name,
     shards_in,
     write_groups,
@@ -97,8 +98,14 @@ def compute(
 
 
 def publish(output: Path) -> int:
-    """Give the output its name, once `compute` has ended; the number of its rows. Without rows nothing is written."""
+    """Give the output its name, once `compute` has ended; the number of its rows. Without rows nothing is written.
+
+    Raises:
+        InputError: something has come to what `compute` has finished, which would become a part of the output or go.
+    """
     folder = beside(output, UNFINISHED)
+    check_unfinished(folder)
+    remove_temporaries(folder)
     n_rows = write_index(folder)
     if n_rows and output.suffix == SUFFIX:
         check_replaceable(output)

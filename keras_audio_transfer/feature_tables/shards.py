@@ -20,6 +20,7 @@ UNFINISHED = ".unfinished"  # behind the name of the output of a run that has no
 CLIPS_A_SHARD, BYTES_A_SHARD = 128, 2**24
 _ABOUT = b"keras_audio_transfer"  # the key of what a shard says of itself
 _IS_SHARD = re.compile(r"part-\d{5,}\.parquet")
+_IS_TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|_index\.json|_run\.json)\..+\.(partial|replaced)")  # of a run
 _TEXTS = {"clip_id": "clip_ids", "split": "splits", "group": "groups", "notes": "notes"}  # column -> array
 _REMEDY = "extract it again, which computes only what is missing"
 Choose = Callable[[list[str]], list[str]]  # from the names of all layers to those that are wanted
@@ -242,9 +243,9 @@ def check_replaceable(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file; expected a folder of features, or nothing; name another place")
     names = [inside.name for inside in path.iterdir()] if path.exists() else []
-    other = [name for name in names if not (name in (INDEX, RUN) or _IS_SHARD.fullmatch(name))]
+    other = _others_in(path)
     if other or (names and INDEX not in names):
-        why = f"holds {other[0]}" if other else f"has no {INDEX}"
+        why = f"holds {other[0].name}" if other else f"has no {INDEX}"
         raise InputError(f"{path}: is no folder of features ({why}), and would be replaced; name another place")
 
 
@@ -252,9 +253,29 @@ def check_unfinished(folder: Path) -> None:
     """Refuse a folder that is to hold what is finished, but holds something else. Raises InputError."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, where a run keeps what is finished; move it away")
-    names = [path.name for path in folder.glob("*") if not path.name.startswith(".")]
-    if names and RUN not in names:
+    if any(not _IS_TEMPORARY.fullmatch(path.name) for path in folder.glob("*")) and not (folder / RUN).is_file():
         raise InputError(f"{folder}: has no {RUN}, which says of which run it is; put that back, or move the folder")
+    for path in _others_in(folder):
+        what = "is a folder among the files of a run" if path.is_dir() else "is of no run, and would be lost with it"
+        raise InputError(f"{path}: {what}; move it away")
+
+
+def _others_in(folder):
+    """What lies in a folder of shards, and no run has written."""
+    ours = (INDEX, RUN)
+    return [
+        path
+        for path in sorted(folder.glob("*"))
+        if not (path.name in ours or _IS_SHARD.fullmatch(path.name) or _IS_TEMPORARY.fullmatch(path.name))
+        or path.is_dir()
+    ]
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what runs that were killed have left half written in a folder that this run alone writes to."""
+    for path in folder.glob("*"):
+        if _IS_TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def read_folder(folder: Path, choose: Choose = list) -> dict[str, Array]:
