@@ -374,3 +374,18 @@ def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch
     (place / "own" / "README.md").write_text("a person's own")
     with pytest.raises(InputError, match=r"^--output-dir: .*README\.md stands there without its config\.json"):
         run_main("study", place / "more.toml", "--output-dir", place / "own")
+
+
+def test_a_target_that_all_sources_were_trained_on_has_no_cells(place, tmp_path):
+    """But a distance to the others, as where some source is scored on it."""
+    floor = '[sources.mfcc]\n        floor = "mfcc"'
+    lines = {
+        floor: "",
+        'layers = ["layer3", "layer4"]': 'layers = ["layer3"]\n        heard = "none"',
+        '"each", "chosen", ': "",
+    }
+    results = running.run(read(place, name="all_heard", lines=lines), tmp_path / "out", jobs=1)
+    assert not results.failed_cells
+    assert {*results.cells["target"]} == {"folds"}
+    measured = results.measures[results.measures["measure"] == "log_mel_distance"]
+    assert measured[["source", "target"]].to_numpy().tolist() == [["tones", "folds"], ["leaky", "folds"]]

@@ -18,7 +18,10 @@ COLUMNS = ["source", "target", "layer", "measure", "value"]
 
 
 def table_of(
-    evaluator: Evaluator, usable: Iterable[tuple[str, str, str]], clips: Mapping[str, list[Clip]]
+    evaluator: Evaluator,
+    usable: Iterable[tuple[str, str, str]],
+    targets: Iterable[str],
+    clips: Mapping[str, list[Clip]],
 ) -> "pd.DataFrame":
     """The measures in a long table: source, target, layer, measure, value.
 
@@ -28,7 +31,8 @@ def table_of(
     Args:
         evaluator: gives the features, of which the study has checked that they are what they were.
         usable: (source, pooling, target) of those that are there; of several poolings the first counts.
-        clips: of each target.
+        targets: that have cells.
+        clips: of each target, also of one that has none because all sources were trained on it.
     """
     import pandas as pd
 
@@ -44,7 +48,7 @@ def table_of(
                 kept[key] = measures.of_features(features.layers, features.labels)
             rows += [{"source": source, "target": target} | row for row in kept[key]]
         for source, trained_on in heard.items():
-            for target in clips:
+            for target in targets:
                 if (key := f"{trained_on}|{target}") not in kept:
                     found = spectral_distance.distance(spectra(trained_on), spectra(target))._asdict()
                     kept[key] = [{"layer": "", "measure": name, "value": value} for name, value in found.items()]

@@ -97,6 +97,7 @@ def run(
         raise InputError(f"only: {only!r} is the name of no cell; expected one such as '{cells[0].key}', or a pattern")
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, _settings(study, clips))
+    of_all = clips
     clips = {name: clips[name] for name in dict.fromkeys(cell.target for cell in wanted)}
     unusable, failed = _compute_features(study, folder, clips, workers, bar)
     left_out = {target: frozenset(clip for of, clip in failed if of == target) for target in clips}
@@ -118,7 +119,7 @@ def run(
     if only is None:
         there = ((source.name, pooling, target) for source, pooling, target in _pairs(study, clips))
         usable = [features for features in there if features[0] in study.sources and features not in unusable]
-        measured = measuring.table_of(evaluator, usable, clips)
+        measured = measuring.table_of(evaluator, usable, [*clips], of_all)
         write(measured, folder, MEASURES)
     failed_clips = [(f"{target}: {clip}", why) for (target, clip), why in failed.items()]
     return Results(table, measured, failed_cells, failed_clips)
