@@ -62,6 +62,9 @@ class Decoder:
         """Where the file is over: raise InputError if it says that it is longer."""
         raise NotImplementedError
 
+    def check_content(self) -> None:
+        """Where samples cannot be: raise InputError if the file itself knows that it holds others by now."""
+
     def close(self) -> None:
         """Close the file."""
         raise NotImplementedError
@@ -88,7 +91,12 @@ class StoredSamples(Decoder):
         """Raise InputError where the samples are not those that were stored."""
         if self._hash.hexdigest() != self._stored.sha256:
             what = "is cut short" if self._left else "holds other samples than its index says"
-            raise InputError(f"{self._path}: {what}; remove it, and run `prepare` once more")
+            raise InputError(f"{self._path}: {what}; run `prepare` once more")
+
+    def check_content(self) -> None:
+        """See `Decoder`."""
+        self.skip(self._left)
+        self.check_end()
 
     def close(self) -> None:
         """See `Decoder`."""

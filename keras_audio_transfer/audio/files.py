@@ -64,6 +64,8 @@ class AudioFile:
 
     def _check(self, block):
         largest = peak(block)
+        if not largest <= LARGEST_SAMPLE:
+            self._decoder.check_content()
         if not np.isfinite(largest):
             raise InputError(f"{self.path}: holds NaN or infinite samples; expected finite ones; repair or remove it")
         if largest > LARGEST_SAMPLE:

@@ -328,7 +328,9 @@ def or_reason(function: Callable[[Clip], Result], clip: Clip) -> Result | str:
     try:
         return function(clip)
     except Exception as error:
-        return reason_of(error, clip.clip_id)
+        reason, name = reason_of(error, clip.clip_id), clip.clip_id
+        # A shard is one of many clips.
+        return reason if clip.stored is None or reason.startswith(name) else f"{name}: {reason}"
 
 
 def readable_clips(
