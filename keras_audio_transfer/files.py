@@ -19,7 +19,9 @@ from typing import Any
 from keras_audio_transfer.errors import InputError, is_full
 
 _LONGEST, _SHORT = 255, 60  # bytes of a name: what file systems take; what leaves room for more beside it
-_LEFTOVER = re.compile(r"\.(?:.+\.)?([0-9a-f]{8})\.(\d+)\.\d+\.(partial|replaced)", re.DOTALL)
+_LEFTOVER = re.compile(
+    r"\.(?:(?P<name>.+)\.)?(?P<host>[0-9a-f]{8})\.(?P<process>\d+)\.\d+\.(partial|replaced)", re.DOTALL
+)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _OF_FAILURES = ["clip", "reason"]
 _swept: set[Path] = set()
@@ -202,6 +204,12 @@ def _temporaries(folder: Path, name: str) -> Iterator[tuple[Path, Path]]:
         _remove(partial)
 
 
+def stands_for(name: str) -> str | None:
+    """The name of what a temporary file or folder is to become, or was; None where it is no temporary one of these."""
+    leftover = _LEFTOVER.fullmatch(name)
+    return leftover and leftover["name"]
+
+
 @contextmanager
 def naming_where_full(place: Path, *standing_for_it: Path) -> Iterator[None]:
     """Where a disk is full, the error names the place. What a write raises names none.
@@ -231,7 +239,7 @@ def _sweep(folder: Path) -> None:
         return
     for path in paths:
         leftover = _LEFTOVER.fullmatch(path.name)
-        if leftover and leftover[1] == _host() and not _lives(int(leftover[2])):
+        if leftover and leftover["host"] == _host() and not _lives(int(leftover["process"])):
             with suppress(OSError):
                 if not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid():
                     _remove(path)

@@ -35,15 +35,15 @@ from keras_audio_transfer.datasets.prepared import (
 )
 from keras_audio_transfer.datasets.walk import text_of
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.files import atomic_write, read_json, write_json
+from keras_audio_transfer.files import atomic_write, read_json, stands_for, write_json
 from keras_audio_transfer.fingerprints import Fingerprint, fingerprint, is_unchanged
 
 # Of a record: its length and the length's checksum before it, its own checksum behind it.
 _BEFORE, _BEHIND = 12, 4
 SHARD_BYTES = 1 << 27
 _log = logging.getLogger(__name__)
-# In an index: a part, how many there are, or what a killed run has left of either.
-_IS_OWN = re.compile(r"(\d{5,}\.parquet|_shards\.json)|\.(\d{5,}\.parquet|_shards\.json)\..+\.(partial|replaced)")
+# In an index: a part, or how many there are.
+_IS_OWN = re.compile(r"\d{5,}\.parquet|_shards\.json")
 _NOTHING = {
     **dict.fromkeys(("source_bytes", "source_mtime_ns", "recorded_rate", "recorded_channels"), 0),
     **{"source_sha256": "", "samples": 0, "seconds": 0.0, "offset": 0, "checksum": "", "notes": []},
@@ -176,7 +176,7 @@ def _remove_index(index):
         return
     inside = [*index.iterdir()]
     for path in inside:
-        if path.is_dir() or not _IS_OWN.fullmatch(path.name):
+        if path.is_dir() or not _IS_OWN.fullmatch(stands_for(path.name) or path.name):
             raise InputError(f"{path}: is not of {index.name}, which is left over and to be removed; move it away")
     for path in inside:
         path.unlink()

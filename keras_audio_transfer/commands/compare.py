@@ -278,8 +278,7 @@ def sources_before(options, settings):
 
 def restricted(settings, names):
     """The settings of a comparison of some of the sources."""
-    kept = {*names}
-    return settings | {key: {k: v for k, v in settings[key].items() if k in kept} for key in PER_SOURCE}
+    return settings | {key: {k: v for k, v in settings[key].items() if k in names} for key in PER_SOURCE}
 
 
 def check_same_clips(before, found):
@@ -327,12 +326,12 @@ def main(options):
     how = clips, label_names, cluster, phases
     found = {name: source_features.computed(options, name, path, *how) for name, path in sources.items()} | found
     failures = [*{clip: (clip, why) for _, cost in [*found.values()][::-1] for clip, why in cost["failures"]}.values()]
-    path = options.output_dir / SCORES
-    if len(before) < len(found) and path.exists():
+    path, is_grown = options.output_dir / SCORES, len(before) < len(found)
+    if is_grown and path.exists():
         check_same_clips(before, found)
     write_failures(path, failures)
     tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
-    if len(before) < len(found):
+    if is_grown:
         write_json(config, settings)
     members = {name: (name,) for name in tables}
     if options.join:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables.arrays import Array
-from keras_audio_transfer.files import atomic_write, read_json, write_json
+from keras_audio_transfer.files import atomic_write, read_json, stands_for, write_json
 
 SUFFIX = ".parquet"
 INDEX, RUN = "_index.json", "_run.json"  # programs that read Parquet pass over names with an underscore
@@ -20,7 +20,6 @@ UNFINISHED = ".unfinished"  # behind the name of the output of a run that has no
 CLIPS_A_SHARD, BYTES_A_SHARD = 128, 2**24
 _ABOUT = b"keras_audio_transfer"  # the key of what a shard says of itself
 _IS_SHARD = re.compile(r"part-\d{5,}\.parquet")
-_IS_TEMPORARY = re.compile(r"\.(part-\d{5,}\.parquet|_index\.json|_run\.json)\..+\.(partial|replaced)")  # of a run
 _TEXTS = {"clip_id": "clip_ids", "split": "splits", "group": "groups", "notes": "notes"}  # column -> array
 _REMEDY = "extract it again, which computes only what is missing"
 Choose = Callable[[list[str]], list[str]]  # from the names of all layers to those that are wanted
@@ -253,7 +252,7 @@ def check_unfinished(folder: Path) -> None:
     """Refuse a folder that is to hold what is finished, but holds something else. Raises InputError."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file, where a run keeps what is finished; move it away")
-    if any(not _IS_TEMPORARY.fullmatch(path.name) for path in folder.glob("*")) and not (folder / RUN).is_file():
+    if any(not _is_temporary(path.name) for path in folder.glob("*")) and not (folder / RUN).is_file():
         raise InputError(f"{folder}: has no {RUN}, which says of which run it is; put that back, or move the folder")
     for path in _others_in(folder):
         what = "is a folder among the files of a run" if path.is_dir() else "is of no run, and would be lost with it"
@@ -262,19 +261,22 @@ def check_unfinished(folder: Path) -> None:
 
 def _others_in(folder):
     """What lies in a folder of shards, and no run has written."""
-    ours = (INDEX, RUN)
-    return [
-        path
-        for path in sorted(folder.glob("*"))
-        if not (path.name in ours or _IS_SHARD.fullmatch(path.name) or _IS_TEMPORARY.fullmatch(path.name))
-        or path.is_dir()
-    ]
+    inside = sorted(folder.glob("*"))
+    return [path for path in inside if path.is_dir() or not (_is_own(path.name) or _is_temporary(path.name))]
+
+
+def _is_own(name):
+    return name in (INDEX, RUN) or _IS_SHARD.fullmatch(name) is not None
+
+
+def _is_temporary(name):
+    return _is_own(stands_for(name) or "")
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what runs that were killed have left half written in a folder that this run alone writes to."""
     for path in folder.glob("*"):
-        if _IS_TEMPORARY.fullmatch(path.name):
+        if _is_temporary(path.name):
             path.unlink(missing_ok=True)
 
 

@@ -296,14 +296,17 @@ def find(name: str, path: Path) -> Path:
     if not path.is_dir():
         return path
     entry = published(name)
-    if len(entry.members) > 1:
-        for folder in (path, path / name, path / "musicnn" / name):
-            if all((folder / member).is_file() for member in entry.members):
-                return folder
-    found = next((path / file for file in entry.names if (path / file).is_file()), None)
+    found = unpacked(name, path) or next((path / file for file in entry.names if (path / file).is_file()), None)
     if found is None:
         raise InputError(f"{path}: holds no {entry.file}; name the file itself")
     return found
+
+
+def unpacked(name: str, path: Path) -> Path | None:
+    """The folder at or below `path` that holds the several files of a network, out of their archive; None for none."""
+    members = published(name).members
+    folders = (path, path / name, path / "musicnn" / name) if len(members) > 1 else ()
+    return next((folder for folder in folders if all((folder / file).is_file() for file in members)), None)
 
 
 def check(name: str, path: Path) -> tuple[str, str]:

@@ -21,6 +21,7 @@ import numpy as np
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import choi2017
+from keras_audio_transfer.pretrained.catalogue import unpacked
 from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, read_checkpoint
 
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
@@ -193,9 +194,8 @@ def read_weights(name: str, path: Path) -> Weights:
         InputError: no such file, not the wheel, not a checkpoint, a damaged one, or one of another network.
     """
     path = Path(path)
-    for folder in (path, path / name, path / "musicnn" / name):
-        if all(os.path.isfile(folder / file) for file in CHECKPOINT):
-            return _of_checkpoint(name, folder, folder)
+    if folder := unpacked(name, path):
+        return _of_checkpoint(name, folder, folder)
     wheel = path / WHEEL if os.path.isdir(path) else path
     if not os.path.isfile(wheel):
         files = " and ".join(CHECKPOINT)
