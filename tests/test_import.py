@@ -53,7 +53,10 @@ def test_every_source_is_in_the_catalogue(path):
 
 
 # Of the same networks with other weights, one.
-ONE_A_NETWORK = ("MTT_musicnn", "MTT_vgg", "yamnet", "vggish", "panns_cnn14", "panns_mobilenet", "speech_embedding")
+ONE_A_NETWORK = (
+    *("MTT_musicnn", "MTT_vgg", "yamnet", "vggish", "panns_cnn14", "panns_mobilenet", "speech_embedding"),
+    "efficientnet_lite0",
+)
 
 
 @pytest.mark.parametrize("name", some_quick(CATALOGUE, (*ONE_A_NETWORK, "openl3_mel128_env")))

@@ -25,6 +25,7 @@ WITH_TENSORFLOW = {
     *("export.variants", "export.wav", "extraction", "extractor", "finetuning", "hear", "layers"),
     *("training.distribution", "training.fitting", "training.heads", "training.input_pipeline"),
     *("export.patchwise", "pretrained.choi2017", "pretrained.musicnn", "pretrained.openl3", "pretrained.panns"),
+    *("pretrained.efficientnet_lite", "pretrained.pytorch"),
     *("pretrained.source", "pretrained.speech_embedding", "pretrained.vggish", "pretrained.yamnet", "resampling"),
     *("certainty_layers", "one_vs_rest_layers", "servers.rest_server", "signature_loading", "spectrogram"),
     *("svm_layers", "tensor_float_32", "tensorflow_alone"),

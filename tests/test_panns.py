@@ -13,7 +13,7 @@ from conftest import some_quick
 from sounds import noise
 
 from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained import audioset_labels, panns, source
+from keras_audio_transfer.pretrained import audioset_labels, panns, pytorch, source
 
 NETWORKS = panns.SOURCES
 FILES = {"panns_cnn14": "Cnn14_mAP=0.431.pth", "panns_mobilenet": "MobileNetV1_mAP=0.389.pth"}
@@ -111,7 +111,7 @@ def independent(spectrogram, arrays, name):
 @pytest.mark.parametrize("name", some_quick(FILES, ["panns_mobilenet"]))
 def test_networks_by_an_independent_computation(name):
     arrays = random_arrays(name)
-    stored = {layer: panns._taken(arrays, *place) for layer, *place in panns._LAYERS[name]()}
+    stored = {layer: pytorch.taken(arrays, *place) for layer, *place in panns._LAYERS[name]()}
     model = source.build(NETWORKS[name], stored)
     assert {tap: output.shape[-1] for tap, output in model.output.items()} == SIZES[name]
     assert [*model.output] == [*SIZES[name]]

