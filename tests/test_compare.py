@@ -14,7 +14,7 @@ from sounds import CONFIG
 
 from keras_audio_transfer import datasets, mfcc
 from keras_audio_transfer.commands import source_features
-from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE
+from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE, arguments, sources_of
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.feature_tables.table import FeatureTable
@@ -312,6 +312,49 @@ def test_the_same_network_with_random_weights(compare, models, tmp_path):
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("flags", "twins"),
+    [
+        (["--models", "MODELS"], []),
+        (["--models", "MODELS", "--random"], ["tones", "other"]),
+        (["--random", "--models", "MODELS"], ["tones", "other"]),
+        (["--random", "other", "--models", "MODELS"], ["other"]),
+        (["--models", "MODELS", "--random", "other", "tones", "--mfcc"], ["tones", "other"]),
+    ],
+)
+def test_random_weights_of_some_models_or_all(models, tmp_path, flags, twins):
+    given = [path for flag in flags for path in (map(str, models) if flag == "MODELS" else [flag])]
+    options = arguments().parse_args([*given, "--output-dir", str(tmp_path)])
+    sources, _ = sources_of(options)
+    by_name = {path.name: path for path in models}
+    floor = {"mfcc": None} if "--mfcc" in flags else {}
+    assert sources == by_name | {f"{name} (random)": by_name[name] for name in twins} | floor
+    assert [*sources][2:] == [f"{name} (random)" for name in twins] + [*floor]
+
+
+def test_random_weights_of_one_model_are_added_to_a_comparison(compared, compare, clips, tmp_path):
+    """What is there stays, and no other model gets a twin."""
+    _, (_, *models, _, _, _) = compared
+    cards, out = {path.name: Card.read(path) for path in models}, tmp_path / "out"
+    layers = ["layer4", "layer5"]
+    (out / "features").mkdir(parents=True)  # computed already
+    write_features(out, clips, dict.fromkeys(cards, layers), cards["tones"].weights_sha256)
+    write_features(out, clips, {"tones (random)": layers})
+    weights = {name: card.weights_sha256 for name, card in cards.items()}
+    settings = {"sources": weights, "dataset": "manifest", "clips": 18, "seed": 0, "join": False}
+    (out / "config.json").write_text(json.dumps(settings))
+    run = compare(out, "--models", *models)
+    assert run.returncode == 0, run.stderr
+    before = pd.read_csv(out / "scores.csv")
+    run = compare(out, "--models", *models, "--random", "tones")
+    assert run.returncode == 0, run.stderr
+    scores = pd.read_csv(out / "scores.csv")
+    assert scores["source"].drop_duplicates().tolist() == ["tones", "other", "tones (random)"]
+    pd.testing.assert_frame_equal(scores[: len(before)], before)
+    config = json.loads((out / "config.json").read_text())
+    assert config["sources"] == weights | {"tones (random)": weights["tones"]}
+
+
 def test_what_cannot_be_compared(clips, models, tmp_path):
     def refused(message, *flags, dataset=("--dataset", "manifest", "--data-dir", clips)):
         with pytest.raises(InputError, match=message):
@@ -327,6 +370,9 @@ def test_what_cannot_be_compared(clips, models, tmp_path):
     refused(r"^--join: joins the layers of two or more models", "--models", models[0], "--mfcc", "--join")
     refused(r"^--features: 'tones' is the name of another", "--models", models[0], "--features", tmp_path / "tones")
     refused(r"^--dataset: is missing; name one, or manifest", "--models", *models, dataset=())
+    unknown = r"^--random: 'tonse' is unknown; did you mean tones\? choose from tones, other$"
+    refused(unknown, "--models", *models, "--random", "other", "tonse")
+    refused(r"^--random: 'a' is not there; name its folder with --models$", "--mfcc", "--log-mel", "--random", "a")
     refused(r"missing: has no card|missing: is not a folder", "--models", models[0], tmp_path / "missing")
     assert not (tmp_path / "out").exists()
 

@@ -20,7 +20,7 @@ import numpy as np
 from keras_audio_transfer.commands import cli, places, probe, source_features
 from keras_audio_transfer.commands.source_features import FEATURES, place_of
 from keras_audio_transfer.datasets.clip import digest
-from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.errors import InputError, is_unknown
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import (
     atomic_write,
@@ -71,7 +71,13 @@ def arguments():
     )
     parser.add_argument("--mfcc", action="store_true", help="beside them the MFCC baseline")
     parser.add_argument("--log-mel", action="store_true", help="beside them statistics of a log-mel spectrogram")
-    parser.add_argument("--random", action="store_true", help="beside each model the same network with random weights")
+    parser.add_argument(
+        "--random",
+        nargs="*",
+        metavar="SOURCE",
+        help="beside each model the same network with random weights; or only beside those of these names, which are "
+        "those of their folders",
+    )
     parser.add_argument(
         "--join", action="store_true", help="beside them the layers of all models and files in one choice"
     )
@@ -107,14 +113,23 @@ def sources_of(options):
             if cell(name) != name:
                 raise InputError(f"{flag}: {name!r} would be a formula in a spreadsheet; rename it")
     floors = {name: None for name, wanted in zip(FLOORS, (options.mfcc, options.log_mel), strict=True) if wanted}
-    if options.random:
-        models |= {f"{name}{TWIN}": path for name, path in models.items()}
+    if options.random is not None:
+        models |= {f"{name}{TWIN}": models[name] for name in twinned(models, options.random)}
     if len(models) + len(files) + len(floors) < 2:
         rest = "--mfcc, --log-mel, --random or --features"
         raise InputError(f"--models: nothing to compare; name two or more, or one beside {rest}")
     if options.join and len(options.models) + len(files) < 2:
         raise InputError("--join: joins the layers of two or more models or files; name them with --models, --features")
     return models | floors, files
+
+
+def twinned(models, names):
+    """The models that are compared with random weights, too: those of these names; where none is given, all."""
+    for name in names:
+        if name not in models:
+            remedy = is_unknown(name, models) if models else f"{name!r} is not there; name its folder with --models"
+            raise InputError(f"--random: {remedy}")
+    return [name for name in models if name in names or not names]
 
 
 def check(options, sources, files):
