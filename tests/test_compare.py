@@ -220,6 +220,28 @@ def test_features_at_hand_score_as_those_that_are_computed(finished, clips, tmp_
         of_files(out, clips, tmp_path / "cepstra.parquet", log_mel, more=["--join"])
 
 
+def test_features_at_hand_with_a_name_as_long_as_can_be(finished, clips, tmp_path):
+    """Nothing that a source's name is a part of is longer than a file's name may be."""
+    paths = [tmp_path / f"{letter * 251}.npz" for letter in "ab"]
+    for path in paths:
+        shutil.copy(finished / "features" / "log_mel.npz", path)
+    assert of_files(tmp_path / "new", clips, *paths) == 0
+    scores = pd.read_csv(tmp_path / "new" / "scores.csv")
+    assert scores["source"].drop_duplicates().tolist() == [path.name for path in paths]
+    assert not [*(tmp_path / "new").glob("*.jsonl")]
+
+
+def test_a_model_with_a_name_as_long_as_can_be(compare, models, tmp_path):
+    """Also where its features are computed, as are those of its random version, whose name is longer."""
+    name = "m" * 250
+    run = compare(tmp_path / "out", "--models", shutil.copytree(models[0], tmp_path / name), "--random")
+    assert run.returncode == 0, run.stderr
+    scores = pd.read_csv(tmp_path / "out" / "scores.csv")
+    assert scores["source"].drop_duplicates().tolist() == [name, f"{name} (random)"]
+    kept = sorted(path.suffix for path in (tmp_path / "out" / "features").iterdir())
+    assert kept == [".json", ".json", ".npz", ".npz"]
+
+
 def test_features_at_hand_that_lack_clips(finished, clips, tmp_path, capfd):
     for name in ("mfcc", "log_mel"):
         table = FeatureTable.load(finished / "features" / f"{name}.npz")

@@ -24,6 +24,7 @@ from keras_audio_transfer.errors import InputError, is_unknown
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import (
     atomic_write,
+    beside,
     cell,
     failures_beside,
     number_in,
@@ -162,7 +163,7 @@ def check_clips(options, clips, label_names):
 
 def unfinished(options, name):
     """The journal of a source whose scores are not yet in the table."""
-    return options.output_dir / f"unfinished.{name}.jsonl"
+    return beside(options.output_dir / f"unfinished.{name}", ".jsonl")
 
 
 def wanted_of(options, name, layers):

@@ -13,7 +13,7 @@ from keras_audio_transfer.commands import features
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.feature_tables.table import FeatureTable
-from keras_audio_transfer.files import read_json, scratch_folder, write_json
+from keras_audio_transfer.files import beside, read_json, scratch_folder, write_json
 from keras_audio_transfer.layer_names import check_joinable
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 
@@ -22,7 +22,7 @@ FEATURES = "features"
 
 def place_of(options, name):
     """Where a source's features are kept that are computed."""
-    return options.output_dir / FEATURES / f"{name}.npz"
+    return beside(options.output_dir / FEATURES / name, ".npz")
 
 
 def computed(options, name, path, clips, label_names, cluster, phases):
@@ -37,7 +37,7 @@ def computed(options, name, path, clips, label_names, cluster, phases):
         phases: of the run.
     """
     file, card = place_of(options, name), path and Card.read(path)
-    about, answers = file.with_suffix(".json"), card and card.fingerprint()
+    about, answers = beside(file.parent / name, ".json"), card and card.fingerprint()
     cost = read_json(about) if about.exists() else None
     if file.exists() and about.exists():
         table = FeatureTable.load(file)
