@@ -164,6 +164,23 @@ def test_a_second_run_does_nothing(manifest, tmp_path, monkeypatch):
     assert state(folder) == before
 
 
+def test_each_shard_is_opened_once_to_be_checked(manifest, tmp_path, monkeypatch):
+    """However many clips it holds."""
+    clips, folder = load("manifest", manifest), tmp_path / "p"
+    stored, _ = prepared(clips, folder)
+    opened, path_open = [], Path.open
+
+    def counted(path, *how, **more):
+        opened.append(path)
+        return path_open(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", counted)
+    assert prepare(clips, folder, RATE, shard_bytes=16_000)[1] == len(clips)
+    shards = sorted({clip.path for clip in stored})
+    assert len(shards) < len(clips)
+    assert [path for path in opened if path.suffix == ".tfrecord"] == shards
+
+
 @pytest.mark.parametrize("change", ["sound", "label", "added", "removed", "shard gone", "shard cut", "index damaged"])
 def test_what_has_changed_is_done_again(change, manifest, tmp_path):
     clips, folder = load("manifest", manifest), tmp_path / "p"

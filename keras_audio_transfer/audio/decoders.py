@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -71,12 +72,19 @@ class Decoder:
 
 
 class StoredSamples(Decoder):
-    """What `prepare` has stored of a clip: samples in a shard, whose checksum its index knows."""
+    """What `prepare` has stored of a clip: samples in a shard, whose checksum its index knows.
 
-    def __init__(self, path: Path, stored: Stored):
+    Args:
+        path: of the shard.
+        stored: where in it the samples lie.
+        shard: the open file, where several clips of it are read one after the other; it stays open.
+    """
+
+    def __init__(self, path: Path, stored: Stored, shard: BinaryIO | None = None):
         self._path, self._stored, self._left, self._hash = path, stored, stored.samples, sha256()
         self.sample_rate, self.notes = stored.sample_rate, stored.notes
-        self._file = path.open("rb")
+        self._is_shared = shard is not None
+        self._file = shard or path.open("rb")
         self._file.seek(stored.offset)
 
     def read(self, samples: int) -> np.ndarray:
@@ -100,7 +108,8 @@ class StoredSamples(Decoder):
 
     def close(self) -> None:
         """See `Decoder`."""
-        self._file.close()
+        if not self._is_shared:
+            self._file.close()
 
 
 def open_decoder(path: Path) -> Decoder:
