@@ -116,6 +116,26 @@ def test_a_computer_without_a_gpu_is_refused(monkeypatch):
         gpu.name_of_gpu()
 
 
+def test_the_name_of_the_gpu_is_asked_for_once(monkeypatch, capsys):
+    """Not once more for each network."""
+    asked = []
+
+    def in_its_place(what, *how):
+        asked.append(what)
+        return "a card" if what is gpu.name_of_gpu else ({"features": 1.0}, {"layer1": np.zeros(2)})
+
+    for module in (gpu, measuring):
+        monkeypatch.setattr(module, "in_a_process", in_its_place)
+    gpu.card.cache_clear()
+    networks = "convnet5:short16k", "resnet18:short16k"
+    assert run_main("benchmark", "--gpu", *networks, "--quiet") == 0
+    gpu.card.cache_clear()
+    figures = json.loads(capsys.readouterr().out)
+    assert [figures[f"gpu_{name}"]["name"] for name in networks] == ["a card"] * 2
+    assert asked.count(gpu.name_of_gpu) == 1
+    assert len(asked) == 1 + 2 * len(gpu.KINDS)
+
+
 @pytest.mark.slow
 def test_all_that_is_measured_on_a_gpu(monkeypatch):
     """With what the CPU gave in the place of what a GPU gives: the figures of each, and their ratios."""

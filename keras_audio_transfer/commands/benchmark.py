@@ -203,9 +203,9 @@ def check(options):
         else:
             Card.read(Path(name))
     if options.gpu:
-        from keras_audio_transfer.commands.benchmarks import gpu, measuring
+        from keras_audio_transfer.commands.benchmarks import gpu
 
-        measuring.in_a_process(gpu.name_of_gpu)
+        gpu.card()  # refuses a computer without one
     for model_dir in options.rest:
         Card.read(model_dir)
     if options.rest:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import cache
 
 import numpy as np
 
@@ -18,10 +19,9 @@ KINDS = (CPU, "gpu", AS_TENSORFLOW_DOES)
 
 def gpu(options, name):
     """For each kind clips a second; of the GPU's, how many times those of the CPU, and the difference of features."""
-    card = in_a_process(name_of_gpu)
     runs = {kind: in_a_process(measure, name, kind, options.steps, options.seed) for kind in KINDS}
     speeds, expected = runs[CPU]
-    figures = {"name": card, CPU: speeds}
+    figures = {"name": card(), CPU: speeds}
     for kind in KINDS[1:]:
         of_kind, features = runs[kind]
         figures[kind] = {
@@ -30,6 +30,12 @@ def gpu(options, name):
             "largest_difference": max(largest_difference(features[layer], expected[layer]) for layer in expected),
         }
     return figures
+
+
+@cache
+def card():
+    """What `name_of_gpu` says, once for all that is measured: a process of its own imports TensorFlow for it."""
+    return in_a_process(name_of_gpu)
 
 
 def name_of_gpu():
