@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -100,6 +101,21 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     with _temporaries(beside.parent, beside.name) as (folder, _):
         folder.mkdir()
         yield folder
+
+
+@contextmanager
+def temporary_files_beside(path: Path) -> Iterator[None]:
+    """Have this process put all its temporary files, also those of libraries, into a `scratch_folder` of `path`.
+
+    What is left of them in the system's own folder when a process is killed nobody removes.
+    """
+    before = tempfile.tempdir
+    with scratch_folder(path) as folder:
+        tempfile.tempdir = str(folder.absolute())
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager

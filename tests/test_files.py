@@ -8,9 +8,11 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from keras_audio_transfer.files import (
     only_writer,
     read_json,
     scratch_folder,
+    temporary_files_beside,
     write_failures,
     write_json,
     write_table,
@@ -354,6 +357,16 @@ def test_a_folder_is_searched_once_however_many_files_are_written(tmp_path, monk
     for number in range(5):
         write(tmp_path / str(number))
     assert searched == [tmp_path]
+
+
+def test_temporary_files_of_all_libraries_lie_beside_what_is_written(tmp_path):
+    before = tempfile.gettempdir()
+    with suppress(KeyboardInterrupt), temporary_files_beside(tmp_path / "model"):
+        assert Path(tempfile.mkdtemp()).is_relative_to(tmp_path)
+        assert [path.name.startswith(".model.") for path in tmp_path.iterdir()] == [True]
+        raise KeyboardInterrupt
+    assert not any(tmp_path.iterdir())
+    assert tempfile.gettempdir() == before
 
 
 def test_a_scratch_folder_is_on_the_same_disk_and_leaves_nothing(tmp_path):

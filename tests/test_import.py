@@ -3,6 +3,10 @@
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from dataclasses import replace
 from importlib import import_module
@@ -11,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import read_card, run_main, some_quick
+from conftest import ROOT, read_card, run_main, some_quick
 
 import keras_audio_transfer as kat
 from keras_audio_transfer.commands.benchmarks import arithmetic
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.files import write_json
 from keras_audio_transfer.pretrained import catalogue, yamnet
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
 from keras_audio_transfer.pretrained.source import build, source
@@ -98,6 +103,25 @@ def test_what_cannot_be_imported(tmp_path):
             tmp_path / "nothing.tflite", *out)  # fmt: skip
     refused(r"other\.tflite: ", "yamnet", "--from", other, *out)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_what_a_killed_import_leaves_goes_when_something_is_next_written_there(tmp_path):
+    """Nothing is left where nobody looks for it."""
+    models, temporary = tmp_path / "models", tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, ROOT / "scripts" / "import.py", "speech_embedding", "--random", "--output-dir"]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen([*command, models / "a"], env=environment, start_new_session=True) as process:
+        while process.poll() is None and not [*tmp_path.rglob("batches.npz")]:  # written, and being checked
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not any(temporary.iterdir())
+    assert [*models.glob(".a.*.partial")]
+    write_json(models / "b.json", {})
+    assert {path.name for path in models.iterdir()} == {".a.lock", "b.json"}
 
 
 def test_a_file_that_is_not_the_published_one(tmp_path):

@@ -18,6 +18,7 @@ from keras_audio_transfer.export.batchnorm_folding import folded
 from keras_audio_transfer.export.chunked_inference import tiled
 from keras_audio_transfer.export.patchwise import patchwise
 from keras_audio_transfer.export.signatures import build_signatures, layer_names
+from keras_audio_transfer.files import temporary_files_beside
 from keras_audio_transfer.model_folder import SCORES, Card
 from keras_audio_transfer.training.fitting import weights_hash
 
@@ -83,16 +84,17 @@ def write_model(folder: Path, model: keras.Model, card: Card, number: int = 1) -
     if card.labels and scores is not None and len(card.labels) != scores.shape[-1]:
         counts = f"card.json names {len(card.labels)}, and the model gives {scores.shape[-1]} scores"
         raise InputError(f"labels: {counts}; write its own labels there")
-    model.save(folder / "model.keras")
     card = replace(
         card,
         layer_sizes={name: int(model.output[name].shape[-1]) for name in layer_names(model)},
         versions=package_versions(),
         weights_sha256=card.weights_sha256 or weights_hash(model),
     )
-    write_saved_model(model, folder / str(number), card)
-    card.write(folder)
-    difference = largest_difference(model, card.audio, folder / str(number))
+    with temporary_files_beside(folder / str(number)):
+        model.save(folder / "model.keras")
+        write_saved_model(model, folder / str(number), card)
+        card.write(folder)
+        difference = largest_difference(model, card.audio, folder / str(number))
     if not difference <= LARGEST_DIFFERENCE:
         raise InputError(
             f"export: the reloaded SavedModel differs by {difference:.1e}; expected at most {LARGEST_DIFFERENCE:.0e}; "
