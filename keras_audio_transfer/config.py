@@ -116,7 +116,8 @@ class AudioConfig:
 
     Attributes:
         sample_rate: in Hz; every clip is resampled to it.
-        clip_seconds: length of the clips the network is trained on, to which shorter ones are filled.
+        clip_seconds: length of the clips the network is trained on, to which shorter ones are filled, but those that
+            are heard whole and need only `least_frames`; and of the windows of recordings heard in windows.
         n_fft: length of the FFT, in samples.
         hop_length: step from frame to frame, in samples.
         n_mels: mel bands.
@@ -259,6 +260,13 @@ class AudioConfig:
     def n_samples(self) -> int:
         """Samples in a clip of `clip_seconds`."""
         return round(self.clip_seconds * self.sample_rate)
+
+    @property
+    def least_samples(self) -> int:
+        """Samples to which a shorter clip is filled, as `short_clips` says: one heard whole needs only `least_frames`."""
+        if self.long_clips == "whole" and self.least_frames:
+            return max(self._samples_of(self.least_frames), self.n_fft)
+        return self.n_samples
 
     @property
     def n_frames(self) -> int:

@@ -315,7 +315,7 @@ def _features_of_batch(extractor, layer_names, heard):
 
 def _sound(config, clip):
     sound = load_for(clip, config)
-    waveform = crop_or_pad(sound.waveform, config.n_samples, config.short_clips, config.long_clips)
+    waveform = crop_or_pad(sound.waveform, config.least_samples, config.short_clips, config.long_clips)
     return sound._replace(waveform=waveform)
 
 

@@ -29,7 +29,7 @@ from keras_audio_transfer.extractor import (
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write
 from keras_audio_transfer.finetuning_config import FinetuningConfig, Trial
-from keras_audio_transfer.layers import Patches
+from keras_audio_transfer.layers import JoinedPatches
 from keras_audio_transfer.model_folder import Card, keras_file
 from keras_audio_transfer.probing.layer_selection import parse_combinations
 from keras_audio_transfer.probing.predictions import HeldOut, table
@@ -272,8 +272,8 @@ def layers_trained_from(model, layers, config):
         for layer_name in sorted(below[place] - known):
             trained_from[layer_name] = (len(layers) - place) * config.unfreeze_epochs
         known |= below[place]
-    # The masks come before the frozen layers; and maps of patches are no maps of clips.
-    from_spectrogram = config.spec_augment or any(isinstance(layer, Patches) for layer in model.layers)
+    # The masks come before the frozen layers; and joined maps need the spectrogram, too.
+    from_spectrogram = config.spec_augment or any(isinstance(layer, JoinedPatches) for layer in model.layers)
     if from_spectrogram:
         trained_from |= dict.fromkeys(sorted(never), config.epochs)
     cut = feature_maps_of(model, layers[lowest - 1]) if lowest and not from_spectrogram else spectrogram

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import numpy as np
@@ -199,6 +200,22 @@ def test_what_it_says_and_writes(classified, source):
     assert f"plain features alone, on the same folds: {floors}\n" in run.stdout
     below = scores["accuracy"] < max(scores["mfcc"], scores["log_mel"])
     assert ("below a floor: " in run.stdout) == below
+
+
+@pytest.mark.parametrize(("clip_seconds", "expected"), [(None, (0.5, 0.5, 0.975)), (0.7, (0.5, 0.7, 0.7))])
+def test_every_model_hears_clips_as_long_as_the_own_sounds(clip_seconds, expected):
+    """The second as the first, which has been asked already."""
+    long = AudioConfig(8000, 10.0, n_fft=256, hop_length=80, n_mels=20, mel_f_min=0.0, mel_f_max=4000.0)
+    patches = replace(long, clip_seconds=0.975, patch_frames=96, patch_hop=48)
+    own = SimpleNamespace(
+        clips=[SimpleNamespace(recorded=SimpleNamespace(seconds=seconds)) for seconds in (0.2, 0.5)],
+        config=replace(long, clip_seconds=0.5),
+    )
+    sources = {
+        name: ("", SimpleNamespace(audio=audio)) for name, audio in zip("abc", (long, long, patches), strict=True)
+    }
+    found = classify.front_ends(SimpleNamespace(clip_seconds=clip_seconds), sources, own)
+    assert tuple(config.clip_seconds for config in found.values()) == expected
 
 
 @pytest.mark.slow

@@ -8,12 +8,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from sounds import noise
 
+from keras_audio_transfer import extraction, finetuning
+from keras_audio_transfer.audio.sliding_windows import windows
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.finetuning_config import FinetuningConfig
 from keras_audio_transfer.pretrained import efficientnet_lite, pytorch, source
 from keras_audio_transfer.pretrained.catalogue import CATALOGUE
+from keras_audio_transfer.training import heads
 
 NETWORK = efficientnet_lite.SOURCES["efficientnet_lite0"]
 ENTRY = CATALOGUE["efficientnet_lite0"]
@@ -128,6 +134,33 @@ def test_a_short_clip_is_filled_up_to_one_cell():
     padded = np.pad(short, ((0, 0), (0, 31 * 256 + 1 - 500)))
     for tap, features in model(short).items():
         np.testing.assert_array_equal(features, model(padded)[tap], err_msg=tap)
+
+
+@pytest.mark.parametrize(("seconds", "heard"), [(0.1, 31 * 256 + 1), (1.0, 22050), (9.0, 9 * 22050)])
+def test_a_clip_is_as_long_as_it_is_and_a_window_as_wide_as_a_photograph(seconds, heard, tmp_path):
+    path, config = tmp_path / "clip.wav", NETWORK.config
+    waveform = 0.1 * noise(round(seconds * 22050))
+    soundfile.write(path, waveform, 22050, subtype="FLOAT")
+    clip = Clip("clip", path, ("any",))
+    sound = extraction._sound(config, clip)
+    assert len(sound.waveform) == heard
+    np.testing.assert_array_equal(sound.waveform[: len(waveform)], waveform)
+    assert not sound.waveform[len(waveform) :].any()
+    lengths = {len(window) for _, window in windows(clip, config, 0.5)}
+    assert {config.frames_of(length) for length in lengths} == {224}
+    assert config.for_clips(2.0).clip_seconds == 2.0
+
+
+def test_layers_below_one_stay_as_they_are_in_training():
+    """The tap in the middle of the network is where its upper part begins, though pooled features leave it, too."""
+    extractor = source.build(NETWORK)
+    model = heads.add_head(extractor, 3)
+    _, trained_from = finetuning.layers_trained_from(model, TAPS, FinetuningConfig(finetune_from="block15", epochs=7))
+    never = {layer.name for layer, epoch in trained_from.items() if epoch == 7 and layer.weights}
+    with_weights = {layer.name for layer in extractor.layers if layer.weights}
+    above = {name for name in with_weights if name.startswith(("block15", "block16", "head"))}
+    assert len(above) == 3 * 2 * 2 + 2
+    assert with_weights - never == above
 
 
 PUBLISHED = os.environ.get("KAT_TEST_PRETRAINED", "")

@@ -196,6 +196,10 @@ def test_the_least_frames(frame_padding):
         got = filled(waveform[None])
         assert got.shape[1] == config.frames_of(n_samples) >= 20
         np.testing.assert_array_equal(got, plain(np.pad(waveform, (0, zeros))[None]))
+    assert config.least_samples == config.n_samples
+    whole = replace(config, long_clips="whole")
+    assert whole.least_samples == max(needed, config.n_fft) < config.n_samples
+    assert whole.with_clip_seconds(0.5).least_samples == round(0.5 * config.sample_rate)
     with pytest.raises(InputError, match=r"^least_frames: -1 is not allowed; expected 0 or more frames$"):
         replace(config, least_frames=-1)
 

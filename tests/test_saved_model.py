@@ -171,6 +171,20 @@ def test_the_fresh_process_answers_as_the_model_does(unchanged, model, model_dir
     assert unchanged.largest_difference(model_dir / "1", verification.SAVED_MODEL, model, [noise(2, 600)]) <= 1e-4
 
 
+@pytest.mark.parametrize(("error", "difference"), [(3e-4, 1e-5), (np.nan, np.nan)])
+def test_a_small_value_is_as_exact_as_the_large_ones_beside_it(error, difference, unchanged, monkeypatch, tmp_path):
+    expected = np.array([[30.0, 0.01], [-2.0, 0.5]], np.float32)
+
+    def run_alone(code, path, inputs, outputs):
+        np.savez(outputs, **{"0/layer": expected + np.array([[0, error], [0, 0]])})
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(unchanged, "run_alone", run_alone)
+    monkeypatch.setattr(unchanged, "serving_outputs", lambda model, batch: {"layer": tf.constant(expected)})
+    found = unchanged.largest_difference(tmp_path, verification.SAVED_MODEL, None, [noise(1, 9)])
+    np.testing.assert_allclose(found, difference, rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_saved_model_that_cannot_be_loaded_is_not_exported(monkeypatch, tmp_path):
     def write_half(model, path, card):

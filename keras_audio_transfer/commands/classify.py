@@ -109,6 +109,15 @@ def say_default(options, name):
     cli.say(options, f"builds on {name}{'' if name == imported.BEST else better}")
 
 
+def front_ends(options, sources, own):
+    """Of each model for the length of the own sounds, whichever is the first, for which `own_sounds.load` has it."""
+    longest = max(clip.recorded.seconds for clip in own.clips)
+    configs = {name: card.audio.with_clip_seconds(options.clip_seconds) for name, (_, card) in sources.items()}
+    if options.clip_seconds is None:
+        configs = {name: config.for_clips(longest) for name, config in configs.items()}
+    return configs | {next(iter(sources)): own.config}
+
+
 def extract(options, sources, clips, names, configs, phases):
     """The features of every model's layers in one table, named MODEL/LAYER where there are several models."""
     from keras_audio_transfer import extraction
@@ -246,15 +255,13 @@ def main(options):
     unknown = ["decoding unknown sounds"] + ["unknown sounds"] * len(titles) if foreign_clips else []
     of_kind = classify_tags.PHASES if several else PHASES
     phases = cli.Phases(options, "decoding", *unknown[:1], *titles, *unknown[1:], *of_kind)
-    first, *others = sources
+    first = next(iter(sources))
     own = own_sounds.load(options, clips, sources[first][1].audio, phases)
     if foreign_clips:
         how = own, sources[first][1].audio, phases
         foreign_clips, unread = own_sounds.readable_foreign(options, foreign_clips, *how)
         own = own._replace(failures=own.failures + unread)
-    configs = {first: own.config}
-    for name in others:
-        configs[name] = sources[name][1].audio.with_clip_seconds(options.clip_seconds)
+    configs = front_ends(options, sources, own)
     features = extract(options, sources, own.clips, own.names, configs, phases)
     if several:
         return classify_tags.classify(options, sources, configs, features, own, phases)

