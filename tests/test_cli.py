@@ -62,7 +62,7 @@ def end_of(argv, capsys):
 def test_every_command_is_a_verb_and_a_script():
     shared = {"__init__", "addresses", "cli", "main", "pages", "parsing", "places", "progress"}
     shared |= {"classify_tags", "estimates", "own_sounds"}  # of classify
-    shared |= {"features", "source_features"}  # of extract and mfcc; of compare
+    shared |= {"features", "source_features", "comparison_settings"}  # of extract and mfcc; of compare
     modules = {path.stem for path in COMMANDS.glob("*.py")} - shared
     assert modules == {verb.replace("-", "_") for verb in VERBS}
     assert modules == {path.stem for path in (ROOT / "scripts").glob("*.py")}

@@ -1,6 +1,7 @@
 """`compare`: every source by itself and joined, on the same clips, beside the floors; a killed run is continued."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from sounds import CONFIG
 from keras_audio_transfer import datasets, mfcc
 from keras_audio_transfer.commands import source_features
 from keras_audio_transfer.commands.compare import ALL, CHOICES, CHOSEN, LAST, SINGLE, arguments, sources_of
+from keras_audio_transfer.commands.comparison_settings import sources_before
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.feature_tables.table import FeatureTable
@@ -216,7 +218,7 @@ def test_features_at_hand_score_as_those_that_are_computed(finished, clips, tmp_
     shared = ["choice", "chosen", "score", "fold_1", "fold_2", "fold_3", "parameters"]
     pd.testing.assert_frame_equal(scores[scores["source"].isin(names)][shared], expected[shared])
     log_mel.write_bytes((finished / "features" / "mfcc.npz").read_bytes())
-    with pytest.raises(InputError, match=r"config\.json: is of another run \(sources was "):
+    with pytest.raises(InputError, match=r": the features of bands\.npz have changed; make this as it was, or choose"):
         of_files(out, clips, tmp_path / "cepstra.parquet", log_mel, more=["--join"])
 
 
@@ -311,10 +313,13 @@ def test_another_run_in_its_folder_is_refused(compared, compare, clips):
     out, flags = compared
     run = compare(out, *flags[:-1])
     assert run.returncode == 2
-    assert "config.json: is of another run (join was true, is false)" in run.stderr
+    remedy = "make this as it was, or choose another place"
+    refused = f"--output-dir: {out} has another comparison: "
+    assert f"{refused}--join was given, is left out; {remedy}\n" in run.stderr
     where = "--dataset", "manifest", "--data-dir", clips, "--output-dir", out
-    for flag, name in (("--layer-weights", "equal"), ("--combinations", "blocks")):
-        with pytest.raises(InputError, match=f"{flag[2:].replace('-', '_')} was null, is .{name}"):
+    of_name = {"--layer-weights": ("channels", "equal"), "--combinations": ("best", "blocks")}
+    for flag, (was, name) in of_name.items():
+        with pytest.raises(InputError, match=f"^{refused}{flag} was {was}, is {name}; {remedy}$"):
             run_main("compare", *where, *flags, flag, name)
 
 
@@ -436,10 +441,85 @@ def test_sources_are_added_to_a_comparison(finished, clips, tmp_path):
     grown, at_once = (pd.read_csv(out / "scores.csv") for out in (finished, tmp_path / "at_once"))
     pd.testing.assert_frame_equal(grown.drop(columns="seconds_a_clip"), at_once.drop(columns="seconds_a_clip"))
     pd.testing.assert_series_equal(grown["seconds_a_clip"][: len(before)], before["seconds_a_clip"])
-    with pytest.raises(InputError, match=r"config\.json: is of another run \(sources was "):
+    with pytest.raises(InputError, match=r"out also has first\.npz; name it, too, or choose another place$"):
         again(finished, clips, "--features", second)  # to leave one out is another comparison
-    with pytest.raises(InputError, match=r"config\.json: is of another run \(join was "):
+    cannot = r"--join was left out, is given; with --join a comparison cannot grow; make this as it was, or choose"
+    with pytest.raises(InputError, match=cannot):
         again(finished, clips, "--features", first, second, "--join")
+
+
+SETTINGS = {
+    "sources": {"A": "1", "B": "2", "A (random)": "1", "B (random)": "2", "mfcc": None, "log_mel": None},
+    "dataset": "esc10",
+    "clips": 18,
+    "seed": 0,
+    "join": False,
+    "clips_sha256": "3",
+    "cards_sha256": {"A": "4", "B": "5", "A (random)": "4", "B (random)": "5", "mfcc": None, "log_mel": None},
+}
+
+
+ALL_SOURCES = tuple(SETTINGS["sources"])
+
+
+def changed(of_sources=(), sources=ALL_SOURCES, **others):
+    """These settings, of some of the sources; `of_sources`: other weights and cards."""
+    kept = {key: {name: SETTINGS[key].get(name) for name in sources} for key in ("sources", "cards_sha256")}
+    kept["sources"].update(of_sources)
+    return SETTINGS | kept | others
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        (
+            SETTINGS,
+            changed(sources=["A", "B", "mfcc"]),
+            "also has 'A (random)', 'B (random)' and log_mel; name these, too, or choose another place",
+        ),
+        (changed(sources=["A", "B"]), changed(sources=["A", "C"]), "also has B; name it, too, or choose another place"),
+        (SETTINGS, changed({"A": "9", "A (random)": "9"}), "the weights of A have changed"),
+        (
+            SETTINGS,
+            changed({"A": "9"}, sources=["A", "B"], seed=1, clips=17, clips_sha256="9"),
+            "the number of clips was 18, is 17; --seed was 0, is 1; the weights of A have changed; it also has "
+            "'A (random)', 'B (random)', mfcc and log_mel",
+        ),
+        (
+            SETTINGS,
+            SETTINGS | {"dataset": "fsdd", "clips_sha256": "9", "combinations": "blocks", "layer_weights": "equal"},
+            "--dataset was esc10, is fsdd; --combinations was best, is blocks; --layer-weights was channels, is equal",
+        ),
+        (
+            changed(sources=["A", "B"], join=True),
+            changed(sources=["A", "B", "mfcc"], join=True),
+            "with --join a comparison cannot grow by mfcc",
+        ),
+        (
+            changed(sources=["A", "B"]),
+            changed(sources=["A", "B", "mfcc"], join=True),
+            "--join was left out, is given; with --join a comparison cannot grow by mfcc",
+        ),
+        (changed(join=True), SETTINGS, "--join was given, is left out"),
+    ],
+)
+def test_what_another_comparison_has_is_said_in_a_line(tmp_path, before, now, message):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(before))
+    refused = f"--output-dir: {tmp_path} "
+    if not message.startswith("also has"):
+        refused += "has another comparison: "
+        message += "; make this as it was, or choose another place"
+    with pytest.raises(InputError, match=f"^{re.escape(refused + message)}$"):
+        sources_before(SimpleNamespace(output_dir=tmp_path), now, {})
+    assert json.loads(config.read_text()) == before
+
+
+@pytest.mark.parametrize("damage", [{"sources": []}, {"sources": {}}, {"sources": None}, {"extra": 1}])
+def test_settings_that_no_comparison_writes(tmp_path, damage):
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | damage))
+    with pytest.raises(InputError, match=r"config\.json: is of another run .*; remove it together with the results"):
+        sources_before(SimpleNamespace(output_dir=tmp_path), SETTINGS, {})
 
 
 def test_an_added_source_must_have_the_clips_of_the_others(finished, clips, tmp_path):
@@ -465,7 +545,7 @@ def test_another_data_set_in_its_folder_is_refused(finished, clips, tmp_path):
     table = pd.read_csv(clips)
     table["label"] = table["label"].to_numpy()[::-1]
     table.to_csv(tmp_path / "clips" / "clips.csv", index=False)
-    with pytest.raises(InputError, match=r"config\.json: is of another run \(clips_sha256 was "):
+    with pytest.raises(InputError, match=r": the clips have changed \(their labels or folds, or their files\); make"):
         again(finished, tmp_path / "clips" / "clips.csv")
 
 
@@ -475,7 +555,9 @@ def test_sources_that_answer_otherwise_are_another_run(finished, clips, monkeypa
     assert config["cards_sha256"] == {"mfcc": None, "log_mel": None}
     config["cards_sha256"]["mfcc"] = "0"
     (finished / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"config\.json: is of another run \(cards_sha256 was "):
+    with pytest.raises(
+        InputError, match=": the network, pooling or front end of mfcc has changed; make this as it was"
+    ):
         again(finished, clips)
     card = Card(CONFIG, {"layer1": 4}, pooling="mean", weights_sha256="0")
     others = replace(card, pooling="max"), replace(card, network="sbcnn"), replace(card, multiscale=(1, 2))

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_audio_transfer.commands import cli, places, probe, source_features
+from keras_audio_transfer.commands.comparison_settings import BEST, CONFIG, WAYS, settings_of, sources_before
 from keras_audio_transfer.commands.source_features import FEATURES, place_of
-from keras_audio_transfer.datasets.clip import digest
 from keras_audio_transfer.errors import InputError, is_unknown
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import (
@@ -33,17 +33,11 @@ from keras_audio_transfer.files import (
 )
 from keras_audio_transfer.model_folder import Card, latest_saved_model
 from keras_audio_transfer.probing.layer_selection import EXHAUSTIVE_LAYERS, METHODS, single, thorough
-from keras_audio_transfer.probing.layer_weights import CHANNELS
-from keras_audio_transfer.resume import Journal, check_settings, read_settings
-from keras_audio_transfer.splits import FINGERPRINT
+from keras_audio_transfer.resume import Journal
 
 JOINED = "joined"
 LAST, SINGLE, ALL, CHOSEN = CHOICES = ("last layer", "best single layer", "all layers", "chosen")
-BEST, *_ = WAYS = ("best", *(name for name in METHODS if METHODS[name] is not single))
-SCORES, CONFIG = "scores.csv", "config.json"
-DIFFERENCES = "differences.csv"
-CARDS = "cards_sha256"  # the setting that holds what the sources' answers depend on
-PER_SOURCE = ("sources", CARDS)  # the settings with a value a source
+SCORES, DIFFERENCES = "scores.csv", "differences.csv"
 RESULTS = (SCORES, DIFFERENCES, CONFIG, "sources.png", "sources.svg")
 TEXTS = ("source", "choice", "chosen", "metric", "chosen_on", "parameters", "chosen_by_round")
 MAY_LACK = ("seconds_a_clip", "deviation", "interval_low", "interval_high")  # of `joined`, and of a single fold
@@ -274,29 +268,6 @@ def differences(scores, folds):
     return pd.DataFrame(rows)
 
 
-def settings_of(options, sources, files, clips):
-    """What a run that is continued must have in common with the one that was killed."""
-    cards = {name: path and Card.read(path) for name, path in sources.items()}
-    of_sources = {name: card and card.weights_sha256 for name, card in cards.items()}
-    settings = {"sources": of_sources | {name: probe.sha256(path) for name, path in files.items()}}
-    settings |= {"dataset": options.dataset, "clips": len(clips), "seed": options.seed, "join": options.join}
-    settings |= {FINGERPRINT: digest(clips), CARDS: {name: card and card.fingerprint() for name, card in cards.items()}}
-    defaults = {"combinations": BEST, "layer_weights": CHANNELS}  # as they were before there was a choice
-    return settings | {name: value for name in defaults if (value := getattr(options, name)) != defaults[name]}
-
-
-def sources_before(options, settings):
-    """Which of the sources were compared in this folder already; all of them where nothing can be added to it."""
-    path, sources = options.output_dir / CONFIG, settings["sources"]
-    before = read_settings(path).get("sources") if path.exists() and not options.join else None
-    return [*before] if isinstance(before, dict) and before and {*before} < {*sources} else [*sources]
-
-
-def restricted(settings, names):
-    """The settings of a comparison of some of the sources."""
-    return settings | {key: {k: v for k, v in settings[key].items() if k in names} for key in PER_SOURCE}
-
-
 def check_same_clips(before, found):
     """Refuse added sources without features of clips that the others were scored on."""
     scored_on = next(iter(source_features.of_all_sources({name: found[name][0] for name in before}).values())).clip_ids
@@ -329,9 +300,8 @@ def main(options):
     found = {name: source_features.read(path, clips, label_names) for name, path in files.items()}
     cluster = cli.cluster_of(options)
     options.output_dir.mkdir(parents=True, exist_ok=True)
-    settings, config = settings_of(options, sources, files, clips), options.output_dir / CONFIG
-    before = sources_before(options, settings)
-    check_settings(config, restricted(settings, before), added=[FINGERPRINT, CARDS])
+    settings = settings_of(options, sources, files, clips)
+    before = sources_before(options, settings, files)
 
     if any(sources.values()):
         from keras_audio_transfer import extraction
@@ -348,7 +318,7 @@ def main(options):
     write_failures(path, failures)
     tables = source_features.of_all_sources({name: table for name, (table, _) in found.items()})
     if is_grown:
-        write_json(config, settings)
+        write_json(options.output_dir / CONFIG, settings)
     members = {name: (name,) for name in tables}
     if options.join:
         members[JOINED] = (*(path.resolve().name for path in options.models), *files)
