@@ -263,7 +263,7 @@ class AudioConfig:
 
     @property
     def least_samples(self) -> int:
-        """Samples to which a shorter clip is filled, as `short_clips` says: one heard whole needs only `least_frames`."""
+        """Samples to which a shorter clip is filled, as `short_clips` says: heard whole, it needs `least_frames`."""
         if self.long_clips == "whole" and self.least_frames:
             return max(self._samples_of(self.least_frames), self.n_fft)
         return self.n_samples
