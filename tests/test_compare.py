@@ -21,6 +21,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables import run as feature_run
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.pretrained import imported
 
 RATE = 2000
 
@@ -357,6 +358,34 @@ def test_random_weights_of_some_models_or_all(models, tmp_path, flags, twins):
     floor = {"mfcc": None} if "--mfcc" in flags else {}
     assert sources == by_name | {f"{name} (random)": by_name[name] for name in twins} | floor
     assert [*sources][2:] == [f"{name} (random)" for name in twins] + [*floor]
+
+
+@pytest.mark.parametrize("written", ["default", "PATH", "yamnet", "FOLDER"])
+def test_random_takes_a_model_as_it_is_written_at_models(models, tmp_path, monkeypatch, written):
+    monkeypatch.setenv(imported.ENVIRONMENT, str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "yamnet").symlink_to(models[1])  # imported there
+    default = imported.find("default").resolve().name
+    text, name = {
+        "default": ("default", default),
+        "PATH": (f"{models[0].parent}/../{models[0].parent.name}/tones", "tones"),
+        "yamnet": ("yamnet", "other"),
+        "FOLDER": (default, default),
+    }[written]
+
+    def sources(*random):
+        given = ["--models", "default", str(models[0]), "yamnet", "--random", *random, "--output-dir", str(tmp_path)]
+        return sources_of(arguments().parse_args(given))[0]
+
+    assert [*sources(text)] == [default, "tones", "other", f"{name} (random)"]
+    for again_named in (text, name):
+        with pytest.raises(InputError, match=rf"^--random: {re.escape(again_named)} is given twice; leave one out$"):
+            sources(text, again_named)
+    for unknown in ("", "yamnt", "MSD_musicnn", "a" * 256):
+        with pytest.raises(
+            InputError, match=rf"^--random: '{unknown}' is unknown; .*choose from {default}, tones, other$"
+        ):
+            sources(unknown)
 
 
 def test_random_weights_of_one_model_are_added_to_a_comparison(compared, compare, clips, tmp_path):

@@ -11,6 +11,7 @@ same clips' features (--features), too, which is called by its name. A run that 
 again; named with more sources, it adds those to what is there (but not with --join, whose choice is among all).
 """
 
+import argparse
 import itertools
 import math
 from pathlib import Path
@@ -70,8 +71,8 @@ def arguments():
         "--random",
         nargs="*",
         metavar="SOURCE",
-        help="beside each model the same network with random weights; or only beside those of these names, which are "
-        "those of their folders",
+        help="beside each model the same network with random weights; or only beside these, named as at --models or by "
+        "their folders' names",
     )
     parser.add_argument(
         "--join", action="store_true", help="beside them the layers of all models and files in one choice"
@@ -119,12 +120,29 @@ def sources_of(options):
 
 
 def twinned(models, names):
-    """The models that are compared with random weights, too: those of these names; where none is given, all."""
-    for name in names:
-        if name not in models:
-            remedy = is_unknown(name, models) if models else f"{name!r} is not there; name its folder with --models"
+    """The models that are compared with random weights, too: those named; where none is, all.
+
+    Each is named by its folder's name, or as it can be at `--models`.
+    """
+    wanted = []
+    for text in names:
+        name = text if text in models else name_of(models, text)
+        if name is None:
+            remedy = is_unknown(text, models) if models else f"{text!r} is not there; name its folder with --models"
             raise InputError(f"--random: {remedy}")
-    return [name for name in models if name in names or not names]
+        if name in wanted:
+            raise InputError(f"--random: {text} is given twice; leave one out")
+        wanted.append(name)
+    return [name for name in models if name in wanted or not names]
+
+
+def name_of(models, text):
+    """The name of the model that is meant as at `--models`; None where it is none of these."""
+    try:
+        folder = places.model_folder(text).resolve()
+    except (argparse.ArgumentTypeError, OSError):  # no model folder's name, or no name that a file can have
+        return None
+    return next((name for name, path in models.items() if path.resolve() == folder), None)
 
 
 def check(options, sources, files):
