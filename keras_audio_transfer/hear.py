@@ -10,6 +10,7 @@ from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.signatures import FEATURES, TIMESTAMPS, padded_to
 from keras_audio_transfer.extraction import SERVED, load_saved_model
 from keras_audio_transfer.model_folder import Card, default_model, latest_saved_model
+from keras_audio_transfer.pretrained.imported import model_folder
 from keras_audio_transfer.resampling import resample
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)  # those that HEAR has its audio in
@@ -54,15 +55,18 @@ def load_model(model_file_path: str = "", hop_seconds: float = 0.05, window_seco
     """Load a model folder.
 
     Args:
-        model_file_path: the model folder. Empty, as HEAR gives it where the user names none: the one that
-            comes with the package (`model_folder.default_model`).
+        model_file_path: the model folder, its address, or a name that stands for one, as
+            `keras_audio_transfer.load_model` takes it. Empty, as HEAR gives it where the user names none, or
+            'default': the one that comes with the package.
         hop_seconds: from timestamp to timestamp; HEAR wants at most 0.05.
         window_seconds: what an embedding at a time hears: so much around it.
 
     Raises:
         InputError: no model folder, or one whose features depend on the whole batch; seconds that cannot be.
     """
-    return HearModel(Path(model_file_path or default_model()), hop_seconds, window_seconds)
+    expected = "the path of a model folder, or ''"
+    folder = model_folder("model_file_path", model_file_path, expected) if model_file_path else default_model()
+    return HearModel(folder, hop_seconds, window_seconds)
 
 
 def get_scene_embeddings(audio: tf.Tensor, model: HearModel) -> tf.Tensor:

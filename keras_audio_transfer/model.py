@@ -21,8 +21,7 @@ from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.layer_names import selected_layers
 from keras_audio_transfer.model_folder import SCORES, Card, default_model, latest_saved_model
-from keras_audio_transfer.pretrained.imported import find
-from keras_audio_transfer.remote import checked_input
+from keras_audio_transfer.pretrained.imported import model_folder
 from keras_audio_transfer.remote_paths import is_url
 from keras_audio_transfer.streaming import FeatureStream
 
@@ -61,11 +60,8 @@ def load_model(path: str | PathLike[str] | None = None) -> "Model":
         >>> model.labels[:3]
         ['air_conditioner', 'car_horn', 'children_playing']
     """
-    if path is None:
-        folder = default_model()
-    else:
-        checked = checked_input("path", path, "the path of a model folder, or None")
-        folder = find(path) if isinstance(path, str) else checked
+    expected = "the path of a model folder, or None"
+    folder = default_model() if path is None else model_folder("path", path, expected)
     card = Card.read(folder)
     saved_model = latest_saved_model(folder)
     return Model(folder.absolute(), card, _modified(saved_model))

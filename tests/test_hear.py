@@ -15,7 +15,8 @@ from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.export.saved_model import write_saved_model
 from keras_audio_transfer.extractor import build_extractor
-from keras_audio_transfer.model_folder import Card
+from keras_audio_transfer.model_folder import Card, default_model
+from keras_audio_transfer.pretrained import imported
 
 CONFIGS = {
     12000: AudioConfig(12000, 1.0, n_fft=512, hop_length=256, n_mels=16, mel_f_min=0.0, mel_f_max=6000.0),
@@ -119,6 +120,25 @@ def test_without_a_name_the_repositorys_model_is_loaded():
     default = hear.load_model()
     assert (default.sample_rate, default.scene_embedding_size) == (16000, 320)
     assert default.saved_model.signatures["info"](query=tf.zeros([1], tf.int32))["card"].numpy()
+
+
+def test_names_stand_for_model_folders(model, tmp_path, monkeypatch):
+    """As everywhere else."""
+    monkeypatch.setattr(hear, "HearModel", lambda folder, *_: folder)
+    monkeypatch.setenv(imported.ENVIRONMENT, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert hear.load_model("default") == hear.load_model() == default_model()
+    with pytest.raises(InputError, match=r"^yamnet is a published network, not a model folder yet; first 'keras-aud"):
+        hear.load_model("yamnet")
+    with pytest.raises(InputError, match=r"^yamnt: is not a folder; .*; did you mean yamnet\?$"):
+        hear.load_model("yamnt")
+    with pytest.raises(InputError, match=r"^model_file_path: is of type int; expected the path of a model folder"):
+        hear.load_model(3)
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv(imported.ENVIRONMENT, str(tmp_path / "models"))
+    shutil.copytree(model.folder, tmp_path / "models" / "yamnet")
+    assert hear.load_model("yamnet") == tmp_path / "models" / "yamnet"
+    assert hear.load_model(model.folder) == model.folder  # a Path
 
 
 def test_an_embedding_hears_the_window_around_its_time(model):

@@ -61,6 +61,21 @@ def find(text: str) -> Path:
     )
 
 
+def model_folder(argument: str, given: object, expected: str) -> Path:
+    """The model folder that a function's argument means: as `find` takes it; what is at an address is fetched.
+
+    Args:
+        argument: its name, for errors.
+        given: its value.
+        expected: what it should be, for errors.
+
+    Raises:
+        InputError: see `find` and `remote.checked_input`.
+    """
+    path = remote.checked_input(argument, given, expected)
+    return find(given) if isinstance(given, str) else path
+
+
 def best() -> Path:
     """What to build on where nothing is named: YAMNet where it was imported, else what comes with the package."""
     folder = models_dir() / BEST
