@@ -153,6 +153,8 @@ def test_predict_names_the_labels_that_reach_their_thresholds(classified, run_sc
     assert [row["label"] for row in rows] == (expected or [NONE_OF_THESE])
     whole = json.loads(predict("--format", "json", "--top", "1").stdout)
     assert whole["scores_are"].startswith("decision values")
+    assert "probabilities are beside them, as `probability`" in whole["scores_are"]
+    assert {*whole["files"][0]["labels"][0]} == {"label", "score", "probability"}
     (file,) = whole["files"]
     assert [row["label"] for row in file["labels"]] == [rows[0]["label"]]
     run = predict("--format", "json", "--hop-seconds", "1")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import read_card, some_quick
+from sounds import CONFIG
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import keras_audio_transfer as kat
-from keras_audio_transfer import hear
+from keras_audio_transfer import hear, one_vs_rest_layers, svm_layers
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extraction import SavedExtractor, load_saved_model
 from keras_audio_transfer.extractor import build_extractor
@@ -33,6 +34,19 @@ def rewrite(folder, **changes):
             value = {**card["audio"], **value}
         card[name] = value
     (folder / "card.json").write_text(json.dumps(card))
+
+
+def test_scores_are_said_to_be_what_answers_show():
+    """Whose column is `probability`, also where the card speaks of the SavedModel's outputs."""
+
+    def said(scores_are):
+        return Card(CONFIG, labels=["a", "b"], scores_are=scores_are).meaning_of_scores(Path("model"))
+
+    assert said(svm_layers.SCORES_ARE).endswith(
+        "the largest is the class; they are no probabilities: those are beside them, as `probability`"
+    )
+    assert "; probabilities are beside them, as `probability`, and" in said(one_vs_rest_layers.SCORES_ARE)
+    assert said(None) == "probabilities, whose sum is 1"
 
 
 @pytest.mark.slow
