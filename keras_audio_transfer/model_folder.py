@@ -238,7 +238,7 @@ class Card:
             raise InputError(f"{model / 'card.json'}: names no labels, so there are no scores; expected a classifier")
         of_head = "a probability for each tag by itself" if self.multi_label else "probabilities, whose sum is 1"
         said = self.scores_are or of_head
-        # The card speaks of the SavedModel's outputs, and is said here of answers, which have probabilities beside them.
+        # The card speaks of the SavedModel's outputs; answers have the probabilities beside their scores.
         said = said.replace("no probabilities: these are", "they are no probabilities: those are")
         return said.replace("in the output `probabilities`", "beside them, as `probability`")
 
