@@ -105,6 +105,15 @@ def test_what_cannot_be_imported(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_folder_is_as_one_that_is_not_there(tmp_path):
+    """As for `export`."""
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run_main("import", "speech_embedding", "--random", "--quiet", "--output-dir", out) == 0
+    assert read_card(out)["network"] == "speech_embedding"
+    refused(r"out: exists; pass --overwrite to replace it", "speech_embedding", "--random", "--output-dir", out)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_what_a_killed_import_leaves_goes_when_something_is_next_written_there(tmp_path):

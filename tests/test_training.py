@@ -529,6 +529,7 @@ def test_killed_and_resumed_equals_never_interrupted(killed, settings, run_scrip
 
 def test_an_existing_model_is_refused(settings, run_script, tmp_path):
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "card.json").write_text("{}")
     run = run_script("train", *settings, "--output-dir", tmp_path / "model", before=forked.FEW_SIGNATURES)
     assert run.returncode == 2
     refused = f"{tmp_path / 'model'}: exists; pass --overwrite to replace it or another --output-dir"

@@ -207,7 +207,8 @@ def check_model_folder(options: argparse.Namespace) -> None:
     folder, data_dir = options.output_dir, getattr(options, "data_dir", None)
     if folder.name in ("", ".."):
         raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
-    if folder.exists() and not options.overwrite:
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not (is_empty or options.overwrite):
         raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
     check_holds_model(folder)
     if os.path.ismount(folder):
