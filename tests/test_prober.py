@@ -1,6 +1,8 @@
 """Probes fit on one part and score another; nothing that is scored takes part in any choice."""
 
+import gc
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -646,17 +648,31 @@ def test_products_beyond_the_memory_limit_are_computed_again(monkeypatch, small_
 
 
 def test_each_layers_products_are_computed_once_a_part(monkeypatch, small_grid):
-    computed = []
+    computed, original = [], precomputed_kernels._inner_products
 
-    class Recorder(precomputed_kernels.GramMatrices):
-        def _compute(self, part, name):
-            computed.append((part, name))
-            return super()._compute(part, name)
+    def recorded(blocks, rows, part, name):
+        computed.append((part, name))
+        return original(blocks, rows, part, name)
 
-    monkeypatch.setattr(grid_search, "GramMatrices", Recorder)
+    monkeypatch.setattr(precomputed_kernels, "_inner_products", recorded)
     labels, layers = overlapping(60)
     probe(make_features(labels, layers, folds=np.arange(60) // 20), EVERY, protocol="choi2017", n_jobs=2)
     assert sorted(computed) == [(f"fold_{fold}", name) for fold in range(3) for name in NAMES]
+
+
+def test_inner_products_are_freed_with_the_last_that_uses_them():
+    """Not when circles of references are looked for next: a comparison of many sources would hold those of several."""
+    labels, layers = overlapping(60)
+    prober = Prober(make_features(labels, layers, folds=np.arange(60) // 20))
+    list(prober.rows([(NAMES[0],)]))
+    products = prober._last_search._products
+    array = weakref.ref(products._products(next(iter(products._rows)), NAMES[0])[0])
+    gc.disable()
+    try:
+        del products, prober
+        assert array() is None
+    finally:
+        gc.enable()
 
 
 # ---- as in the paper

@@ -70,10 +70,12 @@ class GramMatrices:
     """
 
     def __init__(self, layers: Mapping[str, np.ndarray], scale: bool):
-        self._layers, self._scale, self._rows = layers, scale, {}
+        self._layers, self._rows = layers, {}
         n_clips = max(len(values) for values in layers.values())
         self._room = max(1, int(HELD_BYTES / (8 * n_clips**2)))
-        self._products = lru_cache(self._room)(self._compute)
+        # Functions that do not know this object: a circle of references would keep gigabytes until it is looked for.
+        self._blocks = partial(_blocks, layers, scale, self._rows)
+        self._products = lru_cache(self._room)(partial(_inner_products, self._blocks, self._rows))
 
     def hold(self, part: str, fit: np.ndarray, score: np.ndarray, names: Iterable[str]) -> None:
         """Compute those of the clips to fit on and to score, under the name `part`, as many as may be kept."""
@@ -106,26 +108,6 @@ class GramMatrices:
         ]
         return tuple(np.concatenate(arrays, axis=1) for arrays in zip(*blocks, strict=True))
 
-    def _blocks(self, part, name):
-        """Some of a layer's channels after the others: float64 of the clips to fit on and to score."""
-        layer = self._layers[name]
-        step = max(1, int(BLOCK_BYTES / (8 * len(layer))))
-        for start in range(0, layer.shape[1], step):
-            fit, score = (layer[rows, start : start + step].astype(np.float64) for rows in self._rows[part])
-            if self._scale:
-                scaler = StandardScaler().fit(fit)
-                fit, score = scaler.transform(fit), scaler.transform(score)
-            yield fit, score
-
-    def _compute(self, part, name):
-        n_fit, n_score = map(len, self._rows[part])
-        products = np.zeros((n_fit, n_fit)), np.zeros((n_score, n_fit)), np.zeros(n_score)
-        for fit, score in self._blocks(part, name):
-            products[0][...] += fit @ fit.T
-            products[1][...] += score @ fit.T
-            products[2][...] += np.einsum("ij,ij->i", score, score)
-        return products
-
     def sums(
         self, part: str, names: Sequence[str], factors: Sequence[float]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,6 +121,28 @@ class GramMatrices:
                 for start in range(0, len(total), _ROWS):
                     total[start : start + _ROWS] += factor * array[start : start + _ROWS]
         return totals
+
+
+def _blocks(layers, scale, rows, part, name):
+    """Some of a layer's channels after the others: float64 of the clips to fit on and to score."""
+    layer = layers[name]
+    step = max(1, int(BLOCK_BYTES / (8 * len(layer))))
+    for start in range(0, layer.shape[1], step):
+        fit, score = (layer[of, start : start + step].astype(np.float64) for of in rows[part])
+        if scale:
+            scaler = StandardScaler().fit(fit)
+            fit, score = scaler.transform(fit), scaler.transform(score)
+        yield fit, score
+
+
+def _inner_products(blocks, rows, part, name):
+    n_fit, n_score = map(len, rows[part])
+    products = np.zeros((n_fit, n_fit)), np.zeros((n_score, n_fit)), np.zeros(n_score)
+    for fit, score in blocks(part, name):
+        products[0][...] += fit @ fit.T
+        products[1][...] += score @ fit.T
+        products[2][...] += np.einsum("ij,ij->i", score, score)
+    return products
 
 
 def predictions(
