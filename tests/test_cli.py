@@ -832,8 +832,19 @@ def test_a_name_of_the_full_length_can_be_written(clips, monkeypatch):
     assert len(os.fsencode(name)) == 255
     assert run_main("mfcc", "0.wav", "--output", name, "--quiet") == cli.DONE
     assert Path(name).stat().st_size > 0
-    with pytest.raises(OSError, match="File name too long"):
-        run_main("mfcc", "0.wav", "--output", f"x{name}", "--quiet")
+    why = r"'x?ä{55,56}\.\.\. is not allowed \(File name too long\)"
+    refused = f"{why}; expected at most 255 bytes a name; choose a shorter one$"
+    for flag, verb, *arguments in (
+        ("--output", "mfcc", "0.wav"),
+        ("--output", "predict", "default", "0.wav"),
+        ("--output-dir", "import", "speech_embedding", "--random"),
+        ("--output-dir", "export", "default"),
+    ):
+        for place in (f"x{name}", f"ä{name}/below"):
+            with pytest.raises(InputError, match=f"^{flag}: {refused}"):
+                run_main(verb, *arguments, flag, place, "--quiet")
+    with pytest.raises(InputError, match=r"^--output: 'x.* is not allowed \(File name too long\); expected"):
+        run_main("mfcc", "0.wav", "--output", f"x{name[:-3]}parquet", "--quiet")
 
 
 # ---- what is said meanwhile

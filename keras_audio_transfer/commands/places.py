@@ -4,6 +4,7 @@ All of it is found out before any work is done. Without TensorFlow.
 """
 
 import argparse
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 from keras_audio_transfer import remote
 from keras_audio_transfer.commands.progress import Phases
+from keras_audio_transfer.config import shown
 from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables.shards import (
@@ -168,6 +170,7 @@ def model_folder(text: str) -> Path:
 
 def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse the place of a file that cannot be written, or is an input. `inputs`: see `check_no_input`."""
+    _check_length(flag, place)
     if place.is_dir():
         raise InputError(f"{flag}: {place} is a folder; name a file")
     if place.exists() and not place.is_file():
@@ -178,6 +181,7 @@ def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> No
 
 def check_folder(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse the place of a folder of results that cannot be written, or would become a part of an input."""
+    _check_length(flag, place)
     if place.exists() and not place.is_dir():
         raise InputError(f"{flag}: {place} is a file; name a folder")
     for given in inputs:
@@ -188,6 +192,7 @@ def check_folder(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> 
 
 def check_features(place: Path, inputs: Iterable[Path | None]) -> None:
     """Refuse an `--output` that can be no features, or holds something else; keep others away. `inputs`: of the run."""
+    _check_length("--output", place)
     inputs, unfinished = [*inputs], beside(place, UNFINISHED)
     if place.suffix == SUFFIX:
         check_no_input("--output", place, inputs)
@@ -207,6 +212,7 @@ def check_model_folder(options: argparse.Namespace) -> None:
     folder, data_dir = options.output_dir, getattr(options, "data_dir", None)
     if folder.name in ("", ".."):
         raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
+    _check_length("--output-dir", folder)
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not (is_empty or options.overwrite):
         raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
@@ -273,6 +279,16 @@ def check_beside_clips(output: Path, clips: Iterable[Clip]) -> None:
 def model_files(model_dir: Path) -> list[Path]:
     """What is in a model folder, as inputs: the card, the models, and what is known of them."""
     return [*model_dir.rglob("*")]
+
+
+def _check_length(flag, place):
+    """Ask the disk, whose limit it is; first, as to ask whether such a place exists is an error, too."""
+    try:
+        os.lstat(place)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            what = f"{shown(str(place))} is not allowed ({error.strerror}); expected at most 255 bytes a name"
+            raise InputError(f"{flag}: {what}; choose a shorter one") from error
 
 
 def _check_writable(flag, place):
