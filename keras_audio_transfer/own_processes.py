@@ -42,7 +42,8 @@ def as_they_end(function: Callable, calls: Mapping[Key, tuple], jobs: int) -> It
                 return process.submit(function, *arguments).result()
             except BrokenProcessPool as error:
                 what = "its process was killed, by a lack of memory perhaps"
-                raise InputError(f"{what}; repeat the command with fewer `jobs`, and it continues") from error
+                again = "repeat the command with fewer `jobs`, and it continues"
+                raise InputError(f"{what}; {again}; or begin anew with a lower `batch_size`") from error
 
     threads = ThreadPoolExecutor(jobs)
     futures = {threads.submit(in_its_process, arguments): key for key, arguments in calls.items()}

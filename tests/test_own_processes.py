@@ -58,6 +58,7 @@ def test_what_comes_of_calls(tmp_path):
     assert failed.startswith("invalid literal")
     assert killed.startswith("its process was killed, by a lack of memory perhaps; ")
     assert "fewer `jobs`" in killed
+    assert "lower `batch_size`" in killed
 
 
 def test_what_is_closed_leaves_no_process(tmp_path):
