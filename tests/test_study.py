@@ -46,7 +46,7 @@ def place(exported, tmp_path_factory):
     """A folder with a study of the small classifier and MFCC on two targets."""
     place = tmp_path_factory.mktemp("study")
     write_sounds(place / "folds", 18, 3, lambda number: ("noise", "tone")[number % 2])
-    write_sounds(place / "none", 20, 0, lambda number: ("low", "high")[number % 2])
+    write_sounds(place / "none", 20, 0, lambda number: ("a low", "high")[number % 2])
     (place / "study.toml").write_text(f"""
         name = "mine"
         seeds = [0, 1]
@@ -212,6 +212,10 @@ def test_what_is_measured(studied):
     distances = table[table["measure"] == "log_mel_distance"].set_index(["source", "target"])["value"]
     assert {*distances.index} == {("leaky", "none"), ("leaky", "folds")}
     assert distances["leaky", "none"] == 0 < distances["leaky", "folds"]
+    overlaps = table[table["measure"] == "label_overlap"].set_index(["source", "target"])["value"]
+    expected = {("tones", "folds"): 0, ("tones", "none"): 1 / 2, ("leaky", "folds"): 0}  # "a" is learnt
+    assert {key: overlaps[key] for key in expected} == expected
+    assert "mfcc" not in overlaps
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from keras_audio_transfer.study.measures import (
     centroid_silhouette,
     fisher_ratio,
     label_entropy,
+    label_overlap,
     linear_cka,
     of_features,
     participation_ratio,
@@ -125,3 +126,13 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_what_cannot_be_is_said_in_one_line(message):
     assert_refused(message, BAD[message])
+
+
+def test_classes_that_a_network_knows_by_name():
+    classes = ["crying_baby", "sneezing", "Sea waves", "sirens", "gun_shot", "hiphop", "sad", "é"]
+    learnt = {"Baby cry, infant cry": 1, "Sneeze": 1, "Ocean wave": 1, "SIREN": 1, "Gunshot": 1, "Hip hop music": 1}
+    for label in learnt:
+        assert label_overlap([label], classes) == 1 / 8, label
+    assert label_overlap(learnt, classes) == 6 / 8
+    assert label_overlap(["Angry music", "sadness"], classes) == 0
+    assert np.isnan(label_overlap([], classes))

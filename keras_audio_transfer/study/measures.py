@@ -3,7 +3,9 @@
 Of features as they are, unscaled. Without TensorFlow. Formulae in words and their limits: docs/study_statistics.md.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -214,6 +216,32 @@ def label_entropy(labels: ArrayLike) -> float:
     from scipy.stats import entropy
 
     return float(entropy(_class_numbers(_checked_labels(labels))[1], base=2))
+
+
+def label_overlap(learnt: Iterable[str], classes: Collection[str]) -> float:
+    """The share of the classes of a target that have a word in common with what a network has learnt to tell apart.
+
+    A word counts without its case and its ending ('s', 'e', 'es', 'ing'), and two that follow each other also as one:
+    'gun_shot' and 'Gunshot, gunfire' have one in common. What is meant by the words does not count.
+
+    Args:
+        learnt: the labels of the network.
+        classes: of the target.
+
+    Returns:
+        0 to 1; NaN where the network has no labels.
+
+    >>> label_overlap(["Dog", "Engine", "Gunshot, gunfire"], ["dogs", "engine_idling", "gun_shot", "siren"])
+    0.75
+    """
+    known = {word for label in learnt for word in _words(label)}
+    found = [not known.isdisjoint(_words(name)) for name in classes]
+    return sum(found) / len(found) if known else np.nan
+
+
+def _words(label):
+    words = re.findall(r"[^\W_]+", label.casefold())
+    return {re.sub(r"(?<=\w{3})(ing|es|e|s)$", "", word) for word in [*words, *map("".join, pairwise(words))]}
 
 
 def _of_classes(features, labels):

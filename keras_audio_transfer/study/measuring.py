@@ -25,8 +25,9 @@ def table_of(
 ) -> "pd.DataFrame":
     """The measures in a long table: source, target, layer, measure, value.
 
-    Those of `measures.of_features`; and where it is known which target a source was trained on, how far the others lie
-    from it, by `spectral_distance`. What an earlier run has measured in this folder is not measured again.
+    Those of `measures.of_features`; where it is known which target a source was trained on, how far the others lie
+    from it, by `spectral_distance`; and where a source has labels, how many of a target's classes these name. What
+    takes long, and an earlier run has measured in this folder, is not measured again.
 
     Args:
         evaluator: gives the features, of which the study has checked that they are what they were.
@@ -53,6 +54,12 @@ def table_of(
                     found = spectral_distance.distance(spectra(trained_on), spectra(target))._asdict()
                     kept[key] = [{"layer": "", "measure": name, "value": value} for name, value in found.items()]
                 rows += [{"source": source, "target": target} | row for row in kept[key]]
+    classes = {target: {name for clip in of_target for name in clip.labels} for target, of_target in clips.items()}
+    for source, target in reversed(first):
+        about = evaluator.sources.get(source)
+        if about is not None and about.card is not None and about.card.labels and not about.is_random:
+            value = measures.label_overlap(about.card.labels, classes[target])
+            rows.append({"source": source, "target": target, "layer": "", "measure": "label_overlap", "value": value})
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
