@@ -163,7 +163,7 @@ def test_what_is_trained(tmp_path):
     text = f"name = 'x'\nclips_a_class = [5]\n{FLOOR}{TARGET}{NETWORKS}multiscale = '{MULTISCALE}'\n"
     study = study_file.read(written(tmp_path, f"{text}[finetuning]\n"))
     assert study.sources["a"].inputs == {"": PLAIN, "+multiscale": MULTISCALE}
-    default = study_file.Finetuning(("finetune", "scratch"), ("a",), (5,), 1, FinetuningConfig())
+    default = study_file.Finetuning(("finetune", "scratch"), ("a",), ("halls",), (5,), 1, FinetuningConfig())
     assert study.finetuning == default
     cells = [cell.key for cell in cells_of(study, divided=()) if cell.classifier == "softmax"]
     assert cells == [
@@ -172,9 +172,13 @@ def test_what_is_trained(tmp_path):
     keys = "strategies = ['head']\nclips_a_class = ['all']\nfolds = 2\nepochs = 3\nlearning_rate = 1\nsources = ['b']\n"
     other = f"[sources.b]\nmodel = '{MULTISCALE}'\nkind = 'x'\n"
     study = study_file.read(written(tmp_path, f"{text}{other}[finetuning]\n{keys}"))
-    expected = study_file.Finetuning(("head",), ("b",), ("all",), 2, FinetuningConfig(epochs=3, learning_rate=1.0))
+    config = FinetuningConfig(epochs=3, learning_rate=1.0)
+    expected = study_file.Finetuning(("head",), ("b",), ("halls",), ("all",), 2, config)
     assert study.finetuning == expected
     assert study.sources["b"].inputs == {"+multiscale": MULTISCALE}
+    rooms = TARGET.replace("halls", "rooms")
+    study = study_file.read(written(tmp_path, f"{text}{rooms}[finetuning]\ntargets = ['rooms']\n"))
+    assert {cell.target for cell in cells_of(study, divided=()) if cell.classifier == "softmax"} == {"rooms"}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,7 @@ def test_what_is_trained(tmp_path):
         ("sources = ['mfcc']", "sources: 'mfcc' is a floor or has random weights; there is nothing to fine-tune"),
         ("sources = ['a (random)']", "sources: 'a (random)' is a floor or has random weights; there is nothing"),
         ("sources = ['b']", "sources: 'b' is unknown; choose from a"),
+        ("targets = ['hall']", "targets: 'hall' is unknown; did you mean halls"),
         ("epochs = 0", "epochs: 0 is not allowed; expected at least 1"),
         ("epochs = 1.5", "epochs: '1.5' is not allowed; expected a whole number, 0 to 2147483647"),
         (f"batch_size = {2**31}", "batch_size: '2147483648' is not allowed; expected a whole number, 0 to 2147483647"),

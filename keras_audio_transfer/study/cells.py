@@ -79,7 +79,7 @@ def _probes(study: Study, source: Source, target: Target, is_divided: bool) -> I
 
 def _trainings(study: Study, source: Source, target: Target) -> Iterator[Cell]:
     wanted = study.finetuning
-    if wanted is None or source.name not in wanted.sources:
+    if wanted is None or source.name not in wanted.sources or target.name not in wanted.targets:
         return
     for heard, strategy, n_clips, seed in product(source.inputs, wanted.strategies, wanted.clips_a_class, study.seeds):
         yield Cell(source.name, target.name, f"{strategy}{heard}", "", "", TRAINED, str(n_clips), seed)

@@ -118,11 +118,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """Which networks are trained on the targets, and how.
+    """Which networks are trained on which targets, and how.
 
     Attributes:
         strategies: some of `STRATEGIES`, but no probes.
         sources: names of networks.
+        targets: names.
         clips_a_class: as of `Study`.
         folds: at most so many of each target are scored, its last ones.
         config: of all trainings.
@@ -130,6 +131,7 @@ class Finetuning:
 
     strategies: tuple[str, ...]
     sources: tuple[str, ...]
+    targets: tuple[str, ...]
     clips_a_class: tuple[int | str, ...]
     folds: int
     config: FinetuningConfig
@@ -199,15 +201,19 @@ def read(path: Path) -> Study:
     clips_a_class = file.listed("clips_a_class", _CLIPS, (EVERY,))
     features = file.listed("features", FEATURES, (LAST, SINGLE, ALL))
     sources = {source.name: source for keys in file.tables("sources") for source in _sources(keys, features)}
+    targets = {keys.name: _target(keys, clips_a_class) for keys in file.tables("targets")}
+    trained = None
+    if "finetuning" in content:
+        trained = _finetuning(file.table("finetuning"), clips_a_class, sources, tuple(targets))
     study = Study(
         path,
         name=file.get("name", _TEXT),
         seeds=file.listed("seeds", _SEED, (0,)),
         classifiers=file.listed("classifiers", CLASSIFIERS, (SVM,)),
         poolings=file.listed("poolings", POOLINGS, (), may_be_empty=True),
-        targets={keys.name: _target(keys, clips_a_class) for keys in file.tables("targets")},
+        targets=targets,
         sources=sources,
-        finetuning=_finetuning(file.table("finetuning"), clips_a_class, sources) if "finetuning" in content else None,
+        finetuning=trained,
         beside=tuple(map(file.beside, file.listed("beside", _TEXT, ()))),
     )
     file.check_all_known()
@@ -269,8 +275,10 @@ def _multiscale(keys: "_Keys", text: str, model: Path, card: Card) -> Path:
     return folder
 
 
-def _finetuning(keys: "_Keys", clips_a_class: tuple[int | str, ...], sources: Mapping[str, Source]) -> Finetuning:
-    """What is trained: by default all networks that can be."""
+def _finetuning(
+    keys: "_Keys", clips_a_class: tuple[int | str, ...], sources: Mapping[str, Source], targets: tuple[str, ...]
+) -> Finetuning:
+    """What is trained: by default all networks that can be, on all targets."""
     numbers = {field.name: type(field.default) for field in fields(FinetuningConfig) if field.default is not None}
     values = {
         name: kind(keys.get(name, _NUMBER if kind is float else _COUNT, getattr(FinetuningConfig, name)))
@@ -301,6 +309,7 @@ def _finetuning(keys: "_Keys", clips_a_class: tuple[int | str, ...], sources: Ma
     found = Finetuning(
         keys.listed("strategies", strategies, ("finetune", "scratch")),
         tuple(trained),
+        keys.listed("targets", targets, targets),
         keys.listed("clips_a_class", _CLIPS, clips_a_class),
         keys.get("folds", _FOLDS, 1),
         config,
