@@ -11,7 +11,7 @@ from scipy import stats
 
 from keras_audio_transfer.study import comparisons
 from keras_audio_transfer.study.comparisons import by_target, over_targets, pairs, pattern
-from keras_audio_transfer.study.evidence import EVERY, Cells
+from keras_audio_transfer.study.evidence import EVERY, EVERY_TARGET, Cells
 from keras_audio_transfer.study.findings import (
     answers,
     clips_enough,
@@ -42,7 +42,7 @@ def found(results):
 def of_every(finding, comparison, clips="all"):
     """The row of a comparison over all trained networks."""
     rows = finding.summary[finding.summary["comparison"].eq(comparison) & finding.summary["clips_a_class"].eq(clips)]
-    (row,) = rows[rows.isin([EVERY]).any(axis=1)].to_dict("records")
+    (row,) = rows[rows.isin([EVERY, EVERY_TARGET]).any(axis=1)].to_dict("records")
     return row
 
 
@@ -169,7 +169,7 @@ def test_what_each_layer_brings():
         assert rows.loc[name, "cells"] == ["loud|*|*|mean|svm|all|0"]
     joined = results[results["features"] == "all"]
     assert rows["mean"].sum() == pytest.approx((joined["score"] - joined["chance"]).mean())
-    assert re.search(r"with all training clips, most is brought by layer2 of loud \+0\.1[67]", finding.sentence)
+    assert re.search(r"with all training clips, one layer of each network brings the most: in loud layer2, \+0\.1[67]", finding.sentence)
     lacking = results[results["layers"] != "layer1+layer3"]
     assert contributions(Cells.of(lacking)).summary is None
     assert contributions(Cells.of(results.assign(source_kind="random"))).summary is None
@@ -261,7 +261,17 @@ def test_little_is_no_error(what, results):
 
 def test_one_fold_and_seed_have_no_interval():
     sentence = layers(Cells.of(studies.table(seeds=(0,), folds=1).query("target == 'words'"))).sentence
-    assert "(no interval: a single score; significantly higher in 0 of 2 tests, lower in 0)" in sentence
+    assert "(no interval: a single score; no test can be made)" in sentence
+
+
+def test_what_cannot_be_tested_is_no_test(results):
+    """Of a target with one fold and one seed."""
+    once = results["target"].ne("words") | (results["seed"].eq(0) & results["fold"].eq("fold_0"))
+    finding = layers(Cells.of(results[once]))
+    assert "3 targets, 1 to 3 folds, " in finding.sentence
+    row = of_every(finding, "all - last")
+    made = finding.details.query("comparison == 'all - last' and clips_a_class == 'all' and source_kind != 'random'")
+    assert row["tests"] == made["p"].notna().sum() == len(made) - 2
 
 
 def test_a_comparison_that_lacks_the_most_clips_is_told_with_those_that_it_has(results):

@@ -75,11 +75,11 @@ def test_equal_methods_are_seldom_told_apart():
 
 
 def test_a_corrected_t_test_of_what_does_not_vary():
-    assert corrected_t_test([0.0] * 5, 80, 20)[:5] == (0, 0, 0, 0, 1)
-    assert corrected_t_test([-0.1] * 5, 80, 20)[:5] == (pytest.approx(-0.1),) * 3 + (-np.inf, 0)
-    mean, *unknown = corrected_t_test([0.3], 80, 20)[:5]
-    assert mean == 0.3
-    assert np.isnan(unknown).all()
+    """Whether by chance or not cannot be told: there is nothing to tell it by, but for what rounding leaves."""
+    for differences in ([0.0] * 5, [-0.1] * 5, [0.3], [0.36 - 0.37, 0.41 - 0.42, 0.30 - 0.31]):
+        mean, *unknown = corrected_t_test(differences, 80, 20)[:5]
+        assert mean == pytest.approx(differences[0])
+        assert np.isnan(unknown).all()
 
 
 # ---- ranks and many tests
@@ -109,9 +109,20 @@ def test_groups_of_ranks_are_the_widest_and_leave_out_who_stands_alone():
     always = friedman(np.tile([[0.1, 0.9, 0.5, 0.7]], (12, 1)))
     assert always.mean_ranks.tolist() == [4, 1, 3, 2]
     assert always.groups == [(1, 3), (3, 2), (2, 0)]  # of neighbours: two ranks are further apart than 1.35
-    assert (always.f, always.p) == (np.inf, 0)
+    assert (always.f, always.p) == (np.inf, pytest.approx(1 / 24**11))
     assert friedman(np.tile([[0.1, 0.9, 0.5]], (40, 1))).groups == []
     assert friedman(np.ones((6, 3))).groups == [(0, 1, 2)]
+
+
+def test_that_two_targets_agree_happens_by_chance():
+    """Of the 6 ways in which the second can rank three methods, one is the first's."""
+    assert friedman([[0.9, 0.8, 0.7], [0.8, 0.7, 0.6]]).p == pytest.approx(1 / 6)
+
+
+def test_ranks_tie_where_scores_differ_by_rounding():
+    one, other = np.mean([0.95, 0.9, 0.9, 0.95, 0.9]), np.mean([0.95, 0.95, 0.85, 0.9, 0.95])
+    assert one != other
+    assert friedman([[one, other, 0.5], [0.9, 0.8, 0.5]]).mean_ranks.tolist() == [1.25, 1.75, 3]
 
 
 def test_holm():
@@ -167,18 +178,18 @@ def test_the_bootstrap_covers_the_truth(n_targets, monkeypatch):
 @pytest.mark.parametrize(
     ("goal", "clips", "words"),
     [
-        (0.6, 10, "10"),
-        (0.7, 20, "20"),
-        (0.65, 10 * 2**0.5, "14.1"),
-        (0.4, 5, "at most 5"),
-        (0.9, np.inf, "never within range, up to 20"),
+        (0.6, 10, "matched with 10 clips a class (10 to 10)"),
+        (0.7, 20, "matched with 20 clips a class (20 to 20)"),
+        (0.65, 10 * 2**0.5, "matched with 14.1 clips a class (14.1 to 14.1)"),
+        (0.4, 5, "matched with at most 5 clips a class (at most 5 to at most 5)"),
+        (0.9, np.inf, "not matched with 20 clips a class (more than 20 to more than 20)"),
     ],
 )
 def test_clips_to_match(goal, clips, words):
     curve = {20: np.full((2, 3), 0.7), 5: np.full((2, 3), 0.5), 10: np.full((2, 3), 0.6)}
     found = clips_to_match(curve, np.full((2, 3), goal))
     assert found[:3] == pytest.approx((clips,) * 3, rel=1e-6)
-    assert found.sentence == f"matched with {words} clips a class ({words} to {words})"
+    assert found.sentence == words
 
 
 def test_what_curve_and_goal_have_in_common_is_not_uncertain():
@@ -221,6 +232,23 @@ def test_a_correlation_is_honest_about_its_points():
     assert f"over 9 points ({found.spearman_low:.2f} to " in found.sentence
 
 
+def test_points_of_a_group_are_left_out_together():
+    rng, groups = np.random.default_rng(9), np.repeat(["a", "b", "c"], 3)
+    x, y = rng.normal(size=(2, 9))
+    found = leave_one_out_correlation(x, y, groups, "target")
+    kept = [groups != name for name in "abc"]
+    without = [np.corrcoef(x[rest], y[rest])[0, 1] for rest in kept]
+    assert (found.pearson_low, found.pearson_high) == pytest.approx((min(without), max(without)))
+    lines = [np.polyfit(x[rest], y[rest], 1) for rest in kept]
+    errors = sum(((y[~rest] - np.polyval(line, x[~rest])) ** 2).sum() for rest, line in zip(kept, lines, strict=True))
+    of_mean = sum(((y[~rest] - y[rest].mean()) ** 2).sum() for rest in kept)
+    assert found.predictive_r2 == pytest.approx(1 - errors / of_mean)
+    assert "with any one target left out)" in found.sentence
+    assert "predictive R² of targets left out" in found.sentence
+    few = leave_one_out_correlation(x, y, ["a"] * 5 + ["b"] * 4, "target")
+    assert few.sentence == "9 points of too few targets (2) to say more; expected 3 or more"
+
+
 def test_one_point_that_makes_a_correlation_is_seen():
     found = leave_one_out_correlation([0, 0.1, -0.1, 0.05, 0, 10], [0.1, 0, 0, -0.1, 0.1, 10])
     assert found.pearson > 0.99
@@ -234,7 +262,7 @@ def test_one_point_that_makes_a_correlation_is_seen():
         ([1, 2, 3, 4], [1, 2, 3, 4], "4 points are too few to say more; expected 5 or more"),
         ([1], [2], "1 point is too few to say more; expected 5 or more"),
         ([], [], "0 points are too few to say more; expected 5 or more"),
-        ([1, 1, 1, 1, 2], range(5), "5 points are too much alike to say more; expected them to differ, whichever is "),
+        ([1, 1, 1, 1, 2], range(5), "5 points are too much alike to say more; expected them to differ, whichever "),
     ],
 )
 def test_a_correlation_of_too_little_is_not_said(x, y, why):

@@ -13,6 +13,7 @@ from keras_audio_transfer.study import statistics
 
 DIFFERENCES, SCORES = (-1.0, 1.0), (0.0, 1.0)  # of accuracies
 SIGNIFICANT = 0.05
+_SIZES = ("folds", "fewest_folds", "seeds", "cells")
 SAME_CLIPS = ["target", "clips_a_class", "seed", "fold"]
 
 
@@ -48,8 +49,9 @@ def by_target(rows: pd.DataFrame, by: Sequence[str], within: tuple[float, float]
         within: what `value` can be, and therefore its mean: intervals end there.
 
     Returns:
-        `by`, `mean`, `low` and `high` (95 % interval; NaN of a single score), `p` and `p_holm` (all rows are one
-        family), `folds`, `seeds`, and `cells`, which the mean is of.
+        `by`, `mean`, `low` and `high` (95 % interval), `p` and `p_holm` (all rows are one family; NaN, as the interval,
+        of a single value and of values that are all alike), `folds`, `fewest_folds`, `seeds`, and `cells`, which the
+        mean is of.
     """
     made = []
     for key, group in rows.groupby([*by], sort=False):
@@ -57,7 +59,7 @@ def by_target(rows: pd.DataFrame, by: Sequence[str], within: tuple[float, float]
         test = statistics.corrected_t_test(values, group["n_pool"].mean(), group["n_test"].mean())
         about = {name: getattr(test, name) for name in ("mean", "low", "high", "p")}
         made.append(dict(zip(by, key, strict=True)) | about | _sizes(group))
-    table = pd.DataFrame(made, columns=[*by, "mean", "low", "high", "p", "folds", "seeds", "cells"])
+    table = pd.DataFrame(made, columns=[*by, "mean", "low", "high", "p", *_SIZES])
     table.insert(len(by) + 4, "p_holm", statistics.holm(table["p"].to_numpy()) if len(table) else [])
     return _possible(table, within)
 
@@ -77,9 +79,10 @@ def over_targets(
         within: as for `by_target`.
 
     Returns:
-        `by`, `mean`, `low`, `high` (95 % bootstrap interval over targets, seeds and folds), `sources`, `targets`,
-        `folds` (the most that a target has), `seeds`, with `tests` their number and how many are significantly `higher`
-        and `lower`, and `cells`, patterns that hold those which the mean is of.
+        `by`, `mean`, `low`, `high` (95 % bootstrap interval over targets, seeds and folds), `sources`, `targets`; with
+        `tests` the number of those that could be made, and how many are significantly `higher` and `lower`; `folds` and
+        `fewest_folds` (the most and the fewest that a target has), `seeds`, and `cells`, patterns that hold those which
+        the mean is of.
     """
     tested = {} if tests is None else dict([*tests.groupby([*by], sort=False)])
     made = []
@@ -89,7 +92,7 @@ def over_targets(
         row |= {"sources": group["source"].nunique(), "targets": group["target"].nunique()}
         if tested:
             sure = tested[key][tested[key]["p_holm"] < SIGNIFICANT]["mean"]
-            row |= {"tests": len(tested[key]), "higher": (sure > 0).sum(), "lower": (sure < 0).sum()}
+            row |= {"tests": tested[key]["p"].count(), "higher": (sure > 0).sum(), "lower": (sure < 0).sum()}
         made.append(row | _sizes(group))
     return _possible(pd.DataFrame(made), within)
 
@@ -139,4 +142,5 @@ def _sizes(rows):
     """Of how many folds and seeds, and of which cells."""
     folds = Counter(target for target, _ in {*zip(rows["target"], rows["fold"], strict=True)})
     cells = [rows[name] for name in ("cell", "cell_other") if name in rows]
-    return {"folds": max(folds.values()), "seeds": len({*rows["seed"]}), "cells": patterns(*cells)}
+    sizes = max(folds.values()), min(folds.values()), len({*rows["seed"]}), patterns(*cells)
+    return dict(zip(_SIZES, sizes, strict=True))

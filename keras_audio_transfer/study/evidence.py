@@ -11,10 +11,10 @@ import pandas as pd
 
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.study.cells import LAYER, LAYERS
-from keras_audio_transfer.study.comparisons import SCORES, by_target, clips_order, over_targets
+from keras_audio_transfer.study.comparisons import DIFFERENCES, SCORES, by_target, clips_order, over_targets
 from keras_audio_transfer.study.study_file import MULTISCALE, TRAINED
 
-EVERY = "(every trained network)"
+EVERY, EVERY_TARGET = "(every trained network)", "(every target)"
 _JOINED = ("all", "chosen", "last", "single")  # what stands for a network, the first that was run
 _WORDS = {
     **{"last": "the last layer", "all": "all layers joined", "single": "the best single layer"},
@@ -128,14 +128,15 @@ def compared(comparisons: Mapping[str, pd.DataFrame], by=("source",)) -> tuple[p
         by: what the summary is by, beside the comparison and the number of clips.
 
     Returns:
-        summary: first a row a comparison and number of clips over all networks that have learnt (`EVERY`), then those
-        by `by`.
+        summary: first a row a comparison and number of clips over all networks that have learnt (`EVERY`) and all
+        targets (`EVERY_TARGET`), then those by `by`.
         details: a row a comparison, source, target and number of clips.
     """
     rows = pd.concat([each.assign(comparison=name) for name, each in comparisons.items()])
     details = by_target(rows, ["comparison", "source", "source_kind", "target", "target_kind", "clips_a_class"])
     learnt, columns = rows[has_learnt(rows)], ["comparison", "clips_a_class"]
-    whole = over_targets(learnt, columns, details[has_learnt(details)]).assign(**dict.fromkeys(by, EVERY))
+    all_of = {name: EVERY_TARGET if name.startswith("target") else EVERY for name in by}
+    whole = over_targets(learnt, columns, details[has_learnt(details)]).assign(**all_of)
     each = over_targets(rows, [*by, *columns], details)
     return pd.concat([whole, each], ignore_index=True)[[*each]], details
 
@@ -172,24 +173,37 @@ def with_clips(clips_a_class: str) -> str:
 
 
 def interval(row: Mapping, form: str = "+.3f") -> str:
-    """The interval of a mean.
+    """The interval of a mean of scores or of their differences.
 
     >>> interval({"low": 0.01, "high": 0.034})
     '95 % interval +0.010 to +0.034'
+    >>> interval({"low": -1.0, "high": 1.0})
+    'too few for an interval'
     """
-    if np.isnan(row["low"]):
+    low, high = row["low"], row["high"]
+    if np.isnan(low):
         return "no interval: a single score"
-    return f"95 % interval {row['low']:{form}} to {row['high']:{form}}"
+    if (low, high) in (DIFFERENCES, SCORES):  # anything that can be
+        return "too few for an interval"
+    return f"95 % interval {rounded(low):{form}} to {rounded(high):{form}}"
+
+
+def rounded(value: float) -> float:
+    """As it is printed, without a minus before 0."""
+    return round(float(value), 3) + 0.0
 
 
 def sizes(row: Mapping) -> str:
     """Of how many sources, targets, folds and seeds a mean is, as far as a row says.
 
-    >>> sizes({"sources": 1, "targets": 3, "seeds": 2})
-    '1 source, 3 targets, 2 seeds'
+    >>> sizes({"sources": 1, "targets": 3, "folds": 5, "fewest_folds": 1, "seeds": 2})
+    '1 source, 3 targets, 1 to 5 folds, 2 seeds'
     """
-    names = ("sources", "targets", "folds", "seeds")
-    return ", ".join(counted(row[name], name[:-1]) for name in names if name in row)
+    names = [name for name in ("sources", "targets", "folds", "seeds") if name in row]
+    texts = {name: counted(row[name], name[:-1]) for name in names}
+    if "folds" in row and row["fewest_folds"] < row["folds"]:
+        texts["folds"] = f"{row['fewest_folds']} to {texts['folds']}"
+    return ", ".join(texts.values())
 
 
 def counted(number: int, thing: str) -> str:
@@ -212,7 +226,9 @@ def of_every(summary: pd.DataFrame, words: Mapping[str, tuple[str, str]]) -> str
     for row in rows:
         one, other = words[row["comparison"]]
         what = "higher" if row["mean"] >= 0 else "lower"
-        tests = f"significantly higher in {row['higher']} of {row['tests']} tests, lower in {row['lower']}"
+        tests = f"significantly higher in {row['higher']} of {counted(row['tests'], 'test')}, lower in {row['lower']}"
+        if not row["tests"]:
+            tests = "no test can be made"
         about = [interval(row), *([sizes(row)] if len(of) > 1 else []), tests]
         parts.append(f"{one} scored {abs(row['mean']):.3f} {what} than {other} ({'; '.join(about)})")
     where = f" ({of[0]})" if len(of) == 1 else ""

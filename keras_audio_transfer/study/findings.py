@@ -3,6 +3,8 @@
 Every number is computed from the table; what has no rows for an answer is said to be not run. Without TensorFlow.
 """
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 
@@ -181,8 +183,8 @@ def _reverse(name, question, summary):
             apart = forth["low"] > back["high"] or back["low"] > forth["high"]
             parts.append(
                 f"from {one} to {other} {forth['mean']:+.3f} ({interval(forth)}; {sizes(forth)}), from {other} to "
-                f"{one} {back['mean']:+.3f} ({interval(back)}; {sizes(back)}): the intervals "
-                f"{'do not overlap' if apart else 'overlap'}"
+                f"{one} {back['mean']:+.3f} ({interval(back)}; {sizes(back)}): "
+                f"{'the intervals do not overlap' if apart else 'no difference is shown'}"
             )
     if not made:
         return not_run(name, question, "two kinds that are both sources and targets")
@@ -234,7 +236,8 @@ def _clips_needed(rows, goal_of):
         made.append(
             {
                 **{"source": source, "target": target, "clips": found.clips, "low": found.low, "high": found.high},
-                **{"of": max(curve), "said": found.sentence, "folds": of_pair["fold"].nunique()},
+                **{"of": max(curve), "said": found.sentence},
+                **{"folds": of_pair["fold"].nunique(), "fewest_folds": of_pair["fold"].nunique()},
                 **{"seeds": of_pair["seed"].nunique(), "cells": patterns(of_pair["cell"], goal["cell"])},
             }
         )
@@ -247,13 +250,18 @@ def _clips_needed(rows, goal_of):
         "clips that there are"
     )
     if len(reached):
-        fraction, fewest = (summary["clips"] / summary["of"]).median(), summary.loc[summary["clips"].idxmin()]
-        median = f"with {100 * fraction:.0f} % of the clips in the median, " if np.isfinite(fraction) else ""
+        at_once = sum("matched with at most" in said for said in reached["said"])
+        fraction = (reached["clips"] / reached["of"]).median()
+        first = reached.loc[(reached["clips"] / reached["of"]).idxmin()]
         sentence += (
-            f", {median}with the fewest clips {fewest['source']} on {fewest['target']}: {fewest['said']} of "
-            f"{fewest['of']:.3g} (95 % interval; {sizes(fewest)})"
+            f", {at_once} of these with the fewest that were tried; in the median of them with {100 * fraction:.0f} % "
+            f"of the clips; with the smallest part {first['source']} on {first['target']}: {first['said']} of "
+            f"{first['of']:.3g} (95 % interval; {sizes(first)})"
         )
-    return f"{sentence}.", summary
+    if never := Counter(summary["target"][np.isinf(summary["clips"])]):
+        pairs_of = summary["target"].value_counts()
+        sentence += f". Not on {listed(f'{name} {n} of {pairs_of[name]}' for name, n in never.items())}"
+    return f"{sentence}. Between the numbers of clips that were tried, curves are interpolated.", summary
 
 
 def _clips_a_class(rows):
@@ -279,21 +287,24 @@ def _by_seed(tables):
 
 def classifiers(cells: Cells) -> Finding:
     """Every other classifier against the first, on the same features."""
-    return _variants("classifiers", "Does the classifier matter?", cells.every, "classifier", ["features", "pooling"])
+    return _variants("classifiers", "Does the classifier matter?", cells.every, "classifier", "pooling", cells.features)
 
 
 def poolings(cells: Cells) -> Finding:
     """Every other pooling against the first, by the same classifier."""
-    return _variants("poolings", "Does the pooling matter?", cells.every, "pooling", ["features", "classifier"])
+    return _variants("poolings", "Does the pooling matter?", cells.every, "pooling", "classifier", cells.features)
 
 
 def finetuning(cells: Cells) -> Finding:
     """Every strategy against training from scratch; and fine-tuning, of plain inputs, against the frozen network."""
     name, question = "finetuning", "Does fine-tuning help?"
-    of = dict([*cells.trainings.groupby("features", sort=False)])
-    there = {f"{one} - scratch": (one, "scratch") for one in of if one != "scratch" and "scratch" in of}
-    words = {what: [*map(in_words, both)] for what, both in there.items()}
-    compare = {what: pairs(of[one], of[other], ["source", "input"]) for what, (one, other) in there.items()}
+    compare, words = {}, {}
+    for heard, rows in cells.trainings.groupby("input", sort=False):
+        of, which = dict([*rows.groupby("features", sort=False)]), "" if heard == "plain" else f", {heard}"
+        for one in [one for one in of if one != "scratch" and "scratch" in of]:
+            what = f"{one} - scratch{which}"
+            compare[what] = pairs(of[one], of["scratch"], ["source"])
+            words[what] = [f"{in_words(each)}{which and f' with a {heard} input'}" for each in (one, "scratch")]
     plain = _trained(cells, "finetune").query("input == 'plain'")
     compare["finetune - frozen"] = pairs(plain, _for_each_seed(cells.whole, {*plain["seed"]}), ["source"])
     frozen = f"a classifier on {in_words(cells.features)} of the frozen network"
@@ -319,21 +330,26 @@ def _for_each_seed(rows, seeds):
 def multiscale(cells: Cells) -> Finding:
     """Trainings of networks with the multiscale input against those without."""
     question = "Does a multiscale input help?"
-    return _variants("multiscale", question, cells.trainings, "input", ["features"], "plain")
+    return _variants("multiscale", question, cells.trainings, "input", "features", "finetune", "plain")
 
 
-def _variants(name, question, rows, column, same, first=None):
-    """Every value of a column against the first one."""
+def _variants(name, question, rows, column, same, main, first=None):
+    """Every value of a column against the first one; of the main features first, of which the sentence is."""
     rows = rows[~rows["features"].isin([LAYER, LAYERS]) & ~rows["source"].isin(FLOORS)]
     of = dict([*rows.groupby(column, sort=False)])
     first = first or next(iter(of), None)
-    words = {f"{one} - {first}": (one, first) for one in of if one != first and first in of}
-    there = {what: pairs(of[one], of[first], ["source", *same]) for what, (one, _) in words.items()}
-    there = {what: pair for what, pair in there.items() if has_learnt(pair).any()}
+    there, words = {}, {}
+    for features in sorted({*rows["features"]}, key=lambda features: (features != main, features)):
+        for one in [one for one in of if one != first and first in of]:
+            both = [of[value][of[value]["features"] == features] for value in (one, first)]
+            pair = pairs(*both, list(dict.fromkeys(["source", "features", same])))
+            if has_learnt(pair).any():
+                what = f"{one} - {first}" if features == main else f"{one} - {first}, {in_words(features)}"
+                there[what], words[what] = pair, (f"{one} with {in_words(features)}", first)
     if not there:
         return not_run(name, question, f"trained networks with more than one {column}")
     summary, details = compared(there)
-    return Finding(name, question, of_every(summary, words), summary, details)
+    return Finding(name, question, of_every(summary, dict([*words.items()][:_SAID])), summary, details)
 
 
 # ---- why
@@ -350,7 +366,7 @@ def explanations(transferred: Finding, measures: pd.DataFrame) -> Finding:
     values = measures.groupby(["measure", "source", "target"], sort=False, as_index=False)["value"].mean().dropna()
     details = values.merge(gains[["source", "source_kind", "target", "gain", "cells"]], on=["source", "target"])
     found = {
-        measure: statistics.leave_one_out_correlation(rows["value"], rows["gain"])
+        measure: statistics.leave_one_out_correlation(rows["value"], rows["gain"], rows["target"], "target")
         for measure, rows in details.groupby("measure", sort=False)
     }
     if not found:

@@ -8,7 +8,7 @@ import pandas as pd
 from keras_audio_transfer.study import shapley
 from keras_audio_transfer.study.comparisons import over_targets, pairs, pattern, patterns
 from keras_audio_transfer.study.evidence import (
-    EVERY,
+    EVERY_TARGET,
     Cells,
     Finding,
     capital,
@@ -44,10 +44,10 @@ def depth(cells: Cells) -> Finding:
         "best layer - last layer": both_layers,
     }
     summary, _ = compared(comparisons, ["target_kind"])
-    summary = summary.drop(columns=["tests", "higher", "lower", "folds"])
+    summary = summary.drop(columns=["tests", "higher", "lower", "folds", "fewest_folds"])
     is_depth = summary["comparison"] == "depth of the best layer"
     summary.loc[is_depth, ["low", "high"]] = summary.loc[is_depth, ["low", "high"]].clip(0, 1)  # what can be
-    where, gain = summary[summary["target_kind"] == EVERY].to_dict("records")
+    where, gain = summary[summary["target_kind"] == EVERY_TARGET].to_dict("records")
     sentence = (
         f"{capital(with_clips(cells.most))} ({sizes(where)}), the best single layer of a trained network lies at a "
         f"relative depth of {where['mean']:.2f} on average ({interval(where, '.2f')}; 1 is the last layer), and scored "
@@ -96,10 +96,10 @@ def contributions(cells: Cells) -> Finding:
     summary = over_targets(found, ["source", "source_kind", "layer"])
     learnt = summary[has_learnt(summary)]
     most = learnt.loc[learnt.groupby("source", sort=False)["mean"].idxmax()].to_dict("records")
-    parts = [f"{row['layer']} of {row['source']} {row['mean']:+.3f} ({interval(row)}; {sizes(row)})" for row in most]
+    parts = [f"in {row['source']} {row['layer']}, {row['mean']:+.3f} ({interval(row)}; {sizes(row)})" for row in most]
     sentence = (
-        f"Of what all layers joined score above chance {with_clips(cells.most)}, most is brought by "
-        f"{'; '.join(parts)}. These are Shapley values: means over all orders in which the layers may be joined."
+        f"Of what all layers joined score above chance {with_clips(cells.most)}, one layer of each network brings the "
+        f"most: {'; '.join(parts)}. These are Shapley values: means over all orders in which the layers may be joined."
     )
     return Finding(name, question, sentence, summary)
 

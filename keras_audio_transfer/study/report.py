@@ -17,7 +17,7 @@ from keras_audio_transfer.report.players import data_uri
 from keras_audio_transfer.report.self_contained import SORTING, STYLE, self_contained
 from keras_audio_transfer.study import illustrations
 from keras_audio_transfer.study.comparisons import SCORES, by_target
-from keras_audio_transfer.study.evidence import Cells, Finding, counted, listed
+from keras_audio_transfer.study.evidence import Cells, Finding, counted, listed, rounded
 from keras_audio_transfer.study.findings import answers
 from keras_audio_transfer.study.other_studies import SUMMARY, answers_beside
 
@@ -33,7 +33,9 @@ _METHOD = (
     "Both sides of a comparison were fitted on the same clips, and scored on the same clips. Intervals over targets "
     "are of a bootstrap over targets, seeds and folds, with the sources taken for fixed; tests of one source and "
     "target are corrected for shared training clips (Nadeau and Bengio 2003), and p_holm for all rows of its table "
-    "(Holm 1979), significant below 0.05. Layers and parameters were chosen inside the training clips."
+    "(Holm 1979), significant below 0.05. With few folds and many rows such a test hardly ever is: sentences rest on "
+    "the intervals over targets. A single fold and seed cannot be tested. Layers and parameters were chosen inside the "
+    "training clips."
 )
 _DETAILS = "Each source and target. Intervals are of the corrected t-test over folds and seeds."
 
@@ -149,7 +151,7 @@ def _shown(value: float, name: str) -> str:
         return str(value)
     if np.isnan(value):
         return "–"
-    return "never" if np.isinf(value) else f"{value:.2g}" if name in ("p", "p_holm") else f"{value:.3f}"
+    return "never" if np.isinf(value) else f"{value:.2g}" if name in ("p", "p_holm") else f"{rounded(value):.3f}"
 
 
 def _escaped(text: str) -> str:
@@ -170,7 +172,7 @@ def _markdown(content: Mapping[str, Any]) -> bytes:
 
 
 def _summary(content: Mapping[str, Any]) -> bytes:
-    """All answers as JSON; null is not known, or of clips never within range."""
+    """All answers as JSON; null is not known, or of clips not within those that there are."""
 
     def records(table):
         return None if table is None else json.loads(table.to_json(orient="records", double_precision=10))

@@ -3,6 +3,7 @@
 Formulae in words, their sources and their limits: docs/study_statistics.md. Intervals are of 95 %, tests two-sided.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,8 @@ from keras_audio_transfer.intervals import CONFIDENCE
 from keras_audio_transfer.study.arrays import finite
 
 DRAWS = 10_000
-FEWEST_POINTS = 5  # of which a correlation says anything
+FEWEST_POINTS, _FEWEST_GROUPS = 5, 3  # of which a correlation says anything
+_DECIMALS = 12  # what differs after these differs by rounding
 
 
 class Mean(NamedTuple):
@@ -37,9 +39,10 @@ class CorrectedTest(NamedTuple):
 
     Attributes:
         mean, low, high: as of `Mean`.
-        t: the mean over its standard error; NaN of a single difference, infinite where all are alike and not 0.
+        t: the mean over its standard error.
         p: how probable a `t` as far from 0 is where there is no difference.
-        n: differences.
+        n: differences. Of a single one, and where all are alike, nothing tells how far they are spread: all but `mean`
+            is NaN.
     """
 
     mean: float
@@ -75,14 +78,13 @@ def corrected_t_test(differences: ArrayLike, n_train: float, n_test: float) -> C
     for name, clips in (("n_train", n_train), ("n_test", n_test)):
         if not 0 < number(clips) < np.inf:
             raise InputError(f"{name}: {shown(clips)} is not allowed; expected a number of clips above 0")
-    n, mean = len(values), float(values.mean())
-    if n == 1:
-        return CorrectedTest(mean, np.nan, np.nan, np.nan, np.nan, n)
-    deviation = np.std(values, ddof=1) if np.ptp(values) else 0.0  # rounding would make it more than none
-    error = float(deviation * np.sqrt(1 / n + n_test / n_train))
-    t = mean / error if error else np.copysign(np.inf, mean) if mean else 0.0
+    n, mean = len(values), values.mean()
+    if np.ptp(values.round(_DECIMALS)) == 0:
+        return CorrectedTest(float(mean), np.nan, np.nan, np.nan, np.nan, n)
+    error = float(np.std(values, ddof=1) * np.sqrt(1 / n + n_test / n_train))
+    t = mean / error
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-    return CorrectedTest(mean, mean - half, mean + half, float(t), float(2 * stats.t.sf(abs(t), n - 1)), n)
+    return CorrectedTest(*map(float, (mean, mean - half, mean + half, t, 2 * stats.t.sf(abs(t), n - 1))), n)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -114,7 +116,8 @@ class Ranks(NamedTuple):
     Attributes:
         mean_ranks: (methods,); 1 is the best, ties share their mean.
         chi2: Friedman's statistic, without a correction for ties, which makes it no larger.
-        f, p: Iman and Davenport's statistic of it, and how probable one as large is where all methods are alike.
+        f, p: Iman and Davenport's statistic of it, and how probable one as large is where all methods are alike; never
+            less than the chance that all targets rank the methods alike, which few targets soon reach.
         critical_difference: how far two mean ranks have to lie apart, by Nemenyi's test.
         groups: columns, best first, none of which differs significantly from another of its group; those alone are
             left out.
@@ -134,7 +137,7 @@ def friedman(scores: ArrayLike) -> Ranks:
     After Demsar 2006 (Statistical comparisons of classifiers over multiple data sets, JMLR 7, section 3.2).
 
     Args:
-        scores: (targets, methods), the higher the better; at least two of each.
+        scores: (targets, methods), the higher the better; at least two of each. Those that differ by rounding only tie.
 
     Raises:
         InputError: another shape, or NaN: leave out the targets that lack a method.
@@ -147,11 +150,12 @@ def friedman(scores: ArrayLike) -> Ranks:
 
     table = finite("scores", scores, ["targets", "methods"], fewest=2)
     n, k = table.shape
-    ranks = stats.rankdata(-table, axis=1).mean(axis=0)
+    ranks = stats.rankdata(-table.round(_DECIMALS), axis=1).mean(axis=0)
     chi2 = float(12 * n / (k * (k + 1)) * ((ranks - (k + 1) / 2) ** 2).sum())
     rest = n * (k - 1) - chi2
     f = (n - 1) * chi2 / rest if rest > 1e-9 else np.inf
-    p = float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))
+    all_alike = np.exp((1 - n) * math.lgamma(k + 1))
+    p = float(max(stats.f.sf(f, k - 1, (k - 1) * (n - 1)), all_alike))
     apart = stats.studentized_range.ppf(CONFIDENCE, k, np.inf) / np.sqrt(2) * np.sqrt(k * (k + 1) / (6 * n))
     order, groups, covered = np.argsort(ranks, kind="stable"), [], 0
     for first in range(k):
@@ -269,11 +273,12 @@ def clips_to_match(curve: Mapping[float, ArrayLike], goal: ArrayLike, seed: int 
 
     def words(clips):
         if np.isinf(clips):
-            return f"never within range, up to {sizes[-1]:g}"
-        return f"at most {sizes[0]:g}" if clips <= round(sizes[0], 6) else f"{clips:.3g}"
+            return f"more than {sizes[-1]:.3g}"
+        return f"at most {sizes[0]:.3g}" if clips <= round(sizes[0], 6) else f"{clips:.3g}"
 
     within = "" if np.isnan(low) else f" ({words(low)} to {words(high)})"
-    return ClipsToMatch(float(found), low, high, f"matched with {words(found)} clips a class{within}")
+    is_found = f"not matched with {sizes[-1]:.3g}" if np.isinf(found) else f"matched with {words(found)}"
+    return ClipsToMatch(float(found), low, high, f"{is_found} clips a class{within}")
 
 
 class Correlation(NamedTuple):
@@ -282,9 +287,10 @@ class Correlation(NamedTuple):
     Attributes:
         n: points.
         pearson, spearman: correlations of all points, -1 to 1.
-        pearson_low, pearson_high, spearman_low, spearman_high: the lowest and highest with any one point left out.
-        predictive_r2: of predicting each point by a straight line through the others: 1 is perfect, 0 or less no better
-            than the mean of the others.
+        pearson_low, pearson_high, spearman_low, spearman_high: the lowest and highest with any one point, or group of
+            points, left out.
+        predictive_r2: of predicting what is left out by a straight line through the others: 1 is perfect, 0 or less no
+            better than the mean of the others.
         sentence: the same in words. Where it says that the points are too few, or too much alike, the rest is NaN.
     """
 
@@ -299,11 +305,16 @@ class Correlation(NamedTuple):
     sentence: str
 
 
-def leave_one_out_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Correlations, how much they depend on a single point, and whether they predict a point that was left out.
+def leave_one_out_correlation(
+    x: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, group: str = "group"
+) -> Correlation:
+    """Correlations, how much they depend on a single point or group, and whether they predict what was left out.
 
     Args:
         x, y: (points,), at least five.
+        groups: (points,), what has points in common that are not independent, such as a target; at least three. They
+            are left out as wholes. None: each point is one.
+        group: what such a group is called in the sentence.
 
     Raises:
         InputError: of several lengths, or NaN among them.
@@ -317,27 +328,34 @@ def leave_one_out_correlation(x: ArrayLike, y: ArrayLike) -> Correlation:
     from scipy import stats
 
     x, y = finite("x", x, ["points"], fewest=0), finite("y", y, ["points"], fewest=0)
-    if len(x) != len(y):
-        raise InputError(f"x: has {len(x)} points, y {len(y)}; expected as many of both")
     n = len(x)
-    others = [np.arange(n) != left_out for left_out in range(n)]
+    if len(y) != n:
+        raise InputError(f"x: has {n} points, y {len(y)}; expected as many of both")
+    names, group = (np.arange(n), "point") if groups is None else (np.asarray(groups), group)
+    if names.shape != (n,):
+        raise InputError(f"groups: has shape {names.shape}; expected one of each of the {n} points")
+    kept = [names != left_out for left_out in dict.fromkeys(names.tolist())]
     if n < FEWEST_POINTS:
         why = f"{n} point{' is' if n == 1 else 's are'} too few to say more; expected {FEWEST_POINTS} or more"
-    elif any(np.ptp(values[rest]) == 0 for values in (x, y) for rest in others):
-        why = f"{n} points are too much alike to say more; expected them to differ, whichever is left out"
+    elif len(kept) < _FEWEST_GROUPS:
+        why = f"{n} points of too few {group}s ({len(kept)}) to say more; expected {_FEWEST_GROUPS} or more"
+    elif any(np.ptp(values[rest]) == 0 for values in (x, y) for rest in kept):
+        why = f"{n} points are too much alike to say more; expected them to differ, whichever {group} is left out"
     else:
         why = ""
     if why:
         return Correlation(n, *[np.nan] * 7, why)
     pearson, spearman = (float(of(x, y).statistic) for of in (stats.pearsonr, stats.spearmanr))
-    left_out = np.array([[of(x[rest], y[rest])[0] for rest in others] for of in (stats.pearsonr, stats.spearmanr)])
-    lines = [stats.linregress(x[rest], y[rest]) for rest in others]
-    errors = y - [line.intercept + line.slope * place for line, place in zip(lines, x, strict=True)]
-    of_mean = y - [y[rest].mean() for rest in others]
+    left_out = np.array([[of(x[rest], y[rest])[0] for rest in kept] for of in (stats.pearsonr, stats.spearmanr)])
+    errors, of_mean = y.copy(), y.copy()
+    for rest in kept:
+        line = stats.linregress(x[rest], y[rest])
+        errors[~rest] -= line.intercept + line.slope * x[~rest]
+        of_mean[~rest] -= y[rest].mean()
     r2 = float(1 - (errors**2).sum() / (of_mean**2).sum())
     (low, spearman_low), (high, spearman_high) = left_out.min(axis=1).tolist(), left_out.max(axis=1).tolist()
     sentence = (
-        f"Spearman {spearman:.2f} over {n} points ({spearman_low:.2f} to {spearman_high:.2f} with any one left out), "
-        f"Pearson {pearson:.2f} ({low:.2f} to {high:.2f}); predictive R² of points left out {r2:.2f}"
+        f"Spearman {spearman:.2f} over {n} points ({spearman_low:.2f} to {spearman_high:.2f} with any one {group} left "
+        f"out), Pearson {pearson:.2f} ({low:.2f} to {high:.2f}); predictive R² of {group}s left out {r2:.2f}"
     )
     return Correlation(n, pearson, spearman, low, high, spearman_low, spearman_high, r2, sentence)
