@@ -78,6 +78,10 @@ def test_what_a_file_says(tmp_path):
         (("name = 'x'", "name = 'x'\nfeatures = ['al']"), "features: 'al' is unknown; did you mean all?"),
         (("name = 'x'", "name = 'x'\nclassifiers = ['knn']"), "classifiers: 'knn' is unknown; choose from svm, "),
         (("name = 'x'", "name = 'x'\npoolings = ['average']"), "poolings: 'average' is unknown; choose from mean, "),
+        (
+            ("kind = 'halls'", "kind = '(every)'"),
+            "targets.halls.kind: '(every)' is not allowed; expected a text of one",
+        ),
         (("name = 'x'", "name = 'x'\nfinetuning = []"), "finetuning: '[]' is not allowed; expected a table"),
         (("name = 'x'", f"name = 'x'\nseeds = [{'9' * 5000}]"), "is no TOML"),
         ((TARGET, ""), "targets: is missing; expected a table"),
@@ -148,6 +152,16 @@ def test_a_study_beside_it_has_to_be_one(tmp_path, content, message):
     assert message in str(error.value)
     (tmp_path / "other" / "summary.json").write_text('{"answers": []}')
     assert study_file.read(path).beside == (tmp_path / "other",)
+
+
+def test_a_study_of_nothing_is_refused(tmp_path):
+    network = "[sources.a]\nmodel = 'default'\nkind = 'x'\nheard = 'halls'\n"
+    path = written(tmp_path, f"name = 'x'\n{network}{TARGET}")
+    assert_refused(f"{path}: targets: every source was trained on the only one", lambda: study_file.read(path))
+    written(tmp_path, f"name = 'x'\n{network}{FLOOR}{TARGET}")
+    assert [cell.source for cell in cells_of(study_file.read(path), divided=())] == ["mfcc"]
+    written(tmp_path, f"name = 'x'\n{network.replace('x', 'floor')}{FLOOR}{TARGET}")
+    assert_refused(f"{path}: sources.a.kind: 'floor' is not allowed", lambda: study_file.read(path))
 
 
 def test_all_combinations_are_of_few_layers(tmp_path, monkeypatch):

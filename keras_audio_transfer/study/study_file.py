@@ -41,6 +41,10 @@ _NAME = (  # of files, too
     "letters, digits, '_' and '-', at most 60",
 )
 _TEXT = (lambda value: isinstance(value, str) and value.strip() and value.isprintable(), "a text of one line")
+_KIND = (  # what begins with a bracket stands for all kinds in a report
+    lambda value: _TEXT[0](value) and not value.startswith("(") and value != FLOOR,
+    f"a text of one line that does not begin with '(', and is not {FLOOR!r}",
+)
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _NUMBER = (lambda value: type(value) in (int, float) and abs(value) < 2**63, "a number")
 _CLIPS = (lambda value: (type(value) is int and value >= 1) or value == EVERY, f"numbers from 1 up, or '{EVERY}'")
@@ -220,6 +224,8 @@ def read(path: Path) -> Study:
     for source in study.sources.values():
         if source.heard and source.heard not in study.targets:
             raise file.error(f"sources.{source.name}.heard", is_unknown(source.heard, study.targets))
+    if {source.heard for source in study.sources.values()} == {*study.targets}:  # then there is one target
+        raise file.error("targets", "every source was trained on the only one, and is not scored there; add another")
     for folder in study.beside:
         try:
             answered(folder)
@@ -237,7 +243,7 @@ def _sources(keys: "_Keys", features: tuple[str, ...]) -> list[Source]:
             raise keys.error("floor", f"{what} received; a floor, and nothing else, is called as what it is")
         found = [Source(floor, keys.get("kind", _TEXT, FLOOR), layers=(floor,))]
     else:
-        model, kind, layers = keys.get("model", _TEXT), keys.get("kind", _TEXT), keys.listed("layers", _TEXT, ())
+        model, kind, layers = keys.get("model", _TEXT), keys.get("kind", _KIND), keys.listed("layers", _TEXT, ())
         multiscale, key = keys.get("multiscale", _TEXT, ""), "model"
         try:
             model = keys.model_folder(model)
@@ -323,7 +329,7 @@ def _target(keys: "_Keys", clips_a_class: tuple[int | str, ...]) -> Target:
     data_dir = keys.get("data_dir", _TEXT, "")
     target = Target(
         keys.name,
-        kind=keys.get("kind", _TEXT),
+        kind=keys.get("kind", _KIND),
         dataset=keys.get("dataset", tuple(DATASETS)),
         data_dir=keys.beside(data_dir) if data_dir else None,
         group_by=keys.get("group_by", _TEXT, "") or None,
