@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from threading import Lock
@@ -19,10 +20,15 @@ def _are_numbers(values: list) -> bool:
     return {*map(type, values)} <= {float}
 
 
+def _checksum(key: str, values: list) -> int:
+    return zlib.crc32(json.dumps([key, values]).encode())
+
+
 class Journal(MutableMapping):
     """A dict of lists, of numbers mostly, that is in a file, line by line, as soon as a value is set. For threads.
 
-    A line that a killed run left half written does not count. A power cut costs the last second's values at most.
+    A line that a killed run left half written does not count. A power cut costs the last second's values at most. Each
+    line ends in its own checksum.
 
     Args:
         path: a file of JSON lines; it is made if it is not there.
@@ -37,8 +43,8 @@ class Journal(MutableMapping):
         *lines, half = path.read_bytes().split(b"\n") if path.exists() else [b""]
         for number, line in enumerate(lines, 1):
             match parsed_json(line):
-                case [str(key), [*values]] if are_values(values):
-                    self._values[key] = values
+                case [str(key), [*values], *rest] if are_values(values) and rest in ([], [_checksum(key, values)]):
+                    self._values[key] = values  # without a checksum: an older version's
                 case _:
                     raise InputError(f"{path}, line {number}: is damaged; remove the file to start again")
         self._path, self._file = path, path.open("ab")
@@ -48,7 +54,7 @@ class Journal(MutableMapping):
     def __setitem__(self, key: str, value):
         with self._lock, naming_where_full(self._path):
             self._values[key] = value
-            self._file.write(json.dumps([key, value]).encode() + b"\n")
+            self._file.write(json.dumps([key, value, _checksum(key, value)]).encode() + b"\n")
             self._file.flush()
             if time.monotonic() - self._synced >= _SECONDS_BETWEEN_SYNCS:
                 os.fsync(self._file.fileno())

@@ -63,6 +63,17 @@ def test_other_content_is_refused(tmp_path, line):
     assert path.read_bytes() == before
 
 
+def test_a_changed_value_is_seen(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.update({"a": [0.25, 1.0], "b": [2.0]})
+    whole = path.read_bytes()
+    for change in ((b"0.25", b"0.26"), (b"0.25, ", b""), (b'"a"', b'"c"')):
+        path.write_bytes(whole.replace(*change))
+        with pytest.raises(InputError, match=r"j.jsonl, line 1: is damaged"):
+            Journal(path)
+
+
 def test_an_empty_journal_is_one(tmp_path):
     (tmp_path / "j.jsonl").touch()
     with Journal(tmp_path / "j.jsonl") as journal:
