@@ -143,7 +143,13 @@ def test_clips_to_match(found):
     # loud on words is 0.05 above MFCC, which is what 20 clips are below all 40.
     row = summary.loc[("loud", "words")]
     assert row["low"] <= 20 <= row["high"]
-    assert found["clips"].sentence.startswith("5 of 6 pairs of a trained network and a target get there")
+    sentence = found["clips"].sentence
+    assert sentence.startswith(
+        "5 of 6 pairs of a trained network and a target get there within the clips that there are"
+    )
+    assert ". Those that do not: 1 of 2 on songs. Between" in sentence
+    of = summary[np.isfinite(summary["clips"])]
+    assert f"in the median of them with {100 * (of['clips'] / of['of']).median():.0f} % of the clips" in sentence
 
 
 def test_depth_and_chosen_layers(found):
@@ -169,7 +175,10 @@ def test_what_each_layer_brings():
         assert rows.loc[name, "cells"] == ["loud|*|*|mean|svm|all|0"]
     joined = results[results["features"] == "all"]
     assert rows["mean"].sum() == pytest.approx((joined["score"] - joined["chance"]).mean())
-    assert re.search(r"with all training clips, one layer of each network brings the most: in loud layer2, \+0\.1[67]", finding.sentence)
+    assert re.search(
+        r"with all training clips, one layer of each network brings the most: in loud layer2, \+0\.1[67]",
+        finding.sentence,
+    )
     lacking = results[results["layers"] != "layer1+layer3"]
     assert contributions(Cells.of(lacking)).summary is None
     assert contributions(Cells.of(results.assign(source_kind="random"))).summary is None

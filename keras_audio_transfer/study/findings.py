@@ -250,17 +250,17 @@ def _clips_needed(rows, goal_of):
         "clips that there are"
     )
     if len(reached):
-        at_once = sum("matched with at most" in said for said in reached["said"])
-        fraction = (reached["clips"] / reached["of"]).median()
-        first = reached.loc[(reached["clips"] / reached["of"]).idxmin()]
+        parts = reached["clips"] / reached["of"]
+        first = reached.loc[parts.idxmin()]
+        if at_once := sum("matched with at most" in said for said in reached["said"]):
+            sentence += f", {at_once} of these with the fewest that were tried"
         sentence += (
-            f", {at_once} of these with the fewest that were tried; in the median of them with {100 * fraction:.0f} % "
-            f"of the clips; with the smallest part {first['source']} on {first['target']}: {first['said']} of "
-            f"{first['of']:.3g} (95 % interval; {sizes(first)})"
+            f"; in the median of them with {100 * parts.median():.0f} % of the clips; with the smallest part "
+            f"{first['source']} on {first['target']}: {first['said']} of {first['of']:.3g} (95 % interval; {sizes(first)})"
         )
     if never := Counter(summary["target"][np.isinf(summary["clips"])]):
         pairs_of = summary["target"].value_counts()
-        sentence += f". Not on {listed(f'{name} {n} of {pairs_of[name]}' for name, n in never.items())}"
+        sentence += f". Those that do not: {listed(f'{n} of {pairs_of[name]} on {name}' for name, n in never.items())}"
     return f"{sentence}. Between the numbers of clips that were tried, curves are interpolated.", summary
 
 
