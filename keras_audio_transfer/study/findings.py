@@ -256,7 +256,8 @@ def _clips_needed(rows, goal_of):
             sentence += f", {at_once} of these with the fewest that were tried"
         sentence += (
             f"; in the median of them with {100 * parts.median():.0f} % of the clips; with the smallest part "
-            f"{first['source']} on {first['target']}: {first['said']} of {first['of']:.3g} (95 % interval; {sizes(first)})"
+            f"{first['source']} on {first['target']}: {first['said']} of {first['of']:.3g} "
+            f"(95 % interval; {sizes(first)})"
         )
     if never := Counter(summary["target"][np.isinf(summary["clips"])]):
         pairs_of = summary["target"].value_counts()
