@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 
 import keras
 import numpy as np
@@ -262,13 +263,14 @@ def test_a_cell_run_again_is_equal(studied, copy, place):
     key = "tones|none|chosen|mean|svm|4|1"
     again = running.run(read(place), copy, only=key)
     assert again.measures is None
+    assert (again.n_before, again.n_new) == (1, 0)
     same_but_for_seconds(studied[0], copy)
     lines = (copy / "cells.jsonl").read_text().splitlines()
     edited = []
     for line in map(json.loads, lines):
         if line[0] == key:
             line[1][0]["score"] = 0.123
-        edited.append(json.dumps(line))
+        edited.append(json.dumps(line[:2]))  # as an older version wrote it, without a checksum
     (copy / "cells.jsonl").write_text("\n".join(edited) + "\n")
     with pytest.raises(InputError, match=r"tones\|none\|chosen\|mean\|svm\|4\|1: run again, it is another: .*0\.123"):
         running.run(read(place), copy, only=key)
@@ -355,7 +357,9 @@ def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch
     arguments = place / "more.toml", "--output-dir", copy, "--quiet"
     assert run_main("study", *arguments) == 1
     n_failed = (5 * 2 + 1) * 2  # features of all sources on both targets, of one on one of them; seeds
-    assert f"{n_failed} cells failed, see why in cells.csv" in capsys.readouterr().err
+    first, why = r"tones\|folds\|layer:layer3\|mean\|svm\|9\|0", "class 'noise' has 6 clips to fit on; 9 were asked for"
+    said = rf"{n_failed} cells failed, see why in cells\.csv: {first}: {why} \(and {n_failed - 1} others\)\n"
+    assert re.search(said, capsys.readouterr().err)
     ((cells, measures, study, folder),) = written
     assert len(cells) == len(pd.read_parquet(copy / "cells.parquet"))
     pd.testing.assert_frame_equal(measures, pd.read_parquet(studied[0] / "measures.parquet"))
@@ -378,6 +382,70 @@ def test_the_command_reports_what_it_has_found(studied, copy, place, monkeypatch
     (place / "own" / "README.md").write_text("a person's own")
     with pytest.raises(InputError, match=r"^--output-dir: .*README\.md stands there without its config\.json"):
         run_main("study", place / "more.toml", "--output-dir", place / "own")
+
+
+FOLDER_STUDY = """
+name = "words"
+seeds = [0, 1]
+[sources.mfcc]
+floor = "mfcc"
+[targets.words]
+dataset = "folder"
+data_dir = "words"
+kind = "speech"
+"""
+
+
+@pytest.fixture
+def words(tmp_path):
+    """A study of a folder whose files are named after five speakers."""
+    rng = np.random.default_rng(0)
+    for word, speaker, take in product(("yes", "no"), range(5), range(2)):
+        path = tmp_path / "words" / word / f"{speaker:08x}_nohash_{take}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.normal(size=600), RATE)
+    (tmp_path / "study.toml").write_text(FOLDER_STUDY)
+    return tmp_path
+
+
+def test_speakers_that_names_tell_of_are_named_where_folds_may_cut_them(words):
+    said = []
+    clips = target_clips.load(study_file.read(words / "study.toml"), said.append)
+    assert not any(clip.group for clip in clips["words"])
+    (note,) = said
+    assert note.startswith(f"{words / 'study.toml'}: targets.words: 5 recordings or speakers in 20 clips, as the names")
+    key = re.search(r"; folds may cut them; (group_by = '.+') keeps each together$", note)[1]
+    (words / "study.toml").write_text(f"{FOLDER_STUDY}{key}\n")
+    clips = target_clips.load(study_file.read(words / "study.toml"), said.append)
+    assert len({clip.group for clip in clips["words"]}) == 5
+    assert len(said) == 1
+
+
+def test_the_command_says_what_it_ran_again_and_what_is_new(words, capsys):
+    command = "study", words / "study.toml", "--output-dir", words / "out", "--only"
+    assert run_main(*command, "mfcc|*|0") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("run again and equal: 0 cells; new: 1 cell\nwritten: ")
+    assert "folds may cut them; group_by = '" in err
+    assert "1/2 features of mfcc on words: 20 clips\n" in err
+    assert run_main(*command, "mfcc|*") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("run again and equal: 1 cell; new: 1 cell\nwritten: ")
+    assert "features of" not in err
+
+
+def test_tables_of_another_study_are_not_cut_to_a_few_cells(words):
+    (words / "other.toml").write_text(FOLDER_STUDY.replace("mfcc", "log_mel"))
+    other, out = study_file.read(words / "other.toml"), words / "out"
+    running.run(study_file.read(words / "study.toml"), out, jobs=1)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    foreign = r"\(2, such as 'mfcc\|words\|all\|-\|svm\|all\|0'\)"
+    with pytest.raises(InputError, match=rf"^only: .*parquet has cells that .*other\.toml does not ask for {foreign}"):
+        running.run(other, out, only="*|0")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    running.run(other, out, jobs=1)  # the remedy: what is kept of cells no longer asked for is in no table
+    again = running.run(other, out, only="*|0")
+    assert (again.n_before, again.n_new) == (1, 0)
 
 
 def test_a_target_that_all_sources_were_trained_on_has_no_cells(place, tmp_path):

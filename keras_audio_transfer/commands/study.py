@@ -9,6 +9,7 @@ reason.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from keras_audio_transfer.commands import cli, places
@@ -44,6 +45,17 @@ def check(options, study):
     places.lock(folder)
 
 
+def say_failed_cells(results):
+    """How many cells failed, and why the first did."""
+    from keras_audio_transfer.study.evidence import counted
+
+    first, *others = results.failed_cells
+    why = results.cells.set_index("cell").at[first, "why"].removeprefix(f"{first}: ")
+    beside = f" (and {counted(len(others), 'other')})" if others else ""
+    text = f"{counted(len(others) + 1, 'cell')} failed, see why in cells.csv: {first}: {why}{beside}"
+    print(cli.printable(text), file=sys.stderr)
+
+
 @cli.command(arguments)
 def main(options):
     from keras_audio_transfer.study import report, running, study_file
@@ -57,13 +69,17 @@ def main(options):
 
         extraction.use_one_thread_a_clip(options.workers)
     bar = cli.Phases(options, *running.phases(study)).bar
-    results = running.run(study, options.output_dir, options.jobs, options.workers, options.only, bar, cluster)
+    how = options.jobs, options.workers, options.only, bar, cluster, partial(cli.say, options)
+    results = running.run(study, options.output_dir, *how)
     write_failures(options.output_dir / running.CONFIG, results.failed_clips)
     if options.only is None:
         report.write(results.cells, results.measures, study, options.output_dir)
+    else:
+        numbers = {"run again and equal": results.n_before, "new": results.n_new}
+        cli.show("; ".join(f"{what}: {counted(number, 'cell')}" for what, number in numbers.items()))
     cli.show(f"written: {options.output_dir}")
     code = cli.report_failures(results.failed_clips, options.output_dir / running.CONFIG)
     if results.failed_cells:
-        print(f"{counted(len(results.failed_cells), 'cell')} failed, see why in cells.csv", file=sys.stderr)
+        say_failed_cells(results)
         return cli.SOME_FAILED
     return code

@@ -1,9 +1,10 @@
 """Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from fnmatch import fnmatchcase
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,12 +53,17 @@ class Results(NamedTuple):
         measures: see `measuring.table_of`; None where only some cells were run.
         failed_cells: the keys of those that were asked for and failed.
         failed_clips: (clip, why) of clips without features, each named after its target.
+        n_before: how many of the cells that were asked for were done before; with a pattern these were run again, and
+            are equal.
+        n_new: how many more of them are done now.
     """
 
     cells: "pd.DataFrame"
     measures: "pd.DataFrame | None"
     failed_cells: list[str]
     failed_clips: list[tuple[str, str]]
+    n_before: int
+    n_new: int
 
 
 def phases(study: Study) -> list[str]:
@@ -74,6 +80,7 @@ def run(
     only: str | None = None,
     bar: Bar = lambda *about: iter,
     cluster: "Cluster | None" = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Run the cells that no earlier run in this folder has done, and write the tables (`OUTPUTS`).
 
@@ -85,25 +92,30 @@ def run(
         only: a pattern, as of names of files: these cells alone, again where they are done.
         bar: from a phase, its number of steps and what a step is, to what wraps an iterable and reports its progress.
         cluster: whose workers run the cells that are no trainings; they have to see the folder.
+        say: is told what `target_clips.load` notes.
 
     Raises:
-        InputError: a target that cannot be read or scored; a pattern that no cell has; what is kept in the folder is of
-            other weights, clips or seeds.
+        InputError: a target that cannot be read or scored; a pattern that no cell has, or one where the folder's tables
+            have cells of another study; what is kept in the folder is of other weights, clips or seeds.
     """
-    clips = target_clips.load(study)
+    clips = target_clips.load(study, say)
     cells = cells_of(study, {name for name, of_target in clips.items() if target_clips.is_divided(of_target)})
     wanted = [cell for cell in cells if only is None or fnmatchcase(cell.key, only)]
     if not wanted:
         raise InputError(f"only: {only!r} is the name of no cell; expected one such as '{cells[0].key}', or a pattern")
+    if only is not None:
+        _check_tables(folder, study, cells)
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, _settings(study, clips))
     of_all = clips
     clips = {name: clips[name] for name in dict.fromkeys(cell.target for cell in wanted)}
-    unusable, failed = _compute_features(study, folder, clips, workers, bar)
+    of_features = bar if only is None else lambda *about: _silent_where_kept(bar(*about))
+    unusable, failed = _compute_features(study, folder, clips, workers, of_features)
     left_out = {target: frozenset(clip for of, clip in failed if of == target) for target in clips}
     _check_settings(folder, {f"left out of {target}": sorted(ids) for target, ids in left_out.items()})
     evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out)
     with Journal(folder / KEPT, _are_of_cell) as kept:
+        n_before = sum(_is_done(kept.get(cell.key)) for cell in wanted)
         todo = [cell for cell in wanted if only is not None or not _is_done(kept.get(cell.key))]
         for phase, some, outcomes in _outcomes(evaluator, Trainer(study, evaluator, clips), todo, jobs, cluster):
             with closing(outcomes):
@@ -122,7 +134,8 @@ def run(
         measured = measuring.table_of(evaluator, usable, [*clips], of_all)
         write(measured, folder, MEASURES)
     failed_clips = [(f"{target}: {clip}", why) for (target, clip), why in failed.items()]
-    return Results(table, measured, failed_cells, failed_clips)
+    n_new = len(wanted) - len(failed_cells) - n_before
+    return Results(table, measured, failed_cells, failed_clips, n_before, n_new)
 
 
 def write(table: "pd.DataFrame", folder: Path, name: str) -> None:
@@ -149,6 +162,21 @@ def _compute_features(study: Study, folder: Path, clips: dict[str, list[Clip]], 
         except Exception as error:  # one bad source never ends a study
             unusable[source.name, pooling, target] = reason_of(error)
     return unusable, failed
+
+
+def _silent_where_kept(progress: Callable) -> Callable:
+    """A bar that begins with the first clip whose features no earlier run has; of one that has them the step is None.
+
+    So nothing is said of features that are complete.
+    """
+
+    def watched(steps: Iterable) -> Iterator:
+        steps = iter(steps)
+        for n_kept, step in enumerate(steps):
+            if step is not None:
+                yield from progress(chain(repeat(None, n_kept), [step], steps))
+
+    return watched
 
 
 def _pairs(study: Study, targets: Iterable[str]) -> Iterator[tuple[Source, str, str]]:
@@ -251,6 +279,20 @@ def _settings(study: Study, clips: dict[str, list[Clip]]) -> dict[str, Any]:
             if (multiscale := study.sources[name].multiscale) is not None:
                 result[f"source {name}{MULTISCALE}"] = Card.read(multiscale).fingerprint()
     return result | {f"target {name}": digest(of_target) for name, of_target in clips.items()}
+
+
+def _check_tables(folder: Path, study: Study, cells: list[Cell]) -> None:
+    """Refuse to replace tables with cells that the study does not have, where only some of its own will be run."""
+    import pandas as pd
+
+    path, there = folder / f"{CELLS}.parquet", []
+    with suppress(OSError, ValueError):  # no table, or a damaged one, has nothing to lose
+        there = [*pd.read_parquet(path, columns=["cell"])["cell"].unique()]
+    asked_for = {cell.key for cell in cells}
+    if foreign := [key for key in there if key not in asked_for]:
+        what = f"{path} has cells that {study.path} does not ask for ({len(foreign)}, such as '{foreign[0]}')"
+        remedy = "run the whole study, without a pattern, or choose another folder"
+        raise InputError(f"only: {what}, and would lose them; {remedy}")
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:

@@ -1,31 +1,38 @@
 """The clips of a study's target, checked before any work is done. Without TensorFlow."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.groups import grouped
+from keras_audio_transfer.datasets.groups import found, grouped, in_words
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.study.study_file import Study, Target
 
 
-def load(study: Study) -> dict[str, list[Clip]]:
+def load(study: Study, say: Callable[[str], None] = lambda text: None) -> dict[str, list[Clip]]:
     """The clips of each target.
+
+    Args:
+        study: whose targets they are.
+        say: is told of each target whose folds may cut recordings or speakers, as the names of its files say.
 
     Raises:
         InputError: names the file and the target: what `datasets.load` and `outer_folds` refuse, or a clip without
             exactly one label.
     """
-    return {name: _load(study, target) for name, target in study.targets.items()}
+    return {name: _load(study, target, say) for name, target in study.targets.items()}
 
 
-def _load(study, target):
+def _load(study, target, say):
+    where = f"{study.path}: targets.{target.name}"
     try:
-        clips = limited(grouped(datasets.load(target.dataset, target.data_dir), target.group_by), target)
+        every = grouped(datasets.load(target.dataset, target.data_dir), target.group_by)
+        clips = limited(every, target)
         for clip in clips:
             if len(clip.labels) != 1:
                 kinds = "numbers" if clip.targets else f"{len(clip.labels)} labels"
@@ -33,7 +40,12 @@ def _load(study, target):
         for seed in study.seeds:
             outer_folds(FeatureTable.of_clips({}, clips, label_names(clips)), seed)
     except InputError as error:
-        raise InputError(f"{study.path}: targets.{target.name}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
+    if target.group_by is None and (pattern := found(every)):  # of all clips, which the key has to suit
+        together = grouped(clips, pattern)
+        if len({clip.group for clip in together}) < len(clips):
+            how = f"folds may cut them; group_by = '{pattern}' keeps each together"
+            say(f"{where}: {in_words(together)}; {how}")
     return clips
 
 
