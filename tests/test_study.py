@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import product
 
 import keras
@@ -16,13 +17,14 @@ from sounds import CONFIG
 from keras_audio_transfer import extraction
 from keras_audio_transfer.audio.loading import crop_or_pad, load_for
 from keras_audio_transfer.dask_cluster import Cluster
+from keras_audio_transfer.datasets.clip import Clip
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.extractor import feature_maps_of, load_model
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.grid_search import GRID
 from keras_audio_transfer.probing.layer_selection import all_combinations, thorough
 from keras_audio_transfer.probing.prober import Prober, fit_svm
-from keras_audio_transfer.study import report, running, source_features, study_file, target_clips
+from keras_audio_transfer.study import evaluation, report, running, source_features, study_file, target_clips
 from keras_audio_transfer.study.cells import subset
 
 RATE = CONFIG.sample_rate
@@ -330,6 +332,45 @@ def test_other_clips_in_the_same_folder_are_refused(copy, place, tmp_path):
         InputError, match=r"config\.json: is of another run \(target folds was .*; choose another folder"
     ):
         running.run(other, copy)
+
+
+def test_cells_of_unknown_clips_are_refused(copy, place):
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"config\.json: does not say which clips the cells of cells\.jsonl are of"):
+        running.run(read(place), copy)
+
+
+def test_what_is_one_recording_for_a_source_is_one_for_all(place, tmp_path):
+    """MFCC hear 29 seconds of each clip, and two clips are alike as far as that; log-mel statistics hear them whole."""
+    rng, rows = np.random.default_rng(2), []
+    for number in range(22):
+        sound = rng.normal(size=RATE)
+        if number in (0, 1):
+            sound = np.concatenate([np.random.default_rng(1).normal(size=30 * RATE), sound])
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * sound, RATE)
+        rows.append((f"{number}.wav", "ab"[number // 2 % 2]))
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv(tmp_path / "clips.csv", index=False)
+    floors = "".join(f"[sources.{name}]\nfloor = '{name}'\n" for name in ("mfcc", "log_mel"))
+    target = "[targets.long]\ndataset = 'manifest'\ndata_dir = 'clips.csv'\nkind = 'noises'\n"
+    (tmp_path / "study.toml").write_text(f"name = 'x'\nclassifiers = ['centroid']\n{floors}{target}")
+    table = running.run(study_file.read(tmp_path / "study.toml"), tmp_path / "out").cells
+    tables = [FeatureTable.load(tmp_path / "out" / "features" / f"{name}.long.parquet") for name in ("mfcc", "log_mel")]
+    assert [each.groups is None for each in tables] == [False, True]
+    sizes = table.set_index(["source", "fold"])["n_test"].unstack()
+    assert (sizes.loc["mfcc"] == sizes.loc["log_mel"]).all()
+    groups = evaluation.common_groups(tables)
+    assert groups == {"0.wav": "copies of 0.wav", "1.wav": "copies of 0.wav"}
+    assert evaluation.common_groups(reversed(tables)) == groups
+
+
+def test_groups_of_several_sources_become_one():
+    clips = [Clip(name, None, ("x",)) for name in "abcdef"]
+    one, two = (
+        FeatureTable.of_clips({}, [replace(clip, group=group) for clip, group in zip(clips, of, strict=True)], ["x"])
+        for of in (["g", "g", "", "h", "h", ""], ["", "k", "k", "k", "", ""])
+    )
+    assert evaluation.common_groups([one]) == {"a": "g", "b": "g", "d": "h", "e": "h"}
+    assert evaluation.common_groups([one, two]) == dict.fromkeys("abcde", "g")
 
 
 def test_a_folder_of_something_else_is_left_alone(place, tmp_path):

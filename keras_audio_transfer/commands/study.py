@@ -71,7 +71,8 @@ def main(options):
     bar = cli.Phases(options, *running.phases(study)).bar
     how = options.jobs, options.workers, options.only, bar, cluster, partial(cli.say, options)
     results = running.run(study, options.output_dir, *how)
-    write_failures(options.output_dir / running.CONFIG, results.failed_clips)
+    if options.only is None or not failures_beside(options.output_dir / running.CONFIG).exists():
+        write_failures(options.output_dir / running.CONFIG, results.failed_clips)  # else it is of all targets
     if options.only is None:
         report.write(results.cells, results.measures, study, options.output_dir)
     else:

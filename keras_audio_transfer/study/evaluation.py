@@ -33,12 +33,14 @@ class Evaluator:
         sources: by their names.
         unusable: (source, pooling, target) -> why there are no features.
         left_out: target -> ids of clips that not every source has features of, so that none is scored on them.
+        groups: target -> `common_groups`, so that all sources are fitted and scored on the same clips.
     """
 
     folder: Path
     sources: Mapping[str, Source]
     unusable: Mapping[tuple[str, str, str], str]
     left_out: Mapping[str, frozenset[str]]
+    groups: Mapping[str, Mapping[str, str]]
 
     def outcomes(self, cells: Iterable[Cell], jobs: int = 1) -> Iterator[tuple[Cell, Rows | str]]:
         """Each cell with its `outcome`, as they end; `jobs` at a time, in threads."""
@@ -71,9 +73,12 @@ class Evaluator:
             return reason_of(error)
 
     def table(self, source: str, pooling: str, target: str) -> FeatureTable:
-        """A source's features of a target's clips, but for those left out."""
+        """A source's features of a target's clips, but for those left out, in the groups that all sources have."""
         place = place_of(self.folder, source, pooling, target)
-        return _loaded(place, (place / INDEX).read_bytes(), self.left_out.get(target, frozenset()))
+        table = _loaded(place, (place / INDEX).read_bytes(), self.left_out.get(target, frozenset()))
+        groups = self.groups[target]
+        of_clips = np.array([groups.get(str(clip), "") for clip in table.clip_ids]) if groups else None
+        return replace(table, groups=of_clips)
 
     def _rows(self, cell: Cell) -> Iterator[dict[str, Any]]:
         features = self.table(cell.source, cell.pooling, cell.target)
@@ -99,6 +104,25 @@ class Evaluator:
                     "n_features": sum(part.layers[layer].shape[1] for layer in found.layers),
                     "parameters": found.parameters,
                 }
+
+
+def common_groups(tables: Iterable[FeatureTable]) -> dict[str, str]:
+    """The groups of a target's clips, clip -> group: what is one in the table of any source is one for all.
+
+    Copies of a recording are found by what a source hears, which of long clips may be no more than their beginning.
+    """
+    groups: dict[str, str] = {}
+    for table in tables:
+        members: dict[str, list[str]] = {}
+        for clip, name in zip(table.clip_ids, () if table.groups is None else table.groups, strict=False):
+            if name:
+                members.setdefault(str(name), []).append(str(clip))
+        for name, clips in members.items():
+            first, *others = dict.fromkeys(groups[clip] for clip in clips if clip in groups) or [name]
+            if others:
+                groups = {clip: first if of in others else of for clip, of in groups.items()}
+            groups |= dict.fromkeys(clips, first)
+    return groups
 
 
 def chance(labels: np.ndarray, fit: np.ndarray, score: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 """Runs the cells of a study, keeps each as it ends, and writes the tables. Without TensorFlow."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from itertools import chain, repeat
 from pathlib import Path
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keras_audio_transfer.datasets.clip import Clip, digest
 from keras_audio_transfer.errors import InputError
+from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.files import atomic_write, write_json, write_table
 from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.resume import Journal, difference, read_settings
 from keras_audio_transfer.study import measuring, source_features, target_clips
 from keras_audio_transfer.study.cells import Cell, cells_of
-from keras_audio_transfer.study.evaluation import Evaluator, Rows, reason_of
+from keras_audio_transfer.study.evaluation import Evaluator, Rows, common_groups, reason_of
 from keras_audio_transfer.study.study_file import FLOOR, MULTISCALE, TRAINED, Source, Study
 from keras_audio_transfer.study.trainings import Trainer
 
@@ -29,7 +30,7 @@ OUTPUTS = (
     *(f"{name}{suffix}" for name in (CELLS, MEASURES) for suffix in (".parquet", ".csv")),
     *(KEPT, measuring.KEPT, source_features.FOLDER, source_features.MODELS),
 )
-_OF_SETTINGS = ("source ", "target ", "left out of ", "finetuning")  # how their names begin
+_OF_SETTINGS = ("source ", "target ", "left out of ", "groups of ", "finetuning")  # how their names begin
 DONE, FAILED = "done", "failed"
 _CELLS, _TRAININGS = "cells", "trainings"  # phases
 _OF_ROW = {
@@ -112,8 +113,13 @@ def run(
     of_features = bar if only is None else lambda *about: _silent_where_kept(bar(*about))
     unusable, failed = _compute_features(study, folder, clips, workers, of_features)
     left_out = {target: frozenset(clip for of, clip in failed if of == target) for target in clips}
-    _check_settings(folder, {f"left out of {target}": sorted(ids) for target, ids in left_out.items()})
-    evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out)
+    groups = {target: _groups(study, folder, target, unusable) for target in clips}
+    of_clips = {
+        f"groups of {target}": digest([replace(clip, group=groups[target].get(clip.clip_id, "")) for clip in of_target])
+        for target, of_target in clips.items()
+    }
+    _check_settings(folder, of_clips | {f"left out of {target}": sorted(ids) for target, ids in left_out.items()})
+    evaluator = Evaluator(folder.absolute(), study.sources, unusable, left_out, groups)
     with Journal(folder / KEPT, _are_of_cell) as kept:
         n_before = sum(_is_done(kept.get(cell.key)) for cell in wanted)
         todo = [cell for cell in wanted if only is not None or not _is_done(kept.get(cell.key))]
@@ -162,6 +168,17 @@ def _compute_features(study: Study, folder: Path, clips: dict[str, list[Clip]], 
         except Exception as error:  # one bad source never ends a study
             unusable[source.name, pooling, target] = reason_of(error)
     return unusable, failed
+
+
+def _groups(study: Study, folder: Path, target: str, unusable: Container[tuple[str, str, str]]) -> dict[str, str]:
+    """See `common_groups`; of all sources of a target that have features."""
+    there = [(source, pooling) for source, pooling, _ in _pairs(study, [target])]
+    places = (
+        (source_features.place_of(folder, source.name, pooling, target), source.layers[:1])  # one is enough
+        for source, pooling in there
+        if (source.name, pooling, target) not in unusable
+    )
+    return common_groups(FeatureTable.load(place, layers) for place, layers in places)
 
 
 def _silent_where_kept(progress: Callable) -> Callable:
@@ -301,6 +318,8 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     before = read_settings(path) if path.exists() else {}
     if foreign := next((name for name in before if not name.startswith(_OF_SETTINGS)), None):
         raise InputError(f"{path}: has {foreign[:60]!r}, and is of no study; choose another folder")
+    if (folder / KEPT).exists() and not any(name.startswith("target ") for name in before):
+        raise InputError(f"{path}: does not say which clips the cells of {KEPT} are of; remove both to start again")
     if found := difference(before, settings, added=[*before, *settings]):
         raise InputError(f"{path}: is of another run ({found}); choose another folder, or rename what has changed")
     write_json(path, before | settings)
