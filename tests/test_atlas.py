@@ -28,6 +28,7 @@ from keras_audio_transfer.model_folder import Card
 from keras_audio_transfer.study import measures
 
 NAMES = ["absent", HOSTILE, "مطر", "dog"]  # no clip has the first
+FRAME = "(s => [s.borderTopStyle, s.borderTopColor])(getComputedStyle(document.querySelector('{}')))"
 LABELS = np.array([1, 2, 3] * 5)
 CARD = Card(CONFIG, {"near": 4, "far": 3}, network="sbcnn", network_citation="me & you", weights_sha256="abc123")
 
@@ -140,6 +141,55 @@ def test_the_answer_comes_first(page):
     assert re.search(r"best by itself is unit 2 of far: +dog *, AUC 1\.00", page[0].text)
 
 
+def with_silhouettes(monkeypatch, *silhouettes):
+    """The layers' silhouettes are these."""
+    given = iter(silhouettes)
+    monkeypatch.setattr(measures, "centroid_silhouette", lambda *_: next(given))
+
+
+@pytest.mark.parametrize(
+    ("silhouettes", "said", "printed"),
+    [
+        ((0.1732, 0.1694), "near keeps the 3 classes of sounds apart best (silhouette 0.173).", ["0.173", "0.169"]),
+        ((0.17321, 0.17324), "near and far keep the 3 classes of sounds apart best (silhouette 0.1732 each).", None),
+        ((0.2, 0.2), "near and far keep the 3 classes of sounds apart best (silhouette 0.2000 each).", None),
+        ((0.12, 0.31), "far keeps the 3 classes of sounds apart best (silhouette 0.31).", ["0.12", "0.31"]),
+    ],
+)
+def test_what_is_called_the_best_layer_differs_in_print(silhouettes, said, printed, tmp_path, monkeypatch):
+    with_silhouettes(monkeypatch, *silhouettes)
+    page, _ = made(tmp_path, atlas(), n_players=0)
+    assert f"Of its 2 layers, {said}" in page.text
+    cells = [text for attributes, text in page.all("td") if attributes.get("class") == "number"]
+    assert printed is None or cells[::4] == printed
+    is_open = ["open" in attributes for attributes, _ in page.all("details")]
+    assert [place for place, this in enumerate(is_open) if this] == [silhouettes.index(max(silhouettes))]
+
+
+def test_a_silhouette_below_0_has_no_empty_bar(tmp_path, monkeypatch):
+    with_silhouettes(monkeypatch, -0.03, 0.4)
+    page, _ = made(tmp_path, atlas(), n_players=0)
+    below, above = ((attributes, text) for attributes, text in page.all("td") if "data-value" in attributes)
+    assert below == ({"data-value": "-0.030000"}, "-0.03, below 0")
+    assert above == ({"data-value": "0.400000"}, "")
+    assert [bar["width"] for bar, _ in page.all("rect")] == ["100", "40.0"]
+
+
+def test_what_is_said_of_the_table_is_not_in_what_scrolls_sideways(page):
+    tags = [(tag, attributes.get("class")) for tag, attributes, _ in page[0].elements]
+    (about,) = (
+        place for place, (_, attributes, _) in enumerate(page[0].elements) if attributes.get("id") == "about-layers"
+    )
+    assert "Silhouette: how much nearer clips are" in page[0].elements[about][2]
+    assert about < tags.index(("div", "scroll"))
+    assert page[0].all("caption") == []
+
+
+def test_long_names_go_on_in_the_next_line_where_a_part_ends(tmp_path):
+    page, _ = made(tmp_path, atlas(title="my_net..5.mp3<b>_"), n_players=0)
+    assert "<h1><bdi>my_<wbr>net..<wbr>5.<wbr>mp3&lt;b&gt;_</bdi>:" in page.source
+
+
 def test_each_layer_has_its_numbers(page):
     table, labels = atlas().table, LABELS - 1
     cells = [text for attributes, text in page[0].all("td") if attributes.get("class") == "number"]
@@ -199,10 +249,29 @@ def test_the_clips_that_most_units_name_have_players(tmp_path):
     page, data = made(tmp_path, atlas(), n_players=2)
     players = [clip for clip in data["clips"] if "sound" in clip]
     assert players == everything["clips"][:2]
-    assert data["clips"][2]["why"] == "left out, to keep the page small"
+    assert data["clips"][2]["why"] == "--clips 2 asked for"
     assert [clip["id"] for clip in data["clips"]] == [clip["id"] for clip in everything["clips"]]
     shown = {attributes["data-unit"]: attributes for attributes, _ in page.all("ol") if "data-unit" in attributes}
     assert shown["2"]["data-label"] == "dog"
+
+
+@pytest.mark.parametrize("silhouettes", [(0.1, 0.3), (0.3, 0.1)])
+def test_the_clips_of_the_layer_that_is_open_have_players_first(silhouettes, tmp_path, monkeypatch):
+    with_silhouettes(monkeypatch, *silhouettes)
+    page, data = made(tmp_path, atlas(), n_players=0)
+    (is_open,) = (number for number, (attributes, _) in enumerate(page.all("details")) if "open" in attributes)
+    values = [*atlas().table.layers.values()][is_open]
+    units = [unit for _, unit in units_of(values, LABELS - 1, 3, CLIPS_A_UNIT).best()]
+    # The loudest clip of each unit that is shown, then the second of each, and so on.
+    loudest = np.argsort(-values[:, units], axis=0)[:CLIPS_A_UNIT]
+    expected = [f"{row}{HOSTILE}.wav" for row in dict.fromkeys(loudest.ravel().tolist())]
+    assert [clip["id"] for clip in data["clips"][: len(expected)]] == expected
+    # Then those that most of the shown units of all layers name.
+    everywhere = [units_of(v, LABELS - 1, 3, CLIPS_A_UNIT) for v in atlas().table.layers.values()]
+    shown = np.concatenate([of.loudest[:, [unit for _, unit in of.best()]].ravel() for of in everywhere])
+    others = [int(clip["id"].partition("<")[0]) for clip in data["clips"][len(expected) :]]
+    assert len(others) > 1
+    assert sorted(others, key=lambda row: -np.sum(shown == row)) == others
 
 
 def test_a_page_has_a_size(tmp_path, monkeypatch):
@@ -210,6 +279,7 @@ def test_a_page_has_a_size(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_audio_transfer.atlas.page.MEGABYTES", len(without.source) / 1e6 + 0.02)
     page, data = made(tmp_path, atlas())
     assert 0 < sum("sound" in clip for clip in data["clips"]) < len(data["clips"])
+    assert {clip.get("why") for clip in data["clips"]} == {None, "left out, to keep the page small"}
     assert len(page.source) < len(without.source) + 20000
 
 
@@ -260,6 +330,10 @@ def test_in_a_browser(tmp_path):
     near, any_unit = "document.querySelectorAll('.layer')[0]", "document.querySelectorAll('.layer')[0].lastElementChild"
     with Browser() as browser:
         browser.open_on_phone(address, 390)
+        own, other = (browser.evaluate(FRAME.format(kind)) for kind in ("li:not(.other)", "li.other"))
+        assert all(mine != others for mine, others in zip(own, other, strict=True))
+        for kind, frame in (("span.own", own), ("span.other", other)):  # what the text says of them
+            assert browser.evaluate(FRAME.format(kind)) == frame
         # The layer that keeps the classes apart best is open; the other's cards are made when it is opened.
         assert browser.evaluate("[...document.querySelectorAll('.layer')].map(e => e.open)") == [False, True]
         assert browser.evaluate(f"{near}.querySelectorAll('audio').length") == 0

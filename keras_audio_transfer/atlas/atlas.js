@@ -7,9 +7,14 @@ function made(tag, attributes, ...children) {
   return element;
 }
 
+// Long names go on in the next line after "." and "_".
+function breakable(name) {
+  return name.split(/([^._]*[._]+)/).filter(Boolean).flatMap((part) => [part, made("wbr", {})]).slice(0, -1);
+}
+
 function card(clip, deviations, label) {
-  const about = made("p", {}, made("strong", { dir: "auto" }, clip.label), ` +${deviations.toFixed(1)} SD${clip.is_cut ? ", its beginning" : ""}`);
-  const name = made("p", { className: "faint", dir: "ltr" }, clip.id);
+  const about = made("p", {}, made("strong", { dir: "auto" }, ...breakable(clip.label)), ` +${deviations.toFixed(1)} SD${clip.is_cut ? ", its beginning" : ""}`);
+  const name = made("p", { className: "faint", dir: "ltr" }, ...breakable(clip.id));
   const shown = clip.sound
     ? [
         made("img", { src: clip.picture, alt: `Mel spectrogram of ${clip.id}` }),

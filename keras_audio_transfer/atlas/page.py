@@ -1,5 +1,6 @@
 """One HTML file that shows what the layers of a network hear; it fetches nothing. Without TensorFlow."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from keras_audio_transfer.study import measures
 
 MEGABYTES = 8.0  # about the size of a page, unless a number of players is asked for
 CLIPS_A_UNIT, MOST_UNITS = 5, 12
+_DIGITS, _MOST_DIGITS = 2, 4  # after the point, of a silhouette: as few as tell which layer is the best
 _HERE = Path(__file__).resolve().parent
 
 
@@ -79,8 +81,8 @@ def write(path: Path, atlas: Atlas, n_players: int | None = None, workers: int =
     Args:
         path: of the HTML file.
         atlas: what it shows.
-        n_players: clips to hear and see; None for as many as the page holds in about `MEGABYTES`. Those come first that
-            the units shown from the start name most often, then those that any unit does.
+        n_players: clips to hear and see, in the order of `_named`; None for as many as the page holds in about
+            `MEGABYTES`.
         workers: clips read at the same time.
 
     Raises:
@@ -88,11 +90,12 @@ def write(path: Path, atlas: Atlas, n_players: int | None = None, workers: int =
     """
     labels, names = labels_of(atlas.table)
     layers = [_layer(name, values, labels, names, atlas.seed) for name, values in atlas.table.layers.items()]
-    named = _named(layers)
     content = _content(atlas, layers, labels, names)
-    room = MEGABYTES * 1e6 - len(_page(content | {"data": _data(atlas, layers, labels, names, named, {})}))
-    players = _players(atlas, named, n_players, room, workers)
-    content |= {"data": _data(atlas, layers, labels, names, named, players)}
+    named = _named(layers, content["open_layer"])
+    why = "left out, to keep the page small" if n_players is None else f"--clips {n_players} asked for"
+    data_of = partial(_data, atlas, layers, labels, names, named, why)
+    room = MEGABYTES * 1e6 - len(_page(content | {"data": data_of({})}))
+    content |= {"data": data_of(_players(atlas, named, n_players, room, workers))}
     with atomic_write(path) as partial_file:
         partial_file.write_bytes(_page(content))
 
@@ -119,13 +122,35 @@ def _layer(name, values, labels, names, seed):
     return Layer(name, units, units.best()[:MOST_UNITS], *apart, picture)
 
 
-def _named(layers):
-    """The rows of the clips that units name, the most wanted first."""
+def _named(layers, open_layer):
+    """The rows of the clips that units name, the most wanted first.
+
+    Those of the layer that is open from the start come first: the clip that excites each of its shown units most, then
+    the next one of each, so that few players are spread over all that is seen first. Then come those that most of the
+    units shown in any layer name, then those that any unit does.
+    """
     shown, every = Counter(), Counter()
     for layer in layers:
         shown.update(layer.units.loudest[:, [unit for _, unit in layer.shown]].ravel().tolist())
         every.update(layer.units.loudest[:, ~layer.units.is_dead].ravel().tolist())
-    return sorted(every, key=lambda row: (-shown[row], -every[row], row))
+    first = [] if open_layer is None else open_layer.units.loudest[:, [unit for _, unit in open_layer.shown]].ravel()
+    first = [*dict.fromkeys(map(int, first))]
+    return first + sorted(every.keys() - {*first}, key=lambda row: (-shown[row], -every[row], row))
+
+
+def _best(layers):
+    """The layers that keep the classes apart best, and how many digits say so.
+
+    More than one layer only where `_MOST_DIGITS` do not tell them apart.
+    """
+    best, digits = [], _DIGITS
+    for digits in range(_DIGITS, _MOST_DIGITS + 1):
+        printed = [_number(layer.silhouette, digits) for layer in layers]
+        most = _number(max((layer.silhouette for layer in layers), default=np.nan), digits)
+        best = [layer for layer, silhouette in zip(layers, printed, strict=True) if silhouette == most]
+        if len(best) < 2:
+            break
+    return best, digits
 
 
 def _players(atlas, named, n_players, room, workers):
@@ -145,12 +170,15 @@ def _content(atlas, layers, labels, names) -> dict[str, Any]:
     """What the template is given, but for what its script is."""
     live = [layer for layer in layers if layer.shown]
     features = [*atlas.table.layers.values()]
+    best_layers, digits = _best(live)
     similarity = np.array([[measures.linear_cka(one, other, debiased=True) for other in features] for one in features])
     return {
         "atlas": atlas,
         "layers": layers,
         "names": names,
-        "best_layer": max(live, key=lambda layer: layer.silhouette, default=None),
+        "best_layers": best_layers,
+        "open_layer": max(best_layers, key=lambda layer: layer.silhouette, default=None),
+        "digits": digits,
         "best_unit": max(live, key=lambda layer: layer.units.auc[layer.shown[0]], default=None),
         "n_clips": len(labels),
         "cka": data_uri("image/png", pictures.likeness(similarity, [layer.name for layer in layers])),
@@ -159,12 +187,15 @@ def _content(atlas, layers, labels, names) -> dict[str, Any]:
     }
 
 
-def _data(atlas, layers, labels, names, named, players: Mapping[int, Player | str]) -> dict[str, Any]:
-    """What the script is given: each clip once, with its player; of each unit the numbers of its clips."""
+def _data(atlas, layers, labels, names, named, why, players: Mapping[int, Player | str]) -> dict[str, Any]:
+    """What the script is given: each clip once, with its player; of each unit the numbers of its clips.
+
+    `why`: what is said of a clip that `players` does not have.
+    """
     number = {row: place for place, row in enumerate(named)}
 
     def clip(row):
-        player = players.get(row, "left out, to keep the page small")
+        player = players.get(row, why)
         about = {"id": str(atlas.table.clip_ids[row]), "label": names[labels[row]]}
         return about | ({"why": player} if isinstance(player, str) else player._asdict())
 
@@ -179,9 +210,15 @@ def _data(atlas, layers, labels, names, named, players: Mapping[int, Player | st
 
 def _page(content):
     styles, scripts = [STYLE, _HERE / "atlas.css"], [SORTING, _HERE / "atlas.js"]
-    return self_contained(_HERE / "atlas.html.jinja", content, {"number": _number}, styles, scripts)
+    filters = {"number": _number, "name_parts": _name_parts}
+    return self_contained(_HERE / "atlas.html.jinja", content, filters, styles, scripts)
 
 
-def _number(value):
+def _number(value, digits=_DIGITS):
     """– for what is not defined."""
-    return "–" if np.isnan(value) else f"{value:.2f}"
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+
+def _name_parts(name):
+    """What a long name may be broken into: after "." and "_", where browsers do not break by themselves."""
+    return re.split(r"(?<=[._])(?![._]|$)", name)
