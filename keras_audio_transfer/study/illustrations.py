@@ -74,8 +74,9 @@ def _clips(what):
             return {}
         needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1)
         rows = needed.rename(columns={"clips": "mean"}).assign(source=there["source"], target=there["target"])
-        title = f"Fraction of its training clips that a network needs to reach {what} with the most; others never do"
-        return {title: partial(pictures.forest, rows, label="target", group="source", x_label="fraction of the clips")}
+        title = f"The part of the clips with which a network reaches what {what} reaches with all; others do not"
+        x_label = "part of the training clips, the fewest that were tried at least"
+        return {title: partial(pictures.forest, rows, label="target", group="source", x_label=x_label)}
 
     return drawn
 
@@ -115,7 +116,7 @@ _OF = {
     "sources": _sources,
     "layers": _differences("Differences between features"),
     "transfer": _transfer,
-    "clips": _clips("MFCC"),
+    "clips": _clips("the classifier on MFCC"),
     "mfcc": _differences("What MFCC are worth"),
     "depth": _depth,
     "chosen": _chosen,

@@ -8,8 +8,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from keras_audio_transfer import plots
+from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.plots import COLOURS, GREY, VERMILION, plt
 from keras_audio_transfer.study.comparisons import SIGNIFICANT
+from keras_audio_transfer.study.study_file import TWIN
 
 _MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")  # one more than colours: no two lines are alike
 _BARS = "bars: 95 % intervals, cut where they are wide"
@@ -37,13 +39,14 @@ def curves(table: pd.DataFrame, path: Path, title: str, panel: str, line: str, x
     )
     ticks = None if pd.api.types.is_numeric_dtype(table[x]) else [*table[x].unique()]
     low, high = _window(table, y)
+    styles = _styles(names)
     for number, axis in enumerate(axes.flat):
         if number >= len(panels):
             axis.set_axis_off()
             continue
         rows = table[table[panel] == panels[number]]
         for place, name in enumerate(names):
-            _draw_line(axis, rows[rows[line] == name], x, y, ticks, (place, len(names)))
+            _draw_line(axis, rows[rows[line] == name], x, y, ticks, (place, len(names)), styles[name])
         if low < 0 < high:
             axis.axhline(0, color=GREY, linewidth=0.8)
         axis.set_title(textwrap.fill(str(panels[number]), _LONGEST), size=9)
@@ -56,7 +59,7 @@ def curves(table: pd.DataFrame, path: Path, title: str, panel: str, line: str, x
     if ticks:
         axes[0, 0].set_xticks(range(len(ticks)), ticks)
     axes[0, 0].set_ylim(low, high)
-    handles = [Line2D([], [], **_style(place), label=name) for place, name in enumerate(names)]
+    handles = [Line2D([], [], **style, label=name) for name, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     bars = _BARS if len(names) <= len(COLOURS) else "intervals: in the table"
     plots.add_title(figure, f"{title}; {bars}")
@@ -79,14 +82,24 @@ def _style(place):
     return {**about, "markersize": 4, "linewidth": 1.2}
 
 
-def _draw_line(axis, rows, x, y, ticks, which):
+def _styles(names):
+    """Each name's style: a twin is dotted and hollow in its network's colour, floors are grey."""
+    networks = [name for name in names if name not in FLOORS and name.removesuffix(TWIN) not in {*names} - {name}]
+    styles = {name: _style(place) for place, name in enumerate(networks)}
+    floors = {name: {**_style(place), "color": "0.4", "marker": "x+"[place]} for place, name in enumerate(FLOORS)}
+    hollow = {"linestyle": ":", "markerfacecolor": "white", "linewidth": 1}
+    return {name: styles.get(name) or floors.get(name) or styles[name.removesuffix(TWIN)] | hollow for name in names}
+
+
+def _draw_line(axis, rows, x, y, ticks, which, style):
     place, n_lines = which
     at = rows[x].to_numpy(float) if ticks is None else np.array([ticks.index(value) for value in rows[x]], float)
-    if ticks is not None:  # so that intervals do not hide each other
+    has_bars = n_lines <= len(COLOURS)
+    if has_bars and ticks is not None:  # so that intervals do not hide each other
         at += 0.4 * ((place + 0.5) / n_lines - 0.5)
-    axis.plot(at, rows[y], **_style(place))
-    if n_lines <= len(COLOURS):
-        axis.vlines(at, rows["low"], rows["high"], color=_style(place)["color"], linewidth=1, alpha=0.7)
+    axis.plot(at, rows[y], **style)
+    if has_bars:
+        axis.vlines(at, rows["low"], rows["high"], color=style["color"], linewidth=1, alpha=0.7)
 
 
 def forest(table: pd.DataFrame, path: Path, title: str, label: str, group: str, x_label: str) -> None:
@@ -106,8 +119,8 @@ def forest(table: pd.DataFrame, path: Path, title: str, label: str, group: str, 
     figure, axis = plt.subplots(figsize=(6 + 0.065 * max(map(len, labels)), height), layout="constrained")
     order = table.groupby(label, sort=False).cumcount()
     at = table[label].map(labels.index) + 0.7 * ((order + 0.5) / most - 0.5)
-    for place, name in enumerate(groups):
-        rows, style = table[table[group] == name], _style(place)
+    for name, style in _styles(groups).items():
+        rows = table[table[group] == name]
         axis.hlines(at[rows.index], rows["low"], rows["high"], color=style["color"], linewidth=1.2)
         axis.plot(rows["mean"], at[rows.index], **{**style, "linestyle": "", "label": name})
     low, high = _window(table, "mean")
