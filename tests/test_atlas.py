@@ -310,9 +310,9 @@ def test_a_network_that_says_the_same_of_all_clips(tmp_path):
             "the 4 clips that can be read have 1 labels; expected four clips or more, of two",
         ),
         ([1, 2, 3], "the 3 clips that can be read have 3 labels; expected four"),
-        ([1, 2, 3, -1], "not every clip has one; expected one label each"),
-        ([0.5, 1.0, 2.0, 3.0], "not every clip has one"),
-        ([[0, 1, 1]] * 4, "not every clip has one"),
+        ([1, 2, 3, -1], "not every clip has exactly one; expected one label each"),
+        ([0.5, 1.0, 2.0, 3.0], "not every clip has exactly one"),
+        ([[0, 1, 1]] * 4, "not every clip has exactly one"),
     ],
 )
 def test_clips_that_have_not_one_label_each_are_refused(labels, rule):
@@ -392,7 +392,7 @@ def test_the_command_writes_the_page(run_script, exported, clips, tmp_path):
     ("rows", "message"),
     [
         ("0.wav,tone\n1.wav,tone\n2.wav,tone\n3.wav,tone\n", "labels: the 4 clips that can be read have 1 labels; "),
-        ("0.wav,a|b\n1.wav,a\n2.wav,b\n3.wav,b\n", "labels: not every clip has one; "),
+        ("0.wav,a|b\n1.wav,a\n2.wav,b\n3.wav,b\n", "labels: not every clip has exactly one; "),
     ],
 )
 def test_clips_are_checked_before_any_work(rows, message, exported, clips, tmp_path):

@@ -847,6 +847,18 @@ def test_a_name_of_the_full_length_can_be_written(clips, monkeypatch):
         run_main("mfcc", "0.wav", "--output", f"x{name[:-3]}parquet", "--quiet")
 
 
+def test_links_that_lead_nowhere_are_named(clips, monkeypatch):
+    monkeypatch.chdir(clips.parent)
+    for link, to in (("round", "round"), ("gone", "nothing")):
+        Path(link).symlink_to(to)
+        for place in (link, f"{link}/below"):
+            for verb, *arguments in (("mfcc", "0.wav", "--output"), ("export", "default", "--output-dir")):
+                with pytest.raises(
+                    InputError, match=rf"^{arguments[-1]}: {link} is a link to what is not there; remove"
+                ):
+                    run_main(verb, *arguments, place, "--quiet")
+
+
 # ---- what is said meanwhile
 
 

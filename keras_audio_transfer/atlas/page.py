@@ -107,7 +107,9 @@ def labels_of(table: FeatureTable) -> tuple[np.ndarray, list[str]]:
         InputError: the clips have not one label each, or all the same one; or they are less than four.
     """
     if table.is_regression or table.labels.ndim != 1 or (table.labels < 0).any():
-        raise InputError("labels: not every clip has one; expected one label each; choose other clips")
+        raise InputError(
+            "labels: not every clip has exactly one; expected one label each, no number; choose other clips"
+        )
     present, labels = np.unique(table.labels, return_inverse=True)
     if len(present) < 2 or len(table) < 4:
         what = f"{len(table)} clips that can be read have {len(present)} labels"

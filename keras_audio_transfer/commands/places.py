@@ -170,7 +170,7 @@ def model_folder(text: str) -> Path:
 
 def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse the place of a file that cannot be written, or is an input. `inputs`: see `check_no_input`."""
-    _check_length(flag, place)
+    _check_name(flag, place)
     if place.is_dir():
         raise InputError(f"{flag}: {place} is a folder; name a file")
     if place.exists() and not place.is_file():
@@ -181,7 +181,7 @@ def check_file(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> No
 
 def check_folder(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse the place of a folder of results that cannot be written, or would become a part of an input."""
-    _check_length(flag, place)
+    _check_name(flag, place)
     if place.exists() and not place.is_dir():
         raise InputError(f"{flag}: {place} is a file; name a folder")
     for given in inputs:
@@ -192,7 +192,7 @@ def check_folder(flag: str, place: Path, inputs: Iterable[Path | None] = ()) -> 
 
 def check_features(place: Path, inputs: Iterable[Path | None]) -> None:
     """Refuse an `--output` that can be no features, or holds something else; keep others away. `inputs`: of the run."""
-    _check_length("--output", place)
+    _check_name("--output", place)
     inputs, unfinished = [*inputs], beside(place, UNFINISHED)
     if place.suffix == SUFFIX:
         check_no_input("--output", place, inputs)
@@ -212,7 +212,7 @@ def check_model_folder(options: argparse.Namespace) -> None:
     folder, data_dir = options.output_dir, getattr(options, "data_dir", None)
     if folder.name in ("", ".."):
         raise InputError(f"--output-dir: {folder} is the current folder; name a new one, such as saved_models/mine")
-    _check_length("--output-dir", folder)
+    _check_name("--output-dir", folder)
     is_empty = folder.is_dir() and not any(folder.iterdir())
     if folder.exists() and not (is_empty or options.overwrite):
         raise InputError(f"{folder}: exists; pass --overwrite to replace it or another --output-dir")
@@ -281,7 +281,7 @@ def model_files(model_dir: Path) -> list[Path]:
     return [*model_dir.rglob("*")]
 
 
-def _check_length(flag, place):
+def _check_name(flag, place):
     """Ask the disk, whose limit it is; first, as to ask whether such a place exists is an error, too."""
     try:
         os.lstat(place)
@@ -289,6 +289,9 @@ def _check_length(flag, place):
         if error.errno == errno.ENAMETOOLONG:
             what = f"{shown(str(place))} is not allowed ({error.strerror}); expected at most 255 bytes a name"
             raise InputError(f"{flag}: {what}; choose a shorter one") from error
+    for link in (place, *place.parents):
+        if link.is_symlink() and not link.exists():
+            raise InputError(f"{flag}: {link} is a link to what is not there; remove it, or name another place")
 
 
 def _check_writable(flag, place):

@@ -109,7 +109,8 @@ def _content(results: pd.DataFrame, study: "Study", folder: Path, findings: list
         "findings": findings,
         "about": {
             "cells": f"{counted(n_cells, 'cell')} were scored, {failed['cell'].nunique()} failed",
-            "scores": "; ".join(f"Scores are {metric} of {targets}" for metric, targets in metrics.items()),
+            "scores": "; ".join(f"Scores are {metric} of {targets}" for metric, targets in metrics.items())
+            or "No score",
             "method": _METHOD,
             "details": _DETAILS,
         },

@@ -218,7 +218,9 @@ def read(path: Path) -> Study:
         targets=targets,
         sources=sources,
         finetuning=trained,
-        beside=tuple(map(file.beside, file.listed("beside", _TEXT, ()))),
+        beside=tuple(
+            {folder.resolve(): folder for folder in map(file.beside, file.listed("beside", _TEXT, ()))}.values()
+        ),
     )
     file.check_all_known()
     for source in study.sources.values():
