@@ -14,6 +14,7 @@ from keras_audio_transfer.study.comparisons import by_target, over_targets, pair
 from keras_audio_transfer.study.evidence import EVERY, EVERY_TARGET, Cells
 from keras_audio_transfer.study.findings import (
     answers,
+    classifiers,
     clips_enough,
     clips_to_match,
     contributions,
@@ -191,6 +192,17 @@ def test_what_goes_with_gains(found):
     assert "over 6 points" in found["why"].sentence
     few = explanations(found["transfer"], studies.measures().query("target == 'songs'"))
     assert few.sentence == "Nothing can be said of 2 measures: 2 points are too few to say more; expected 5 or more."
+
+
+def test_features_are_not_mixed_where_classifiers_differ(results):
+    last = results[results["features"].eq("last") & results["classifier"].eq("svm")]
+    cells = last["cell"].str.replace("|svm|", "|centroid|")
+    last = last.assign(classifier="centroid", score=last["score"] + 0.1, cell=cells)
+    finding = classifiers(Cells.of(pd.concat([results, last])))
+    assert of_every(finding, "centroid - svm")["mean"] == pytest.approx(studies.CENTROID, abs=0.005)
+    assert of_every(finding, "centroid - svm, the last layer")["mean"] == pytest.approx(0.1)
+    assert "centroid with all layers joined scored 0.0" in finding.sentence
+    assert "centroid with the last layer scored 0.100 higher than svm" in finding.sentence
 
 
 @pytest.mark.parametrize(
