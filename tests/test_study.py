@@ -310,6 +310,20 @@ def test_a_source_that_cannot_be_used_fails_its_cells_only(place, exported, tmp_
     assert failed["why"].str.contains("is not a SavedModel that serves").all()
 
 
+def test_clips_too_short_for_a_network_are_said(place, exported, tmp_path):
+    """The network that comes with the package hears four seconds; of a file that cannot be read nothing is known."""
+    shutil.copytree(place, tmp_path / "place", ignore=shutil.ignore_patterns("out"))
+    (tmp_path / "place" / "folds" / "3.wav").write_text("no audio")
+    soundfile.write(tmp_path / "place" / "folds" / "4.wav", np.zeros(4 * RATE), RATE)
+    said = []
+    target_clips.load(read(tmp_path / "place", lines={f'model = "{exported}"': 'model = "default"'}), said.append)
+    for target, n_clips, n_short in (("folds", 18, 16), ("none", 20, 20)):
+        what = "clips shorter than what a network hears at once are repeated up to that"
+        assert f"targets.{target}: {what} (tones 4 s: {n_short} of {n_clips}, leaky 4 s: {n_short} of {n_clips})" in (
+            " ".join(said)
+        )
+
+
 def test_a_clip_that_cannot_be_read_is_left_out_of_all_sources(place, tmp_path):
     shutil.copytree(place, tmp_path / "place", ignore=shutil.ignore_patterns("out"))
     (tmp_path / "place" / "folds" / "3.wav").write_text("no audio")

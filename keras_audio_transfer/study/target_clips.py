@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -13,13 +14,17 @@ from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
 from keras_audio_transfer.study.study_file import Study, Target
 
+_FILLED = {"repeat": "repeated up to that", "zero_pad": "filled with zeros up to that"}
+_ROUNDING = 1e-3  # seconds
+
 
 def load(study: Study, say: Callable[[str], None] = lambda text: None) -> dict[str, list[Clip]]:
     """The clips of each target.
 
     Args:
         study: whose targets they are.
-        say: is told of each target whose folds may cut recordings or speakers, as the names of its files say.
+        say: is told of each target whose folds may cut recordings or speakers, as the names of its files say, and of
+            clips that are shorter than what a network hears.
 
     Raises:
         InputError: names the file and the target: what `datasets.load` and `outer_folds` refuse, or a clip without
@@ -46,7 +51,33 @@ def _load(study, target, say):
         if len({clip.group for clip in together}) < len(clips):
             how = f"folds may cut them; group_by = '{pattern}' keeps each together"
             say(f"{where}: {in_words(together)}; {how}")
+    if filled := _filled(study, clips):
+        say(f"{where}: clips shorter than what a network hears at once are {filled}")
     return clips
+
+
+def _filled(study, clips):
+    """What is done to clips too short for a network, with how many of them for which; '' where there are none."""
+    lengths = [seconds for clip in clips if (seconds := _seconds(clip)) is not None]
+    of_kind = defaultdict(list)
+    for source in study.sources.values():
+        if source.card is not None and not source.is_random:
+            audio = source.card.audio
+            seconds = audio.least_samples / audio.sample_rate
+            if n_short := sum(length < seconds - _ROUNDING for length in lengths):
+                of_kind[audio.short_clips].append(f"{source.name} {seconds:.3g} s: {n_short} of {len(clips)}")
+    return "; ".join(f"{_FILLED[kind]} ({', '.join(of)})" for kind, of in of_kind.items())
+
+
+def _seconds(clip):
+    """How long a clip is, as far as its file's header tells; None where it does not, or that is nothing to read."""
+    import soundfile  # takes a moment to import
+
+    if clip.duration_seconds is not None or clip.path is None:
+        return clip.duration_seconds
+    with suppress(OSError, soundfile.SoundFileError):
+        return soundfile.info(clip.path).duration - clip.start_seconds
+    return None
 
 
 def limited(clips: list[Clip], target: Target) -> list[Clip]:
