@@ -75,7 +75,7 @@ def _clips(what):
         needed = there[["clips", "low", "high"]].div(there["of"], axis=0).clip(upper=1)
         rows = needed.rename(columns={"clips": "mean"}).assign(source=there["source"], target=there["target"])
         title = f"The part of the clips with which a network reaches what {what} reaches with all; others do not"
-        x_label = "part of the training clips, the fewest that were tried at least"
+        x_label = "part of the training clips"
         return {title: partial(pictures.forest, rows, label="target", group="source", x_label=x_label)}
 
     return drawn
