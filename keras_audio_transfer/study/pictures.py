@@ -159,7 +159,8 @@ def gains(table: pd.DataFrame, path: Path, title: str) -> None:
         place = targets.index.get_loc(row.target), sources.index.get_loc(row.source)
         colour = "white" if abs(row.mean) > 0.6 * largest else "black"
         weight = "bold" if row.p_holm < SIGNIFICANT else "normal"
-        axis.text(*place, f"{round(row.mean, 2) + 0.0:+.2f}", ha="center", va="center", color=colour, weight=weight, size=8)
+        text = f"{round(row.mean, 2) + 0.0:+.2f}"
+        axis.text(*place, text, ha="center", va="center", color=colour, weight=weight, size=8)
     axis.set_yticks(range(len(sources)), texts, size=8)
     axis.set_xticks(range(len(targets)), [f"{name}\n({kind})" for name, kind in targets.items()], size=8)
     if max(map(len, targets.index)) > 12:
