@@ -282,7 +282,14 @@ def test_little_is_no_error(what, results):
 
 def test_one_fold_and_seed_have_no_interval():
     sentence = layers(Cells.of(studies.table(seeds=(0,), folds=1).query("target == 'words'"))).sentence
-    assert "(no interval: a single score; no test can be made)" in sentence
+    assert "(no interval: a single score)" in sentence
+    assert sentence.endswith(" No test can be made of a single network and target.")
+
+
+def test_that_no_test_is_significant_is_said_once():
+    sentence = layers(Cells.of(studies.table(noise=0.3))).sentence
+    assert sentence.endswith(" Of a single network and target no difference is significant.")
+    assert sentence.count("significant") == 1
 
 
 def test_what_cannot_be_tested_is_no_test(results):

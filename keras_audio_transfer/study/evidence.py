@@ -226,13 +226,22 @@ def of_every(summary: pd.DataFrame, words: Mapping[str, tuple[str, str]]) -> str
     for row in rows:
         one, other = words[row["comparison"]]
         what = "higher" if row["mean"] >= 0 else "lower"
-        tests = f"significantly higher in {row['higher']} of {counted(row['tests'], 'test')}, lower in {row['lower']}"
-        if not row["tests"]:
-            tests = "no test can be made"
-        about = [interval(row), *([sizes(row)] if len(of) > 1 else []), tests]
+        about = [interval(row), *([sizes(row)] if len(of) > 1 else [])]
+        if row["higher"] or row["lower"]:
+            tests = counted(row["tests"], "test")
+            about.append(f"significantly higher in {row['higher']} of {tests}, lower in {row['lower']}")
         parts.append(f"{one} scored {abs(row['mean']):.3f} {what} than {other} ({'; '.join(about)})")
     where = f" ({of[0]})" if len(of) == 1 else ""
-    return f"{capital(with_clips(most))}{where}, {'; '.join(parts)}."
+    return f"{capital(with_clips(most))}{where}, {'; '.join(parts)}.{_alone(rows)}"
+
+
+def _alone(rows):
+    """A sentence where no test of a single network and target has found anything."""
+    if any(row["higher"] or row["lower"] for row in rows):
+        return ""
+    if not any(row["tests"] for row in rows):
+        return " No test can be made of a single network and target."
+    return " Of a single network and target no difference is significant."
 
 
 def listed(names: Iterable[str]) -> str:
