@@ -164,8 +164,7 @@ def load_clips(options: argparse.Namespace) -> list[Clip]:
         datasets.download(options.dataset, options.data_dir, progress=bar)
     clips = datasets.load(options.dataset, options.data_dir)
     if options.group_by is None and (pattern := groups.found(clips)):
-        how = f"folds may cut them; --group-by {shlex.quote(pattern)} keeps each together"
-        say(options, f"{groups.in_words(groups.grouped(clips, pattern))}; {how}")
+        say(options, groups.may_be_cut(groups.grouped(clips, pattern), f"--group-by {shlex.quote(pattern)}"))
     return groups.grouped(clips, options.group_by)
 
 

@@ -52,7 +52,7 @@ def say_failed_cells(results):
     first, *others = results.failed_cells
     why = results.cells.set_index("cell").at[first, "why"].removeprefix(f"{first}: ")
     beside = f" (and {counted(len(others), 'other')})" if others else ""
-    text = f"{counted(len(others) + 1, 'cell')} failed, see why in cells.csv: {first}: {why}{beside}"
+    text = f"{counted(len(results.failed_cells), 'cell')} failed, see why in cells.csv: {first}: {why}{beside}"
     print(cli.printable(text), file=sys.stderr)
 
 

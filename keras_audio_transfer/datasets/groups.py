@@ -114,6 +114,11 @@ def in_words(clips: Sequence[Clip]) -> str:
     return f"{numbers}, as the names of the files say"
 
 
+def may_be_cut(clips: Sequence[Clip], remedy: str) -> str:
+    """The same, that folds may cut them, and the option of a command or file that keeps each together."""
+    return f"{in_words(clips)}; folds may cut them; {remedy} keeps each together"
+
+
 def _groups(clips, pattern):
     """What a pattern finds in each clip's id; none where it finds nothing in one."""
     matches = [re.search(pattern, clip.clip_id) for clip in clips]

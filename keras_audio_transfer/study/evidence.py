@@ -188,9 +188,9 @@ def interval(row: Mapping, form: str = "+.3f") -> str:
     return f"95 % interval {rounded(low):{form}} to {rounded(high):{form}}"
 
 
-def rounded(value: float) -> float:
+def rounded(value: float, digits: int = 3) -> float:
     """As it is printed, without a minus before 0."""
-    return round(float(value), 3) + 0.0
+    return round(float(value), digits) + 0.0
 
 
 def sizes(row: Mapping) -> str:

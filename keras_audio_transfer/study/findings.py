@@ -223,7 +223,7 @@ def _with_input(trainings):
 
 def _clips_needed(rows, goal_of):
     """How many clips rows need for a goal: a sentence and the table of sources and targets; None where it is empty."""
-    rows, made = rows[has_learnt(rows)], []
+    rows, made, at_once = rows[has_learnt(rows)], [], 0
     for (source, target), of_pair in rows.groupby(["source", "target"], sort=False):
         goal, numbers = goal_of(source, target), _clips_a_class(of_pair)
         curve = {numbers[clips]: each for clips, each in of_pair.groupby("clips_a_class") if clips in numbers}
@@ -233,6 +233,7 @@ def _clips_needed(rows, goal_of):
         if not all(each.size for each in tables):  # no seed is in all of them
             continue
         found = statistics.clips_to_match(dict(zip(curve, scores, strict=True)), reached)
+        at_once += found.clips <= round(min(curve), 6)
         made.append(
             {
                 **{"source": source, "target": target, "clips": found.clips, "low": found.low, "high": found.high},
@@ -252,7 +253,7 @@ def _clips_needed(rows, goal_of):
     if len(reached):
         parts = reached["clips"] / reached["of"]
         first = reached.loc[parts.idxmin()]
-        if at_once := sum("matched with at most" in said for said in reached["said"]):
+        if at_once:
             sentence += f", {at_once} of these with the fewest that were tried"
         sentence += (
             f"; in the median of them with {100 * parts.median():.0f} % of the clips; with the smallest part "
@@ -288,12 +289,14 @@ def _by_seed(tables):
 
 def classifiers(cells: Cells) -> Finding:
     """Every other classifier against the first, on the same features."""
-    return _variants("classifiers", "Does the classifier matter?", cells.every, "classifier", "pooling", cells.features)
+    return _variants(
+        "classifiers", "Does the classifier matter?", cells.every, "classifier", ["pooling"], cells.features
+    )
 
 
 def poolings(cells: Cells) -> Finding:
     """Every other pooling against the first, by the same classifier."""
-    return _variants("poolings", "Does the pooling matter?", cells.every, "pooling", "classifier", cells.features)
+    return _variants("poolings", "Does the pooling matter?", cells.every, "pooling", ["classifier"], cells.features)
 
 
 def finetuning(cells: Cells) -> Finding:
@@ -302,7 +305,7 @@ def finetuning(cells: Cells) -> Finding:
     compare, words = {}, {}
     for heard, rows in cells.trainings.groupby("input", sort=False):
         of, which = dict([*rows.groupby("features", sort=False)]), "" if heard == "plain" else f", {heard}"
-        for one in [one for one in of if one != "scratch" and "scratch" in of]:
+        for one in _others(of, "scratch"):
             what = f"{one} - scratch{which}"
             compare[what] = pairs(of[one], of["scratch"], ["source"])
             words[what] = [f"{in_words(each)}{which and f' with a {heard} input'}" for each in (one, "scratch")]
@@ -331,19 +334,18 @@ def _for_each_seed(rows, seeds):
 def multiscale(cells: Cells) -> Finding:
     """Trainings of networks with the multiscale input against those without."""
     question = "Does a multiscale input help?"
-    return _variants("multiscale", question, cells.trainings, "input", "features", "finetune", "plain")
+    return _variants("multiscale", question, cells.trainings, "input", [], "finetune", "plain")
 
 
 def _variants(name, question, rows, column, same, main, first=None):
     """Every value of a column against the first one; of the main features first, of which the sentence is."""
     rows = rows[~rows["features"].isin([LAYER, LAYERS]) & ~rows["source"].isin(FLOORS)]
-    of = dict([*rows.groupby(column, sort=False)])
-    first = first or next(iter(of), None)
+    first = first or next(iter(rows[column]), None)
     there, words = {}, {}
     for features in sorted({*rows["features"]}, key=lambda features: (features != main, features)):
-        for one in [one for one in of if one != first and first in of]:
-            both = [of[value][of[value]["features"] == features] for value in (one, first)]
-            pair = pairs(*both, list(dict.fromkeys(["source", "features", same])))
+        of = dict([*rows[rows["features"] == features].groupby(column, sort=False)])
+        for one in _others(of, first):
+            pair = pairs(of[one], of[first], ["source", *same])
             if has_learnt(pair).any():
                 what = f"{one} - {first}" if features == main else f"{one} - {first}, {in_words(features)}"
                 there[what], words[what] = pair, (f"{one} with {in_words(features)}", first)
@@ -351,6 +353,11 @@ def _variants(name, question, rows, column, same, main, first=None):
         return not_run(name, question, f"trained networks with more than one {column}")
     summary, details = compared(there)
     return Finding(name, question, of_every(summary, dict([*words.items()][:_SAID])), summary, details)
+
+
+def _others(of, first):
+    """What can be compared with the first: all others, where it is there."""
+    return [one for one in of if one != first] if first in of else []
 
 
 # ---- why

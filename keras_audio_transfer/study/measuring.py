@@ -55,10 +55,12 @@ def table_of(
                     kept[key] = [{"layer": "", "measure": name, "value": value} for name, value in found.items()]
                 rows += [{"source": source, "target": target} | row for row in kept[key]]
     classes = {target: {name for clip in of_target for name in clip.labels} for target, of_target in clips.items()}
+    learnt = {
+        name: source.card.labels for name, source in evaluator.sources.items() if source.card and not source.is_random
+    }
     for source, target in reversed(first):
-        about = evaluator.sources.get(source)
-        if about is not None and about.card is not None and about.card.labels and not about.is_random:
-            value = measures.label_overlap(about.card.labels, classes[target])
+        if learnt.get(source):
+            value = measures.label_overlap(learnt[source], classes[target])
             rows.append({"source": source, "target": target, "layer": "", "measure": "label_overlap", "value": value})
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -11,6 +11,7 @@ from keras_audio_transfer import plots
 from keras_audio_transfer.mfcc import FLOORS
 from keras_audio_transfer.plots import COLOURS, GREY, VERMILION, plt
 from keras_audio_transfer.study.comparisons import SIGNIFICANT
+from keras_audio_transfer.study.evidence import rounded
 from keras_audio_transfer.study.study_file import TWIN
 
 _MARKERS, _LINES = "osD^vPX*", ("-", "--", ":", "-.")  # one more than colours: no two lines are alike
@@ -159,7 +160,7 @@ def gains(table: pd.DataFrame, path: Path, title: str) -> None:
         place = targets.index.get_loc(row.target), sources.index.get_loc(row.source)
         colour = "white" if abs(row.mean) > 0.6 * largest else "black"
         weight = "bold" if row.p_holm < SIGNIFICANT else "normal"
-        text = f"{round(row.mean, 2) + 0.0:+.2f}"
+        text = f"{rounded(row.mean, 2):+.2f}"
         axis.text(*place, text, ha="center", va="center", color=colour, weight=weight, size=8)
     axis.set_yticks(range(len(sources)), texts, size=8)
     axis.set_xticks(range(len(targets)), [f"{name}\n({kind})" for name, kind in targets.items()], size=8)

@@ -172,13 +172,11 @@ def _compute_features(study: Study, folder: Path, clips: dict[str, list[Clip]], 
 
 def _groups(study: Study, folder: Path, target: str, unusable: Container[tuple[str, str, str]]) -> dict[str, str]:
     """See `common_groups`; of all sources of a target that have features."""
-    there = [(source, pooling) for source, pooling, _ in _pairs(study, [target])]
-    places = (
-        (source_features.place_of(folder, source.name, pooling, target), source.layers[:1])  # one is enough
-        for source, pooling in there
+    return common_groups(
+        FeatureTable.load(source_features.place_of(folder, source.name, pooling, target), source.layers[:1])
+        for source, pooling, _ in _pairs(study, [target])
         if (source.name, pooling, target) not in unusable
     )
-    return common_groups(FeatureTable.load(place, layers) for place, layers in places)
 
 
 def _silent_where_kept(progress: Callable) -> Callable:

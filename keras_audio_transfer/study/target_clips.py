@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_audio_transfer import datasets
 from keras_audio_transfer.datasets.clip import Clip
-from keras_audio_transfer.datasets.groups import found, grouped, in_words
+from keras_audio_transfer.datasets.groups import found, grouped, may_be_cut
 from keras_audio_transfer.errors import InputError
 from keras_audio_transfer.feature_tables.table import FeatureTable
 from keras_audio_transfer.probing.cross_validation import outer_folds
@@ -49,8 +49,8 @@ def _load(study, target, say):
     if target.group_by is None and (pattern := found(every)):  # of all clips, which the key has to suit
         together = grouped(clips, pattern)
         if len({clip.group for clip in together}) < len(clips):
-            how = f"folds may cut them; group_by = '{pattern}' keeps each together"
-            say(f"{where}: {in_words(together)}; {how}")
+            key = f"group_by = '{pattern}'"
+            say(f"{where}: {may_be_cut(together, key)}")
     if filled := _filled(study, clips):
         say(f"{where}: clips shorter than what a network hears at once are {filled}")
     return clips
@@ -58,14 +58,14 @@ def _load(study, target, say):
 
 def _filled(study, clips):
     """What is done to clips too short for a network, with how many of them for which; '' where there are none."""
-    lengths = [seconds for clip in clips if (seconds := _seconds(clip)) is not None]
+    networks = [source for source in study.sources.values() if source.card is not None and not source.is_random]
+    lengths = [seconds for clip in clips if networks and (seconds := _seconds(clip)) is not None]
     of_kind = defaultdict(list)
-    for source in study.sources.values():
-        if source.card is not None and not source.is_random:
-            audio = source.card.audio
-            seconds = audio.least_samples / audio.sample_rate
-            if n_short := sum(length < seconds - _ROUNDING for length in lengths):
-                of_kind[audio.short_clips].append(f"{source.name} {seconds:.3g} s: {n_short} of {len(clips)}")
+    for source in networks:
+        audio = source.card.audio
+        seconds = audio.least_samples / audio.sample_rate
+        if n_short := sum(length < seconds - _ROUNDING for length in lengths):
+            of_kind[audio.short_clips].append(f"{source.name} {seconds:.3g} s: {n_short} of {len(clips)}")
     return "; ".join(f"{_FILLED[kind]} ({', '.join(of)})" for kind, of in of_kind.items())
 
 
